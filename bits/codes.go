@@ -1,0 +1,322 @@
+package bits
+
+import (
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+)
+
+// Code is a result code: an HRESULT with BITS's name and value. HTTP status n is 0x80190000+n.
+type Code uint32
+
+// Class says what becomes of a transfer that ends with a code. Client.md chapter 5.
+type Class uint8
+
+// The classes of codes.
+const (
+	Fatal     Class = iota // the job goes to ERROR
+	Transient              // the job goes to TRANSIENT_ERROR and a timer retries it
+	Waiting                // the job goes to TRANSIENT_ERROR and an event, not a timer, retries it
+)
+
+// Success codes.
+const (
+	OK                  Code = 0
+	False               Code = 1
+	PartialComplete     Code = 0x00200017
+	UnableToDeleteFiles Code = 0x0020001A
+)
+
+// Error codes. The names are those of BITS without the prefix BG_E_ (or E_, ERROR_).
+const (
+	NotFound                 Code = 0x80200001
+	InvalidState             Code = 0x80200002
+	Empty                    Code = 0x80200003
+	FileNotAvailable         Code = 0x80200004
+	ProtocolNotAvailable     Code = 0x80200005
+	DestinationLocked        Code = 0x8020000D
+	VolumeChanged            Code = 0x8020000E
+	ErrorInfoUnavailable     Code = 0x8020000F
+	NetworkDisconnected      Code = 0x80200010
+	MissingFileSize          Code = 0x80200011
+	InsufficientHTTPSupport  Code = 0x80200012
+	InsufficientRangeSupport Code = 0x80200013
+	InvalidServerResponse    Code = 0x8020001B
+	TooManyFiles             Code = 0x8020001C
+	LocalFileChanged         Code = 0x8020001D
+	TooLarge                 Code = 0x80200020
+	StringTooLong            Code = 0x80200021
+	NoProgress               Code = 0x80200024
+	InvalidRange             Code = 0x8020002B
+	OverlappingRanges        Code = 0x8020002C
+	BlockedByPolicy          Code = 0x8020003E
+	TooManyJobsPerUser       Code = 0x80200049
+	TooManyJobsPerMachine    Code = 0x80200050
+	TooManyFilesInJob        Code = 0x80200051
+	ValidationFailed         Code = 0x80200053
+	MaxDownloadTimeout       Code = 0x80200054
+	ReadOnlyAfterAddFile     Code = 0x80200061
+	ReadOnlyAfterResume      Code = 0x80200062
+	DatabaseCorrupt          Code = 0x8020006C
+	RemoteFileChanged        Code = 0x80200073
+	ReadOnlyWhenJobActive    Code = 0x80200075
+
+	NotImplemented      Code = 0x80004001 // E_NOTIMPL
+	Pending             Code = 0x8000000A // E_PENDING
+	Unexpected          Code = 0x8000FFFF // E_UNEXPECTED
+	FileNotFound        Code = 0x80070002 // ERROR_FILE_NOT_FOUND
+	PathNotFound        Code = 0x80070003 // ERROR_PATH_NOT_FOUND
+	AccessDenied        Code = 0x80070005 // E_ACCESSDENIED
+	WriteProtect        Code = 0x80070013 // ERROR_WRITE_PROTECT
+	InvalidArg          Code = 0x80070057 // E_INVALIDARG
+	DiskFull            Code = 0x80070070 // ERROR_DISK_FULL
+	FileTooLarge        Code = 0x800700DF // ERROR_FILE_TOO_LARGE
+	DiskIO              Code = 0x8007045D // ERROR_IO_DEVICE
+	DiskQuotaExceeded   Code = 0x8007050F // ERROR_DISK_QUOTA_EXCEEDED
+	TooManyOpenFiles    Code = 0x80070004 // ERROR_TOO_MANY_OPEN_FILES
+	WinHTTPTimeout      Code = 0x80072EE2 // ERROR_WINHTTP_TIMEOUT
+	NameNotResolved     Code = 0x80072EE7 // ERROR_WINHTTP_NAME_NOT_RESOLVED
+	CannotConnect       Code = 0x80072EFD // ERROR_WINHTTP_CANNOT_CONNECT
+	ConnectionError     Code = 0x80072EFE // ERROR_WINHTTP_CONNECTION_ERROR
+	CertDateInvalid     Code = 0x80072F05 // ERROR_WINHTTP_SECURE_CERT_DATE_INVALID
+	CertNameInvalid     Code = 0x80072F06 // ERROR_WINHTTP_SECURE_CERT_CN_INVALID
+	CertUntrusted       Code = 0x80072F0D // ERROR_WINHTTP_SECURE_INVALID_CA
+	SecureFailure       Code = 0x80072F8F // ERROR_WINHTTP_SECURE_FAILURE
+	InvalidServerAnswer Code = 0x80072F78 // ERROR_WINHTTP_INVALID_SERVER_RESPONSE
+	RedirectFailed      Code = 0x80072F7C // ERROR_WINHTTP_REDIRECT_FAILED
+)
+
+// httpBase is the value of HTTP status 0.
+const httpBase Code = 0x80190000
+
+// HTTPStatus returns the code of an HTTP status.
+func HTTPStatus(status int) Code { return httpBase + Code(status) }
+
+// codeInfo is all that is known about one code.
+type codeInfo struct {
+	name    string
+	class   Class
+	message string // a sentence for people, without a full stop
+	hint    string // what to do about it
+}
+
+// codes is the one place where a code's name, class, sentence and hint stand.
+var codes = map[Code]codeInfo{
+	OK:                  {"S_OK", Fatal, "done", ""},
+	False:               {"S_FALSE", Fatal, "there was nothing to do", ""},
+	PartialComplete:     {"BG_S_PARTIAL_COMPLETE", Fatal, "only the finished files were kept", ""},
+	UnableToDeleteFiles: {"BG_S_UNABLE_TO_DELETE_FILES", Fatal, "done, but some part files could not be deleted", "delete them by hand"},
+
+	NotFound:                 {"BG_E_NOT_FOUND", Fatal, "there is no such job", "`ebb list` shows the jobs"},
+	InvalidState:             {"BG_E_INVALID_STATE", Fatal, "the job's state does not allow this", "`ebb show` tells the state"},
+	Empty:                    {"BG_E_EMPTY", Fatal, "the job has no files", "add one with `ebb add`"},
+	FileNotAvailable:         {"BG_E_FILE_NOT_AVAILABLE", Fatal, "the error is not about a file", ""},
+	ProtocolNotAvailable:     {"BG_E_PROTOCOL_NOT_AVAILABLE", Fatal, "the error is not about a protocol", ""},
+	DestinationLocked:        {"BG_E_DESTINATION_LOCKED", Waiting, "the destination's volume is locked", "the job goes on when it is unlocked"},
+	VolumeChanged:            {"BG_E_VOLUME_CHANGED", Fatal, "the destination is on another volume than when the job began", "mount the old volume and resume the job"},
+	ErrorInfoUnavailable:     {"BG_E_ERROR_INFORMATION_UNAVAILABLE", Fatal, "the job is not in an error", ""},
+	NetworkDisconnected:      {"BG_E_NETWORK_DISCONNECTED", Waiting, "there is no network", "the job goes on by itself when the network is back"},
+	MissingFileSize:          {"BG_E_MISSING_FILE_SIZE", Fatal, "the server did not tell the size of the file", ""},
+	InsufficientHTTPSupport:  {"BG_E_INSUFFICIENT_HTTP_SUPPORT", Fatal, "the server does not speak HTTP well enough", ""},
+	InsufficientRangeSupport: {"BG_E_INSUFFICIENT_RANGE_SUPPORT", Fatal, "the server does not support byte ranges", ""},
+	InvalidServerResponse:    {"BG_E_INVALID_SERVER_RESPONSE", Fatal, "the server's answer is malformed", "check the URL with `curl -v`; a proxy may be in the way"},
+	TooManyFiles:             {"BG_E_TOO_MANY_FILES", Fatal, "an upload takes one file", "create a job for each file"},
+	LocalFileChanged:         {"BG_E_LOCAL_FILE_CHANGED", Fatal, "the local file changed during the upload", "cancel the job and start again"},
+	TooLarge:                 {"BG_E_TOO_LARGE", Fatal, "it is larger than the limit", ""},
+	StringTooLong:            {"BG_E_STRING_TOO_LONG", Fatal, "the text is too long", ""},
+	NoProgress:               {"BG_E_NO_PROGRESS", Fatal, "there was no progress for too long", "resume the job when the server works again"},
+	InvalidRange:             {"BG_E_INVALID_RANGE", Fatal, "the range lies outside the file", ""},
+	OverlappingRanges:        {"BG_E_OVERLAPPING_RANGES", Fatal, "the ranges overlap", ""},
+	BlockedByPolicy:          {"BG_E_BLOCKED_BY_POLICY", Waiting, "the bandwidth policy allows nothing now", "the job goes on when the policy allows it"},
+	TooManyJobsPerUser:       {"BG_E_TOO_MANY_JOBS_PER_USER", Fatal, "the user has too many jobs", "complete or cancel some"},
+	TooManyJobsPerMachine:    {"BG_E_TOO_MANY_JOBS_PER_MACHINE", Fatal, "the machine has too many jobs", "complete or cancel some"},
+	TooManyFilesInJob:        {"BG_E_TOO_MANY_FILES_IN_JOB", Fatal, "the job has too many files", "spread them over several jobs"},
+	ValidationFailed:         {"BG_E_VALIDATION_FAILED", Fatal, "the content is not what was expected", "check the expected digest; resume fetches the file again"},
+	MaxDownloadTimeout:       {"BG_E_MAXDOWNLOAD_TIMEOUT", Fatal, "the download took longer than allowed", "resume the job to go on"},
+	ReadOnlyAfterAddFile:     {"BG_E_READ_ONLY_PROPERTY_AFTER_ADDFILE", Fatal, "the property is fixed once a file was added", "create a new job"},
+	ReadOnlyAfterResume:      {"BG_E_READ_ONLY_PROPERTY_AFTER_RESUME", Fatal, "the property is fixed once the job was resumed", "create a new job"},
+	DatabaseCorrupt:          {"BG_E_DATABASE_CORRUPT", Fatal, "the job store cannot be used", "`ebb daemon restore` brings back the last backup"},
+	RemoteFileChanged:        {"BG_E_REMOTE_FILE_CHANGED", Transient, "the file keeps changing on the server", "it is fetched again later"},
+	ReadOnlyWhenJobActive:    {"BG_E_READ_ONLY_WHEN_JOB_ACTIVE", Fatal, "the property cannot change while the job is active", "suspend the job first"},
+
+	NotImplemented:      {"E_NOTIMPL", Fatal, "this is not supported", ""},
+	Pending:             {"E_PENDING", Fatal, "the file is not transferred yet", ""},
+	Unexpected:          {"E_UNEXPECTED", Transient, "something unexpected happened", "see the service's log"},
+	FileNotFound:        {"ERROR_FILE_NOT_FOUND", Fatal, "the file does not exist", ""},
+	PathNotFound:        {"ERROR_PATH_NOT_FOUND", Fatal, "the destination's directory does not exist", "create it, then resume the job"},
+	AccessDenied:        {"E_ACCESSDENIED", Fatal, "access is denied", "check the owner and the permissions, then resume the job"},
+	WriteProtect:        {"ERROR_WRITE_PROTECT", Fatal, "the file system is read-only", "mount it writable, then resume the job"},
+	InvalidArg:          {"E_INVALIDARG", Fatal, "an argument is not valid", ""},
+	DiskFull:            {"ERROR_DISK_FULL", Transient, "the disk is full", "free some space; resume the job to retry at once"},
+	FileTooLarge:        {"ERROR_FILE_TOO_LARGE", Fatal, "the file is larger than the file system or the file size limit allows", "choose another destination"},
+	DiskIO:              {"ERROR_IO_DEVICE", Fatal, "the disk reported an error", "check the disk, then resume the job"},
+	DiskQuotaExceeded:   {"ERROR_DISK_QUOTA_EXCEEDED", Transient, "the disk quota is used up", "free some space; resume the job to retry at once"},
+	TooManyOpenFiles:    {"ERROR_TOO_MANY_OPEN_FILES", Transient, "the service has too many files open", "raise the service's limit of open files"},
+	WinHTTPTimeout:      {"ERROR_WINHTTP_TIMEOUT", Transient, "the server did not answer in time", "it is tried again"},
+	NameNotResolved:     {"ERROR_WINHTTP_NAME_NOT_RESOLVED", Transient, "the server's name could not be resolved", "check the spelling of the URL's host"},
+	CannotConnect:       {"ERROR_WINHTTP_CANNOT_CONNECT", Transient, "the server could not be reached", "it is tried again"},
+	ConnectionError:     {"ERROR_WINHTTP_CONNECTION_ERROR", Transient, "the connection broke", "it is tried again"},
+	CertDateInvalid:     {"ERROR_WINHTTP_SECURE_CERT_DATE_INVALID", Fatal, "the server's certificate has expired or is not valid yet", "check this machine's clock and the server's certificate"},
+	CertNameInvalid:     {"ERROR_WINHTTP_SECURE_CERT_CN_INVALID", Fatal, "the server's certificate is for another name", "check the URL's host"},
+	CertUntrusted:       {"ERROR_WINHTTP_SECURE_INVALID_CA", Fatal, "the server's certificate is not signed by an authority this machine trusts", "install the authority's certificate, or set SSL_CERT_FILE for the service"},
+	SecureFailure:       {"ERROR_WINHTTP_SECURE_FAILURE", Fatal, "no secure connection could be made", "check the server's TLS settings"},
+	InvalidServerAnswer: {"ERROR_WINHTTP_INVALID_SERVER_RESPONSE", Transient, "the server's answer could not be understood", "it is tried again"},
+	RedirectFailed:      {"ERROR_WINHTTP_REDIRECT_FAILED", Fatal, "the server redirects in a circle or too often", "check the URL"},
+}
+
+// httpHints are hints for single HTTP statuses.
+var httpHints = map[int]string{
+	301: "the redirect was refused; use the URL it leads to",
+	302: "the redirect was refused; use the URL it leads to",
+	303: "the redirect was refused; use the URL it leads to",
+	307: "the redirect was refused; use the URL it leads to",
+	308: "the redirect was refused; use the URL it leads to",
+	401: "give credentials, for instance with --header",
+	403: "check that you may read this URL",
+	404: "check the URL",
+	407: "the proxy wants credentials",
+	410: "the file is gone for good; check the URL",
+}
+
+// Info gives the name, the class, a sentence and a hint for any code.
+func (c Code) info() codeInfo {
+	if i, ok := codes[c]; ok {
+		return i
+	}
+	if c >= httpBase && c < httpBase+1000 {
+		status := int(c - httpBase)
+		i := codeInfo{name: "BG_E_HTTP_ERROR_" + strconv.Itoa(status), class: httpClass(status)}
+		i.message = fmt.Sprintf("the server answered %d", status)
+		if t := http.StatusText(status); t != "" {
+			i.message += " " + t
+		}
+		i.hint = httpHints[status]
+		if i.hint == "" && i.class == Transient {
+			i.hint = "it is tried again"
+		}
+		return i
+	}
+	return codeInfo{name: fmt.Sprintf("0x%08X", uint32(c)), class: Transient, message: "an unknown error"}
+}
+
+// httpClass applies the rule of client.md 5.2, with 429 and 425 transient.
+func httpClass(status int) Class {
+	switch {
+	case status >= 300 && status <= 305, status == 307, status == 308:
+		return Fatal
+	case status == 408, status == 409, status == 425, status == 429:
+		return Transient
+	case status >= 400 && status < 500:
+		return Fatal
+	case status == 501, status == 505:
+		return Fatal
+	}
+	return Transient
+}
+
+// Name returns the code's BITS name, such as "BG_E_INVALID_STATE".
+func (c Code) Name() string { return c.info().name }
+
+// Class returns what becomes of a transfer that ends with the code.
+func (c Code) Class() Class { return c.info().class }
+
+// Message returns a sentence for people, without a full stop.
+func (c Code) Message() string { return c.info().message }
+
+// Hint returns what a person may do about it; it may be empty.
+func (c Code) Hint() string { return c.info().hint }
+
+// Failed reports whether the code is an error.
+func (c Code) Failed() bool { return c&0x80000000 != 0 }
+
+// HTTPStatus returns the HTTP status that the code stands for, or 0.
+func (c Code) HTTPStatus() int {
+	if c >= httpBase && c < httpBase+1000 {
+		return int(c - httpBase)
+	}
+	return 0
+}
+
+// Hex returns the value as BITS tools print it: 0x80200002.
+func (c Code) Hex() string { return fmt.Sprintf("0x%08X", uint32(c)) }
+
+func (c Code) String() string { return c.Name() + " " + c.Hex() }
+
+// ParseCode reads a code's name or its hexadecimal value.
+func ParseCode(s string) (Code, bool) {
+	for c, i := range codes {
+		if strings.EqualFold(i.name, s) {
+			return c, true
+		}
+	}
+	if n, ok := strings.CutPrefix(s, "BG_E_HTTP_ERROR_"); ok {
+		if v, err := strconv.Atoi(n); err == nil && v >= 0 && v < 1000 {
+			return HTTPStatus(v), true
+		}
+	}
+	v, err := strconv.ParseUint(s, 0, 32)
+	return Code(v), err == nil
+}
+
+// Error is an error with a code: what a job ends in and what a command is refused with.
+type Error struct {
+	Code    Code
+	Context Context
+	File    string // the URL or path it is about; may be empty
+	Message string // a sentence for people; empty means the code's own
+	Cause   error  // for the log and for errors.Is; may be nil
+}
+
+// Errorf makes an Error with a message of its own.
+func Errorf(code Code, format string, args ...any) *Error {
+	return &Error{Code: code, Message: fmt.Sprintf(format, args...)}
+}
+
+// Sentence returns the message for people, without a full stop.
+func (e *Error) Sentence() string {
+	if e.Message != "" {
+		return e.Message
+	}
+	return e.Code.Message()
+}
+
+func (e *Error) Error() string {
+	s := e.Sentence()
+	if e.File != "" && !strings.Contains(s, e.File) {
+		s = e.File + ": " + s
+	}
+	return s + " (" + e.Code.String() + ")"
+}
+
+func (e *Error) Unwrap() error { return e.Cause }
+
+// Is reports whether target is an Error with the same code.
+func (e *Error) Is(target error) bool {
+	t, ok := target.(*Error)
+	return ok && t.Code == e.Code
+}
+
+// Info returns the form of the error that programs read.
+func (e *Error) Info() *ErrorInfo {
+	return &ErrorInfo{Code: e.Code.Name(), HResult: e.Code.Hex(), Context: e.Context, File: e.File, Message: e.Sentence(), Hint: e.Code.Hint()}
+}
+
+// ErrorInfo is an error as the API and the CLI show it.
+type ErrorInfo struct {
+	Code    string  `json:"code" doc:"BITS name" example:"BG_E_HTTP_ERROR_404"`
+	HResult string  `json:"hresult" doc:"BITS value" example:"0x80190194"`
+	Context Context `json:"context" enum:"NONE,UNKNOWN,GENERAL_QUEUE_MANAGER,QUEUE_MANAGER_NOTIFICATION,LOCAL_FILE,REMOTE_FILE,GENERAL_TRANSPORT,REMOTE_APPLICATION,SERVER_CERTIFICATE_CALLBACK"`
+	File    string  `json:"file,omitempty" doc:"URL or path it is about"`
+	Message string  `json:"message" doc:"A sentence for people"`
+	Hint    string  `json:"hint,omitempty" doc:"What to do about it"`
+}
+
+// Err returns the error that i describes.
+func (i *ErrorInfo) Err() *Error {
+	c, ok := ParseCode(i.HResult)
+	if !ok {
+		c = Unexpected
+	}
+	return &Error{Code: c, Context: i.Context, File: i.File, Message: i.Message}
+}

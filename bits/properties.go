@@ -1,0 +1,281 @@
+package bits
+
+import (
+	"fmt"
+	"net/url"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+)
+
+// Properties are the settings of a job that its owner may change.
+type Properties struct {
+	Description       string   `json:"description"`
+	MinimumRetryDelay int64    `json:"minimum_retry_delay" doc:"Least seconds between a transient error and the next attempt; the delay grows from there"`
+	NoProgressTimeout int64    `json:"no_progress_timeout" doc:"Seconds without progress after which a transient error becomes ERROR; 0 means at once"`
+	Connections       int      `json:"connections" doc:"Files of the job that move at once; a large one moves alone"`
+	AutoComplete      bool     `json:"auto_complete" doc:"The service completes the job by itself once it is TRANSFERRED"`
+	HeaderNames       []string `json:"header_names,omitempty" doc:"Names of the custom request headers; the values are never shown"`
+}
+
+// Settings are changes of a job; a nil field leaves its property alone.
+type Settings struct {
+	Name              *string   `json:"name,omitempty" doc:"Display name"`
+	Priority          *Priority `json:"priority,omitempty" enum:"FOREGROUND,HIGH,NORMAL,LOW"`
+	Description       *string   `json:"description,omitempty"`
+	MinimumRetryDelay *int64    `json:"minimum_retry_delay,omitempty" doc:"Seconds, at least 5; smaller values become 5"`
+	NoProgressTimeout *int64    `json:"no_progress_timeout,omitempty" doc:"Seconds; 0 turns the first transient error into ERROR"`
+	Connections       *int      `json:"connections,omitempty" doc:"1 to 64"`
+	AutoComplete      *bool     `json:"auto_complete,omitempty"`
+	Headers           *[]string `json:"headers,omitempty" doc:"Request headers, each as 'Name: value'; an empty list removes them"`
+}
+
+// A Property describes one settable property: the table from which validation, the CLI's help
+// and the documentation are made.
+type Property struct {
+	Name    string // as in JSON and in `ebb set`
+	Default string
+	Range   string
+	Doc     string
+	// set parses a value from the command line into s.
+	set func(s *Settings, value string) error
+}
+
+// PropertyTable lists the settable properties in the order people read them.
+var PropertyTable = []Property{
+	{"name", "", "1 to 256 characters", "display name; need not be unique", func(s *Settings, v string) error { s.Name = &v; return nil }},
+	{"description", "", "up to 1,024 characters", "free text", func(s *Settings, v string) error { s.Description = &v; return nil }},
+	{"priority", "NORMAL", "FOREGROUND, HIGH, NORMAL, LOW", "who goes first; takes effect at once", func(s *Settings, v string) error {
+		p := new(Priority)
+		s.Priority = p
+		return p.UnmarshalText([]byte(v))
+	}},
+	{"minimum_retry_delay", "600", "5 s or more", "least seconds between a transient error and the next attempt; also takes 90s, 10m, 2h", func(s *Settings, v string) (err error) {
+		s.MinimumRetryDelay, err = seconds(v)
+		return err
+	}},
+	{"no_progress_timeout", "1209600", "0 s or more", "seconds without progress after which a transient error becomes ERROR; 0 means at once", func(s *Settings, v string) (err error) {
+		s.NoProgressTimeout, err = seconds(v)
+		return err
+	}},
+	{"connections", strconv.Itoa(DefaultConnections), "1 to 64", "files of the job that move at once; a large one moves alone", func(s *Settings, v string) error {
+		n, err := strconv.Atoi(v)
+		s.Connections = &n
+		if err != nil {
+			return fmt.Errorf("connections=%s: want a whole number from 1 to %d", v, MaxConnections)
+		}
+		return nil
+	}},
+	{"auto_complete", "false", "true, false", "the service completes the job by itself once it is TRANSFERRED", func(s *Settings, v string) error {
+		b, err := strconv.ParseBool(v)
+		s.AutoComplete = &b
+		if err != nil {
+			return fmt.Errorf("auto_complete=%s: want true or false", v)
+		}
+		return nil
+	}},
+	{"header", "", "'Name: value'", "a request header sent with every request; repeat it for more; empty removes all", func(s *Settings, v string) error {
+		if s.Headers == nil {
+			s.Headers = &[]string{}
+		}
+		if v != "" {
+			*s.Headers = append(*s.Headers, v)
+		}
+		return nil
+	}},
+}
+
+// Set parses one property from its text form, as `ebb set JOB name=value` takes it.
+func (s *Settings) Set(name, value string) error {
+	for _, p := range PropertyTable {
+		if strings.EqualFold(p.Name, name) {
+			return p.set(s, value)
+		}
+	}
+	var known []string
+	for _, p := range PropertyTable {
+		known = append(known, p.Name)
+	}
+	return fmt.Errorf("unknown property %q (want %s)", name, strings.Join(known, ", "))
+}
+
+// seconds reads "90", "90s", "10m" or "2h".
+func seconds(v string) (*int64, error) {
+	if n, err := strconv.ParseInt(v, 10, 64); err == nil {
+		return &n, nil
+	}
+	d, err := time.ParseDuration(v)
+	if err != nil {
+		return nil, fmt.Errorf("%q is not a time in seconds (want 90, 90s, 10m or 2h)", v)
+	}
+	n := int64(d / time.Second)
+	return &n, nil
+}
+
+// Check validates the settings and raises a too small retry delay to its least value.
+// create tells whether they are for a new job, where BITS answers a too long name differently.
+func (s *Settings) Check(create bool) *Error {
+	if s.Name != nil {
+		if *s.Name == "" {
+			return Errorf(InvalidArg, "the name is empty")
+		}
+		if n := utf8.RuneCountInString(*s.Name); n > MaxNameLen {
+			code := StringTooLong
+			if create {
+				code = InvalidArg
+			}
+			return Errorf(code, "the name has %d characters; %d are allowed", n, MaxNameLen)
+		}
+		if e := checkText("name", *s.Name); e != nil {
+			return e
+		}
+	}
+	if s.Description != nil {
+		if n := utf8.RuneCountInString(*s.Description); n > MaxDescriptionLen {
+			return Errorf(StringTooLong, "the description has %d characters; %d are allowed", n, MaxDescriptionLen)
+		}
+		if e := checkText("description", *s.Description); e != nil {
+			return e
+		}
+	}
+	if s.Priority != nil && *s.Priority >= Priorities {
+		return Errorf(NotImplemented, "there is no priority %d", *s.Priority)
+	}
+	const maxSeconds = 1<<32 - 1
+	if d := s.MinimumRetryDelay; d != nil {
+		if *d < 0 || *d > maxSeconds {
+			return Errorf(InvalidArg, "minimum_retry_delay is %d; want 5 to %d seconds", *d, int64(maxSeconds))
+		}
+		if least := int64(LeastMinimumRetryDelay / time.Second); *d < least {
+			s.MinimumRetryDelay = &least
+		}
+	}
+	if d := s.NoProgressTimeout; d != nil && (*d < 0 || *d > maxSeconds) {
+		return Errorf(InvalidArg, "no_progress_timeout is %d; want 0 to %d seconds", *d, int64(maxSeconds))
+	}
+	if n := s.Connections; n != nil && (*n < 1 || *n > MaxConnections) {
+		return Errorf(InvalidArg, "connections is %d; want 1 to %d", *n, MaxConnections)
+	}
+	if s.Headers != nil {
+		return checkHeaders(*s.Headers)
+	}
+	return nil
+}
+
+// checkText refuses what would garble a terminal or a log line.
+func checkText(what, s string) *Error {
+	if !utf8.ValidString(s) {
+		return Errorf(InvalidArg, "the %s is not valid UTF-8", what)
+	}
+	for _, r := range s {
+		if r < 0x20 && r != '\t' && r != '\n' || r == 0x7f {
+			return Errorf(InvalidArg, "the %s holds the control character %q", what, r)
+		}
+	}
+	return nil
+}
+
+// reservedHeaders belong to the transfer itself.
+var reservedHeaders = []string{"Range", "If-Range", "Accept-Encoding", "Content-Length", "Transfer-Encoding", "Connection", "Host", "Te", "Trailer", "Upgrade"}
+
+func checkHeaders(headers []string) *Error {
+	total := 0
+	for _, h := range headers {
+		total += len(h) + 2
+		name, value, ok := strings.Cut(h, ":")
+		if !ok || name == "" || strings.ContainsFunc(name, notToken) {
+			return Errorf(InvalidArg, "the header %q is not of the form 'Name: value'", name)
+		}
+		for _, r := range reservedHeaders {
+			if strings.EqualFold(name, r) {
+				return Errorf(InvalidArg, "the header %s is set by the transfer itself", r)
+			}
+		}
+		if strings.ContainsAny(value, "\r\n\x00") {
+			return Errorf(InvalidArg, "the value of the header %s holds a line break", name)
+		}
+	}
+	if total > MaxHeaderBytes {
+		return Errorf(StringTooLong, "the headers have %d bytes; %d are allowed", total, MaxHeaderBytes)
+	}
+	return nil
+}
+
+func notToken(r rune) bool {
+	return !(r >= '0' && r <= '9' || r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || strings.ContainsRune("!#$%&'*+-.^_`|~", r))
+}
+
+// FileSpec names a file to add to a job.
+type FileSpec struct {
+	Remote   string `json:"remote" doc:"URL: http or https" example:"https://example.org/image.iso"`
+	Local    string `json:"local" doc:"Absolute path of the finished file, in a directory that exists"`
+	Checksum string `json:"checksum,omitempty" doc:"Expected digest as ALGORITHM:HEX with sha256, sha512 or blake3"`
+}
+
+// Check validates and normalises a file: the URL's fragment is cut off, the path is cleaned
+// and the checksum is put in lower case.
+func (f *FileSpec) Check() *Error {
+	bad := func(code Code, ctx Context, file, format string, args ...any) *Error {
+		e := Errorf(code, format, args...)
+		e.Context, e.File = ctx, file
+		return e
+	}
+	if len(f.Remote) > MaxURLLen {
+		return bad(InvalidArg, ContextRemoteFile, "", "the URL has %d bytes; %d are allowed", len(f.Remote), MaxURLLen)
+	}
+	u, err := url.Parse(f.Remote)
+	if err != nil {
+		return bad(InvalidArg, ContextRemoteFile, f.Remote, "%q is not a URL", f.Remote)
+	}
+	if u.Scheme != "http" && u.Scheme != "https" {
+		return bad(InvalidArg, ContextRemoteFile, f.Remote, "%q is not an http or https URL", f.Remote)
+	}
+	if u.Hostname() == "" {
+		return bad(InvalidArg, ContextRemoteFile, f.Remote, "the URL %q has no host", f.Remote)
+	}
+	u.Fragment, u.RawFragment = "", ""
+	f.Remote = u.String()
+
+	switch {
+	case f.Local == "":
+		return bad(InvalidArg, ContextLocalFile, "", "the local path is empty")
+	case strings.ContainsRune(f.Local, 0):
+		return bad(InvalidArg, ContextLocalFile, "", "the local path holds a NUL byte")
+	case !filepath.IsAbs(f.Local):
+		return bad(InvalidArg, ContextLocalFile, f.Local, "the local path %q is not absolute", f.Local)
+	case strings.HasSuffix(f.Local, string(filepath.Separator)):
+		return bad(InvalidArg, ContextLocalFile, f.Local, "the local path %q names a directory, not a file", f.Local)
+	case len(f.Local) > 4095 || len(filepath.Base(f.Local)) > 255:
+		return bad(InvalidArg, ContextLocalFile, "", "the local path is too long (4,095 bytes, 255 in a name)")
+	}
+	f.Local = filepath.Clean(f.Local)
+	if filepath.Dir(f.Local) == f.Local {
+		return bad(InvalidArg, ContextLocalFile, f.Local, "the local path %q names a directory, not a file", f.Local)
+	}
+	if f.Checksum != "" {
+		c, err := ParseChecksum(f.Checksum)
+		if err != nil {
+			return bad(InvalidArg, ContextLocalFile, f.Local, "%v", err)
+		}
+		f.Checksum = c
+	}
+	return nil
+}
+
+// checksumLen is the number of hexadecimal digits of each algorithm.
+var checksumLen = map[string]int{"sha256": 64, "sha512": 128, "blake3": 64}
+
+// ParseChecksum checks a digest of the form ALGORITHM:HEX and returns it in lower case.
+func ParseChecksum(s string) (string, error) {
+	algorithm, digits, ok := strings.Cut(strings.ToLower(s), ":")
+	n, known := checksumLen[algorithm]
+	if !ok || !known {
+		return "", fmt.Errorf("the checksum %q is not of the form ALGORITHM:HEX with sha256, sha512 or blake3", s)
+	}
+	if len(digits) != n || strings.Trim(digits, "0123456789abcdef") != "" {
+		return "", fmt.Errorf("the checksum %q needs %d hexadecimal digits after %s:", s, n, algorithm)
+	}
+	return algorithm + ":" + digits, nil
+}

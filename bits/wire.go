@@ -1,0 +1,80 @@
+package bits
+
+import "time"
+
+// NewJob is the request to create a job.
+type NewJob struct {
+	Type     Type       `json:"type,omitempty" enum:"DOWNLOAD,UPLOAD,UPLOAD_REPLY" default:"DOWNLOAD"`
+	Settings            // Name is required
+	Files    []FileSpec `json:"files,omitempty" doc:"Files to add at once; all or none"`
+	Resume   bool       `json:"resume,omitempty" doc:"Start the job at once instead of leaving it SUSPENDED"`
+}
+
+// Outcome is the answer to suspend, resume, cancel and complete.
+type Outcome struct {
+	Code    string  `json:"code" doc:"S_OK, or a success code such as BG_S_PARTIAL_COMPLETE"`
+	HResult string  `json:"hresult"`
+	Message string  `json:"message"`
+	Job     Summary `json:"job"`
+}
+
+// Summary names a job and its state.
+type Summary struct {
+	ID    ID     `json:"id" format:"uuid"`
+	Name  string `json:"name"`
+	State State  `json:"state" enum:"QUEUED,CONNECTING,TRANSFERRING,SUSPENDED,ERROR,TRANSIENT_ERROR,TRANSFERRED,ACKNOWLEDGED,CANCELLED"`
+}
+
+// Service describes the running service.
+type Service struct {
+	Version string         `json:"version"`
+	PID     int            `json:"pid"`
+	State   string         `json:"state" doc:"Directory of the job store"`
+	Started time.Time      `json:"started"`
+	Jobs    map[string]int `json:"jobs" doc:"Number of jobs in each state that is not final"`
+	Notices []string       `json:"notices,omitempty" doc:"What a person should know, such as that a damaged store was set aside"`
+}
+
+// EventKind says what an event is about.
+type EventKind string
+
+// The kinds of events.
+const (
+	EventAdded       EventKind = "added"       // a job was created
+	EventModified    EventKind = "modified"    // a property or the list of files changed
+	EventState       EventKind = "state"       // the state changed, other than to the three below
+	EventTransferred EventKind = "transferred" // the job became TRANSFERRED
+	EventError       EventKind = "error"       // the job became ERROR
+	EventFile        EventKind = "file"        // one file is transferred and durable
+	EventNote        EventKind = "note"        // something a person should know happened to a file
+	EventRemoved     EventKind = "removed"     // the job became ACKNOWLEDGED or CANCELLED
+	EventProgress    EventKind = "progress"    // bytes moved; has no number and is never repeated
+)
+
+// Event is one piece of news about a job. Numbers grow; a stream resumes after any of them.
+type Event struct {
+	Seq      uint64     `json:"seq,omitempty" doc:"Number of the event; 0 for progress"`
+	Time     time.Time  `json:"time"`
+	Kind     EventKind  `json:"kind" enum:"added,modified,state,transferred,error,file,note,removed,progress"`
+	Job      ID         `json:"job" format:"uuid"`
+	Name     string     `json:"name"`
+	State    State      `json:"state" enum:"QUEUED,CONNECTING,TRANSFERRING,SUSPENDED,ERROR,TRANSIENT_ERROR,TRANSFERRED,ACKNOWLEDGED,CANCELLED"`
+	Progress *Progress  `json:"progress,omitempty"`
+	File     *File      `json:"file,omitempty" doc:"The file that a file or note event is about, or the one moving now"`
+	Error    *ErrorInfo `json:"error,omitempty" doc:"With the states ERROR and TRANSIENT_ERROR"`
+	RetryAt  *time.Time `json:"retry_at,omitempty" doc:"With TRANSIENT_ERROR, when a timer decides the next attempt"`
+}
+
+// Problem is an error answer of the HTTP API (RFC 9457).
+type Problem struct {
+	Type       string    `json:"type,omitempty" doc:"URI of the kind of problem" default:"about:blank"`
+	Title      string    `json:"title" doc:"The HTTP status in words"`
+	Status     int       `json:"status" doc:"The HTTP status"`
+	Detail     string    `json:"detail" doc:"A sentence for people"`
+	Code       string    `json:"code" doc:"BITS name of the error"`
+	HResult    string    `json:"hresult" doc:"BITS value of the error"`
+	Context    Context   `json:"context" enum:"NONE,UNKNOWN,GENERAL_QUEUE_MANAGER,QUEUE_MANAGER_NOTIFICATION,LOCAL_FILE,REMOTE_FILE,GENERAL_TRANSPORT,REMOTE_APPLICATION,SERVER_CERTIFICATE_CALLBACK"`
+	File       string    `json:"file,omitempty" doc:"URL or path it is about"`
+	Hint       string    `json:"hint,omitempty" doc:"What to do about it"`
+	Candidates []Summary `json:"candidates,omitempty" doc:"The jobs that an ambiguous name or prefix fits"`
+}

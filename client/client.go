@@ -1,0 +1,305 @@
+// Package client is the Go client of the Ebb service. It talks HTTP over the service's Unix
+// socket and knows nothing of how the service works.
+//
+// A Manager is one service, a Job a handle to one of its jobs. A handle stays readable after
+// Complete and Cancel for as long as the service keeps the job (a day unless configured).
+// Errors are of type *bits.Error wherever the service answered; ErrNoService where none did.
+package client
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"github.com/ebbtransfer/ebb/bits"
+)
+
+// ErrNoService means that no service answers on the socket.
+var ErrNoService = errors.New("no ebb service is running")
+
+// SystemSocket is the socket of the machine's service.
+const SystemSocket = "/run/ebb/ebb.sock"
+
+// UserSocket returns the path of the calling user's own service.
+func UserSocket() string {
+	if dir := os.Getenv("XDG_RUNTIME_DIR"); dir != "" {
+		return filepath.Join(dir, "ebb", "ebb.sock")
+	}
+	return filepath.Join(UserState(), "ebb.sock")
+}
+
+// UserState returns the directory in which the calling user's own service keeps its jobs.
+func UserState() string {
+	if dir := os.Getenv("XDG_STATE_HOME"); dir != "" {
+		return filepath.Join(dir, "ebb")
+	}
+	home, err := os.UserHomeDir()
+	if err != nil {
+		return filepath.Join(os.TempDir(), fmt.Sprintf("ebb-%d", os.Getuid()))
+	}
+	return filepath.Join(home, ".local", "state", "ebb")
+}
+
+// FindSocket returns $EBB_SOCKET if it is set, else the user's socket if a service answers
+// there, else the system's if one answers there, else the user's.
+func FindSocket() string {
+	if s := os.Getenv("EBB_SOCKET"); s != "" {
+		return s
+	}
+	user := UserSocket()
+	for _, s := range []string{user, SystemSocket} {
+		if c, err := net.DialTimeout("unix", s, time.Second); err == nil {
+			c.Close()
+			return s
+		}
+	}
+	return user
+}
+
+// Manager is a connection to a service. It is safe for use by several goroutines.
+type Manager struct {
+	socket string
+	http   *http.Client
+}
+
+// New returns a Manager for the service on the socket; it connects with the first call.
+// An empty socket stands for FindSocket().
+func New(socket string) *Manager {
+	if socket == "" {
+		socket = FindSocket()
+	}
+	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
+		var d net.Dialer
+		return d.DialContext(ctx, "unix", socket)
+	}
+	return &Manager{socket: socket, http: &http.Client{Transport: &http.Transport{
+		DialContext: dial, DisableCompression: true, MaxIdleConnsPerHost: 64, IdleConnTimeout: time.Minute,
+	}}}
+}
+
+// Socket returns the path of the service's socket.
+func (m *Manager) Socket() string { return m.socket }
+
+// Close drops idle connections.
+func (m *Manager) Close() { m.http.CloseIdleConnections() }
+
+// do sends a request with an optional JSON body; a status of 400 or more becomes an error.
+func (m *Manager) do(ctx context.Context, method, path string, in any) (*http.Response, error) {
+	var body io.Reader
+	if in != nil {
+		b, err := json.Marshal(in)
+		if err != nil {
+			return nil, err
+		}
+		body = bytes.NewReader(b)
+	}
+	req, err := http.NewRequestWithContext(ctx, method, "http://ebb"+path, body)
+	if err != nil {
+		return nil, err
+	}
+	if in != nil {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	resp, err := m.http.Do(req)
+	if err != nil {
+		var op *net.OpError
+		if errors.As(err, &op) && op.Op == "dial" {
+			return nil, fmt.Errorf("%w on %s: %w", ErrNoService, m.socket, op.Err)
+		}
+		return nil, err
+	}
+	if resp.StatusCode >= 400 {
+		defer resp.Body.Close()
+		return nil, problem(resp)
+	}
+	return resp, nil
+}
+
+// call is do with the answer decoded into out.
+func (m *Manager) call(ctx context.Context, method, path string, in, out any) error {
+	resp, err := m.do(ctx, method, path, in)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if err := json.NewDecoder(resp.Body).Decode(out); err != nil {
+		return fmt.Errorf("read the answer to %s %s: %w", method, path, err)
+	}
+	_, _ = io.Copy(io.Discard, resp.Body) // so that the connection can be used again
+	return nil
+}
+
+// AmbiguousError is the cause of the error for a name or prefix that fits several jobs.
+type AmbiguousError struct {
+	Candidates []bits.Summary
+}
+
+func (e *AmbiguousError) Error() string { return fmt.Sprintf("%d jobs fit", len(e.Candidates)) }
+
+func problem(resp *http.Response) error {
+	var p bits.Problem
+	b, err := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
+	if err == nil {
+		err = json.Unmarshal(b, &p)
+	}
+	if err != nil || p.HResult == "" {
+		return fmt.Errorf("the service answered %s: %.200s", resp.Status, b)
+	}
+	code, _ := bits.ParseCode(p.HResult)
+	e := &bits.Error{Code: code, Context: p.Context, File: p.File, Message: p.Detail}
+	if len(p.Candidates) > 0 {
+		e.Cause = &AmbiguousError{p.Candidates}
+	}
+	return e
+}
+
+// Service describes the running service.
+func (m *Manager) Service(ctx context.Context) (*bits.Service, error) {
+	var s bits.Service
+	return &s, m.call(ctx, "GET", "/v1/service", nil, &s)
+}
+
+// Create makes a job; it is SUSPENDED unless spec.Resume is set.
+func (m *Manager) Create(ctx context.Context, spec bits.NewJob) (*Job, error) {
+	var j bits.Job
+	if err := m.call(ctx, "POST", "/v1/jobs", spec, &j); err != nil {
+		return nil, err
+	}
+	return &Job{m: m, ID: j.ID}, nil
+}
+
+// Job returns a handle to the job with the id, without asking the service.
+func (m *Manager) Job(id bits.ID) *Job { return &Job{m: m, ID: id} }
+
+// Find returns the job that ref means: an id, a unique prefix of one, or a name. An ambiguous
+// ref is an error whose cause is an *AmbiguousError.
+func (m *Manager) Find(ctx context.Context, ref string) (*Job, error) {
+	var s bits.Summary
+	if err := m.call(ctx, "GET", "/v1/jobs/"+url.PathEscape(ref)+"?files=false", nil, &s); err != nil {
+		return nil, err
+	}
+	return &Job{m: m, ID: s.ID}, nil
+}
+
+// ListOptions narrows a listing.
+type ListOptions struct {
+	AllUsers bool         // jobs of all users; for administrators
+	Files    bool         // with the files of each job
+	State    []bits.State // only jobs in one of these states
+	Limit    int          // at most so many; 0 means all
+	After    bits.ID      // only jobs created after this one
+}
+
+func (o ListOptions) query() string {
+	q := url.Values{}
+	if o.AllUsers {
+		q.Set("all_users", "true")
+	}
+	if o.Files {
+		q.Set("files", "true")
+	}
+	for _, s := range o.State {
+		q.Add("state", s.String())
+	}
+	if o.Limit > 0 {
+		q.Set("limit", strconv.Itoa(o.Limit))
+	}
+	if o.After != (bits.ID{}) {
+		q.Set("after", o.After.String())
+	}
+	return q.Encode()
+}
+
+// List yields the jobs that are in no final state, oldest first, as the service sends them.
+func (m *Manager) List(ctx context.Context, o ListOptions) iter.Seq2[bits.Job, error] {
+	return func(yield func(bits.Job, error) bool) {
+		body, err := m.ListJSON(ctx, o)
+		if err != nil {
+			yield(bits.Job{}, err)
+			return
+		}
+		defer body.Close()
+		dec := json.NewDecoder(body)
+		if _, err := dec.Token(); err != nil { // [
+			yield(bits.Job{}, err)
+			return
+		}
+		for dec.More() {
+			var j bits.Job
+			err := dec.Decode(&j)
+			if !yield(j, err) || err != nil {
+				return
+			}
+		}
+	}
+}
+
+// ListJSON is List as the JSON array that the service sends. The caller closes it.
+func (m *Manager) ListJSON(ctx context.Context, o ListOptions) (io.ReadCloser, error) {
+	resp, err := m.do(ctx, "GET", "/v1/jobs?"+o.query(), nil)
+	if err != nil {
+		return nil, err
+	}
+	return resp.Body, nil
+}
+
+// Job is a handle to a job.
+type Job struct {
+	m  *Manager
+	ID bits.ID
+}
+
+func (j *Job) path(rest string) string { return "/v1/jobs/" + j.ID.String() + rest }
+
+// Info returns a snapshot of the job with its files. It works in every state.
+func (j *Job) Info(ctx context.Context) (*bits.Job, error) {
+	var info bits.Job
+	return &info, j.m.call(ctx, "GET", j.path(""), nil, &info)
+}
+
+// Status returns a snapshot of the job without its files.
+func (j *Job) Status(ctx context.Context) (*bits.Job, error) {
+	var info bits.Job
+	return &info, j.m.call(ctx, "GET", j.path("?files=false"), nil, &info)
+}
+
+// AddFiles adds files to the job: all of them or, with an error, none.
+func (j *Job) AddFiles(ctx context.Context, files ...bits.FileSpec) error {
+	var s bits.Summary
+	return j.m.call(ctx, "POST", j.path("/files"), files, &s)
+}
+
+// Set changes properties of the job: all of them or, with an error, none.
+func (j *Job) Set(ctx context.Context, s bits.Settings) error {
+	var sum bits.Summary
+	return j.m.call(ctx, "PATCH", j.path(""), s, &sum)
+}
+
+func (j *Job) act(ctx context.Context, verb string) (*bits.Outcome, error) {
+	var o bits.Outcome
+	return &o, j.m.call(ctx, "POST", j.path("/"+verb), struct{}{}, &o)
+}
+
+// Resume starts the job or retries it now.
+func (j *Job) Resume(ctx context.Context) error { _, err := j.act(ctx, "resume"); return err }
+
+// Suspend stops the job and keeps its progress.
+func (j *Job) Suspend(ctx context.Context) error { _, err := j.act(ctx, "suspend"); return err }
+
+// Cancel ends the job and deletes what it fetched.
+func (j *Job) Cancel(ctx context.Context) (*bits.Outcome, error) { return j.act(ctx, "cancel") }
+
+// Complete puts the files in their places and ends the job. On a job that is not TRANSFERRED
+// only the finished files are kept, and the outcome's code says so (BG_S_PARTIAL_COMPLETE).
+func (j *Job) Complete(ctx context.Context) (*bits.Outcome, error) { return j.act(ctx, "complete") }

@@ -1,0 +1,208 @@
+package client
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"net/url"
+	"strconv"
+	"time"
+
+	"github.com/ebbtransfer/ebb/bits"
+)
+
+// Filter narrows a stream of events.
+type Filter struct {
+	Job      []bits.ID // only these jobs; empty means all of the caller's
+	AllUsers bool      // jobs of all users; for administrators
+	Progress bool      // progress events too, at most two a second and job
+	After    uint64    // start after the event with this number; 0 means from now on
+}
+
+// Watch yields events until ctx ends, the loop breaks or the filter is refused. When the
+// service goes away it waits for it to come back and goes on after the last event it saw, so
+// nothing is missed.
+func (m *Manager) Watch(ctx context.Context, f Filter) iter.Seq2[bits.Event, error] {
+	return func(yield func(bits.Event, error) bool) {
+		pause := 100 * time.Millisecond
+		for {
+			more, err := m.stream(ctx, &f, yield)
+			if !more {
+				return
+			}
+			if ctx.Err() != nil {
+				yield(bits.Event{}, ctx.Err())
+				return
+			}
+			var refused *bits.Error
+			if errors.As(err, &refused) {
+				yield(bits.Event{}, err)
+				return
+			}
+			select { // the service is away: ask again, less and less often
+			case <-ctx.Done():
+				yield(bits.Event{}, ctx.Err())
+				return
+			case <-time.After(pause):
+				pause = min(2*pause, 2*time.Second)
+			}
+		}
+	}
+}
+
+// stream reads one connection's events. It reports whether the loop wants more.
+func (m *Manager) stream(ctx context.Context, f *Filter, yield func(bits.Event, error) bool) (more bool, err error) {
+	q := url.Values{}
+	for _, id := range f.Job {
+		q.Add("job", id.String())
+	}
+	if f.AllUsers {
+		q.Set("all_users", "true")
+	}
+	if f.Progress {
+		q.Set("progress", "true")
+	}
+	if f.After > 0 {
+		q.Set("after", strconv.FormatUint(f.After, 10))
+	}
+	resp, err := m.do(ctx, "GET", "/v1/events?"+q.Encode(), nil)
+	if err != nil {
+		return true, err
+	}
+	defer resp.Body.Close()
+	if seq, err := strconv.ParseUint(resp.Header.Get("Ebb-Last-Event"), 10, 64); err == nil && f.After == 0 {
+		f.After = seq // where "from now on" began, should the connection break before an event
+	}
+	return readEvents(resp.Body, func(e bits.Event) bool {
+		if e.Seq > 0 {
+			f.After = e.Seq
+		}
+		return yield(e, nil)
+	})
+}
+
+// maxEvent bounds one line of the stream.
+const maxEvent = 1 << 20
+
+// readEvents reads a stream of server-sent events whose data are JSON events.
+func readEvents(r io.Reader, yield func(bits.Event) bool) (more bool, err error) {
+	sc := bufio.NewScanner(r)
+	sc.Buffer(make([]byte, 4096), maxEvent)
+	for sc.Scan() {
+		data, ok := bytes.CutPrefix(sc.Bytes(), []byte("data:"))
+		if !ok {
+			continue // id, event and blank lines: the data hold the same
+		}
+		var e bits.Event
+		if err := json.Unmarshal(data, &e); err != nil {
+			return true, fmt.Errorf("read an event: %w", err)
+		}
+		if !yield(e) {
+			return false, nil
+		}
+	}
+	return true, sc.Err()
+}
+
+// Wait returns when the job is TRANSFERRED, in ERROR or in a final state, with a snapshot of
+// it. The error is nil also for a job in ERROR: look at the snapshot.
+func (j *Job) Wait(ctx context.Context) (*bits.Job, error) {
+	return j.WaitFunc(ctx, false, func(bits.Event) {})
+}
+
+// WaitFunc is Wait, with a function that sees the job's events on the way, and progress if
+// asked for.
+func (j *Job) WaitFunc(ctx context.Context, progress bool, see func(bits.Event)) (*bits.Job, error) {
+	// Watching starts before the first look at the state, so that no change falls between.
+	watch, stop := context.WithCancel(ctx)
+	defer stop()
+	events := make(chan bits.Event)
+	failed := make(chan error, 1)
+	go func() {
+		for e, err := range j.m.Watch(watch, Filter{Job: []bits.ID{j.ID}, Progress: progress}) {
+			if err != nil {
+				failed <- err
+				return
+			}
+			select {
+			case events <- e:
+			case <-watch.Done():
+				return
+			}
+		}
+	}()
+	look := time.NewTimer(0) // the first look; later ones are a safety net for a lost stream
+	defer look.Stop()
+	for {
+		select {
+		case e := <-events:
+			see(e)
+			if settled(e.State) && e.Kind != bits.EventProgress {
+				return j.Info(ctx)
+			}
+		case <-look.C:
+			info, err := j.Status(ctx)
+			switch {
+			case err == nil && settled(info.State):
+				return j.Info(ctx)
+			case err != nil && !errors.Is(err, ErrNoService) && isAnswer(err):
+				return nil, err
+			}
+			look.Reset(2 * time.Second)
+		case err := <-failed:
+			return nil, err
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+func isAnswer(err error) bool {
+	var e *bits.Error
+	return errors.As(err, &e)
+}
+
+// settled reports whether waiting for a job in this state is over.
+func settled(s bits.State) bool { return s == bits.Transferred || s == bits.Errored || s.Final() }
+
+// Transfer creates a job, waits for it and completes it. A job that ends in ERROR is
+// cancelled, and its error returned. When ctx ends the job is cancelled too.
+func (m *Manager) Transfer(ctx context.Context, spec bits.NewJob) (*bits.Job, error) {
+	spec.Resume = true
+	job, err := m.Create(ctx, spec)
+	if err != nil {
+		return nil, err
+	}
+	info, err := job.Wait(ctx)
+	if err == nil && info.State == bits.Errored {
+		err = info.Error.Err()
+	}
+	if err == nil && info.State == bits.Cancelled {
+		return info, bits.Errorf(bits.InvalidState, "the job was cancelled")
+	}
+	if err != nil {
+		clean, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+		defer cancel()
+		_, cerr := job.Cancel(clean)
+		return info, errors.Join(err, ignoreState(cerr))
+	}
+	if info.State == bits.Transferred {
+		if _, err := job.Complete(ctx); ignoreState(err) != nil {
+			return info, err
+		}
+	}
+	return job.Info(ctx)
+}
+
+// ignoreState drops the answer that the job ended otherwise in the meantime.
+func ignoreState(err error) error {
+	if errors.Is(err, &bits.Error{Code: bits.InvalidState}) {
+		return nil
+	}
+	return err
+}

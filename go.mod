@@ -1,0 +1,3 @@
+module github.com/ebbtransfer/ebb
+
+go 1.26
