@@ -71,6 +71,7 @@ func FindSocket() string {
 type Manager struct {
 	socket string
 	http   *http.Client
+	away   func(context.Context) error
 }
 
 // New returns a Manager for the service on the socket; it connects with the first call.
@@ -91,32 +92,28 @@ func New(socket string) *Manager {
 // Socket returns the path of the service's socket.
 func (m *Manager) Socket() string { return m.socket }
 
+// OnAway sets a function that is called when no service answers on the socket; if it returns
+// nil the call is made once more. A program that can start the service does so there. It may
+// be called by several goroutines at once. Set it before the first call.
+func (m *Manager) OnAway(f func(context.Context) error) { m.away = f }
+
 // Close drops idle connections.
 func (m *Manager) Close() { m.http.CloseIdleConnections() }
 
 // do sends a request with an optional JSON body; a status of 400 or more becomes an error.
 func (m *Manager) do(ctx context.Context, method, path string, in any) (*http.Response, error) {
-	var body io.Reader
+	var body []byte
 	if in != nil {
-		b, err := json.Marshal(in)
-		if err != nil {
+		var err error
+		if body, err = json.Marshal(in); err != nil {
 			return nil, err
 		}
-		body = bytes.NewReader(b)
 	}
-	req, err := http.NewRequestWithContext(ctx, method, "http://ebb"+path, body)
+	resp, err := m.send(ctx, method, path, body)
+	if m.away != nil && errors.Is(err, ErrNoService) && m.away(ctx) == nil {
+		resp, err = m.send(ctx, method, path, body)
+	}
 	if err != nil {
-		return nil, err
-	}
-	if in != nil {
-		req.Header.Set("Content-Type", "application/json")
-	}
-	resp, err := m.http.Do(req)
-	if err != nil {
-		var op *net.OpError
-		if errors.As(err, &op) && op.Op == "dial" {
-			return nil, fmt.Errorf("%w on %s: %w", ErrNoService, m.socket, op.Err)
-		}
 		return nil, err
 	}
 	if resp.StatusCode >= 400 {
@@ -124,6 +121,22 @@ func (m *Manager) do(ctx context.Context, method, path string, in any) (*http.Re
 		return nil, problem(resp)
 	}
 	return resp, nil
+}
+
+func (m *Manager) send(ctx context.Context, method, path string, body []byte) (*http.Response, error) {
+	req, err := http.NewRequestWithContext(ctx, method, "http://ebb"+path, bytes.NewReader(body))
+	if err != nil {
+		return nil, err
+	}
+	if body != nil {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	resp, err := m.http.Do(req)
+	var op *net.OpError
+	if errors.As(err, &op) && op.Op == "dial" && ctx.Err() == nil {
+		return nil, fmt.Errorf("%w on %s: %w", ErrNoService, m.socket, op.Err)
+	}
+	return resp, err
 }
 
 // call is do with the answer decoded into out.

@@ -22,6 +22,8 @@ type Filter struct {
 	AllUsers bool      // jobs of all users; for administrators
 	Progress bool      // progress events too, at most two a second and job
 	After    uint64    // start after the event with this number; 0 means from now on
+
+	connected func() // called each time the stream is open
 }
 
 // Watch yields events until ctx ends, the loop breaks or the filter is refused. When the
@@ -78,6 +80,9 @@ func (m *Manager) stream(ctx context.Context, f *Filter, yield func(bits.Event, 
 	if seq, err := strconv.ParseUint(resp.Header.Get("Ebb-Last-Event"), 10, 64); err == nil && f.After == 0 {
 		f.After = seq // where "from now on" began, should the connection break before an event
 	}
+	if f.connected != nil {
+		f.connected()
+	}
 	return readEvents(resp.Body, func(e bits.Event) bool {
 		if e.Seq > 0 {
 			f.After = e.Seq
@@ -109,22 +114,30 @@ func readEvents(r io.Reader, yield func(bits.Event) bool) (more bool, err error)
 	return true, sc.Err()
 }
 
-// Wait returns when the job is TRANSFERRED, in ERROR or in a final state, with a snapshot of
-// it. The error is nil also for a job in ERROR: look at the snapshot.
+// Wait returns when the job needs its owner or has ended: when it is TRANSFERRED and the
+// service does not complete it by itself, in ERROR, or in a final state. It returns a snapshot
+// of the job. The error is nil also for a job in ERROR: look at the snapshot.
 func (j *Job) Wait(ctx context.Context) (*bits.Job, error) {
 	return j.WaitFunc(ctx, false, func(bits.Event) {})
 }
 
 // WaitFunc is Wait, with a function that sees the job's events on the way, and progress if
-// asked for.
+// asked for. It also sees, as events without a number, how things stood at the start and each
+// time the service was asked anew.
 func (j *Job) WaitFunc(ctx context.Context, progress bool, see func(bits.Event)) (*bits.Job, error) {
-	// Watching starts before the first look at the state, so that no change falls between.
 	watch, stop := context.WithCancel(ctx)
 	defer stop()
 	events := make(chan bits.Event)
 	failed := make(chan error, 1)
+	connected := make(chan struct{}, 1)
+	filter := Filter{Job: []bits.ID{j.ID}, Progress: progress, connected: func() {
+		select {
+		case connected <- struct{}{}:
+		default:
+		}
+	}}
 	go func() {
-		for e, err := range j.m.Watch(watch, Filter{Job: []bits.ID{j.ID}, Progress: progress}) {
+		for e, err := range j.m.Watch(watch, filter) {
 			if err != nil {
 				failed <- err
 				return
@@ -136,28 +149,39 @@ func (j *Job) WaitFunc(ctx context.Context, progress bool, see func(bits.Event))
 			}
 		}
 	}()
-	look := time.NewTimer(0) // the first look; later ones are a safety net for a lost stream
+	// The first look comes once the stream is open, so that no change falls between the two;
+	// later ones are a safety net for a stream that died without a word.
+	const every = 2 * time.Second
+	look := time.NewTimer(every)
 	defer look.Stop()
 	for {
 		select {
 		case e := <-events:
 			see(e)
-			if settled(e.State) && e.Kind != bits.EventProgress {
-				return j.Info(ctx)
+			if e.Kind == bits.EventProgress || !settled(e.State) {
+				continue
 			}
+		case <-connected:
 		case <-look.C:
-			info, err := j.Status(ctx)
-			switch {
-			case err == nil && settled(info.State):
-				return j.Info(ctx)
-			case err != nil && !errors.Is(err, ErrNoService) && isAnswer(err):
-				return nil, err
-			}
-			look.Reset(2 * time.Second)
 		case err := <-failed:
 			return nil, err
 		case <-ctx.Done():
 			return nil, ctx.Err()
+		}
+		look.Reset(every)
+		info, err := j.Status(ctx)
+		if err == nil {
+			see(bits.Event{Time: info.Times.Modified, Kind: bits.EventState, Job: info.ID, Name: info.Name, State: info.State,
+				Progress: &info.Progress, Error: info.Error, RetryAt: info.Times.RetryAt})
+			if !settled(info.State) || info.State == bits.Transferred && info.Properties.AutoComplete {
+				continue
+			}
+			if info, err = j.Info(ctx); err == nil {
+				return info, nil
+			}
+		}
+		if isAnswer(err) {
+			return nil, err
 		}
 	}
 }
@@ -167,7 +191,7 @@ func isAnswer(err error) bool {
 	return errors.As(err, &e)
 }
 
-// settled reports whether waiting for a job in this state is over.
+// settled reports whether the service is done with a job in this state.
 func settled(s bits.State) bool { return s == bits.Transferred || s == bits.Errored || s.Final() }
 
 // Transfer creates a job, waits for it and completes it. A job that ends in ERROR is
