@@ -71,7 +71,7 @@ func FindSocket() string {
 type Manager struct {
 	socket string
 	http   *http.Client
-	away   func(context.Context) error
+	away   func(context.Context, error) error
 }
 
 // New returns a Manager for the service on the socket; it connects with the first call.
@@ -92,10 +92,11 @@ func New(socket string) *Manager {
 // Socket returns the path of the service's socket.
 func (m *Manager) Socket() string { return m.socket }
 
-// OnAway sets a function that is called when no service answers on the socket; if it returns
-// nil the call is made once more. A program that can start the service does so there. It may
-// be called by several goroutines at once. Set it before the first call.
-func (m *Manager) OnAway(f func(context.Context) error) { m.away = f }
+// OnAway sets a function that is called, with the error of type ErrNoService, when no service
+// answers on the socket. If it returns nil the call is made once more, else its error is what
+// the call returns. A program that can start the service does so there. It may be called by
+// several goroutines at once. Set it before the first call.
+func (m *Manager) OnAway(f func(context.Context, error) error) { m.away = f }
 
 // Close drops idle connections.
 func (m *Manager) Close() { m.http.CloseIdleConnections() }
@@ -110,8 +111,10 @@ func (m *Manager) do(ctx context.Context, method, path string, in any) (*http.Re
 		}
 	}
 	resp, err := m.send(ctx, method, path, body)
-	if m.away != nil && errors.Is(err, ErrNoService) && m.away(ctx) == nil {
-		resp, err = m.send(ctx, method, path, body)
+	if m.away != nil && errors.Is(err, ErrNoService) {
+		if err = m.away(ctx, err); err == nil {
+			resp, err = m.send(ctx, method, path, body)
+		}
 	}
 	if err != nil {
 		return nil, err

@@ -1,0 +1,83 @@
+package main
+
+import (
+	"github.com/spf13/cobra"
+
+	"github.com/ebbtransfer/ebb/bits"
+)
+
+func newAddCmd(a *app) *cobra.Command {
+	var list, checksum string
+	cmd := &cobra.Command{
+		Use:   "add JOB URL DEST | add JOB -i FILE [DEST]",
+		Short: "Add files to a job",
+		Long: `Add a file, or all files of a list, to a job. DEST is the file's path, or a directory
+(one that exists, or a name that ends in '/'); its directory must exist. With -i, DEST
+is the directory for the list's relative destinations, by default the current one; the
+list's form is that of ` + "`ebb get -i`" + `. Either all files of a call are added or none.`,
+		Example: `  ebb add nightly https://example.org/image.iso /srv/images/image.iso
+  ebb add nightly -i list.txt /srv/mirror`,
+		Args:              cobra.RangeArgs(1, 3),
+		ValidArgsFunction: a.completeJob,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			files, err := a.planAdd(args[1:], list, checksum)
+			if err != nil {
+				return err
+			}
+			srv := a.connect()
+			defer srv.Close()
+			job, err := srv.Find(cmd.Context(), args[0])
+			if err != nil {
+				return err
+			}
+			if err := job.AddFiles(cmd.Context(), files...); err != nil {
+				return err
+			}
+			if a.json {
+				return a.printJob(cmd.Context(), job)
+			}
+			if !a.quiet {
+				a.printf("added %s to %s\n", filesText(len(files)), safe(args[0]))
+			}
+			return nil
+		},
+	}
+	cmd.Flags().StringVarP(&list, "input", "i", "", "read URLs from the list `FILE` ('-' is the standard input)")
+	cmd.Flags().StringVar(&checksum, "checksum", "", "expected digest as `ALGORITHM:HEX` with sha256, sha512 or blake3")
+	return cmd
+}
+
+// planAdd reads what follows JOB.
+func (a *app) planAdd(args []string, list, checksum string) ([]bits.FileSpec, error) {
+	if list == "" {
+		if len(args) != 2 {
+			return nil, hinted(usagef("add needs a job, a URL and a destination"), "see `ebb add --help`")
+		}
+		p, err := newPlanner("")
+		if err == nil {
+			err = p.add(args[0], args[1], checksum)
+		}
+		if err != nil {
+			return nil, err
+		}
+		return p.files, nil
+	}
+	switch {
+	case checksum != "":
+		return nil, usagef("--checksum is for one URL; in a list each line may have a checksum of its own")
+	case len(args) > 1:
+		return nil, hinted(usagef("with -i, add takes a job and at most one directory"), "see `ebb add --help`")
+	}
+	dir := ""
+	if len(args) == 1 {
+		dir = args[0]
+	}
+	p, err := newPlanner(dir)
+	if err == nil {
+		err = p.addList(list, a.in)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return p.files, nil
+}

@@ -1,0 +1,68 @@
+package main
+
+import (
+	"context"
+
+	"github.com/spf13/cobra"
+
+	"github.com/ebbtransfer/ebb/bits"
+	"github.com/ebbtransfer/ebb/client"
+)
+
+func newCreateCmd(a *app) *cobra.Command {
+	var kind, priority string
+	cmd := &cobra.Command{
+		Use:   "create NAME",
+		Short: "Create an empty, suspended job and print its id",
+		Long: `Create a job without files that is SUSPENDED, and print its id. Add files with
+` + "`ebb add`, start it with `ebb resume` and, when it is TRANSFERRED, put the files in\ntheir places with `ebb complete`." + `
+
+A name need not be unique, but a job is easier to refer to when it is.`,
+		Example: `  job=$(ebb create --priority low 'nightly images')
+  ebb add $job https://example.org/image.iso /srv/images/image.iso
+  ebb resume $job && ebb wait $job && ebb complete $job`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			spec := bits.NewJob{Settings: bits.Settings{Name: &args[0], Priority: new(bits.Priority)}}
+			if err := spec.Type.UnmarshalText([]byte(kind)); err != nil {
+				return usagef("--type: %w", err)
+			}
+			if err := spec.Priority.UnmarshalText([]byte(priority)); err != nil {
+				return usagef("--priority: %w", err)
+			}
+			if e := spec.Check(true); e != nil {
+				return usagef("%s", e.Sentence())
+			}
+			srv := a.connect()
+			defer srv.Close()
+			job, err := srv.Create(cmd.Context(), spec)
+			if err != nil {
+				return err
+			}
+			return a.printNewJob(cmd.Context(), job)
+		},
+	}
+	cmd.Flags().StringVar(&kind, "type", "download", "`type` of the job: download")
+	cmd.Flags().StringVar(&priority, "priority", "normal", "`priority`: foreground, high, normal or low")
+	complete(cmd, "type", "download")
+	complete(cmd, "priority", "foreground", "high", "normal", "low")
+	return cmd
+}
+
+// printNewJob prints the id of a job, or the whole job for programs.
+func (a *app) printNewJob(ctx context.Context, job *client.Job) error {
+	if !a.json {
+		a.printf("%s\n", job.ID)
+		return nil
+	}
+	return a.printJob(ctx, job)
+}
+
+// printJob prints a job for programs.
+func (a *app) printJob(ctx context.Context, job *client.Job) error {
+	info, err := job.Info(ctx)
+	if err != nil {
+		return err
+	}
+	return a.printJSON(asJSON(info))
+}

@@ -1,0 +1,377 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/ebbtransfer/ebb/bits"
+	"github.com/ebbtransfer/ebb/client"
+)
+
+// In the foreground somebody waits: try again soon, and give up the same day.
+const (
+	foregroundRetryDelay = "5"
+	foregroundNoProgress = "3600"
+)
+
+// getOptions are the flags of get.
+type getOptions struct {
+	list        string
+	background  string
+	detach      bool
+	keep        bool
+	checksum    string
+	headers     []string
+	name        string
+	connections string
+	retryDelay  string
+	timeout     string
+	progress    string
+}
+
+func newGetCmd(a *app) *cobra.Command {
+	var o getOptions
+	cmd := &cobra.Command{
+		Use:   "get URL... [DEST]",
+		Short: "Fetch files and wait for them",
+		Long: `Fetch one or more files through the service, wait for them with a progress bar, put
+them in their places and print where they are.
+
+DEST is the last argument if it is not an http or https URL. For one URL it is a file,
+or a directory (one that exists, or a name that ends in '/'); for several URLs and for
+-i it is a directory that exists. Without DEST files go to the current directory, under
+the last part of the URL's path (index.html where it has none; characters that do not
+belong in a file name become '_'). A file that exists is replaced when the new one is
+whole. All files of one call are one job: they all arrive, or the job fails.
+
+The transfer survives a broken connection, a restart of the service and of the machine.
+Ctrl+C cancels it; a second one leaves at once. With --keep the first Ctrl+C leaves the
+job in the queue, where it is finished by itself; so does a terminal that goes away.
+
+A list for -i ('-' is the standard input) has a URL in each line and, separated by a
+TAB each, a destination and a checksum that may be left out. Blank lines and lines that
+begin with '#' are skipped. A relative destination is below DEST.`,
+		Example: `  ebb get https://example.org/image.iso
+  ebb get https://example.org/image.iso /srv/images/
+  ebb get --checksum sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08 https://example.org/a
+  ebb get --background=low --detach https://example.org/image.iso
+  ebb get -i list.txt mirror/`,
+		RunE: func(cmd *cobra.Command, args []string) error { return a.get(cmd.Context(), o, args) },
+	}
+	f := cmd.Flags()
+	f.StringVarP(&o.list, "input", "i", "", "read URLs from the list `FILE`")
+	f.StringVar(&o.background, "background", "", "let other programs go first, at `priority` high, normal or low")
+	f.Lookup("background").NoOptDefVal = "normal"
+	f.BoolVarP(&o.detach, "detach", "d", false, "print the job's id and leave the job to the service")
+	f.BoolVar(&o.keep, "keep", false, "keep the job when it fails or when waiting is interrupted")
+	f.StringVar(&o.checksum, "checksum", "", "expected digest as `ALGORITHM:HEX` with sha256, sha512 or blake3")
+	f.StringArrayVar(&o.headers, "header", nil, "send the request header `'Name: value'`; repeat it for more")
+	f.StringVar(&o.name, "name", "", "display `name` of the job (default the file's name)")
+	f.StringVar(&o.connections, "connections", "", "files that move at once, 1 to 64 (`number`, default 16)")
+	f.StringVar(&o.retryDelay, "retry-delay", "", "least `time` until a failed attempt is repeated, such as 30 or 10m (default 5 s; 10 min in the background)")
+	f.StringVar(&o.timeout, "timeout", "", "give up after this `time` without progress (default 1 h; 14 days in the background)")
+	progressFlag(cmd, &o.progress)
+	complete(cmd, "background", "high", "normal", "low")
+	return cmd
+}
+
+// progressFlag adds --progress to a verb that waits.
+func progressFlag(cmd *cobra.Command, v *string) {
+	cmd.Flags().StringVar(v, "progress", "auto", "show progress on the standard error as `auto`, plain, json or none")
+	complete(cmd, "progress", "auto", "plain", "json", "none")
+}
+
+// complete gives a flag's values to the shell's completion.
+func complete(cmd *cobra.Command, flag string, values ...string) {
+	_ = cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp))
+}
+
+func (a *app) get(ctx context.Context, o getOptions, args []string) error {
+	files, err := a.planGet(o, args)
+	if err != nil {
+		return err
+	}
+	settings, err := getSettings(o, files)
+	if err != nil {
+		return err
+	}
+	show, err := a.newDisplay(o.progress)
+	if err != nil {
+		return err
+	}
+
+	srv := a.connect()
+	defer srv.Close()
+	srv.notices(ctx)
+	ctx, stop := catchSignals(ctx)
+	defer stop()
+	// A signal must not leave a job behind that nobody knows of.
+	began := time.Now()
+	job, err := srv.Create(context.WithoutCancel(ctx), bits.NewJob{Settings: settings, Files: files, Resume: true})
+	if err != nil {
+		return err
+	}
+	if o.detach {
+		return a.printNewJob(ctx, job)
+	}
+
+	info, err := a.follow(srv.wait(ctx), job, show)
+	if err != nil && interrupted(ctx) {
+		show.end()
+		return a.leave(ctx, job, o.keep || errors.Is(context.Cause(ctx), errHungUp))
+	}
+	if err == nil && info.State == bits.Transferred {
+		if info, err = finish(srv.wait(context.WithoutCancel(ctx)), job); err != nil {
+			err = hinted(&exitError{code: exitFailed, err: err}, "the job is kept: `ebb complete %[1]s` tries again, `ebb cancel %[1]s` ends it", shortID(job.ID))
+		}
+	}
+	show.end()
+	if err != nil {
+		a.printFinal(ctx, job)
+		return err
+	}
+	return a.arrived(ctx, job, info, show, o.keep, time.Since(began))
+}
+
+// arrived tells how a job ended that was waited for.
+func (a *app) arrived(ctx context.Context, job *client.Job, info *bits.Job, show display, keep bool, took time.Duration) error {
+	if a.json {
+		if err := a.printJSON(asJSON(info)); err != nil {
+			return err
+		}
+	}
+	switch info.State {
+	case bits.Errored:
+		return a.failed(ctx, job, info, keep)
+	case bits.Cancelled:
+		return &exitError{code: exitFailed, err: errors.New("the job was cancelled")}
+	}
+	if !a.json {
+		a.printPlaces(info)
+	}
+	n := info.Progress.BytesTransferred
+	show.say(fmt.Sprintf("%s in %s (%s/s)", size(n), seconds(took), size(int64(float64(n)/took.Seconds()))))
+	return nil
+}
+
+// printFinal prints, for programs, a job that waiting did not bring to its end.
+func (a *app) printFinal(ctx context.Context, job *client.Job) {
+	if !a.json {
+		return
+	}
+	if info, err := job.Info(context.WithoutCancel(ctx)); err == nil {
+		_ = a.printJSON(asJSON(info))
+	}
+}
+
+func seconds(d time.Duration) string {
+	if d < time.Minute {
+		return fmt.Sprintf("%.1f s", d.Seconds())
+	}
+	return duration(d)
+}
+
+// planGet reads the arguments of get.
+func (a *app) planGet(o getOptions, args []string) ([]bits.FileSpec, error) {
+	urls, dest := args, ""
+	if n := len(args); n > 0 && !isURL(args[n-1]) {
+		urls, dest = args[:n-1], args[n-1]
+		if dest == "-" {
+			return nil, usagef("ebb cannot write to the standard output: a file appears only when it is whole")
+		}
+		if strings.Contains(dest, "://") {
+			return nil, usagef("%q is not an http or https URL", dest)
+		}
+	}
+	for _, u := range urls {
+		if isURL(u) {
+			continue
+		}
+		err := usagef("%q is not an http or https URL", u)
+		if p := new(bits.Priority); o.background != "" && p.UnmarshalText([]byte(u)) == nil {
+			return nil, hinted(err, "write the priority with an equals sign: --background=%s", u)
+		}
+		return nil, hinted(err, "URLs come first and one destination last; quote a name that holds spaces")
+	}
+	single := len(urls) == 1 && o.list == ""
+	switch {
+	case len(urls) == 0 && o.list == "":
+		return nil, hinted(usagef("there is no URL to fetch"), "`ebb get https://example.org/file`; see `ebb get --help`")
+	case o.checksum != "" && !single:
+		return nil, hinted(usagef("--checksum is for one URL"), "in a list for -i each line may have a checksum of its own")
+	}
+	if single {
+		p, err := newPlanner("")
+		if err == nil {
+			err = p.add(urls[0], dest, o.checksum)
+		}
+		if err != nil {
+			return nil, err
+		}
+		return p.files, nil
+	}
+	p, err := newPlanner(dest)
+	if err != nil {
+		return nil, err
+	}
+	for _, u := range urls {
+		if err := p.add(u, "", ""); err != nil {
+			return nil, err
+		}
+	}
+	if o.list != "" {
+		if err := p.addList(o.list, a.in); err != nil {
+			return nil, err
+		}
+	}
+	return p.files, nil
+}
+
+// getSettings makes the job's properties of the flags.
+func getSettings(o getOptions, files []bits.FileSpec) (bits.Settings, error) {
+	type setting struct{ flag, property, value string }
+	values := []setting{{"--name", "name", o.name}, {"--connections", "connections", o.connections}}
+	if o.name == "" {
+		values[0].value = jobName(files)
+	}
+	priority := bits.Foreground
+	if o.background == "" {
+		values = append(values, setting{"", "minimum_retry_delay", foregroundRetryDelay}, setting{"", "no_progress_timeout", foregroundNoProgress})
+	} else if err := priority.UnmarshalText([]byte(o.background)); err != nil || priority == bits.Foreground {
+		return bits.Settings{}, usagef("--background=%s: want high, normal or low", o.background)
+	}
+	values = append(values, setting{"--retry-delay", "minimum_retry_delay", o.retryDelay}, setting{"--timeout", "no_progress_timeout", o.timeout})
+	s := bits.Settings{Priority: &priority, AutoComplete: &o.detach}
+	for _, v := range values {
+		if v.value == "" {
+			continue
+		}
+		if err := s.Set(v.property, v.value); err != nil {
+			return s, usagef("%s: %w", v.flag, err)
+		}
+	}
+	if len(o.headers) > 0 {
+		s.Headers = &o.headers
+	}
+	if e := s.Check(true); e != nil {
+		return s, usagef("%s", e.Sentence())
+	}
+	return s, nil
+}
+
+// follow waits for a job and shows how it moves.
+func (a *app) follow(ctx context.Context, job *client.Job, show display) (*bits.Job, error) {
+	t := &track{id: job.ID}
+	info, err := job.WaitFunc(ctx, true, func(e bits.Event) {
+		for _, line := range t.update(e, time.Now()) {
+			show.say(a.errTerm.paint(yellow, "ebb:") + " " + safe(line))
+		}
+		show.show(t, e)
+	})
+	if err != nil && ctx.Err() != nil {
+		err = context.Cause(ctx)
+	}
+	return info, err
+}
+
+// finish completes a job that is TRANSFERRED. It may be repeated: that somebody else, or the
+// same call before the service went away, completed the job is as good.
+func finish(ctx context.Context, job *client.Job) (info *bits.Job, err error) {
+	err = persist(ctx, func() error {
+		_, err := job.Complete(ctx)
+		return err
+	})
+	if err != nil && !errors.Is(err, &bits.Error{Code: bits.InvalidState}) {
+		return nil, err
+	}
+	err = persist(ctx, func() error {
+		info, err = job.Info(ctx)
+		return err
+	})
+	return info, err
+}
+
+// leave ends a call that was interrupted: it cancels the job or, if it is to be kept, has it
+// finished by the service.
+func (a *app) leave(ctx context.Context, job *client.Job, keep bool) error {
+	const patience = 10 * time.Second
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
+	defer cancel()
+	id := shortID(job.ID)
+	if keep {
+		yes := true
+		if err := job.Set(ctx, bits.Settings{AutoComplete: &yes}); err != nil {
+			a.printError(err)
+			a.note("the job stays in the queue: `ebb wait %[1]s` waits for it, `ebb complete %[1]s` puts its files in their places", id)
+		} else {
+			a.note("the job goes on without you: `ebb wait %[1]s` waits for it, `ebb cancel %[1]s` ends it", id)
+		}
+	} else if _, err := job.Cancel(ctx); err != nil {
+		a.printError(err)
+		a.note("the job may still be in the queue: `ebb cancel %s` ends it", id)
+	} else {
+		_, _ = fmt.Fprintf(a.err, "%s interrupted; the job is cancelled\n", a.errTerm.paint(red, "ebb:"))
+	}
+	a.printFinal(ctx, job)
+	return told(exitInterrupted)
+}
+
+// failed tells why a job ended in ERROR and removes it unless it is to be kept.
+func (a *app) failed(ctx context.Context, job *client.Job, info *bits.Job, keep bool) error {
+	sentence, hint := jobError(info.Error)
+	a.printProblem(sentence, hint)
+	if keep {
+		a.note("the job is kept: `ebb resume %[1]s` tries again, `ebb cancel %[1]s` ends it", shortID(job.ID))
+		return told(exitFailed)
+	}
+	if _, err := job.Cancel(context.WithoutCancel(ctx)); err != nil && !errors.Is(err, &bits.Error{Code: bits.InvalidState}) {
+		a.printError(fmt.Errorf("cancel the job: %w", err))
+	}
+	return told(exitFailed)
+}
+
+// mostPlaces is how many files are told one by one.
+const mostPlaces = 20
+
+// printPlaces prints where the finished files of a job are.
+func (a *app) printPlaces(info *bits.Job) {
+	var places []string
+	for _, f := range info.Files {
+		if f.Completed {
+			places = append(places, f.Local)
+		}
+	}
+	if len(places) > mostPlaces {
+		a.printf("%d files in %s\n", len(places), a.place(commonDir(places)))
+		return
+	}
+	for _, p := range places {
+		a.printf("%s\n", a.place(p))
+	}
+}
+
+// place is a path for the standard output: as it is for programs, harmless on a terminal.
+func (a *app) place(path string) string {
+	if a.outTerm.is {
+		return safe(path)
+	}
+	return path
+}
+
+// commonDir is the deepest directory that holds all files.
+func commonDir(places []string) string {
+	dir := filepath.Dir(places[0])
+	for _, p := range places[1:] {
+		for dir != filepath.Dir(dir) && !strings.HasPrefix(p, dir+string(os.PathSeparator)) {
+			dir = filepath.Dir(dir)
+		}
+	}
+	return dir
+}

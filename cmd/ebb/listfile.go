@@ -1,0 +1,103 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/ebbtransfer/ebb/bits"
+)
+
+// An entry is one line of a list for -i.
+type entry struct {
+	line                int
+	url, dest, checksum string
+}
+
+// maxListLine bounds a line of a list: a URL, a path and a digest of the longest kind.
+const maxListLine = bits.MaxURLLen + 4096 + 256
+
+// readList reads lines of the form "URL [TAB destination [TAB checksum]]". Blank lines and
+// lines that begin with '#' are skipped; lines may end in CR LF.
+func readList(r io.Reader) ([]entry, error) {
+	var entries []entry
+	sc := bufio.NewScanner(r)
+	sc.Buffer(make([]byte, 4096), maxListLine)
+	n := 0
+	for sc.Scan() {
+		n++
+		line := sc.Text()
+		if n == 1 {
+			line = strings.TrimPrefix(line, "\ufeff")
+		}
+		if t := strings.TrimSpace(line); t == "" || t[0] == '#' {
+			continue
+		}
+		fields := strings.Split(line, "\t")
+		for i := range fields {
+			fields[i] = strings.TrimSpace(fields[i])
+		}
+		switch {
+		case len(fields) > 3:
+			return nil, usagef("line %d: there are %d fields; want URL, destination and checksum, separated by one TAB each", n, len(fields))
+		case !isURL(fields[0]):
+			return nil, usagef("line %d: %q is not an http or https URL", n, fields[0])
+		case len(entries) == bits.MaxFilesPerJob:
+			return nil, usagef("line %d: a job has at most %d files", n, bits.MaxFilesPerJob)
+		}
+		fields = append(fields, "", "")
+		e := entry{n, fields[0], fields[1], fields[2]}
+		// A list may come from elsewhere: it must not reach above the directory it is for.
+		if e.dest != "" && !filepath.IsAbs(e.dest) && !filepath.IsLocal(e.dest) {
+			return nil, usagef("line %d: the destination %q leaves the directory", n, e.dest)
+		}
+		entries = append(entries, e)
+	}
+	if err := sc.Err(); err == bufio.ErrTooLong {
+		return nil, usagef("line %d: the line is longer than %d bytes", n+1, maxListLine)
+	} else if err != nil {
+		return nil, err
+	}
+	return entries, nil
+}
+
+// addList plans the files of a list; name "-" is the standard input.
+func (p *planner) addList(name string, stdin io.Reader) error {
+	var b []byte
+	var err error
+	if name == "-" {
+		name = "standard input"
+		b, err = io.ReadAll(stdin)
+	} else {
+		b, err = os.ReadFile(name)
+	}
+	if err != nil {
+		return usagef("the list cannot be read: %w", err)
+	}
+	entries, err := readList(bytes.NewReader(b))
+	if err != nil {
+		return within(name, err)
+	}
+	for _, e := range entries {
+		if err := p.add(e.url, e.dest, e.checksum); err != nil {
+			return within(fmt.Sprintf("%s: line %d", name, e.line), err)
+		}
+	}
+	if len(entries) == 0 {
+		return usagef("%s: the list holds no URL", name)
+	}
+	return nil
+}
+
+// within says where an error was found, and keeps its exit code and hint.
+func within(where string, err error) error {
+	e, ok := err.(*exitError)
+	if !ok {
+		return fmt.Errorf("%s: %w", where, err)
+	}
+	return &exitError{code: e.code, err: fmt.Errorf("%s: %w", where, e.err), hint: e.hint}
+}

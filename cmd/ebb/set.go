@@ -1,0 +1,63 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/ebbtransfer/ebb/bits"
+)
+
+func newSetCmd(a *app) *cobra.Command {
+	var table strings.Builder
+	for _, p := range bits.PropertyTable {
+		fmt.Fprintf(&table, "  %-20s %s\n  %20s %s", p.Name, p.Doc, "", p.Range)
+		if p.Default != "" {
+			fmt.Fprintf(&table, "; default %s", p.Default)
+		}
+		table.WriteByte('\n')
+	}
+	cmd := &cobra.Command{
+		Use:   "set JOB PROPERTY=VALUE...",
+		Short: "Change properties of a job",
+		Long: "Change properties of a job: all that are named or, with an error, none.\n" +
+			"JOB is an id, a unique beginning of one, or a name. The properties:\n\n" + table.String(),
+		Example: `  ebb set nightly priority=low minimum_retry_delay=10m
+  ebb set nightly 'header=Authorization: Bearer 1234' 'header=X-Site: 7'`,
+		Args:              cobra.MinimumNArgs(2),
+		ValidArgsFunction: a.completeSetting,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			var s bits.Settings
+			for _, arg := range args[1:] {
+				name, value, ok := strings.Cut(arg, "=")
+				if !ok {
+					return hinted(usagef("%q is not of the form PROPERTY=VALUE", arg), "see `ebb set --help`")
+				}
+				if err := s.Set(name, value); err != nil {
+					return usagef("%w", err)
+				}
+			}
+			if e := s.Check(false); e != nil {
+				return usagef("%s", e.Sentence())
+			}
+			srv := a.connect()
+			defer srv.Close()
+			job, err := srv.Find(cmd.Context(), args[0])
+			if err != nil {
+				return err
+			}
+			if err := job.Set(cmd.Context(), s); err != nil {
+				return err
+			}
+			if a.json {
+				return a.printJob(cmd.Context(), job)
+			}
+			if !a.quiet {
+				a.printf("changed %s\n", safe(args[0]))
+			}
+			return nil
+		},
+	}
+	return cmd
+}

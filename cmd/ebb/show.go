@@ -1,0 +1,125 @@
+package main
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/ebbtransfer/ebb/bits"
+)
+
+// shownFiles is how many files show lists unless all are asked for.
+const shownFiles = 20
+
+func newShowCmd(a *app) *cobra.Command {
+	var all bool
+	cmd := &cobra.Command{
+		Use:   "show JOB",
+		Short: "Show everything about a job",
+		Long: `Show a job's state, progress, error, properties, times and files. Jobs that were
+completed or cancelled can be shown for a while. JOB is an id, a unique beginning of
+one, or a name.`,
+		Example: `  ebb show nightly
+  ebb show --json 6af46e48 | jq .error`,
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: a.completeJob,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			srv := a.connect()
+			defer srv.Close()
+			job, err := srv.Find(cmd.Context(), args[0])
+			if err != nil {
+				return err
+			}
+			if a.json {
+				return a.printJob(cmd.Context(), job)
+			}
+			info, err := job.Info(cmd.Context())
+			if err != nil {
+				return err
+			}
+			most := shownFiles
+			if all {
+				most = len(info.Files)
+			}
+			w := bufio.NewWriter(a.out)
+			a.showJob(w, info, most, time.Now())
+			return w.Flush()
+		},
+	}
+	cmd.Flags().BoolVar(&all, "files", false, fmt.Sprintf("all files, not only the first %d", shownFiles))
+	return cmd
+}
+
+// showJob prints a job for people.
+func (a *app) showJob(w io.Writer, j *bits.Job, mostFiles int, now time.Time) {
+	line := func(name, format string, args ...any) {
+		_, _ = fmt.Fprintf(w, "%s %s\n", a.outTerm.paint(bold, fmt.Sprintf("%-13s", name)), fmt.Sprintf(format, args...))
+	}
+	line("id", "%s", j.ID)
+	line("name", "%s", safe(j.Name))
+	if d := j.Properties.Description; d != "" {
+		line("description", "%s", safe(d))
+	}
+	line("owner", "%s", safe(j.Owner))
+	line("type", "%s", j.Type)
+	line("priority", "%s", j.Priority)
+	line("state", "%s", a.outTerm.paint(stateColour(j.State), j.State.String()))
+	line("progress", "%s, %d of %s", progressText(j.Progress), j.Progress.FilesTransferred, filesText(j.Progress.FilesTotal))
+	if e := j.Error; e != nil {
+		line("error", "%s", a.outTerm.paint(red, safe(e.Message)))
+		line("  code", "%s %s", safe(e.Code), safe(e.HResult))
+		line("  context", "%s", e.Context)
+		if e.File != "" {
+			line("  file", "%s", safeURL(e.File))
+		}
+		if e.Hint != "" {
+			line("  hint", "%s", safe(e.Hint))
+		}
+	}
+	line("errors", "%d", j.ErrorCount)
+	line("created", "%s", moment(j.Times.Created, now))
+	line("modified", "%s", moment(j.Times.Modified, now))
+	if t := j.Times.Transferred; t != nil {
+		line("transferred", "%s", moment(*t, now))
+	}
+	if t := j.Times.RetryAt; t != nil {
+		line("next attempt", "%s", moment(*t, now))
+	}
+	p := j.Properties
+	line("retry delay", "%s", span(time.Duration(p.MinimumRetryDelay)*time.Second))
+	line("no progress", "ERROR after %s", span(time.Duration(p.NoProgressTimeout)*time.Second))
+	line("connections", "%d", p.Connections)
+	line("auto complete", "%s", map[bool]string{true: "yes", false: "no"}[p.AutoComplete])
+	if len(p.HeaderNames) > 0 {
+		line("headers", "%s", safe(strings.Join(p.HeaderNames, ", ")))
+	}
+	if len(j.Files) == 0 {
+		return
+	}
+	_, _ = fmt.Fprintln(w, a.outTerm.paint(bold, "files"))
+	for i, f := range j.Files {
+		if i == mostFiles {
+			_, _ = fmt.Fprintf(w, "  and %d more; --files shows all\n", len(j.Files)-i)
+			return
+		}
+		showFile(w, f)
+	}
+}
+
+func showFile(w io.Writer, f bits.File) {
+	_, _ = fmt.Fprintf(w, "  %s\n    from  %s\n    size  %s", safe(f.Local), safeURL(f.Remote), amount(f.BytesTransferred, f.BytesTotal))
+	if f.Completed {
+		_, _ = fmt.Fprint(w, ", in its place")
+	}
+	_, _ = fmt.Fprintln(w)
+	if f.Checksum != "" {
+		_, _ = fmt.Fprintf(w, "    want  %s\n", safe(f.Checksum))
+	}
+	if f.Note != "" {
+		_, _ = fmt.Fprintf(w, "    note  %s\n", safe(f.Note))
+	}
+}

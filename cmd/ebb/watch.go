@@ -1,0 +1,107 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/ebbtransfer/ebb/bits"
+	"github.com/ebbtransfer/ebb/client"
+)
+
+func newWatchCmd(a *app) *cobra.Command {
+	var f client.Filter
+	cmd := &cobra.Command{
+		Use:   "watch [JOB...]",
+		Short: "Print news of jobs as it happens",
+		Long: `Print a line for each piece of news about your jobs, or only about the jobs named, until
+Ctrl+C or until all jobs named have been completed or cancelled. When the service goes
+away ebb waits for it and goes on where it stopped, so nothing is missed. Each event has
+a number; --after goes on after one.`,
+		Example: `  ebb watch
+  ebb watch --json --after 4711 | jq -r 'select(.kind == "error") | .name'`,
+		ValidArgsFunction: a.completeJobs,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			ctx := cmd.Context()
+			srv := a.connect()
+			defer srv.Close()
+			for _, ref := range args {
+				job, err := srv.Find(ctx, ref)
+				if err != nil {
+					return err
+				}
+				f.Job = append(f.Job, job.ID)
+			}
+			if len(args) == 0 { // so that a service that is not there is told of, not waited for
+				if _, err := srv.Service(ctx); err != nil {
+					return err
+				}
+			}
+			srv.mine = false // whoever only watches does not keep the service alive
+			return a.watch(srv.wait(ctx), srv, f)
+		},
+	}
+	cmd.Flags().Uint64Var(&f.After, "after", 0, "start after the event with this `number`")
+	cmd.Flags().BoolVar(&f.Progress, "bytes", false, "news of bytes moved too, at most two a second and job")
+	cmd.Flags().BoolVar(&f.AllUsers, "all-users", false, "the jobs of all users; for administrators")
+	return cmd
+}
+
+func (a *app) watch(ctx context.Context, srv *service, f client.Filter) error {
+	alive := map[bits.ID]bool{}
+	for _, id := range f.Job {
+		info, err := srv.Job(id).Status(ctx)
+		if err != nil {
+			return err
+		}
+		if !info.State.Final() || f.After > 0 {
+			alive[id] = true
+		}
+	}
+	if len(f.Job) > 0 && len(alive) == 0 {
+		return nil
+	}
+	for e, err := range srv.Watch(ctx, f) {
+		if err != nil {
+			return err
+		}
+		if a.json {
+			if err := writeJSON(a.out, e, ""); err != nil {
+				return err
+			}
+		} else {
+			a.printf("%s\n", a.eventLine(e))
+		}
+		if e.Kind == bits.EventRemoved {
+			delete(alive, e.Job)
+			if len(f.Job) > 0 && len(alive) == 0 {
+				return nil
+			}
+		}
+	}
+	return nil
+}
+
+// eventLine is an event for people.
+func (a *app) eventLine(e bits.Event) string {
+	parts := []string{e.Time.Local().Format("15:04:05"), shortID(e.Job), fmt.Sprintf("%-11s", e.Kind),
+		a.outTerm.paint(stateColour(e.State), e.State.String()), safe(e.Name)}
+	if e.Progress != nil {
+		parts = append(parts, progressText(*e.Progress))
+	}
+	switch {
+	case e.Error != nil:
+		sentence, _ := jobError(e.Error)
+		parts = append(parts, safe(sentence))
+	case e.File != nil && e.Kind == bits.EventNote:
+		parts = append(parts, safeURL(e.File.Remote)+": "+safe(e.File.Note))
+	case e.File != nil && e.Kind == bits.EventFile:
+		parts = append(parts, safe(e.File.Local))
+	}
+	if e.RetryAt != nil {
+		parts = append(parts, "next attempt "+e.RetryAt.Local().Format("15:04:05"))
+	}
+	return strings.Join(parts, "  ")
+}
