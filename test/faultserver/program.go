@@ -43,7 +43,8 @@ type Program struct {
 	BareRange bool
 	// ContentLength is sent in place of the true one, each value as a line of its own. (raw)
 	ContentLength []string
-	// Header is set last, over what the server would send; a name without values is removed.
+	// Header is set over what the server would send, except for the body's framing; a name without
+	// values is removed.
 	Header http.Header
 	// HeaderBytes is a number of bytes of padding in further header lines.
 	HeaderBytes int
