@@ -60,7 +60,7 @@ func FindSocket() string {
 	user := UserSocket()
 	for _, s := range []string{user, SystemSocket} {
 		if c, err := net.DialTimeout("unix", s, time.Second); err == nil {
-			c.Close()
+			_ = c.Close()
 			return s
 		}
 	}
@@ -120,7 +120,7 @@ func (m *Manager) do(ctx context.Context, method, path string, in any) (*http.Re
 		return nil, err
 	}
 	if resp.StatusCode >= 400 {
-		defer resp.Body.Close()
+		defer func() { _ = resp.Body.Close() }()
 		return nil, problem(resp)
 	}
 	return resp, nil
@@ -139,6 +139,10 @@ func (m *Manager) send(ctx context.Context, method, path string, body []byte) (*
 	if errors.As(err, &op) && op.Op == "dial" && ctx.Err() == nil {
 		return nil, fmt.Errorf("%w on %s: %w", ErrNoService, m.socket, op.Err)
 	}
+	var broken *url.Error
+	if errors.As(err, &broken) && ctx.Err() == nil {
+		return nil, fmt.Errorf("the service on %s broke off: %w", m.socket, broken.Err)
+	}
 	return resp, err
 }
 
@@ -148,7 +152,7 @@ func (m *Manager) call(ctx context.Context, method, path string, in, out any) er
 	if err != nil {
 		return err
 	}
-	defer resp.Body.Close()
+	defer func() { _ = resp.Body.Close() }()
 	if err := json.NewDecoder(resp.Body).Decode(out); err != nil {
 		return fmt.Errorf("read the answer to %s %s: %w", method, path, err)
 	}
@@ -245,7 +249,7 @@ func (m *Manager) List(ctx context.Context, o ListOptions) iter.Seq2[bits.Job, e
 			yield(bits.Job{}, err)
 			return
 		}
-		defer body.Close()
+		defer func() { _ = body.Close() }()
 		dec := json.NewDecoder(body)
 		if _, err := dec.Token(); err != nil { // [
 			yield(bits.Job{}, err)

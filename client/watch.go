@@ -76,7 +76,7 @@ func (m *Manager) stream(ctx context.Context, f *Filter, yield func(bits.Event, 
 	if err != nil {
 		return true, err
 	}
-	defer resp.Body.Close()
+	defer func() { _ = resp.Body.Close() }()
 	if seq, err := strconv.ParseUint(resp.Header.Get("Ebb-Last-Event"), 10, 64); err == nil && f.After == 0 {
 		f.After = seq // where "from now on" began, should the connection break before an event
 	}

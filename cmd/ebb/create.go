@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 
 	"github.com/spf13/cobra"
 
@@ -37,7 +38,7 @@ A name need not be unique, but a job is easier to refer to when it is.`,
 			defer srv.Close()
 			job, err := srv.Create(cmd.Context(), spec)
 			if err != nil {
-				return err
+				return createFailed(err)
 			}
 			return a.printNewJob(cmd.Context(), job)
 		},
@@ -47,6 +48,15 @@ A name need not be unique, but a job is easier to refer to when it is.`,
 	complete(cmd, "type", "download")
 	complete(cmd, "priority", "foreground", "high", "normal", "low")
 	return cmd
+}
+
+// createFailed adds what to do when nobody knows whether the job was created.
+func createFailed(err error) error {
+	var answer *bits.Error
+	if errors.As(err, &answer) || errors.Is(err, client.ErrNoService) {
+		return err
+	}
+	return hinted(err, "see with `ebb list` whether the job was created before you try again")
 }
 
 // printNewJob prints the id of a job, or the whole job for programs.

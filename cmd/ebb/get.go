@@ -84,7 +84,7 @@ begin with '#' are skipped. A relative destination is below DEST.`,
 
 // progressFlag adds --progress to a verb that waits.
 func progressFlag(cmd *cobra.Command, v *string) {
-	cmd.Flags().StringVar(v, "progress", "auto", "show progress on the standard error as `auto`, plain, json or none")
+	cmd.Flags().StringVar(v, "progress", "auto", "`how` to show progress on the standard error: auto, plain, json or none")
 	complete(cmd, "progress", "auto", "plain", "json", "none")
 }
 
@@ -116,7 +116,7 @@ func (a *app) get(ctx context.Context, o getOptions, args []string) error {
 	began := time.Now()
 	job, err := srv.Create(context.WithoutCancel(ctx), bits.NewJob{Settings: settings, Files: files, Resume: true})
 	if err != nil {
-		return err
+		return createFailed(err)
 	}
 	if o.detach {
 		return a.printNewJob(ctx, job)

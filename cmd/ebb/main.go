@@ -110,7 +110,7 @@ job, 5 not allowed, 6 not in this state, 130 interrupted.`,
 	root.PersistentFlags().StringVar(&a.socket, "socket", "", "`path` of the service's socket")
 	root.PersistentFlags().BoolVar(&a.json, "json", false, "print JSON for programs")
 	root.PersistentFlags().BoolVarP(&a.quiet, "quiet", "q", false, "print results and errors only")
-	root.SuggestionsMinimumDistance = 2
+	root.SuggestionsMinimumDistance = 1 // letters that differ; with 2, "lst" would mean get and set too
 	root.SetHelpCommandGroupID("service")
 
 	root.AddGroup(&cobra.Group{ID: "fetch", Title: "Fetch:"}, &cobra.Group{ID: "jobs", Title: "Jobs:"},

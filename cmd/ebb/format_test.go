@@ -1,0 +1,133 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ebbtransfer/ebb/bits"
+	"github.com/ebbtransfer/ebb/client"
+)
+
+func TestSize(t *testing.T) {
+	for n, want := range map[int64]string{-1: "?", 0: "0 B", 1023: "1023 B", 1024: "1.0 KiB", 1536: "1.5 KiB", 1<<20 - 1: "1.0 MiB",
+		1 << 30: "1.0 GiB", 5 << 40: "5.0 TiB", 1<<63 - 1: "8.0 EiB"} {
+		if got := size(n); got != want {
+			t.Errorf("size(%d) = %q, want %q", n, got, want)
+		}
+	}
+}
+
+func TestProgressText(t *testing.T) {
+	for want, p := range map[string]bits.Progress{
+		"-":                     {},
+		"0 B / ? ":              {FilesTotal: 1, BytesTotal: bits.Unknown},
+		"1.0 GiB / 4.0 GiB 25%": {FilesTotal: 1, BytesTotal: 4 << 30, BytesTransferred: 1 << 30},
+		"1.0 MiB / 1.0 MiB 99%": {FilesTotal: 1, BytesTotal: 1 << 20, BytesTransferred: 1<<20 - 1},
+		"0 B / 0 B 100%":        {FilesTotal: 1},
+		"1023 B / 1023 B 100%":  {FilesTotal: 2, BytesTotal: 1023, BytesTransferred: 1023},
+	} {
+		if got := progressText(p); got != strings.TrimSpace(want) {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	}
+}
+
+func TestTimes(t *testing.T) {
+	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	for d, want := range map[time.Duration]string{0: "just now", 3 * time.Second: "3 s ago", 3 * time.Minute: "3 min ago", time.Hour: "1 hour ago",
+		49 * time.Hour: "2 days ago", -90 * time.Second: "in 1 min"} {
+		if got := relative(now.Add(-d), now); got != want {
+			t.Errorf("%v: got %q, want %q", d, got, want)
+		}
+	}
+	for d, want := range map[time.Duration]string{0: "0 s", 59 * time.Second: "59 s", 80 * time.Second: "1 min 20 s", 2*time.Hour + 5*time.Minute: "2 h 05 min",
+		50 * time.Hour: "2 d 02 h"} {
+		if got := duration(d); got != want {
+			t.Errorf("%v: got %q, want %q", d, got, want)
+		}
+	}
+}
+
+func TestSafe(t *testing.T) {
+	for s, want := range map[string]string{"plain ä 中": "plain ä 中", "\x1b[2J": `\x1b[2J`, "a\nb\tc": `a\nb\tc`, "\u009b1m": `\u009b1m`, "x\u202ey": `x\u202ey`,
+		"\xff\xfe": `\xff\xfe`, "\ufffd": "\ufffd", "\x7f": `\x7f`} {
+		if got := safe(s); got != want {
+			t.Errorf("safe(%q) = %q, want %q", s, got, want)
+		}
+	}
+	if got := safeURL("https://user:secret@h/a"); got != "https://user:xxxxx@h/a" {
+		t.Errorf("a password is shown: %s", got)
+	}
+}
+
+func FuzzSafe(f *testing.F) {
+	f.Add("\x1b]0;title\x07")
+	f.Fuzz(func(t *testing.T, s string) {
+		for _, r := range safe(s) {
+			if r != '\ufffd' && garbles(r) {
+				t.Errorf("safe(%q) lets %q through", s, r)
+			}
+		}
+	})
+}
+
+func TestMeter(t *testing.T) {
+	var m meter
+	at := time.Unix(0, 0)
+	for range 40 { // 1,000 bytes every half second for 20 s
+		at = at.Add(time.Second / 2)
+		m.add(at, int64(at.Sub(time.Unix(0, 0))/time.Millisecond)*2)
+	}
+	if got := m.perSecond(); got != 2000 {
+		t.Errorf("got %d bytes a second, want 2000", got)
+	}
+	if len(m.samples) > 12 {
+		t.Errorf("%d samples are kept", len(m.samples))
+	}
+	m.add(at.Add(time.Second), 0)
+	if got := m.perSecond(); got != 0 {
+		t.Errorf("after a new start: got %d, want 0", got)
+	}
+}
+
+func TestExitCode(t *testing.T) {
+	for _, c := range []struct {
+		err  error
+		want int
+	}{
+		{nil, 0},
+		{errors.New("whatever"), 1},
+		{usagef("wrong"), 2},
+		{told(130), 130},
+		{told(0), 0},
+		{fmt.Errorf("%w on /x: %w", client.ErrNoService, os.ErrNotExist), 3},
+		{fmt.Errorf("%w on /x: %w", client.ErrNoService, os.ErrPermission), 5},
+		{&bits.Error{Code: bits.NotFound}, 4},
+		{&bits.Error{Code: bits.InvalidArg, Cause: &client.AmbiguousError{}}, 2},
+		{&bits.Error{Code: bits.AccessDenied}, 5},
+		{fmt.Errorf("add: %w", &bits.Error{Code: bits.InvalidState}), 6},
+		{&bits.Error{Code: bits.Empty}, 6},
+		{&bits.Error{Code: bits.Pending}, 6},
+		{&bits.Error{Code: bits.ReadOnlyAfterAddFile}, 6},
+		{&bits.Error{Code: bits.ReadOnlyAfterResume}, 6},
+		{&bits.Error{Code: bits.ReadOnlyWhenJobActive}, 6},
+		{&bits.Error{Code: bits.InvalidArg}, 2},
+		{&bits.Error{Code: bits.DatabaseCorrupt}, 1},
+	} {
+		if got := exitCode(c.err); got != c.want {
+			t.Errorf("%v: got %d, want %d", c.err, got, c.want)
+		}
+	}
+}
+
+func TestCommonDir(t *testing.T) {
+	for want, places := range map[string][]string{"/a/b": {"/a/b/c", "/a/b/d"}, "/a": {"/a/b/c", "/a/bb/c"}, "/": {"/a/b", "/c"}} {
+		if got := commonDir(places); got != want {
+			t.Errorf("%v: got %s, want %s", places, got, want)
+		}
+	}
+}
