@@ -1,0 +1,263 @@
+package localfile
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/ebbtransfer/ebb/bits"
+)
+
+// startMode is direct; tests set it to take the other roads.
+var startMode = direct
+
+// file is an open part file on Linux.
+type file struct {
+	fd       int
+	path     string
+	inode    uint64
+	mode     writeMode
+	reserved int64 // blocks are reserved up to here
+	dropped  int64 // below it nothing is in the page cache, if mode is not direct
+}
+
+// again repeats a system call that a signal interrupted; the runtime's own signals do that on FUSE
+// and network file systems, and to fallocate.
+func again(call func() error) error {
+	for {
+		if err := call(); err != unix.EINTR {
+			return err
+		}
+	}
+}
+
+// BootID returns the kernel's boot id. If two are equal and not empty, what a killed process wrote is
+// still there without fsync. It is empty if it cannot be read.
+var BootID = sync.OnceValue(func() string {
+	b, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(string(b))
+})
+
+// umask is read from /proc because umask(2) would change it for all threads while it asks.
+var umask = sync.OnceValue(func() uint32 {
+	b, _ := os.ReadFile("/proc/self/status") // without it the mode stays private
+	for line := range strings.Lines(string(b)) {
+		if v, ok := strings.CutPrefix(line, "Umask:"); ok {
+			if m, err := strconv.ParseUint(strings.TrimSpace(v), 8, 32); err == nil {
+				return uint32(m)
+			}
+		}
+	}
+	return 0o077
+})
+
+// openFile opens the part file at path, creating it if need be, and returns the size it has.
+// A small file starts with dontCache: its one write is as fast as a direct one, and need not be split
+// in pages and a tail.
+func openFile(path string, continues, small bool) (*file, int64, error) {
+	f := &file{path: path, mode: startMode}
+	if small && f.mode == direct {
+		f.mode = dontCache
+	}
+	err := f.open(path, !continues)
+	if continues && err == unix.ENOENT || !continues && err == unix.EEXIST {
+		err = f.open(path, continues)
+	}
+	switch err {
+	case nil:
+	case unix.ELOOP:
+		return nil, 0, refuse(path, "it is a symbolic link")
+	case unix.EISDIR:
+		return nil, 0, refuse(path, "it is a directory")
+	case unix.ENXIO:
+		return nil, 0, refuse(path, "it is not a regular file")
+	default:
+		return nil, 0, &fs.PathError{Op: "open", Path: path, Err: err}
+	}
+	st, err := f.check(path)
+	if err != nil {
+		_ = f.close() // err is what counts
+		return nil, 0, err
+	}
+	f.inode = st.Ino
+	return f, st.Size, nil
+}
+
+// open opens the file with O_DIRECT if the file system can, either as a new or as an existing one.
+func (f *file) open(path string, create bool) error {
+	// O_NONBLOCK: opening must not wait for the other end of a FIFO. Regular files ignore it.
+	flags := unix.O_RDWR | unix.O_NOFOLLOW | unix.O_CLOEXEC | unix.O_NONBLOCK
+	for {
+		fl := flags
+		if f.mode == direct {
+			fl |= unix.O_DIRECT
+		}
+		if create {
+			fl |= unix.O_CREAT | unix.O_EXCL
+		}
+		err := again(func() (err error) {
+			f.fd, err = unix.Open(path, fl, 0o600)
+			return err
+		})
+		if err == unix.EINVAL && f.mode == direct {
+			// Some kernels have created the file before they refuse the flag: with create the second
+			// round then says EEXIST, and the file is taken for a leftover, which is what it is.
+			f.mode = dontCache
+			continue
+		}
+		return err
+	}
+}
+
+// check refuses what is not a regular file of ours with one name, and makes it private.
+func (f *file) check(path string) (*unix.Stat_t, error) {
+	var st unix.Stat_t
+	if err := unix.Fstat(f.fd, &st); err != nil {
+		return nil, &fs.PathError{Op: "stat", Path: path, Err: err}
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFREG {
+		return nil, refuse(path, "it is not a regular file")
+	}
+	// The file system user is the effective user unless the thread switched it to act for another.
+	if fsuid, err := unix.SetfsuidRetUid(-1); err == nil && int(st.Uid) != fsuid {
+		return nil, refuse(path, "it belongs to another user")
+	}
+	if st.Nlink != 1 {
+		return nil, refuse(path, "it has more than one name")
+	}
+	if st.Mode&0o777 != 0o600 { // finished, and then not placed
+		if err := unix.Fchmod(f.fd, 0o600); err != nil {
+			return nil, &fs.PathError{Op: "chmod", Path: path, Err: err}
+		}
+	}
+	return &st, nil
+}
+
+// reserve sees to it that a file of size bytes fits on the disk, and reserves the space without
+// changing st_size, which now is have.
+func (f *file) reserve(size, have int64) error {
+	if size <= f.reserved {
+		return nil
+	}
+	var st unix.Stat_t
+	var vfs unix.Statfs_t
+	if err := unix.Fstat(f.fd, &st); err != nil {
+		return err
+	}
+	// Asking first spares the file system the work of filling itself up before it says no.
+	if err := again(func() error { return unix.Fstatfs(f.fd, &vfs) }); err == nil {
+		need, free := size-st.Blocks*512, vfs.Bavail*uint64(vfs.Bsize)
+		if need > 0 && vfs.Blocks > 0 && uint64(need) > free { // no blocks: a file system that cannot say
+			dir := filepath.Dir(f.path)
+			return &bits.Error{Code: bits.DiskFull, Context: bits.ContextLocalFile, File: f.path, Cause: unix.ENOSPC,
+				Message: fmt.Sprintf("%s needs %d bytes more, but only %d are free on the disk that holds %s", f.path, need, free, dir)}
+		}
+	}
+	err := again(func() error { return unix.Fallocate(f.fd, unix.FALLOC_FL_KEEP_SIZE, 0, size) })
+	switch err {
+	case nil:
+		f.reserved = size
+	case unix.EOPNOTSUPP, unix.ENOSYS:
+		return nil // the free space was checked, more cannot be had
+	default:
+		_ = unix.Ftruncate(f.fd, have) // gives back what was reserved before the failure
+		f.reserved = 0
+	}
+	return err
+}
+
+func (f *file) truncate(size int64) error {
+	f.reserved, f.dropped = 0, min(f.dropped, size)
+	return again(func() error { return unix.Ftruncate(f.fd, size) })
+}
+
+func (f *file) datasync() error { return again(func() error { return unix.Fdatasync(f.fd) }) }
+
+// finish sets what a finished file of size bytes has, then makes it durable with one fsync.
+func (f *file) finish(size int64, mtime time.Time) error {
+	if f.reserved > size { // the file came out shorter than expected
+		if err := f.truncate(size); err != nil {
+			return err
+		}
+	}
+	if mode := 0o666 &^ umask(); mode != 0o600 {
+		if err := unix.Fchmod(f.fd, mode); err != nil {
+			return err
+		}
+	}
+	if !mtime.IsZero() {
+		if err := f.setMtime(mtime); err != nil {
+			return err
+		}
+	}
+	if err := again(func() error { return unix.Fsync(f.fd) }); err != nil {
+		return err
+	}
+	if f.mode == buffered {
+		f.drop(f.dropped, size)
+	}
+	return nil
+}
+
+// setMtime is futimens(3): the system call takes a null path for the file itself, which x/sys does
+// not let through.
+func (f *file) setMtime(t time.Time) error {
+	ts := [2]unix.Timespec{{Nsec: unix.UTIME_OMIT}, unix.NsecToTimespec(t.UnixNano())}
+	_, _, errno := unix.Syscall6(unix.SYS_UTIMENSAT, uintptr(f.fd), 0, uintptr(unsafe.Pointer(&ts)), 0, 0, 0)
+	if errno != 0 {
+		return errno
+	}
+	return nil
+}
+
+// close is not repeated after EINTR: Linux has closed the descriptor then.
+func (f *file) close() error {
+	if err := unix.Close(f.fd); err != unix.EINTR {
+		return err
+	}
+	return nil
+}
+
+// SyncDir makes the names in dir durable.
+func SyncDir(dir string) error {
+	var fd int
+	err := again(func() (err error) {
+		fd, err = unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+		return err
+	})
+	if err == nil {
+		err = errors.Join(again(func() error { return unix.Fsync(fd) }), unix.Close(fd))
+	}
+	if err != nil {
+		return &fs.PathError{Op: "sync", Path: dir, Err: err}
+	}
+	return nil
+}
+
+func unlink(path string) error { return again(func() error { return unix.Unlink(path) }) }
+
+func inodeOf(st fs.FileInfo) uint64 { return st.Sys().(*syscall.Stat_t).Ino }
+
+// mapBlock maps memory that is aligned to pages and that the collector neither scans nor counts.
+func mapBlock(n int) []byte {
+	b, err := unix.Mmap(-1, 0, n, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON)
+	if err != nil {
+		panic(fmt.Sprintf("map a block of %d bytes: %v", n, err)) // out of memory, as for make
+	}
+	return b
+}
+
+func unmapBlock(b []byte) { _ = unix.Munmap(b) } // fails only for what is not a mapping
