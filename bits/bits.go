@@ -247,7 +247,7 @@ func (s *Size) UnmarshalJSON(b []byte) error {
 
 // Progress counts a job's bytes and files (BG_JOB_PROGRESS). All zero for an empty job.
 type Progress struct {
-	BytesTotal       Size  `json:"bytes_total" nullable:"true" doc:"Bytes of all files; null while the size of any file is unknown"`
+	BytesTotal       Size  `json:"bytes_total" doc:"Bytes of all files; null while the size of any file is unknown"`
 	BytesTransferred int64 `json:"bytes_transferred" doc:"Bytes received so far"`
 	FilesTotal       int   `json:"files_total"`
 	FilesTransferred int   `json:"files_transferred" doc:"Files whose bytes are all here and durable"`
@@ -257,7 +257,7 @@ type Progress struct {
 type Times struct {
 	Created     time.Time  `json:"created"`
 	Modified    time.Time  `json:"modified" doc:"Last change of a property, a file list, a state or of the bytes moved"`
-	Transferred *time.Time `json:"transferred" nullable:"true" doc:"When the job last became TRANSFERRED; null before"`
+	Transferred *time.Time `json:"transferred" doc:"When the job last became TRANSFERRED; null before"`
 	RetryAt     *time.Time `json:"retry_at,omitempty" doc:"When a job in TRANSIENT_ERROR will be retried, if a timer decides that"`
 }
 
@@ -266,7 +266,7 @@ type File struct {
 	Remote           string `json:"remote" doc:"URL"`
 	Local            string `json:"local" doc:"Absolute path of the finished file"`
 	Temporary        string `json:"temporary,omitempty" doc:"Path of the part file while there is one"`
-	BytesTotal       Size   `json:"bytes_total" nullable:"true" doc:"Size; null while unknown"`
+	BytesTotal       Size   `json:"bytes_total" doc:"Size; null while unknown"`
 	BytesTransferred int64  `json:"bytes_transferred"`
 	Completed        bool   `json:"completed" doc:"The file is in its place under its own name"`
 	Checksum         string `json:"checksum,omitempty" doc:"Expected digest, as ALGORITHM:HEX" example:"sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"`
@@ -275,15 +275,15 @@ type File struct {
 
 // Job is a snapshot of a job.
 type Job struct {
-	ID         ID         `json:"id" format:"uuid"`
+	ID         ID         `json:"id"`
 	Name       string     `json:"name" doc:"Display name; need not be unique"`
-	Type       Type       `json:"type" enum:"DOWNLOAD,UPLOAD,UPLOAD_REPLY"`
-	Priority   Priority   `json:"priority" enum:"FOREGROUND,HIGH,NORMAL,LOW"`
-	State      State      `json:"state" enum:"QUEUED,CONNECTING,TRANSFERRING,SUSPENDED,ERROR,TRANSIENT_ERROR,TRANSFERRED,ACKNOWLEDGED,CANCELLED"`
+	Type       Type       `json:"type"`
+	Priority   Priority   `json:"priority"`
+	State      State      `json:"state"`
 	Owner      string     `json:"owner" doc:"User name of the owner, or the uid where it has no name"`
 	Progress   Progress   `json:"progress"`
 	Files      []File     `json:"files,omitempty"`
-	Error      *ErrorInfo `json:"error" nullable:"true" doc:"Why the job is in ERROR or TRANSIENT_ERROR"`
+	Error      *ErrorInfo `json:"error" doc:"Why the job is in ERROR or TRANSIENT_ERROR"`
 	ErrorCount int        `json:"error_count" doc:"How often a transfer was interrupted by an error"`
 	Times      Times      `json:"times"`
 	Properties Properties `json:"properties"`

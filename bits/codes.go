@@ -306,7 +306,7 @@ func (e *Error) Info() *ErrorInfo {
 type ErrorInfo struct {
 	Code    string  `json:"code" doc:"BITS name" example:"BG_E_HTTP_ERROR_404"`
 	HResult string  `json:"hresult" doc:"BITS value" example:"0x80190194"`
-	Context Context `json:"context" enum:"NONE,UNKNOWN,GENERAL_QUEUE_MANAGER,QUEUE_MANAGER_NOTIFICATION,LOCAL_FILE,REMOTE_FILE,GENERAL_TRANSPORT,REMOTE_APPLICATION,SERVER_CERTIFICATE_CALLBACK"`
+	Context Context `json:"context"`
 	File    string  `json:"file,omitempty" doc:"URL or path it is about"`
 	Message string  `json:"message" doc:"A sentence for people"`
 	Hint    string  `json:"hint,omitempty" doc:"What to do about it"`

@@ -23,7 +23,7 @@ type Properties struct {
 // Settings are changes of a job; a nil field leaves its property alone.
 type Settings struct {
 	Name              *string   `json:"name,omitempty" doc:"Display name"`
-	Priority          *Priority `json:"priority,omitempty" enum:"FOREGROUND,HIGH,NORMAL,LOW"`
+	Priority          *Priority `json:"priority,omitempty"`
 	Description       *string   `json:"description,omitempty"`
 	MinimumRetryDelay *int64    `json:"minimum_retry_delay,omitempty" doc:"Seconds, at least 5; smaller values become 5"`
 	NoProgressTimeout *int64    `json:"no_progress_timeout,omitempty" doc:"Seconds; 0 turns the first transient error into ERROR"`

@@ -4,7 +4,7 @@ import "time"
 
 // NewJob is the request to create a job.
 type NewJob struct {
-	Type     Type       `json:"type,omitempty" enum:"DOWNLOAD,UPLOAD,UPLOAD_REPLY" default:"DOWNLOAD"`
+	Type     Type       `json:"type,omitempty"`
 	Settings            // Name is required
 	Files    []FileSpec `json:"files,omitempty" doc:"Files to add at once; all or none"`
 	Resume   bool       `json:"resume,omitempty" doc:"Start the job at once instead of leaving it SUSPENDED"`
@@ -20,9 +20,9 @@ type Outcome struct {
 
 // Summary names a job and its state.
 type Summary struct {
-	ID    ID     `json:"id" format:"uuid"`
+	ID    ID     `json:"id"`
 	Name  string `json:"name"`
-	State State  `json:"state" enum:"QUEUED,CONNECTING,TRANSFERRING,SUSPENDED,ERROR,TRANSIENT_ERROR,TRANSFERRED,ACKNOWLEDGED,CANCELLED"`
+	State State  `json:"state"`
 }
 
 // Service describes the running service.
@@ -56,9 +56,10 @@ type Event struct {
 	Seq      uint64     `json:"seq,omitempty" doc:"Number of the event; 0 for progress"`
 	Time     time.Time  `json:"time"`
 	Kind     EventKind  `json:"kind" enum:"added,modified,state,transferred,error,file,note,removed,progress"`
-	Job      ID         `json:"job" format:"uuid"`
+	Job      ID         `json:"job"`
 	Name     string     `json:"name"`
-	State    State      `json:"state" enum:"QUEUED,CONNECTING,TRANSFERRING,SUSPENDED,ERROR,TRANSIENT_ERROR,TRANSFERRED,ACKNOWLEDGED,CANCELLED"`
+	Owner    string     `json:"owner"`
+	State    State      `json:"state"`
 	Progress *Progress  `json:"progress,omitempty"`
 	File     *File      `json:"file,omitempty" doc:"The file that a file or note event is about, or the one moving now"`
 	Error    *ErrorInfo `json:"error,omitempty" doc:"With the states ERROR and TRANSIENT_ERROR"`
@@ -73,7 +74,7 @@ type Problem struct {
 	Detail     string    `json:"detail" doc:"A sentence for people"`
 	Code       string    `json:"code" doc:"BITS name of the error"`
 	HResult    string    `json:"hresult" doc:"BITS value of the error"`
-	Context    Context   `json:"context" enum:"NONE,UNKNOWN,GENERAL_QUEUE_MANAGER,QUEUE_MANAGER_NOTIFICATION,LOCAL_FILE,REMOTE_FILE,GENERAL_TRANSPORT,REMOTE_APPLICATION,SERVER_CERTIFICATE_CALLBACK"`
+	Context    Context   `json:"context"`
 	File       string    `json:"file,omitempty" doc:"URL or path it is about"`
 	Hint       string    `json:"hint,omitempty" doc:"What to do about it"`
 	Candidates []Summary `json:"candidates,omitempty" doc:"The jobs that an ambiguous name or prefix fits"`

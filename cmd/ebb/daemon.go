@@ -1,22 +1,87 @@
 package main
 
 import (
+	"context"
 	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/ebbtransfer/ebb/client"
+	"github.com/ebbtransfer/ebb/internal/daemon"
+	"github.com/ebbtransfer/ebb/internal/store"
 )
 
-func newDaemonCmd(*app) *cobra.Command {
+func newDaemonCmd(a *app) *cobra.Command {
+	c := daemon.Config{Version: ownVersion()}
+	var verbose bool
 	cmd := &cobra.Command{
 		Use:   "daemon",
 		Short: "Run the service in the foreground",
-		Args:  cobra.NoArgs,
-		RunE:  func(*cobra.Command, []string) error { return errors.New("this build has no service") },
+		Long: `Run the service in the foreground, as systemd does. It logs to standard error,
+ends on SIGTERM or SIGINT within two seconds, and reads its configuration again
+on SIGHUP. There is no need to call this by hand: the other verbs start the
+user's service when none runs.`,
+		Example: `  ebb daemon
+  ebb daemon --state /var/lib/ebb --socket /run/ebb/ebb.sock --config /etc/ebb/ebb.toml`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			level := slog.LevelInfo
+			if verbose {
+				level = slog.LevelDebug
+			}
+			c.Log = slog.New(slog.NewTextHandler(a.err, &slog.HandlerOptions{Level: level}))
+			if c.Socket = a.socket; c.Socket == "" {
+				c.Socket = os.Getenv("EBB_SOCKET")
+			}
+			if c.Socket == "" {
+				c.Socket = client.UserSocket()
+			}
+			err := daemon.Run(cmd.Context(), c)
+			if errors.Is(err, context.Canceled) {
+				return nil
+			}
+			return err
+		},
 	}
-	cmd.Flags().String("state", client.UserState(), "`directory` of the job store")
-	cmd.Flags().String("config", "", "configuration `file`")
-	cmd.Flags().Duration("idle-exit", 0, "end after so long without work; 0 means never")
+	cmd.Flags().StringVar(&c.State, "state", client.UserState(), "`directory` of the job store")
+	cmd.Flags().StringVar(&c.Policy, "config", "", "configuration `file` (docs/policy.md)")
+	cmd.Flags().DurationVar(&c.IdleExit, "idle-exit", 0, "end after so long without work; 0 means never")
+	cmd.Flags().BoolVar(&verbose, "verbose", false, "log more")
+	cmd.AddCommand(newRestoreCmd(a))
+	return cmd
+}
+
+func newRestoreCmd(a *app) *cobra.Command {
+	var state string
+	cmd := &cobra.Command{
+		Use:   "restore",
+		Short: "Put the last backup of the job store in its place",
+		Long: `Put the backup that the service made at its last start in the place of the job
+store. The present store is set aside, not deleted. The service must not run.`,
+		Example: `  ebb daemon restore
+  ebb daemon restore --state /var/lib/ebb`,
+		Args: cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			unlock, err := daemon.Lock(state)
+			if errors.Is(err, daemon.ErrLocked) {
+				return fmt.Errorf("%w %s: stop it first", err, state)
+			}
+			if err != nil {
+				return err
+			}
+			defer unlock()
+			made, aside, err := store.Restore(state, time.Now())
+			if err != nil {
+				return err
+			}
+			_, err = fmt.Fprintf(a.out, "the backup of %s is in place; the store that was there is now %s\n", made.Local().Format(time.DateTime), aside)
+			return err
+		},
+	}
+	cmd.Flags().StringVar(&state, "state", client.UserState(), "`directory` of the job store")
 	return cmd
 }

@@ -131,7 +131,7 @@ func BenchmarkSmallFiles(b *testing.B) {
 	for _, m := range []struct {
 		name string
 		mode writeMode
-	}{{"direct", direct}, {"dontcache", dontCache}, {"buffered", buffered}} {
+	}{{"default", direct}, {"buffered", buffered}} {
 		for _, size := range []int{16 << 10, 16<<10 - 100} {
 			b.Run(fmt.Sprintf("%s/%d", m.name, size), func(b *testing.B) {
 				startMode = m.mode

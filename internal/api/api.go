@@ -1,0 +1,330 @@
+// Package api is the service's HTTP API on its Unix socket: JSON requests, RFC 9457 errors,
+// events as server-sent events, and an OpenAPI 3.1 document made from the same types. It finds
+// out who is calling, hands the call to the queue and writes the answer; it decides nothing.
+package api
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humago"
+
+	"github.com/ebbtransfer/ebb/bits"
+	"github.com/ebbtransfer/ebb/internal/queue"
+)
+
+// maxBody bounds a request: 100,000 files with long URLs fit.
+const maxBody = 128 << 20
+
+// Service is what the API tells about the service besides its jobs.
+type Service func() bits.Service
+
+// New returns the handler of the API. Requests must carry their caller in the context; see
+// WithCaller.
+func New(q *queue.Queue, service Service) http.Handler {
+	mux := http.NewServeMux()
+	s := &server{q: q, service: service}
+	s.register(humago.New(mux, config()))
+	return mux
+}
+
+// OpenAPI returns the API's OpenAPI 3.1 document.
+func OpenAPI() ([]byte, error) {
+	s := &server{}
+	a := humago.New(http.NewServeMux(), config())
+	s.register(a)
+	doc, err := json.Marshal(a.OpenAPI())
+	if err != nil {
+		return nil, err
+	}
+	var out bytes.Buffer
+	err = json.Indent(&out, doc, "", "  ")
+	out.WriteByte('\n')
+	return out.Bytes(), err
+}
+
+func config() huma.Config {
+	c := huma.DefaultConfig("Ebb", "1")
+	c.Info.Description = "The local API of the Ebb transfer service. It listens on a Unix socket; who calls is known from the socket. Errors are application/problem+json with BITS codes."
+	c.DocsPath, c.SchemasPath = "", ""
+	c.OpenAPIPath = "/openapi"
+	c.CreateHooks = nil // no $schema links in answers
+	registerSchemas(c.Components.Schemas)
+	c.Formats = map[string]huma.Format{"application/json": jsonFormat, "json": jsonFormat}
+	return c
+}
+
+// jsonFormat refuses unknown fields, so that a misspelt one is not silently ignored.
+var jsonFormat = huma.Format{
+	Marshal: func(w io.Writer, v any) error { return json.NewEncoder(w).Encode(v) },
+	Unmarshal: func(data []byte, v any) error {
+		d := json.NewDecoder(bytes.NewReader(data))
+		d.DisallowUnknownFields()
+		if err := d.Decode(v); err != nil {
+			return err
+		}
+		if d.More() {
+			return errors.New("there is more than one JSON value")
+		}
+		return nil
+	},
+}
+
+// problem is an error answer.
+type problem struct{ bits.Problem }
+
+func (p *problem) Error() string             { return p.Detail }
+func (p *problem) GetStatus() int            { return p.Status }
+func (p *problem) ContentType(string) string { return "application/problem+json" }
+func (p *problem) MarshalJSON() ([]byte, error) {
+	return json.Marshal(p.Problem)
+}
+
+func init() {
+	// huma's own errors (malformed JSON, unknown parameters) get our form too.
+	huma.NewError = func(status int, msg string, errs ...error) huma.StatusError {
+		for _, e := range errs {
+			if e != nil {
+				msg += ": " + e.Error()
+			}
+		}
+		code := bits.InvalidArg
+		if status >= 500 {
+			code = bits.Unexpected
+		}
+		return newProblem(status, &bits.Error{Code: code, Context: bits.ContextGeneralQueueManager, Message: msg})
+	}
+}
+
+func newProblem(status int, e *bits.Error) *problem {
+	i := e.Info()
+	return &problem{bits.Problem{Title: http.StatusText(status), Status: status, Detail: i.Message, Code: i.Code, HResult: i.HResult, Context: i.Context, File: i.File, Hint: i.Hint}}
+}
+
+// statusOf maps codes to HTTP statuses; all others are 422.
+var statusOf = map[bits.Code]int{
+	bits.NotFound:     http.StatusNotFound,
+	bits.AccessDenied: http.StatusForbidden,
+	bits.InvalidState: http.StatusConflict,
+	bits.Unexpected:   http.StatusInternalServerError,
+}
+
+// answer turns an error of the queue into an error answer.
+func answer(err error) error {
+	var e *bits.Error
+	if !errors.As(err, &e) {
+		e = &bits.Error{Code: bits.Unexpected, Context: bits.ContextGeneralQueueManager, Message: err.Error()}
+	}
+	status, ok := statusOf[e.Code]
+	if !ok {
+		status = http.StatusUnprocessableEntity
+	}
+	p := newProblem(status, e)
+	var ambiguous *queue.AmbiguousError
+	if errors.As(err, &ambiguous) {
+		p.Candidates = ambiguous.Candidates
+		p.Status, p.Title = http.StatusConflict, http.StatusText(http.StatusConflict)
+	}
+	return p
+}
+
+type server struct {
+	q       *queue.Queue
+	service Service
+}
+
+// JobPath names a job in a path. It is exported for huma, which needs that.
+type JobPath struct {
+	Job string `path:"job" doc:"A job's id, a unique prefix of one, or its name" maxLength:"1024"`
+}
+
+// Body is a request or an answer that is all body. It is exported for huma, which needs that.
+type Body[T any] struct{ Body T }
+
+func (s *server) register(a huma.API) {
+	huma.Register(a, huma.Operation{OperationID: "getService", Method: "GET", Path: "/v1/service", Summary: "Describe the running service"},
+		func(context.Context, *struct{}) (*Body[bits.Service], error) {
+			return &Body[bits.Service]{s.service()}, nil
+		})
+	huma.Register(a, huma.Operation{OperationID: "createJob", Method: "POST", Path: "/v1/jobs", Summary: "Create a job, with files if wanted, and start it if wanted",
+		DefaultStatus: http.StatusCreated, MaxBodyBytes: maxBody, SkipValidateBody: true, Errors: []int{422, 500}},
+		func(ctx context.Context, in *Body[bits.NewJob]) (*Body[bits.Job], error) {
+			j, err := s.q.Create(callerOf(ctx), in.Body)
+			return reply(j, err)
+		})
+	s.registerList(a)
+	huma.Register(a, huma.Operation{OperationID: "getJob", Method: "GET", Path: "/v1/jobs/{job}", Summary: "Show a job", Errors: []int{404, 409}},
+		func(ctx context.Context, in *struct {
+			JobPath
+			Files bool `query:"files" default:"true" doc:"With the job's files"`
+		}) (*Body[bits.Job], error) {
+			c, id, err := s.resolve(ctx, in.Job)
+			if err != nil {
+				return nil, err
+			}
+			j, err := s.q.Get(c, id, in.Files)
+			return reply(j, err)
+		})
+	huma.Register(a, huma.Operation{OperationID: "setProperties", Method: "PATCH", Path: "/v1/jobs/{job}", Summary: "Change properties of a job: all or none", SkipValidateBody: true, Errors: []int{403, 404, 409, 422}},
+		func(ctx context.Context, in *struct {
+			JobPath
+			Body bits.Settings
+		}) (*Body[bits.Summary], error) {
+			c, id, err := s.resolve(ctx, in.Job)
+			if err != nil {
+				return nil, err
+			}
+			sum, err := s.q.Set(c, id, in.Body)
+			return reply(sum, err)
+		})
+	huma.Register(a, huma.Operation{OperationID: "addFiles", Method: "POST", Path: "/v1/jobs/{job}/files", Summary: "Add files to a job: all or none", MaxBodyBytes: maxBody, SkipValidateBody: true, Errors: []int{403, 404, 409, 422}},
+		func(ctx context.Context, in *struct {
+			JobPath
+			Body []bits.FileSpec
+		}) (*Body[bits.Summary], error) {
+			c, id, err := s.resolve(ctx, in.Job)
+			if err != nil {
+				return nil, err
+			}
+			sum, err := s.q.AddFiles(c, id, in.Body)
+			return reply(sum, err)
+		})
+	s.registerAction(a, "resume", "Start a job, or retry it now", func(c queue.Caller, id bits.ID) (bits.Code, error) {
+		_, err := s.q.Resume(c, id)
+		return bits.OK, err
+	})
+	s.registerAction(a, "suspend", "Stop a job and keep its progress", func(c queue.Caller, id bits.ID) (bits.Code, error) {
+		_, err := s.q.Suspend(c, id)
+		return bits.OK, err
+	})
+	s.registerAction(a, "cancel", "End a job and delete what it fetched", func(c queue.Caller, id bits.ID) (bits.Code, error) { return s.q.Cancel(c, id) })
+	s.registerAction(a, "complete", "Put a job's files in their places and end it. Of a job that is not TRANSFERRED only the finished files are kept (BG_S_PARTIAL_COMPLETE)",
+		func(c queue.Caller, id bits.ID) (bits.Code, error) { return s.q.Complete(c, id) })
+	s.registerEvents(a)
+}
+
+func (s *server) registerAction(a huma.API, verb, doc string, do func(queue.Caller, bits.ID) (bits.Code, error)) {
+	huma.Register(a, huma.Operation{OperationID: verb + "Job", Method: "POST", Path: "/v1/jobs/{job}/" + verb, Summary: doc, Errors: []int{403, 404, 409, 422}},
+		func(ctx context.Context, in *JobPath) (*Body[bits.Outcome], error) {
+			c, id, err := s.resolve(ctx, in.Job)
+			if err != nil {
+				return nil, err
+			}
+			code, err := do(c, id)
+			if err != nil {
+				return nil, answer(err)
+			}
+			j, err := s.q.Get(c, id, false)
+			if err != nil {
+				return nil, answer(err)
+			}
+			return &Body[bits.Outcome]{bits.Outcome{Code: code.Name(), HResult: code.Hex(), Message: code.Message(), Job: bits.Summary{ID: j.ID, Name: j.Name, State: j.State}}}, nil
+		})
+}
+
+func reply[T any](v T, err error) (*Body[T], error) {
+	if err != nil {
+		return nil, answer(err)
+	}
+	return &Body[T]{v}, nil
+}
+
+func (s *server) resolve(ctx context.Context, ref string) (queue.Caller, bits.ID, error) {
+	c := callerOf(ctx)
+	id, err := s.q.Resolve(c, ref)
+	if err != nil {
+		return c, id, answer(err)
+	}
+	return c, id, nil
+}
+
+// fail writes an error answer of a streaming operation.
+func fail(hc huma.Context, err error) {
+	var p *problem
+	if !errors.As(answer(err), &p) {
+		return
+	}
+	hc.SetHeader("Content-Type", "application/problem+json")
+	hc.SetStatus(p.Status)
+	_ = json.NewEncoder(hc.BodyWriter()).Encode(p)
+}
+
+func (s *server) registerEvents(a huma.API) {
+	type input struct {
+		Job         []string `query:"job,explode" doc:"Only these jobs; all of the caller's otherwise"`
+		AllUsers    bool     `query:"all_users" doc:"Jobs of all users; for administrators"`
+		Progress    bool     `query:"progress" doc:"Progress of running jobs too, at most two events a second and job"`
+		After       uint64   `query:"after" doc:"Go on after the event with this number; 0 for from now on"`
+		LastEventID string   `header:"Last-Event-ID" doc:"The same, as browsers send it"`
+	}
+	huma.Register(a, huma.Operation{OperationID: "watchEvents", Method: "GET", Path: "/v1/events", Summary: "Stream events (text/event-stream; data are Event objects, ids their numbers)",
+		Responses: map[string]*huma.Response{"200": {Description: "A stream of events. The header Ebb-Last-Event has the number after which it begins.",
+			Content: map[string]*huma.MediaType{"text/event-stream": {Schema: schemaOf[bits.Event](a)}}}}},
+		func(_ context.Context, in *input) (*huma.StreamResponse, error) {
+			return &huma.StreamResponse{Body: func(hc huma.Context) {
+				ids, err := parseAll(in.Job, bits.ParseID)
+				if err != nil {
+					fail(hc, err)
+					return
+				}
+				f := queue.Filter{Jobs: ids, AllUsers: in.AllUsers, Progress: in.Progress, After: in.After}
+				if n, err := strconv.ParseUint(in.LastEventID, 10, 64); err == nil && f.After == 0 {
+					f.After = n
+				}
+				if f.After == 0 {
+					f.After = s.q.LastEvent()
+				}
+				caller := callerOf(hc.Context())
+				if f.AllUsers && !caller.Admin() {
+					fail(hc, &bits.Error{Code: bits.AccessDenied, Message: "only an administrator sees the events of all users"})
+					return
+				}
+				hc.SetHeader("Content-Type", "text/event-stream")
+				hc.SetHeader("Cache-Control", "no-store")
+				hc.SetHeader("Ebb-Last-Event", strconv.FormatUint(f.After, 10))
+				w := hc.BodyWriter()
+				flush := func() {
+					if fl, ok := w.(http.Flusher); ok {
+						fl.Flush()
+					}
+				}
+				flush()
+				_ = s.q.Watch(hc.Context(), caller, f, func(e bits.Event) error {
+					data, err := json.Marshal(e)
+					if err != nil {
+						return err
+					}
+					if e.Seq > 0 {
+						fmt.Fprintf(w, "id: %d\n", e.Seq)
+					}
+					_, err = fmt.Fprintf(w, "event: %s\ndata: %s\n\n", e.Kind, data)
+					flush()
+					return err
+				})
+			}}, nil
+		})
+}
+
+// parseAll parses a parameter that may be given several times.
+func parseAll[T any](texts []string, parse func(string) (T, error)) ([]T, error) {
+	var out []T
+	for _, s := range texts {
+		v, err := parse(s)
+		if err != nil {
+			return nil, &bits.Error{Code: bits.InvalidArg, Context: bits.ContextGeneralQueueManager, Message: err.Error()}
+		}
+		out = append(out, v)
+	}
+	return out, nil
+}
+
+func schemaOf[T any](a huma.API) *huma.Schema {
+	return a.OpenAPI().Components.Schemas.Schema(typeOf[T](), true, "")
+}

@@ -1,0 +1,31 @@
+package api
+
+import (
+	"context"
+	"net"
+	"os"
+
+	"github.com/ebbtransfer/ebb/internal/queue"
+)
+
+type callerKey struct{}
+
+// WithCaller returns a context for the requests of a connection: it says who is at the other
+// end. Where that cannot be told the caller is nobody in particular, and sees nothing.
+func WithCaller(ctx context.Context, c net.Conn) context.Context {
+	caller := queue.Caller{UID: nobody, Self: uint32(os.Geteuid())}
+	if uid, ok := peerUID(c); ok {
+		caller.UID = uid
+	}
+	return context.WithValue(ctx, callerKey{}, caller)
+}
+
+// nobody is the uid that no user has: (uid_t)-1.
+const nobody = ^uint32(0)
+
+func callerOf(ctx context.Context) queue.Caller {
+	if c, ok := ctx.Value(callerKey{}).(queue.Caller); ok {
+		return c
+	}
+	return queue.Caller{UID: nobody, Self: nobody - 1}
+}

@@ -1,0 +1,55 @@
+package api
+
+import (
+	"reflect"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/ebbtransfer/ebb/bits"
+)
+
+// The types of bits that write themselves as text or null, as OpenAPI should show them.
+type (
+	stateSchema    struct{}
+	typeSchema     struct{}
+	prioritySchema struct{}
+	contextSchema  struct{}
+	idSchema       struct{}
+	sizeSchema     struct{}
+)
+
+func (stateSchema) Schema(huma.Registry) *huma.Schema    { return enum[bits.State](bits.States) }
+func (typeSchema) Schema(huma.Registry) *huma.Schema     { return enum[bits.Type](3) }
+func (prioritySchema) Schema(huma.Registry) *huma.Schema { return enum[bits.Priority](bits.Priorities) }
+func (contextSchema) Schema(huma.Registry) *huma.Schema  { return enum[bits.Context](9) }
+func (idSchema) Schema(huma.Registry) *huma.Schema {
+	return &huma.Schema{Type: huma.TypeString, Format: "uuid"}
+}
+func (sizeSchema) Schema(huma.Registry) *huma.Schema {
+	return &huma.Schema{Type: huma.TypeInteger, Format: "int64", Nullable: true}
+}
+
+// enum makes the schema of a type whose n values from 0 on are written by name.
+func enum[T interface {
+	~uint8
+	String() string
+}](n int) *huma.Schema {
+	s := &huma.Schema{Type: huma.TypeString}
+	for i := range n {
+		s.Enum = append(s.Enum, T(i).String())
+	}
+	return s
+}
+
+func registerSchemas(r huma.Registry) {
+	for t, alias := range map[reflect.Type]reflect.Type{
+		typeOf[bits.State]():    typeOf[stateSchema](),
+		typeOf[bits.Type]():     typeOf[typeSchema](),
+		typeOf[bits.Priority](): typeOf[prioritySchema](),
+		typeOf[bits.Context]():  typeOf[contextSchema](),
+		typeOf[bits.ID]():       typeOf[idSchema](),
+		typeOf[bits.Size]():     typeOf[sizeSchema](),
+	} {
+		r.RegisterTypeAlias(t, alias)
+	}
+}

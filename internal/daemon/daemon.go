@@ -1,0 +1,299 @@
+// Package daemon wires the rooms into a running service: it takes the lock, opens the store,
+// listens, serves, reloads, and stops in the order that loses nothing. It decides nothing
+// about jobs.
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/coreos/go-systemd/v22/activation"
+	sd "github.com/coreos/go-systemd/v22/daemon"
+
+	"github.com/ebbtransfer/ebb/bits"
+	"github.com/ebbtransfer/ebb/internal/api"
+	"github.com/ebbtransfer/ebb/internal/conditions"
+	"github.com/ebbtransfer/ebb/internal/policy"
+	"github.com/ebbtransfer/ebb/internal/queue"
+	"github.com/ebbtransfer/ebb/internal/store"
+	"github.com/ebbtransfer/ebb/internal/transfer"
+	"github.com/ebbtransfer/ebb/internal/transfer/httpget"
+)
+
+// Config says how a service runs.
+type Config struct {
+	State    string        // directory of the job store
+	Socket   string        // path of the API's socket; unused if systemd hands one over
+	Policy   string        // configuration file; may be empty
+	IdleExit time.Duration // end after so long without work and without a client; 0: never
+	Version  string
+	Log      *slog.Logger
+}
+
+// ErrLocked means that another service uses the state directory.
+var ErrLocked = errors.New("another ebb service uses the directory")
+
+const (
+	// backupDelay keeps the backup that is made at start-up out of the way of the start itself.
+	backupDelay = 5 * time.Second
+	// pruneEvery is how often old events are forgotten.
+	pruneEvery = 6 * time.Hour
+	// gcPercent trades some CPU for memory: a queue of 100,000 jobs should not cost its own
+	// size again.
+	gcPercent = 50
+)
+
+// Lock takes the lock of a state directory, so that one service at a time uses it. The error is
+// ErrLocked if another one does.
+func Lock(state string) (unlock func(), err error) {
+	return lock(filepath.Join(state, "lock"))
+}
+
+type service struct {
+	Config
+	queue    *queue.Queue
+	http     *httpget.Client
+	started  time.Time
+	notices  []string
+	requests atomic.Int64 // under way
+	lastUsed atomic.Int64 // Unix nanoseconds of the end of the last request
+}
+
+// Run runs a service until ctx ends, a signal asks it to stop, or it was idle for long enough.
+func Run(ctx context.Context, c Config) error {
+	debug.SetGCPercent(gcPercent)
+	ctx, cancel := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
+	defer cancel()
+	s := &service{Config: c, started: time.Now()}
+	if err := os.MkdirAll(c.State, 0o700); err != nil {
+		return err
+	}
+	unlock, err := Lock(c.State)
+	if err != nil {
+		return fmt.Errorf("%w %s", err, c.State)
+	}
+	defer unlock()
+	p, err := policy.Load(c.Policy)
+	if err != nil {
+		return err
+	}
+	listener, err := s.listen(ctx)
+	if err != nil {
+		return err
+	}
+	defer listener.Close()
+	if err := s.open(p); err != nil {
+		return err
+	}
+	// What loading left behind goes back to the system before the long quiet begins.
+	debug.FreeOSMemory()
+
+	var background sync.WaitGroup
+	background.Go(func() { s.watchNetwork(ctx) })
+	background.Go(func() { s.keepHouse(ctx) })
+	background.Go(func() { s.reload(ctx) })
+	if c.IdleExit > 0 {
+		background.Go(func() { s.exitWhenIdle(ctx, cancel) })
+	}
+
+	server := &http.Server{
+		Handler:           s.count(api.New(s.queue, s.describe)),
+		ConnContext:       api.WithCaller,
+		ReadHeaderTimeout: 30 * time.Second,
+		MaxHeaderBytes:    64 << 10,
+		ErrorLog:          slog.NewLogLogger(c.Log.Handler(), slog.LevelError),
+	}
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(listener) }()
+	_, _ = sd.SdNotify(false, sd.SdNotifyReady)
+	c.Log.Info("service started", "version", c.Version, "state", c.State, "socket", listener.Addr().String(), "took", time.Since(s.started).Round(time.Millisecond))
+
+	select {
+	case <-ctx.Done():
+		err = nil
+	case err = <-served:
+	}
+	cancel()
+	_, _ = sd.SdNotify(false, sd.SdNotifyStopping)
+	// Stop accepting, stop transfers (which record how far they are), close the store; only
+	// then drop the clients, so that those that were answered have their answers.
+	_ = listener.Close()
+	err = errors.Join(err, s.queue.Close())
+	_ = server.Close()
+	background.Wait()
+	c.Log.Info("service stopped")
+	return err
+}
+
+// listen returns systemd's socket if it handed one over, else makes one.
+func (s *service) listen(ctx context.Context) (net.Listener, error) {
+	given, err := activation.Listeners()
+	if err != nil {
+		return nil, err
+	}
+	for _, l := range given {
+		if l != nil {
+			return l, nil
+		}
+	}
+	if err := os.MkdirAll(filepath.Dir(s.Socket), 0o700); err != nil {
+		return nil, err
+	}
+	if c, err := net.DialTimeout("unix", s.Socket, time.Second); err == nil {
+		c.Close()
+		return nil, fmt.Errorf("another service listens on %s", s.Socket)
+	}
+	if st, err := os.Lstat(s.Socket); err == nil {
+		if st.Mode()&os.ModeSocket == 0 {
+			return nil, fmt.Errorf("%s exists and is not a socket", s.Socket)
+		}
+		if err := os.Remove(s.Socket); err != nil { // left by a service that was killed
+			return nil, err
+		}
+	}
+	restore := setUmask(0o177) // the socket is its owner's alone
+	defer restore()
+	var lc net.ListenConfig
+	l, err := lc.Listen(ctx, "unix", s.Socket)
+	if err != nil {
+		return nil, fmt.Errorf("listen on %s: %w", s.Socket, err)
+	}
+	return l, nil
+}
+
+// open opens the store and the queue; a store that cannot be used is set aside.
+func (s *service) open(p policy.Policy) error {
+	s.http = httpget.New("Ebb/" + s.Version)
+	engine := transfer.NewEngine(s.http, time.Duration(p.Transfer.StallTimeout))
+	try := func() error {
+		st, err := store.Open(s.State)
+		if err != nil {
+			return err
+		}
+		s.queue, err = queue.Open(st, engine, p, s.Log)
+		if err != nil {
+			st.Close()
+		}
+		return err
+	}
+	err := try()
+	if errors.Is(err, store.ErrUnusable) {
+		aside, serr := store.SetAside(s.State, time.Now())
+		if serr != nil {
+			return errors.Join(err, serr)
+		}
+		s.Log.Error("the job store cannot be used and was set aside; the queue is empty", "err", err, "aside", aside)
+		err = try()
+	}
+	for _, aside := range store.Aside(s.State) {
+		s.notices = append(s.notices, fmt.Sprintf("the job store could not be used and was set aside as %s; `ebb daemon restore` brings back the last backup; delete the file to end this notice", aside))
+	}
+	return err
+}
+
+// watchNetwork tells the queue when the network changes, and drops connections that it left
+// behind.
+func (s *service) watchNetwork(ctx context.Context) {
+	err := conditions.WatchNetwork(ctx, func() {
+		s.http.CloseIdle()
+		s.http.DropConns(func(a netip.Addr) bool { return !conditions.AddrAlive(a) })
+		s.queue.NetworkChanged()
+	})
+	if err != nil {
+		s.Log.Warn("network changes are not seen; jobs without a network wait until they are resumed", "err", err)
+	}
+}
+
+// keepHouse makes the backup, and forgets old events now and then.
+func (s *service) keepHouse(ctx context.Context) {
+	timer := time.NewTimer(backupDelay)
+	defer timer.Stop()
+	for first := true; ; first = false {
+		select {
+		case <-ctx.Done():
+			return
+		case <-timer.C:
+		}
+		if first {
+			if err := s.queue.Backup(); err != nil {
+				s.Log.Warn("the job store could not be backed up", "err", err)
+			}
+			debug.FreeOSMemory()
+		}
+		if err := s.queue.Prune(time.Now()); err != nil {
+			s.Log.Warn("old events could not be removed", "err", err)
+		}
+		timer.Reset(pruneEvery)
+	}
+}
+
+// reload reads the configuration again on SIGHUP. A file with an error changes nothing.
+func (s *service) reload(ctx context.Context) {
+	hup := make(chan os.Signal, 1)
+	signal.Notify(hup, syscall.SIGHUP)
+	defer signal.Stop(hup)
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-hup:
+		}
+		p, err := policy.Load(s.Policy)
+		if err != nil {
+			s.Log.Error("the configuration was not reloaded", "err", err)
+			continue
+		}
+		s.queue.SetPolicy(p)
+		s.Log.Info("configuration reloaded", "file", s.Policy)
+	}
+}
+
+// exitWhenIdle ends the service once there was neither work nor a client for long enough.
+func (s *service) exitWhenIdle(ctx context.Context, end func()) {
+	s.lastUsed.Store(time.Now().UnixNano())
+	timer := time.NewTimer(s.IdleExit)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-timer.C:
+		}
+		unused := time.Since(time.Unix(0, s.lastUsed.Load()))
+		if unused >= s.IdleExit && s.requests.Load() == 0 && !s.queue.IsBusy() {
+			s.Log.Info("nothing to do; the service ends")
+			end()
+			return
+		}
+		timer.Reset(max(s.IdleExit-unused, s.IdleExit/10, time.Second))
+	}
+}
+
+// count notes that the service is in use.
+func (s *service) count(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s.requests.Add(1)
+		defer func() {
+			s.lastUsed.Store(time.Now().UnixNano())
+			s.requests.Add(-1)
+		}()
+		next.ServeHTTP(w, r)
+	})
+}
+
+func (s *service) describe() bits.Service {
+	return bits.Service{Version: s.Version, PID: os.Getpid(), State: s.State, Started: s.started.UTC(), Jobs: s.queue.Counts(), Notices: s.notices}
+}

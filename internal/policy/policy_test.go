@@ -1,0 +1,59 @@
+package policy
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestLoad(t *testing.T) {
+	for _, c := range []struct{ name, text, want string }{
+		{"empty", "", ""},
+		{"all keys", "[jobs]\nforeground = 8\nbackground = 2\ntime_slice = \"10s\"\nkeep_finished = \"0s\"\nkeep_events = \"1h\"\n[transfer]\nstall_timeout = \"5s\"\n", ""},
+		{"unknown key", "[jobs]\n\nbackgruond = 2\n", "line 3: unknown key jobs.backgruond"},
+		{"unknown table", "[jobs]\n[joobs]\nx = 1\n", "line 2: unknown key joobs"},
+		{"wrong type", "[jobs]\nbackground = \"two\"\n", "line 2"},
+		{"not a duration", "[jobs]\ntime_slice = \"soon\"\n", "not a duration"},
+		{"too small", "[jobs]\nbackground = 0\n", "line 2: jobs.background is 0; want 1 to 100"},
+		{"too large", "# x\n[transfer]\nstall_timeout = \"2h\"\n", "line 3: transfer.stall_timeout is 2h0m0s; want 1s to 1h0m0s"},
+		{"not TOML", "[jobs\n", "expected"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			name := filepath.Join(t.TempDir(), "ebb.toml")
+			if err := os.WriteFile(name, []byte(c.text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			_, err := Load(name)
+			if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
+				t.Errorf("error %v, want %q", err, c.want)
+			}
+		})
+	}
+}
+
+func TestLoadKeepsDefaultsOfAbsentKeys(t *testing.T) {
+	p := Default()
+	if err := p.parse("jobs.background = 3\n"); err != nil {
+		t.Fatal(err)
+	}
+	if p.Jobs.Background != 3 || p.Jobs.Foreground != Default().Jobs.Foreground || p.Transfer.StallTimeout != Duration(30*time.Second) {
+		t.Errorf("got %+v", p)
+	}
+}
+
+func TestMissingFileIsNamed(t *testing.T) {
+	if _, err := Load("/nonexistent/ebb.toml"); err == nil || !strings.Contains(err.Error(), "/nonexistent/ebb.toml") {
+		t.Errorf("error %v", err)
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	f.Add("[jobs]\nbackground = 2\n")
+	f.Add("jobs = 3")
+	f.Fuzz(func(_ *testing.T, text string) {
+		p := Default()
+		_ = p.parse(text)
+	})
+}

@@ -1,0 +1,425 @@
+package queue
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/ebbtransfer/ebb/bits"
+	"github.com/ebbtransfer/ebb/internal/store"
+)
+
+// Caller is who makes a call.
+type Caller struct {
+	UID uint32
+	// Self is the uid that the service itself runs as: its user administers it.
+	Self uint32
+}
+
+// Admin reports whether the caller may deal with the jobs of all users.
+func (c Caller) Admin() bool { return c.UID == 0 || c.UID == c.Self }
+
+func denied(format string, args ...any) *bits.Error {
+	e := bits.Errorf(bits.AccessDenied, format, args...)
+	e.Context = bits.ContextGeneralQueueManager
+	return e
+}
+
+func (c Caller) may(uid uint32) bool { return c.Admin() || c.UID == uid }
+
+// AmbiguousError is the cause of the error for a name or a prefix that fits several jobs.
+type AmbiguousError struct{ Candidates []bits.Summary }
+
+func (e *AmbiguousError) Error() string { return fmt.Sprintf("%d jobs fit", len(e.Candidates)) }
+
+// maxCandidates bounds how many jobs an AmbiguousError lists.
+const maxCandidates = 20
+
+// Resolve finds the job that ref means: an id, a name, or a unique prefix of an id of at least
+// four characters. Jobs in final states are found by their id, and by name or prefix if no
+// other fits.
+func (q *Queue) Resolve(c Caller, ref string) (bits.ID, error) {
+	q.mu.RLock()
+	defer q.mu.RUnlock()
+	if id, err := bits.ParseID(ref); err == nil {
+		if j := q.byID[id]; j != nil && c.may(j.now.rec.UID) {
+			return id, nil
+		}
+		return id, noSuchJob(ref)
+	}
+	prefix := strings.ToLower(strings.Trim(ref, "{}"))
+	if len(prefix) < 4 || strings.Trim(prefix, "0123456789abcdef-") != "" {
+		prefix = ""
+	}
+	var byName, byPrefix, finalName, finalPrefix []*job
+	for _, j := range q.order {
+		r := j.now.rec
+		if !c.may(r.UID) {
+			continue
+		}
+		name, pre := r.Name == ref, prefix != "" && strings.HasPrefix(j.id.String(), prefix)
+		switch {
+		case name && !r.State.Final():
+			byName = append(byName, j)
+		case name:
+			finalName = append(finalName, j)
+		case pre && !r.State.Final():
+			byPrefix = append(byPrefix, j)
+		case pre:
+			finalPrefix = append(finalPrefix, j)
+		}
+	}
+	for _, fit := range [][]*job{byName, byPrefix, finalName, finalPrefix} {
+		if len(fit) == 1 {
+			return fit[0].id, nil
+		}
+		if len(fit) > 1 {
+			a := &AmbiguousError{}
+			for _, j := range fit[:min(len(fit), maxCandidates)] {
+				a.Candidates = append(a.Candidates, summary(j.now))
+			}
+			return bits.ID{}, &bits.Error{Code: bits.InvalidArg, Context: bits.ContextGeneralQueueManager, Cause: a,
+				Message: fmt.Sprintf("%q fits %d jobs; give the id of one", ref, len(fit))}
+		}
+	}
+	return bits.ID{}, noSuchJob(ref)
+}
+
+func noSuchJob(ref string) *bits.Error {
+	return &bits.Error{Code: bits.NotFound, Context: bits.ContextGeneralQueueManager, Message: fmt.Sprintf("there is no job %q", ref)}
+}
+
+func summary(v *version) bits.Summary {
+	return bits.Summary{ID: v.rec.ID, Name: v.rec.Name, State: v.rec.State}
+}
+
+// lookup returns a job that the caller may deal with, as the batch sees it.
+func (t *tx) lookup(c Caller, id bits.ID) (*job, *version, error) {
+	j := t.q.byID[id]
+	if j == nil {
+		for _, f := range t.fresh {
+			if f.id == id {
+				j = f
+			}
+		}
+	}
+	if j == nil || !c.may(t.get(j).rec.UID) {
+		return nil, nil, noSuchJob(id.String())
+	}
+	return j, t.get(j), nil
+}
+
+// refused turns a verdict into the error of a refused call.
+func refused(v *version, verdict bits.Verdict, verb string) error {
+	if !verdict.Code.Failed() {
+		return nil
+	}
+	e := &bits.Error{Code: verdict.Code, Context: bits.ContextGeneralQueueManager}
+	if verdict.Code == bits.InvalidState {
+		e.Message = fmt.Sprintf("the job %q is %s and cannot be %s", v.rec.Name, v.rec.State, verb)
+	}
+	return e
+}
+
+// Create makes a job.
+func (q *Queue) Create(c Caller, spec bits.NewJob) (bits.Job, error) {
+	if spec.Type != bits.Download {
+		return bits.Job{}, bits.Errorf(bits.NotImplemented, "jobs of type %s are not supported", spec.Type)
+	}
+	if spec.Name == nil {
+		return bits.Job{}, bits.Errorf(bits.InvalidArg, "the job needs a name")
+	}
+	if e := spec.Check(true); e != nil {
+		return bits.Job{}, e
+	}
+	files, err := checkFiles(spec.Files, 0)
+	if err != nil {
+		return bits.Job{}, err
+	}
+	if spec.Resume && len(files) == 0 {
+		return bits.Job{}, &bits.Error{Code: bits.Empty, Context: bits.ContextGeneralQueueManager}
+	}
+	id := bits.NewID()
+	var made *version
+	err = q.do(func(t *tx) error {
+		now := t.now.UnixNano()
+		j := &job{num: q.nextNum, id: id}
+		q.nextNum++
+		rec := &store.Job{Num: j.num, ID: id, UID: c.UID, Type: spec.Type, State: bits.Suspended, Priority: bits.Normal, Created: now, Modified: now}
+		var d store.Detail
+		apply(&spec.Settings, rec, &d)
+		if spec.Resume {
+			rec.State, rec.Resumed = bits.Queued, true
+		}
+		if !d.Zero() {
+			rec.Detail = &d
+		}
+		v := &version{rec: rec, files: files, ownFiles: true}
+		v.count()
+		t.fresh = append(t.fresh, j)
+		t.put(j, v)
+		for i, f := range files {
+			t.files = append(t.files, store.FileRow{Job: j.num, Index: i, File: f})
+		}
+		t.event(j, bits.EventAdded, nil)
+		made = v
+		return nil
+	})
+	if err != nil {
+		return bits.Job{}, err
+	}
+	return made.view(&q.names, true, nil), nil
+}
+
+// checkFiles validates files to be added to a job that has some already.
+func checkFiles(specs []bits.FileSpec, have int) ([]*store.File, error) {
+	if have+len(specs) > bits.MaxFilesPerJob {
+		return nil, bits.Errorf(bits.TooManyFilesInJob, "the job would have %d files; %d are allowed", have+len(specs), bits.MaxFilesPerJob)
+	}
+	if len(specs) == 0 {
+		return nil, nil
+	}
+	files := make([]*store.File, len(specs))
+	records := make([]store.File, len(specs))
+	for i := range specs {
+		if e := specs[i].Check(); e != nil {
+			return nil, e
+		}
+		records[i] = store.File{Remote: specs[i].Remote, Local: specs[i].Local, Checksum: specs[i].Checksum, Size: -1}
+		files[i] = &records[i]
+	}
+	return files, nil
+}
+
+// apply puts checked settings into a record.
+func apply(s *bits.Settings, r *store.Job, d *store.Detail) {
+	if s.Name != nil {
+		r.Name = *s.Name
+	}
+	if s.Priority != nil {
+		r.Priority = *s.Priority
+	}
+	if s.Description != nil {
+		d.Description = *s.Description
+	}
+	if s.MinimumRetryDelay != nil {
+		d.MinimumRetryDelay = s.MinimumRetryDelay
+	}
+	if s.NoProgressTimeout != nil {
+		d.NoProgressTimeout = s.NoProgressTimeout
+	}
+	if s.Connections != nil {
+		d.Connections = *s.Connections
+	}
+	if s.AutoComplete != nil {
+		d.AutoComplete = *s.AutoComplete
+	}
+	if s.Headers != nil {
+		d.Headers = *s.Headers
+	}
+}
+
+// AddFiles adds files to a job: all or none.
+func (q *Queue) AddFiles(c Caller, id bits.ID, specs []bits.FileSpec) (bits.Summary, error) {
+	files, err := checkFiles(specs, 0)
+	if err != nil {
+		return bits.Summary{}, err
+	}
+	if len(files) == 0 {
+		return bits.Summary{}, bits.Errorf(bits.InvalidArg, "there are no files to add")
+	}
+	return q.change(c, id, func(t *tx, j *job, v *version) error {
+		if err := refused(v, bits.Decide(v.rec.State, bits.MethodAddFile, v.facts()), "given more files"); err != nil {
+			return err
+		}
+		if n := len(v.files) + len(files); n > bits.MaxFilesPerJob {
+			return bits.Errorf(bits.TooManyFilesInJob, "the job would have %d files; %d are allowed", n, bits.MaxFilesPerJob)
+		}
+		t.edit(j, func(*store.Job, *store.Detail) {})
+		w := *t.get(j)
+		first := len(v.files)
+		w.files = append(slices.Clone(v.files), files...)
+		w.ownFiles = true
+		w.count()
+		t.put(j, &w)
+		for i, f := range files {
+			t.files = append(t.files, store.FileRow{Job: j.num, Index: first + i, File: f})
+		}
+		t.event(j, bits.EventModified, nil)
+		return nil
+	})
+}
+
+// change runs f on a job in the loop and returns the job's summary after it.
+func (q *Queue) change(c Caller, id bits.ID, f func(*tx, *job, *version) error) (bits.Summary, error) {
+	var s bits.Summary
+	err := q.do(func(t *tx) error {
+		j, v, err := t.lookup(c, id)
+		if err != nil {
+			return err
+		}
+		if err := f(t, j, v); err != nil {
+			return err
+		}
+		s = summary(t.get(j))
+		return nil
+	})
+	return s, err
+}
+
+// Set changes properties of a job: all or none.
+func (q *Queue) Set(c Caller, id bits.ID, s bits.Settings) (bits.Summary, error) {
+	if e := s.Check(false); e != nil {
+		return bits.Summary{}, e
+	}
+	return q.change(c, id, func(t *tx, j *job, v *version) error {
+		if err := refused(v, bits.Decide(v.rec.State, bits.MethodSetProperty, v.facts()), "changed"); err != nil {
+			return err
+		}
+		t.edit(j, func(r *store.Job, d *store.Detail) { apply(&s, r, d) })
+		t.event(j, bits.EventModified, nil)
+		if w := t.get(j); w.rec.State == bits.Transferred && w.detail().AutoComplete && j.op == nil {
+			q.beginComplete(t, j)
+		}
+		return nil
+	})
+}
+
+// Resume starts a job, or retries it now.
+func (q *Queue) Resume(c Caller, id bits.ID) (bits.Summary, error) {
+	return q.change(c, id, func(t *tx, j *job, v *version) error {
+		if j.op != nil {
+			return busy(v)
+		}
+		verdict := bits.Decide(v.rec.State, bits.MethodResume, v.facts())
+		if err := refused(v, verdict, "resumed"); err != nil {
+			return err
+		}
+		t.edit(j, func(r *store.Job, d *store.Detail) {
+			r.Resumed = true
+			if verdict.Next != v.rec.State {
+				d.Attempts, d.StuckSince = 0, 0
+			}
+		})
+		t.setState(j, verdict.Next)
+		return nil
+	})
+}
+
+// Suspend stops a job and keeps its progress.
+func (q *Queue) Suspend(c Caller, id bits.ID) (bits.Summary, error) {
+	return q.change(c, id, func(t *tx, j *job, v *version) error {
+		if j.op != nil {
+			return busy(v)
+		}
+		verdict := bits.Decide(v.rec.State, bits.MethodSuspend, v.facts())
+		if err := refused(v, verdict, "suspended"); err != nil {
+			return err
+		}
+		t.setState(j, verdict.Next)
+		return nil
+	})
+}
+
+func busy(v *version) error {
+	return &bits.Error{Code: bits.InvalidState, Context: bits.ContextGeneralQueueManager, Message: fmt.Sprintf("the job %q is just being completed or cancelled", v.rec.Name)}
+}
+
+// Get returns a snapshot of a job.
+func (q *Queue) Get(c Caller, id bits.ID, withFiles bool) (bits.Job, error) {
+	q.mu.RLock()
+	defer q.mu.RUnlock()
+	j := q.byID[id]
+	if j == nil || !c.may(j.now.rec.UID) {
+		return bits.Job{}, noSuchJob(id.String())
+	}
+	return j.now.view(&q.names, withFiles, j.moving()), nil
+}
+
+// ListOptions narrows a listing.
+type ListOptions struct {
+	AllUsers bool
+	Files    bool
+	States   []bits.State // empty: all that are not final
+	Limit    int          // 0: all
+	After    bits.ID      // zero: from the start
+}
+
+// listChunk is how many jobs are looked at with the lock held.
+const listChunk = 256
+
+// List calls yield for each job, oldest first, until it returns false. Jobs that are made or
+// end meanwhile may or may not be seen. The lock is never held while yield runs.
+func (q *Queue) List(c Caller, o ListOptions, yield func(bits.Job) bool) error {
+	if o.AllUsers && !c.Admin() {
+		return denied("only an administrator lists the jobs of all users")
+	}
+	q.mu.RLock()
+	order := q.order
+	if o.After != (bits.ID{}) {
+		j := q.byID[o.After]
+		if j == nil {
+			q.mu.RUnlock()
+			return noSuchJob(o.After.String())
+		}
+		at, _ := slices.BinarySearchFunc(order, j.num+1, byNum)
+		order = order[at:]
+	}
+	order = slices.Clone(order)
+	q.mu.RUnlock()
+
+	left := o.Limit
+	for chunk := range slices.Chunk(order, listChunk) {
+		views := make([]bits.Job, 0, len(chunk))
+		q.mu.RLock()
+		for _, j := range chunk {
+			r := j.now.rec
+			switch {
+			case !o.AllUsers && r.UID != c.UID,
+				len(o.States) == 0 && r.State.Final(),
+				len(o.States) > 0 && !slices.Contains(o.States, r.State):
+				continue
+			}
+			views = append(views, j.now.view(&q.names, o.Files, j.moving()))
+			if o.Limit > 0 && len(views) == left {
+				break
+			}
+		}
+		q.mu.RUnlock()
+		for _, v := range views {
+			if !yield(v) {
+				return nil
+			}
+		}
+		if left -= len(views); o.Limit > 0 && left == 0 {
+			return nil
+		}
+	}
+	return nil
+}
+
+// Counts returns the number of jobs in each state that is not final.
+func (q *Queue) Counts() map[string]int {
+	q.mu.RLock()
+	defer q.mu.RUnlock()
+	m := map[string]int{}
+	for _, j := range q.order {
+		if s := j.now.rec.State; !s.Final() {
+			m[s.String()]++
+		}
+	}
+	return m
+}
+
+// Prune forgets old events. It is called now and then by who owns the queue.
+func (q *Queue) Prune(now time.Time) error {
+	var keep time.Duration
+	if err := q.do(func(*tx) error { keep = time.Duration(q.policy.Jobs.KeepEvents); return nil }); err != nil {
+		return err
+	}
+	return q.store.PruneEvents(now.Add(-keep), maxEvents)
+}
+
+// maxEvents bounds the events that the store keeps.
+const maxEvents = 500_000

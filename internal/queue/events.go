@@ -1,0 +1,201 @@
+package queue
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/ebbtransfer/ebb/bits"
+)
+
+// ringSize is how many events are kept in memory; older ones come from the store.
+const ringSize = 4096
+
+// eventRing holds the newest events and wakes those who wait for more.
+type eventRing struct {
+	mu     sync.Mutex // guards all below
+	recent []bits.Event
+	seq    uint64        // of the newest event ever
+	more   chan struct{} // closed when an event comes, if somebody waits
+}
+
+func (r *eventRing) init(seq uint64) { r.seq = seq }
+
+func (r *eventRing) last() uint64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.seq
+}
+
+func (r *eventRing) add(events []bits.Event) {
+	if len(events) == 0 {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.recent = append(r.recent, events...)
+	if len(r.recent) > 2*ringSize {
+		r.recent = slices.Clone(r.recent[len(r.recent)-ringSize:])
+	}
+	r.seq = events[len(events)-1].Seq
+	if r.more != nil {
+		close(r.more)
+		r.more = nil
+	}
+}
+
+// after returns the events after a number, if memory has them all, and a channel that is closed
+// when more come.
+func (r *eventRing) after(seq uint64) (events []bits.Event, complete bool, more <-chan struct{}) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.more == nil {
+		r.more = make(chan struct{})
+	}
+	if seq >= r.seq {
+		return nil, true, r.more
+	}
+	if len(r.recent) == 0 || r.recent[0].Seq > seq+1 {
+		return nil, false, r.more
+	}
+	i, _ := slices.BinarySearchFunc(r.recent, seq+1, func(e bits.Event, n uint64) int {
+		switch {
+		case e.Seq < n:
+			return -1
+		case e.Seq > n:
+			return 1
+		}
+		return 0
+	})
+	return slices.Clone(r.recent[i:min(i+512, len(r.recent))]), true, r.more
+}
+
+// Filter narrows a stream of events.
+type Filter struct {
+	Jobs     []bits.ID // empty: all of the caller's
+	AllUsers bool      // for administrators
+	Progress bool      // progress of running jobs too
+	After    uint64    // the last event that is already known
+}
+
+// progressEvery is the spacing of progress events of a job (BITS's minimum notification interval).
+const progressEvery = 500 * time.Millisecond
+
+// LastEvent returns the number of the newest event.
+func (q *Queue) LastEvent() uint64 { return q.events.last() }
+
+// Watch sends the events that the filter lets through until ctx ends, send fails or the queue
+// closes.
+func (q *Queue) Watch(ctx context.Context, c Caller, f Filter, send func(bits.Event) error) error {
+	if f.AllUsers && !c.Admin() {
+		return denied("only an administrator sees the events of all users")
+	}
+	own := q.names.name(c.UID)
+	pass := func(e *bits.Event) bool {
+		return (f.AllUsers || e.Owner == own || c.Admin() && len(f.Jobs) > 0) && (len(f.Jobs) == 0 || slices.Contains(f.Jobs, e.Job))
+	}
+	seq := min(f.After, q.events.last()) // the numbers began anew if a store was set aside
+	var tick <-chan time.Time
+	if f.Progress {
+		t := time.NewTicker(progressEvery)
+		defer t.Stop()
+		tick = t.C
+	}
+	for {
+		events, complete, more := q.events.after(seq)
+		if !complete {
+			var err error
+			if events, err = q.store.Events(seq, 512); err != nil {
+				return err
+			}
+			if len(events) == 0 { // forgotten: go on with what there is
+				seq = q.events.oldest() - 1
+				continue
+			}
+		}
+		for i := range events {
+			seq = events[i].Seq
+			if pass(&events[i]) {
+				if err := send(events[i]); err != nil {
+					return err
+				}
+			}
+		}
+		if len(events) > 0 {
+			continue
+		}
+		select {
+		case <-more:
+		case <-tick:
+			for _, e := range q.progressEvents(f.Jobs) {
+				if pass(&e) {
+					if err := send(e); err != nil {
+						return err
+					}
+				}
+			}
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-q.done:
+			return errClosed
+		}
+	}
+}
+
+func (r *eventRing) oldest() uint64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.recent) == 0 {
+		return r.seq + 1
+	}
+	return r.recent[0].Seq
+}
+
+// progressEvents tells how far the running jobs are.
+func (q *Queue) progressEvents(only []bits.ID) []bits.Event {
+	q.mu.RLock()
+	defer q.mu.RUnlock()
+	var out []bits.Event
+	add := func(j *job) {
+		if j.run == nil {
+			return
+		}
+		v, live := j.now, j.moving()
+		p := v.progress(live)
+		e := bits.Event{Time: time.Now().UTC(), Kind: bits.EventProgress, Job: j.id, Name: v.rec.Name, Owner: q.names.name(v.rec.UID), State: v.rec.State, Progress: &p}
+		first := -1
+		for i := range live {
+			if first < 0 || i < first {
+				first = i
+			}
+		}
+		if first >= 0 {
+			f := v.file(first, live)
+			e.File = &f
+		}
+		out = append(out, e)
+	}
+	if len(only) > 0 {
+		for _, id := range only {
+			if j := q.byID[id]; j != nil {
+				add(j)
+			}
+		}
+		return out
+	}
+	for _, j := range q.active {
+		add(j)
+	}
+	return out
+}
+
+// moving returns the files of a job that move now; Queue.mu is held.
+func (j *job) moving() map[int]moving {
+	if j.run == nil {
+		return nil
+	}
+	m := map[int]moving{}
+	j.run.live.Files(func(i int, done, size int64) { m[i] = moving{done, size} })
+	return m
+}

@@ -1,0 +1,227 @@
+package queue
+
+import (
+	"errors"
+	"path/filepath"
+
+	"github.com/ebbtransfer/ebb/bits"
+	"github.com/ebbtransfer/ebb/internal/localfile"
+	"github.com/ebbtransfer/ebb/internal/store"
+	"github.com/ebbtransfer/ebb/internal/transfer"
+)
+
+// operation is a Complete or a Cancel at work: the transfer is stopped first, then files are
+// placed or deleted outside the loop, then the job's end is committed.
+type operation struct {
+	cancel bool          // else complete
+	code   bits.Code     // the success code to answer with
+	auto   bool          // the service does it by itself
+	done   chan struct{} // closed at the end, when err and code are set
+	err    error
+}
+
+// Complete puts the job's files in their places and ends the job. It returns OK,
+// PartialComplete or UnableToDeleteFiles. If some files could not be placed, those that could
+// are, the job stays, and Complete may be called again.
+func (q *Queue) Complete(c Caller, id bits.ID) (bits.Code, error) {
+	return q.operate(c, id, func(t *tx, j *job, v *version) (*operation, error) {
+		if j.op != nil {
+			if j.op.cancel {
+				return nil, busy(v)
+			}
+			return j.op, nil // another caller, or the service itself, is at it: same result
+		}
+		verdict := bits.Decide(v.rec.State, bits.MethodComplete, v.facts())
+		if err := refused(v, verdict, "completed"); err != nil {
+			return nil, err
+		}
+		op := q.beginComplete(t, j)
+		op.code = verdict.Code
+		return op, nil
+	})
+}
+
+// Cancel ends the job and deletes what it fetched.
+func (q *Queue) Cancel(c Caller, id bits.ID) (bits.Code, error) {
+	return q.operate(c, id, func(t *tx, j *job, v *version) (*operation, error) {
+		if j.op != nil {
+			return nil, busy(v)
+		}
+		verdict := bits.Decide(v.rec.State, bits.MethodCancel, v.facts())
+		if err := refused(v, verdict, "cancelled"); err != nil {
+			return nil, err
+		}
+		t.edit(j, func(_ *store.Job, d *store.Detail) { d.Cleanup = true })
+		t.setState(j, verdict.Next)
+		return t.begin(j, &operation{cancel: true}), nil
+	})
+}
+
+// operate starts an operation in the loop and waits for its end.
+func (q *Queue) operate(c Caller, id bits.ID, begin func(*tx, *job, *version) (*operation, error)) (bits.Code, error) {
+	var op *operation
+	err := q.do(func(t *tx) error {
+		j, v, err := t.lookup(c, id)
+		if err != nil {
+			return err
+		}
+		op, err = begin(t, j, v)
+		return err
+	})
+	if err != nil {
+		return bits.OK, err
+	}
+	select {
+	case <-op.done:
+		return op.code, op.err
+	case <-q.done:
+		return bits.OK, errClosed
+	}
+}
+
+func (q *Queue) beginComplete(t *tx, j *job) *operation {
+	return t.begin(j, &operation{auto: t.get(j).detail().AutoComplete})
+}
+
+// begin hands the job to an operation: from now on no transfer of it starts.
+func (t *tx) begin(j *job, op *operation) *operation {
+	op.done = make(chan struct{})
+	j.op = op
+	t.unwind = append(t.unwind, func() { j.op = nil })
+	t.put(j, t.get(j)) // so that the scheduler is told
+	t.then = append(t.then, func() {
+		if j.run != nil {
+			j.run.stop() // ended() goes on with proceed
+			return
+		}
+		t.q.proceed(j)
+	})
+	return op
+}
+
+// proceed does the work on files once no transfer of the job runs.
+func (q *Queue) proceed(j *job) {
+	op, v := j.op, j.now
+	q.work.Go(func() {
+		if op.cancel {
+			err := deleteParts(v)
+			q.post(func(t *tx) error {
+				if err == nil {
+					t.edit(j, func(_ *store.Job, d *store.Detail) { d.Cleanup = false })
+				} else {
+					op.code = bits.UnableToDeleteFiles
+					q.log.Warn("part files could not be deleted", "job", j.id, "err", err)
+				}
+				t.finish(j, nil)
+				return nil
+			})
+			return
+		}
+		placed, err := place(v)
+		if err == nil {
+			if derr := deleteParts(v); derr != nil {
+				op.code = bits.UnableToDeleteFiles
+				q.log.Warn("part files could not be deleted", "job", j.id, "err", derr)
+			}
+		}
+		q.post(func(t *tx) error {
+			q.completed(t, j, placed, err)
+			return nil
+		})
+	})
+}
+
+// completed records what Complete did to the files.
+func (q *Queue) completed(t *tx, j *job, placed []int, err error) {
+	op := j.op
+	for _, i := range placed {
+		f := *t.get(j).files[i]
+		f.State = store.FilePlaced
+		t.setFile(j, i, &f)
+	}
+	if err == nil {
+		t.setState(j, bits.Acknowledged)
+		q.log.Info("job completed", "job", j.id, "name", t.get(j).rec.Name)
+		t.finish(j, nil)
+		return
+	}
+	t.edit(j, func(*store.Job, *store.Detail) {})
+	t.finish(j, err)
+	if op.auto { // nobody waits for an answer: the job itself must tell
+		q.trouble(t, j, asError(err), 0)
+	} else {
+		q.log.Warn("job could not be completed", "job", j.id, "err", err)
+	}
+}
+
+// finish ends the operation once the batch is committed.
+func (t *tx) finish(j *job, err error) {
+	op := j.op
+	j.op = nil
+	t.put(j, t.get(j))
+	end := func(err error) func() {
+		return func() {
+			op.err = err
+			close(op.done)
+		}
+	}
+	t.then = append(t.then, end(err))
+	t.unwind = append(t.unwind, end(errors.Join(err, &bits.Error{Code: bits.Unexpected, Message: "the end of the job could not be stored"})))
+}
+
+// place renames the part files of the transferred files into their places, then makes the
+// directories durable. It goes on after an error, so that as many files as possible are
+// usable, and returns which are.
+func place(v *version) (placed []int, err error) {
+	dirs := map[string]bool{}
+	var errs []error
+	for i, f := range v.files {
+		if f.State != store.FileDone {
+			continue
+		}
+		var inode uint64
+		if f.Part != nil {
+			inode = f.Part.Inode
+		}
+		if perr := localfile.Place(transfer.PartName(f.Local, v.rec.ID, i), f.Local, inode); perr != nil {
+			errs = append(errs, localfile.Err(perr, f.Local))
+			continue
+		}
+		placed = append(placed, i)
+		dirs[filepath.Dir(f.Local)] = true
+	}
+	for dir := range dirs {
+		if serr := localfile.SyncDir(dir); serr != nil {
+			return nil, localfile.Err(serr, dir) // nothing is known to be durable: place again
+		}
+	}
+	return placed, errors.Join(errs...)
+}
+
+// deleteParts removes the part files of the files that are not in their places.
+func deleteParts(v *version) error {
+	if !v.rec.Resumed {
+		return nil // nothing ever began
+	}
+	var errs []error
+	for i, f := range v.files {
+		keep := f.State == store.FilePlaced || f.State == store.FileDone && v.rec.State != bits.Cancelled
+		if keep {
+			continue
+		}
+		if err := localfile.Remove(transfer.PartName(f.Local, v.rec.ID, i)); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// finishOld goes on with what a crash of the service interrupted: the deletion of a cancelled
+// job's part files, and a completion that the service does by itself.
+func (q *Queue) finishOld(j *job) {
+	d := j.now.detail()
+	if d.Cleanup || d.AutoComplete && j.now.rec.State == bits.Transferred {
+		j.op = &operation{cancel: d.Cleanup, auto: d.AutoComplete, done: make(chan struct{})}
+		q.proceed(j)
+	}
+}

@@ -1,0 +1,548 @@
+// Package queue holds the jobs. Every command, every state change and every event goes through
+// its one loop: it checks the caller's right, asks bits whether the state machine allows the
+// call, commits the change together with its events, and only then answers. It also makes
+// reality follow schedule's plan: no other place starts or stops a transfer.
+//
+// It promises that what was answered is on disk, and that readers see only what is on disk. It
+// knows nothing of HTTP, of sockets or of how bytes move.
+package queue
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/ebbtransfer/ebb/bits"
+	"github.com/ebbtransfer/ebb/internal/policy"
+	"github.com/ebbtransfer/ebb/internal/schedule"
+	"github.com/ebbtransfer/ebb/internal/store"
+	"github.com/ebbtransfer/ebb/internal/transfer"
+)
+
+// Queue is the set of all jobs and the loop that changes them.
+type Queue struct {
+	store  *store.Store
+	engine *transfer.Engine
+	policy policy.Policy
+	log    *slog.Logger
+	names  userNames
+
+	commands chan command
+	quit     chan struct{} // closed by Close
+	done     chan struct{} // closed when the loop has ended
+	stopRuns context.CancelFunc
+	runs     context.Context // parent of all transfers
+	work     sync.WaitGroup  // transfers, and goroutines that place or delete files
+
+	mu     sync.RWMutex // guards the maps and slices below and each job's current version
+	byID   map[bits.ID]*job
+	order  []*job // by number
+	events eventRing
+
+	// The loop's own.
+	sched     *schedule.Scheduler
+	deadlines deadlines
+	nextNum   int64
+	planAt    time.Time // when the scheduler wants to be asked again
+	active    map[int64]*job // jobs with a transfer; changed under mu, so that others may read it
+	troubled  map[int64]*job // jobs in TRANSIENT_ERROR
+}
+
+// job is one job. num and id never change; now is replaced by the loop, under Queue.mu, when a
+// change of the job has been committed.
+type job struct {
+	num int64
+	id  bits.ID
+	now *version
+	run *running // guarded by Queue.mu for readers, changed by the loop only; nil without a transfer
+
+	// The loop's own.
+	op       *operation // a Complete or Cancel at work; nil otherwise
+	deadline time.Time  // when a timer must look at the job; zero: never
+}
+
+// command is a call that the loop carries out.
+type command struct {
+	do    func(*tx) error
+	reply chan error // nil if nobody waits
+}
+
+// maxBatch bounds the commands of one commit, so that the first of them does not wait long.
+const maxBatch = 512
+
+// Open loads the jobs from the store and starts the loop. The queue owns the store from now on.
+func Open(s *store.Store, e *transfer.Engine, p policy.Policy, log *slog.Logger) (*Queue, error) {
+	q := &Queue{
+		store: s, engine: e, policy: p, log: log,
+		commands: make(chan command, 2*maxBatch),
+		quit:     make(chan struct{}),
+		done:     make(chan struct{}),
+		byID:     map[bits.ID]*job{},
+		sched:    schedule.New(limits(p)),
+		active:   map[int64]*job{},
+		troubled: map[int64]*job{},
+	}
+	q.runs, q.stopRuns = context.WithCancel(context.Background())
+	if err := q.load(); err != nil {
+		return nil, err
+	}
+	go q.loop()
+	return q, nil
+}
+
+func limits(p policy.Policy) schedule.Limits {
+	return schedule.Limits{Foreground: p.Jobs.Foreground, Background: p.Jobs.Background, Slice: time.Duration(p.Jobs.TimeSlice)}
+}
+
+// load reads all jobs and files. Jobs that were moving when the service ended are queued again.
+func (q *Queue) load() error {
+	var (
+		jobs  []*job
+		files []store.FileRow
+	)
+	err := q.store.Load(
+		func(r *store.Job) error {
+			if r.State.Running() {
+				c := *r
+				c.State = bits.Queued
+				r = &c
+			}
+			jobs = append(jobs, &job{num: r.Num, id: r.ID, now: &version{rec: r}})
+			return nil
+		},
+		func(f store.FileRow) error {
+			files = append(files, f)
+			return nil
+		})
+	if err != nil {
+		return err
+	}
+	at := 0
+	for _, j := range jobs {
+		for at < len(files) && files[at].Job < j.num {
+			at++ // of a job that is gone
+		}
+		from := at
+		for at < len(files) && files[at].Job == j.num {
+			if files[at].Index != at-from {
+				return fmt.Errorf("%w: job %s lacks file %d", store.ErrUnusable, j.id, at-from)
+			}
+			at++
+		}
+		if at > from {
+			j.now.files = make([]*store.File, at-from)
+			for i := range j.now.files {
+				j.now.files[i] = files[from+i].File
+			}
+		}
+		j.now.count()
+	}
+	seq, err := q.store.LastEvent()
+	if err != nil {
+		return err
+	}
+	q.events.init(seq)
+	q.order = jobs
+	now := time.Now()
+	for _, j := range jobs {
+		q.byID[j.id] = j
+		q.nextNum = j.num + 1
+		q.enroll(j, j.now, now)
+		q.finishOld(j)
+	}
+	return nil
+}
+
+// loop carries out commands, as many as wait at once, each batch in one commit.
+func (q *Queue) loop() {
+	defer close(q.done)
+	timer := time.NewTimer(0)
+	for {
+		var batch []command
+		select {
+		case c := <-q.commands:
+			batch = append(batch, c)
+		case <-timer.C:
+		case <-q.quit:
+			q.shutdown()
+			return
+		}
+	more:
+		for len(batch) < maxBatch {
+			select {
+			case c := <-q.commands:
+				batch = append(batch, c)
+			default:
+				break more
+			}
+		}
+		q.step(batch, time.Now())
+		q.setTimer(timer)
+	}
+}
+
+// setTimer lets the loop wake at the next moment that matters, and not before.
+func (q *Queue) setTimer(timer *time.Timer) {
+	next := q.planAt
+	if d, ok := q.deadlines.next(); ok && (next.IsZero() || d.Before(next)) {
+		next = d
+	}
+	if next.IsZero() {
+		timer.Stop()
+		return
+	}
+	timer.Reset(max(time.Until(next), 0))
+}
+
+// step carries out one batch: commands, timers, the plan, one commit, then what follows from it.
+func (q *Queue) step(batch []command, now time.Time) {
+	t := &tx{q: q, now: now, staged: map[*job]*version{}}
+	errs := make([]error, len(batch))
+	for i, c := range batch {
+		errs[i] = c.do(t)
+	}
+	q.expire(t)
+	q.plan(t)
+	if err := q.commit(t); err != nil {
+		q.log.Error("the job store took no change", "err", err)
+		failure := localError(err)
+		for i := range errs {
+			errs[i] = failure
+		}
+		t.undo()
+		q.planAt = now.Add(retryCommit)
+	}
+	for i, c := range batch {
+		if c.reply != nil {
+			c.reply <- errs[i]
+		}
+	}
+	for _, f := range t.then {
+		f()
+	}
+}
+
+// retryCommit is the pause after a commit that failed before the plan is made again.
+const retryCommit = time.Second
+
+// localError is the answer to a command whose change could not be stored.
+func localError(err error) error {
+	e := bits.Errorf(bits.Unexpected, "the change could not be stored: %v", err)
+	e.Context, e.Cause = bits.ContextGeneralQueueManager, err
+	return e
+}
+
+// do runs f in the loop and returns once its change is durable.
+func (q *Queue) do(f func(*tx) error) error {
+	c := command{f, make(chan error, 1)}
+	select {
+	case q.commands <- c:
+	case <-q.done:
+		return errClosed
+	}
+	select {
+	case err := <-c.reply:
+		return err
+	case <-q.done:
+		select { // the loop may have answered before it ended
+		case err := <-c.reply:
+			return err
+		default:
+			return errClosed
+		}
+	}
+}
+
+// post is do without waiting.
+func (q *Queue) post(f func(*tx) error) {
+	select {
+	case q.commands <- command{do: f}:
+	case <-q.done:
+	}
+}
+
+var errClosed = &bits.Error{Code: bits.Unexpected, Context: bits.ContextGeneralQueueManager, Message: "the service is stopping"}
+
+// Close stops the transfers, which record how far they are, and closes the store.
+func (q *Queue) Close() error {
+	close(q.quit)
+	<-q.done
+	return q.store.Close()
+}
+
+// shutdown is the end of the loop: it goes on until nothing can send news any more.
+func (q *Queue) shutdown() {
+	q.stopRuns()
+	quiet := make(chan struct{})
+	go func() {
+		q.work.Wait()
+		close(quiet)
+	}()
+	for {
+		var batch []command
+		select {
+		case c := <-q.commands:
+			batch = append(batch, c)
+		case <-quiet:
+			for len(q.commands) > 0 {
+				batch = append(batch, <-q.commands)
+			}
+		}
+		t := &tx{q: q, now: time.Now(), staged: map[*job]*version{}, closing: true}
+		errs := make([]error, len(batch))
+		for i, c := range batch {
+			errs[i] = c.do(t)
+		}
+		err := q.commit(t)
+		for i, c := range batch {
+			if c.reply != nil {
+				c.reply <- cmp.Or(err, errs[i])
+			}
+		}
+		select {
+		case <-quiet:
+			if len(q.commands) == 0 {
+				return
+			}
+		default:
+		}
+	}
+}
+
+// tx is the change that one batch makes: staged until it is committed.
+type tx struct {
+	q       *Queue
+	now     time.Time
+	closing bool // the service stops: nothing new may start
+	staged  map[*job]*version
+	touched []*job // keys of staged, in order
+	fresh   []*job // made by this batch
+	files   []store.FileRow
+	gone    []*job
+	news    []bits.Event
+	then    []func() // after the commit
+	unwind  []func() // instead, if the commit fails
+}
+
+// get returns the job's version as this batch sees it.
+func (t *tx) get(j *job) *version {
+	if v, ok := t.staged[j]; ok {
+		return v
+	}
+	return j.now
+}
+
+// put stages a new version.
+func (t *tx) put(j *job, v *version) {
+	if _, ok := t.staged[j]; !ok {
+		t.touched = append(t.touched, j)
+	}
+	t.staged[j] = v
+}
+
+// edit stages a copy of the job's record that f has changed.
+func (t *tx) edit(j *job, f func(*store.Job, *store.Detail)) {
+	v := *t.get(j)
+	rec := *v.rec
+	d := store.Detail{}
+	if rec.Detail != nil {
+		d = *rec.Detail
+	}
+	f(&rec, &d)
+	rec.Modified = t.now.UnixNano()
+	rec.Detail = nil
+	if !d.Zero() {
+		rec.Detail = &d
+	}
+	v.rec = &rec
+	t.put(j, &v)
+}
+
+// setFile stages a new record of one file.
+func (t *tx) setFile(j *job, index int, f *store.File) {
+	v := *t.get(j)
+	if base, staged := t.staged[j]; !staged || !base.ownFiles {
+		v.files = slices.Clone(v.files)
+		v.ownFiles = true
+	}
+	v.replace(index, f)
+	t.put(j, &v)
+	t.files = append(t.files, store.FileRow{Job: j.num, Index: index, File: f})
+}
+
+// event stages news about a job, with its state as this batch leaves it so far.
+func (t *tx) event(j *job, kind bits.EventKind, file *bits.File) {
+	v := t.get(j)
+	e := bits.Event{Time: t.now.UTC(), Kind: kind, Job: j.id, Name: v.rec.Name, Owner: t.q.names.name(v.rec.UID), State: v.rec.State, File: file}
+	if s := v.rec.State; s == bits.Errored || s == bits.TransientError {
+		e.Error, e.RetryAt = v.errorInfo(), v.retryAt()
+	}
+	t.news = append(t.news, e)
+}
+
+// setState stages a state and the event that tells of it.
+func (t *tx) setState(j *job, s bits.State) {
+	if t.get(j).rec.State == s {
+		return
+	}
+	t.edit(j, func(r *store.Job, d *store.Detail) {
+		r.State = s
+		if s == bits.Transferred {
+			d.Transferred = t.now.UnixNano()
+		}
+		if s.Final() {
+			d.Finished = t.now.UnixNano()
+		}
+		if s != bits.TransientError {
+			d.RetryAt = 0
+		}
+	})
+	kind := bits.EventState
+	switch {
+	case s == bits.Transferred:
+		kind = bits.EventTransferred
+	case s == bits.Errored:
+		kind = bits.EventError
+	case s.Final():
+		kind = bits.EventRemoved
+	}
+	t.event(j, kind, nil)
+}
+
+// undo takes back what the batch did besides staging.
+func (t *tx) undo() {
+	t.then = nil
+	for _, f := range t.unwind {
+		f()
+	}
+	for _, j := range t.fresh {
+		t.q.sched.Remove(j.num)
+		t.q.deadlines.set(j, time.Time{})
+	}
+	for _, j := range t.touched {
+		if j.now != nil {
+			t.q.enroll(j, j.now, t.now)
+		}
+	}
+}
+
+// commit writes what is staged and publishes it.
+func (q *Queue) commit(t *tx) error {
+	if len(t.touched) == 0 && len(t.gone) == 0 && len(t.news) == 0 {
+		return nil
+	}
+	c := &store.Change{Files: t.files, Events: t.news}
+	for _, j := range t.touched {
+		c.Jobs = append(c.Jobs, t.staged[j].rec)
+	}
+	for _, j := range t.gone {
+		c.Delete = append(c.Delete, j.num)
+	}
+	seq := q.events.last()
+	for i := range t.news {
+		seq++
+		t.news[i].Seq = seq
+	}
+	if err := q.store.Commit(c); err != nil {
+		return err
+	}
+	q.mu.Lock()
+	for _, j := range t.touched {
+		v := t.staged[j]
+		v.ownFiles = false
+		j.now = v
+	}
+	q.order = append(q.order, t.fresh...)
+	for _, j := range t.fresh {
+		q.byID[j.id] = j
+	}
+	for _, j := range t.gone {
+		delete(q.byID, j.id)
+		if i, ok := slices.BinarySearchFunc(q.order, j.num, byNum); ok {
+			q.order = slices.Delete(q.order, i, i+1)
+		}
+	}
+	q.mu.Unlock()
+	q.events.add(t.news)
+	return nil
+}
+
+// enroll tells the scheduler and the timers about a version of a job. Doing it again is harmless.
+func (q *Queue) enroll(j *job, v *version, now time.Time) {
+	rec := v.rec
+	if j.op == nil && (rec.State == bits.Queued || rec.State.Running()) {
+		q.sched.Add(j.num, rec.Priority)
+	} else {
+		q.sched.Remove(j.num)
+	}
+	if rec.State == bits.TransientError {
+		q.troubled[j.num] = j
+	} else {
+		delete(q.troubled, j.num)
+	}
+	q.deadlines.set(j, v.deadline(now, time.Duration(q.policy.Jobs.KeepFinished)))
+}
+
+// find returns the job with a number, also one that this batch makes.
+func (t *tx) find(num int64) *job {
+	if i, ok := slices.BinarySearchFunc(t.q.order, num, byNum); ok {
+		return t.q.order[i]
+	}
+	if i, ok := slices.BinarySearchFunc(t.fresh, num, byNum); ok {
+		return t.fresh[i]
+	}
+	return nil
+}
+
+func byNum(a *job, n int64) int { return cmp.Compare(a.num, n) }
+
+// SetPolicy changes the policy. Running jobs that the new limits do not allow are queued again.
+func (q *Queue) SetPolicy(p policy.Policy) {
+	q.post(func(*tx) error {
+		q.policy = p
+		q.sched.SetLimits(limits(p))
+		return nil
+	})
+}
+
+// Backup writes a copy of the store beside it.
+func (q *Queue) Backup() error { return q.store.Backup() }
+
+// IsBusy reports whether the queue has work, now or later, that it does by itself.
+func (q *Queue) IsBusy() bool {
+	q.mu.RLock()
+	defer q.mu.RUnlock()
+	for _, j := range q.order {
+		if j.now.rec.State.Action() || j.run != nil {
+			return true
+		}
+	}
+	return false
+}
+
+// NetworkChanged says that links, addresses or routes changed: jobs that wait for a network, or
+// whose server could not be reached, are tried again.
+func (q *Queue) NetworkChanged() {
+	q.post(func(t *tx) error {
+		for _, j := range q.troubled {
+			if e := t.get(j).rec.Detail; e != nil && e.Error != nil && e.Error.Context == bits.ContextGeneralTransport {
+				t.setState(j, bits.Queued)
+			}
+		}
+		return nil
+	})
+}
+
+// asError returns err as a *bits.Error.
+func asError(err error) *bits.Error {
+	var e *bits.Error
+	if errors.As(err, &e) {
+		return e
+	}
+	return &bits.Error{Code: bits.Unexpected, Context: bits.ContextUnknown, Message: err.Error(), Cause: err}
+}

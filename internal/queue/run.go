@@ -1,0 +1,232 @@
+package queue
+
+import (
+	"context"
+	"math/rand/v2"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/ebbtransfer/ebb/bits"
+	"github.com/ebbtransfer/ebb/internal/conditions"
+	"github.com/ebbtransfer/ebb/internal/store"
+	"github.com/ebbtransfer/ebb/internal/transfer"
+)
+
+// running is a job's transfer.
+type running struct {
+	cancel   context.CancelFunc
+	live     *transfer.Live
+	stopping bool // the loop's own: cancel was called
+}
+
+func (r *running) stop() {
+	r.stopping = true
+	r.cancel()
+}
+
+// plan asks the scheduler who should run and stages what makes it so. Starting and stopping
+// happen after the commit; a transfer that is being stopped holds its job until it has ended.
+func (q *Queue) plan(t *tx) {
+	for _, j := range t.touched {
+		q.enroll(j, t.staged[j], t.now)
+	}
+	var nums []int64
+	nums, q.planAt = q.sched.Plan(t.now)
+	want := make(map[int64]bool, len(nums))
+	for _, n := range nums {
+		want[n] = true
+	}
+	for n, j := range q.active {
+		if want[n] || j.run.stopping {
+			continue
+		}
+		if t.get(j).rec.State.Running() {
+			t.setState(j, bits.Queued)
+		}
+		t.then = append(t.then, j.run.stop)
+	}
+	for _, n := range nums {
+		if _, runs := q.active[n]; runs {
+			continue
+		}
+		j := t.find(n)
+		t.setState(j, bits.Connecting)
+		t.then = append(t.then, func() { q.start(j) })
+	}
+}
+
+// start begins the job's transfer.
+func (q *Queue) start(j *job) {
+	v := j.now
+	ctx, cancel := context.WithCancel(q.runs)
+	r := &running{cancel: cancel, live: transfer.NewLive()}
+	spec := transfer.Job{ID: j.id, Connections: v.connections(), Header: header(v.detail().Headers), Files: v.pendingFiles()}
+	q.mu.Lock()
+	j.run = r
+	q.active[j.num] = j
+	q.mu.Unlock()
+	q.log.Debug("transfer starts", "job", j.id, "files", len(spec.Files))
+	q.work.Go(func() {
+		defer cancel()
+		out := q.engine.Run(ctx, spec, sink{q, j}, r.live)
+		q.post(func(t *tx) error {
+			q.ended(t, j, out)
+			return nil
+		})
+	})
+}
+
+func header(lines []string) http.Header {
+	h := http.Header{}
+	for _, l := range lines {
+		name, value, _ := strings.Cut(l, ":")
+		h.Add(name, strings.TrimSpace(value))
+	}
+	return h
+}
+
+// sink brings a transfer's news into the loop.
+type sink struct {
+	q *Queue
+	j *job
+}
+
+func (s sink) Connected() {
+	s.q.post(func(t *tx) error {
+		if t.get(s.j).rec.State == bits.Connecting {
+			t.edit(s.j, func(_ *store.Job, d *store.Detail) { d.Error = nil })
+			t.setState(s.j, bits.Transferring)
+		}
+		return nil
+	})
+}
+
+func (s sink) File(index int, f *store.File) {
+	s.q.post(func(t *tx) error {
+		v := t.get(s.j)
+		if v.rec.State.Final() {
+			return nil
+		}
+		old := v.files[index]
+		t.setFile(s.j, index, f)
+		if d := v.rec.Detail; d != nil && d.StuckSince != 0 && (f.Done > old.Done || f.State == store.FileDone) {
+			t.edit(s.j, func(_ *store.Job, d *store.Detail) { d.Attempts, d.StuckSince = 0, 0 })
+		} else {
+			t.edit(s.j, func(*store.Job, *store.Detail) {}) // bytes moved: a new modification time
+		}
+		if f.State == store.FileDone {
+			view := t.get(s.j).file(index, nil)
+			t.event(s.j, bits.EventFile, &view)
+		}
+		return nil
+	})
+}
+
+func (s sink) Note(index int, f *store.File) {
+	s.q.post(func(t *tx) error {
+		if t.get(s.j).rec.State.Final() {
+			return nil
+		}
+		t.setFile(s.j, index, f)
+		view := t.get(s.j).file(index, nil)
+		t.event(s.j, bits.EventNote, &view)
+		s.q.log.Info("file started again", "job", s.j.id, "file", f.Remote, "why", f.Part.Note)
+		return nil
+	})
+}
+
+// ended deals with the end of a transfer.
+func (q *Queue) ended(t *tx, j *job, out transfer.Outcome) {
+	q.mu.Lock()
+	j.run = nil
+	delete(q.active, j.num)
+	q.mu.Unlock()
+	if j.op != nil { // a Complete or Cancel waited for this
+		t.then = append(t.then, func() { q.proceed(j) })
+		return
+	}
+	v := t.get(j)
+	if s := v.rec.State; !s.Running() && s != bits.Queued {
+		return // suspended in the meantime
+	}
+	switch {
+	case out.Err != nil:
+		q.trouble(t, j, out.Err, out.RetryAfter)
+	case out.Stopped, v.ready < len(v.files): // preempted, or files were added in the meantime
+		t.setState(j, bits.Queued)
+	default:
+		t.edit(j, func(_ *store.Job, d *store.Detail) { d.Error, d.Attempts, d.StuckSince = nil, 0, 0 })
+		t.setState(j, bits.Transferred)
+		q.log.Info("job transferred", "job", j.id, "name", v.rec.Name, "files", len(v.files), "bytes", v.done)
+		if v.detail().AutoComplete {
+			q.beginComplete(t, j)
+		}
+	}
+	if len(t.touched) == 0 {
+		t.put(j, v) // so that plan starts what waited for this transfer's end
+	}
+}
+
+// Growth of the delay between attempts: it doubles each time, up to this many times the least.
+const maxDelayFactor = 16
+
+// retryDelay returns the pause before the attempt after the n-th failure in a row: never less
+// than least, growing, and somewhat random so that many clients do not come back at once.
+func retryDelay(least time.Duration, n int, random float64) time.Duration {
+	factor := 1 << min(max(n-1, 0), 10)
+	d := least * time.Duration(min(factor, maxDelayFactor))
+	return d + time.Duration(random*float64(d)/4)
+}
+
+// trouble puts a job that met an error into ERROR or TRANSIENT_ERROR (client.md 5.1).
+func (q *Queue) trouble(t *tx, j *job, e *bits.Error, retryAfter time.Duration) {
+	v := t.get(j)
+	class, now := e.Code.Class(), t.now.UnixNano()
+	least, limit := v.minimumRetryDelay(), v.noProgressTimeout()
+	next := bits.TransientError
+	t.edit(j, func(_ *store.Job, d *store.Detail) {
+		d.Error = &store.ErrorRow{Code: e.Code, Context: e.Context, File: e.File, Message: e.Message}
+		if class != bits.Waiting {
+			d.ErrorCount++
+		}
+		d.Attempts++
+		if d.StuckSince == 0 {
+			d.StuckSince = now
+		}
+		if class == bits.Fatal || limit == 0 || least > limit || now-d.StuckSince >= int64(limit) {
+			next, d.RetryAt = bits.Errored, 0
+			return
+		}
+		d.RetryAt = 0
+		if class == bits.Transient || !conditions.NetworkEvents {
+			d.RetryAt = now + int64(max(retryDelay(least, d.Attempts, rand.Float64()), retryAfter))
+		}
+	})
+	t.setState(j, next)
+	q.log.Warn("job met an error", "job", j.id, "name", v.rec.Name, "state", next, "code", e.Code, "file", e.File, "err", e.Sentence(), "cause", e.Cause)
+}
+
+// expire does what timers ask for.
+func (q *Queue) expire(t *tx) {
+	for {
+		j := q.deadlines.pop(t.now)
+		if j == nil {
+			return
+		}
+		v := t.get(j)
+		switch {
+		case v.rec.State == bits.TransientError:
+			d := v.detail()
+			if d.RetryAt != 0 && d.RetryAt <= t.now.UnixNano() {
+				t.setState(j, bits.Queued)
+			} else if t.now.UnixNano()-d.StuckSince >= int64(v.noProgressTimeout()) {
+				t.setState(j, bits.Errored)
+			} else { // the clock was set back meanwhile; the timer's own time counts
+				t.setState(j, bits.Queued)
+			}
+		case v.rec.State.Final():
+			t.gone = append(t.gone, j)
+		}
+	}
+}

@@ -1,0 +1,244 @@
+package queue
+
+import (
+	"os/user"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/ebbtransfer/ebb/bits"
+	"github.com/ebbtransfer/ebb/internal/store"
+	"github.com/ebbtransfer/ebb/internal/transfer"
+)
+
+// version is a job as it is on disk. It is never changed once published.
+type version struct {
+	rec   *store.Job
+	files []*store.File
+	// What the files add up to.
+	total   int64 // bytes of the files whose size is known
+	done    int64 // durable bytes
+	unknown int   // files of unknown size
+	ready   int   // files that are transferred
+	// ownFiles says that files belongs to the batch being staged, which may change it.
+	ownFiles bool
+}
+
+// count adds the files up.
+func (v *version) count() {
+	v.total, v.done, v.unknown, v.ready = 0, 0, 0, 0
+	for _, f := range v.files {
+		v.tally(f, 1)
+	}
+}
+
+func (v *version) tally(f *store.File, sign int) {
+	if f.Size < 0 {
+		v.unknown += sign
+	} else {
+		v.total += int64(sign) * f.Size
+	}
+	v.done += int64(sign) * f.Done
+	if f.State != store.FilePending {
+		v.ready += sign
+	}
+}
+
+// replace changes one file of a version whose files are its own.
+func (v *version) replace(i int, f *store.File) {
+	v.tally(v.files[i], -1)
+	v.files[i] = f
+	v.tally(f, 1)
+}
+
+func (v *version) detail() store.Detail {
+	if v.rec.Detail == nil {
+		return store.Detail{}
+	}
+	return *v.rec.Detail
+}
+
+func (v *version) facts() bits.Facts {
+	return bits.Facts{Type: v.rec.Type, Files: len(v.files), Unfinished: len(v.files) - v.ready, Resumed: v.rec.Resumed, ErrorKept: v.detail().Error != nil}
+}
+
+// failure returns the job's error; nil if it has none.
+func (v *version) failure() *bits.Error {
+	d := v.rec.Detail
+	if d == nil || d.Error == nil {
+		return nil
+	}
+	return &bits.Error{Code: d.Error.Code, Context: d.Error.Context, File: d.Error.File, Message: d.Error.Message}
+}
+
+// errorInfo returns the error if the state machine lets it be seen.
+func (v *version) errorInfo() *bits.ErrorInfo {
+	e := v.failure()
+	if e == nil || bits.Decide(v.rec.State, bits.MethodGetError, v.facts()).Code.Failed() {
+		return nil
+	}
+	return e.Info()
+}
+
+func (v *version) retryAt() *time.Time {
+	if d := v.rec.Detail; d != nil && d.RetryAt != 0 {
+		return moment(d.RetryAt)
+	}
+	return nil
+}
+
+func (v *version) minimumRetryDelay() time.Duration {
+	if d := v.rec.Detail; d != nil && d.MinimumRetryDelay != nil {
+		return time.Duration(*d.MinimumRetryDelay) * time.Second
+	}
+	return bits.DefaultMinimumRetryDelay
+}
+
+func (v *version) noProgressTimeout() time.Duration {
+	if d := v.rec.Detail; d != nil && d.NoProgressTimeout != nil {
+		return time.Duration(*d.NoProgressTimeout) * time.Second
+	}
+	return bits.DefaultNoProgressTimeout
+}
+
+func (v *version) connections() int {
+	if d := v.rec.Detail; d != nil && d.Connections != 0 {
+		return d.Connections
+	}
+	return bits.DefaultConnections
+}
+
+// deadline returns when a timer must look at the job; zero for never.
+func (v *version) deadline(now time.Time, keep time.Duration) time.Time {
+	d := v.rec.Detail
+	switch {
+	case d == nil:
+		return time.Time{}
+	case v.rec.State == bits.TransientError:
+		// In terms of now, so that the clock may be set without moving timers.
+		at := now.Add(time.Duration(d.StuckSince-now.UnixNano()) + v.noProgressTimeout())
+		if d.RetryAt != 0 {
+			if retry := now.Add(time.Duration(d.RetryAt - now.UnixNano())); retry.Before(at) {
+				at = retry
+			}
+		}
+		return at
+	case v.rec.State.Final() && !d.Cleanup:
+		return now.Add(time.Duration(d.Finished-now.UnixNano()) + keep)
+	}
+	return time.Time{}
+}
+
+func moment(unixNano int64) *time.Time {
+	t := time.Unix(0, unixNano).UTC()
+	return &t
+}
+
+// moving is a file on its way: bytes that are here, and its size.
+type moving struct{ done, size int64 }
+
+// view makes the snapshot that others see. live are the files on their way.
+func (v *version) view(names *userNames, withFiles bool, live map[int]moving) bits.Job {
+	r, d := v.rec, v.detail()
+	j := bits.Job{
+		ID: r.ID, Name: r.Name, Type: r.Type, Priority: r.Priority, State: r.State, Owner: names.name(r.UID),
+		Error: v.errorInfo(), ErrorCount: d.ErrorCount,
+		Times: bits.Times{Created: *moment(r.Created), Modified: *moment(r.Modified), RetryAt: v.retryAt()},
+		Properties: bits.Properties{
+			Description:       d.Description,
+			MinimumRetryDelay: int64(v.minimumRetryDelay() / time.Second),
+			NoProgressTimeout: int64(v.noProgressTimeout() / time.Second),
+			Connections:       v.connections(),
+			AutoComplete:      d.AutoComplete,
+		},
+		Progress: v.progress(live),
+	}
+	if d.Transferred != 0 {
+		j.Times.Transferred = moment(d.Transferred)
+	}
+	for _, h := range d.Headers {
+		name, _, _ := strings.Cut(h, ":")
+		j.Properties.HeaderNames = append(j.Properties.HeaderNames, name)
+	}
+	if withFiles {
+		j.Files = make([]bits.File, len(v.files))
+		for i := range v.files {
+			j.Files[i] = v.file(i, live)
+		}
+	}
+	return j
+}
+
+func (v *version) progress(live map[int]moving) bits.Progress {
+	p := bits.Progress{BytesTotal: bits.Size(v.total), BytesTransferred: v.done, FilesTotal: len(v.files), FilesTransferred: v.ready}
+	unknown := v.unknown
+	for i, m := range live {
+		f := v.files[i]
+		if f.State != store.FilePending {
+			continue // its record is newer
+		}
+		p.BytesTransferred += m.done - f.Done
+		if f.Size < 0 && m.size >= 0 {
+			unknown--
+			p.BytesTotal += bits.Size(m.size)
+		}
+	}
+	if unknown > 0 {
+		p.BytesTotal = bits.Unknown
+	}
+	return p
+}
+
+func (v *version) file(i int, live map[int]moving) bits.File {
+	f := v.files[i]
+	out := bits.File{Remote: f.Remote, Local: f.Local, BytesTotal: bits.Size(f.Size), BytesTransferred: f.Done, Completed: f.State == store.FilePlaced, Checksum: f.Checksum}
+	if m, ok := live[i]; ok && f.State == store.FilePending {
+		out.BytesTransferred = m.done
+		if m.size >= 0 {
+			out.BytesTotal = bits.Size(m.size)
+		}
+	}
+	if f.Part != nil {
+		out.Note = f.Part.Note
+		if f.State != store.FilePlaced && !v.rec.State.Final() {
+			out.Temporary = transfer.PartName(f.Local, v.rec.ID, i)
+		}
+	}
+	return out
+}
+
+// userNames remembers the names of users.
+type userNames struct {
+	mu    sync.Mutex // guards known
+	known map[uint32]string
+}
+
+func (u *userNames) name(uid uint32) string {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if n, ok := u.known[uid]; ok {
+		return n
+	}
+	n := strconv.FormatUint(uint64(uid), 10)
+	if known, err := user.LookupId(n); err == nil {
+		n = known.Username
+	}
+	if u.known == nil {
+		u.known = map[uint32]string{}
+	}
+	u.known[uid] = n
+	return n
+}
+
+// pendingFiles returns the files that are not transferred yet.
+func (v *version) pendingFiles() []store.FileRow {
+	rows := make([]store.FileRow, 0, len(v.files)-v.ready)
+	for i, f := range v.files {
+		if f.State == store.FilePending {
+			rows = append(rows, store.FileRow{Job: v.rec.Num, Index: i, File: f})
+		}
+	}
+	return slices.Clip(rows)
+}

@@ -1,0 +1,175 @@
+package schedule
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/ebbtransfer/ebb/bits"
+)
+
+var limits = Limits{Foreground: 4, Background: 1, Slice: time.Minute}
+
+var t0 = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+
+// plan asks at t0+after and compares the running jobs, in any order.
+func plan(t *testing.T, s *Scheduler, after time.Duration, want ...int64) time.Time {
+	t.Helper()
+	run, next := s.Plan(t0.Add(after))
+	slices.Sort(run)
+	if !slices.Equal(run, want) {
+		t.Fatalf("at +%v: running %v, want %v", after, run, want)
+	}
+	return next
+}
+
+func TestAllForegroundJobsRunBesideOneBackgroundJob(t *testing.T) {
+	s := New(limits)
+	s.Add(1, bits.Foreground)
+	s.Add(2, bits.Foreground)
+	s.Add(3, bits.Normal)
+	s.Add(4, bits.Normal)
+	plan(t, s, 0, 1, 2, 3)
+}
+
+func TestForegroundLimitIsFirstComeFirstServed(t *testing.T) {
+	s := New(limits)
+	for n := range int64(6) {
+		s.Add(n, bits.Foreground)
+	}
+	plan(t, s, 0, 0, 1, 2, 3)
+	s.Remove(2)
+	plan(t, s, 0, 0, 1, 3, 4)
+}
+
+func TestHigherLevelPreemptsAndThePreemptedJobComesBackFirst(t *testing.T) {
+	s := New(limits)
+	s.Add(1, bits.Low)
+	s.Add(2, bits.Low)
+	plan(t, s, 0, 1)
+	s.Add(3, bits.High)
+	plan(t, s, time.Second, 3)
+	s.Add(4, bits.Normal)
+	plan(t, s, 2*time.Second, 3)
+	s.Remove(3)
+	plan(t, s, 3*time.Second, 4)
+	s.Remove(4)
+	plan(t, s, 4*time.Second, 1)
+}
+
+func TestRotationOnlyWhenAnotherJobOfTheLevelWaits(t *testing.T) {
+	s := New(limits)
+	s.Add(1, bits.Normal)
+	s.Add(9, bits.Low)
+	if next := plan(t, s, 0, 1); !next.IsZero() {
+		t.Errorf("asks again at %v though nobody waits in the level", next)
+	}
+	plan(t, s, time.Hour, 1)
+	s.Add(2, bits.Normal)
+	// Job 1 has had its slice long ago: the newcomer's turn is now.
+	if next := plan(t, s, time.Hour, 2); !next.Equal(t0.Add(time.Hour + time.Minute)) {
+		t.Errorf("asks again at %v, want the end of the slice", next)
+	}
+	s.Add(3, bits.Normal)
+	plan(t, s, time.Hour+59*time.Second, 2)
+	plan(t, s, time.Hour+60*time.Second, 1) // 1 went to the end before 3 came
+	plan(t, s, time.Hour+120*time.Second, 3)
+	plan(t, s, time.Hour+180*time.Second, 2)
+}
+
+func TestSeveralBackgroundJobsAtOnce(t *testing.T) {
+	s := New(Limits{Foreground: 4, Background: 2, Slice: time.Minute})
+	for n := int64(1); n <= 3; n++ {
+		s.Add(n, bits.Normal)
+	}
+	s.Add(7, bits.Low)
+	plan(t, s, 0, 1, 2)
+	s.Remove(1)
+	s.Remove(2)
+	plan(t, s, 0, 3) // the free place does not go to a lower level
+	s.SetLimits(limits)
+	s.Add(4, bits.Normal)
+	plan(t, s, 0, 3)
+}
+
+func TestChangeOfPriorityMovesTheJob(t *testing.T) {
+	s := New(limits)
+	s.Add(1, bits.Normal)
+	s.Add(2, bits.Normal)
+	plan(t, s, 0, 1)
+	s.Add(2, bits.High)
+	plan(t, s, 0, 2)
+	s.Add(2, bits.Low)
+	plan(t, s, 0, 1)
+	s.Add(1, bits.Foreground)
+	plan(t, s, 0, 1, 2)
+}
+
+func TestAddingAndRemovingAgainKeepsOnePlace(t *testing.T) {
+	s := New(limits)
+	s.Add(1, bits.Normal)
+	s.Add(2, bits.Normal)
+	s.Remove(2)
+	s.Add(3, bits.Normal)
+	s.Add(2, bits.Normal)
+	plan(t, s, 0, 1)
+	s.Remove(1)
+	plan(t, s, 0, 3)
+	s.Remove(3)
+	plan(t, s, 0, 2)
+	s.Remove(2)
+	plan(t, s, 0)
+}
+
+// TestRandomCallsKeepTheRules checks the rules of client.md 4.1 after each of many random calls.
+func TestRandomCallsKeepTheRules(t *testing.T) {
+	seed := uint64(1)
+	random := func(n uint64) uint64 { // xorshift: the same on every run
+		seed ^= seed << 13
+		seed ^= seed >> 7
+		seed ^= seed << 17
+		return seed % n
+	}
+	s := New(limits)
+	known := map[int64]bits.Priority{}
+	now := t0
+	for range 20_000 {
+		num := int64(random(40))
+		switch random(3) {
+		case 0:
+			p := bits.Priority(random(4))
+			s.Add(num, p)
+			known[num] = p
+		case 1:
+			s.Remove(num)
+			delete(known, num)
+		case 2:
+			now = now.Add(time.Duration(random(90)) * time.Second)
+		}
+		run, _ := s.Plan(now)
+		var count [bits.Priorities]int
+		for _, n := range run {
+			p, ok := known[n]
+			if !ok {
+				t.Fatalf("job %d runs though it was removed", n)
+			}
+			count[p]++
+		}
+		var want [bits.Priorities]int
+		for _, p := range known {
+			want[p]++
+		}
+		want[bits.Foreground] = min(want[bits.Foreground], limits.Foreground)
+		top := true
+		for p := bits.High; p <= bits.Low; p++ {
+			if want[p] > 0 && top {
+				want[p], top = 1, false
+			} else {
+				want[p] = 0
+			}
+		}
+		if count != want {
+			t.Fatalf("running per level %v, want %v", count, want)
+		}
+	}
+}

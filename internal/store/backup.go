@@ -1,0 +1,90 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+)
+
+// BackupName is the file in the store's directory that holds the last backup.
+const BackupName = "backup.db"
+
+// Backup writes a copy of the store beside it, in place of the last one. It does nothing if no
+// job or file changed since the last one was made.
+func (s *Store) Backup() error {
+	if err := s.flush(); err != nil {
+		return err
+	}
+	name := filepath.Join(s.dir, BackupName)
+	now, err := s.db.applied()
+	if err != nil {
+		return err
+	}
+	if _, err := os.Stat(name); err == nil {
+		if old, err := openDatabase(name); err == nil {
+			then, err := old.applied()
+			old.close()
+			if err == nil && then == now {
+				return nil
+			}
+		}
+	}
+	tmp := name + ".tmp"
+	if err := os.Remove(tmp); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	if _, err := s.db.sql.Exec("VACUUM INTO ?", tmp); err != nil {
+		return fmt.Errorf("back up the job store: %w", err)
+	}
+	for _, step := range []func() error{
+		func() error { return os.Chmod(tmp, 0o600) },
+		func() error { return syncPath(tmp) },
+		func() error { return os.Rename(tmp, name) },
+		func() error { return syncPath(s.dir) },
+	} {
+		if err := step(); err != nil {
+			return fmt.Errorf("back up the job store: %w", err)
+		}
+	}
+	return nil
+}
+
+// Restore puts the backup in dir in the place of the present store, which is set aside. It
+// returns the time of the backup and where the present store went. Nothing may have dir open.
+func Restore(dir string, now time.Time) (made time.Time, aside string, err error) {
+	backup := filepath.Join(dir, BackupName)
+	st, err := os.Stat(backup)
+	if err != nil {
+		return made, "", fmt.Errorf("there is no backup: %w", err)
+	}
+	db, err := openDatabase(backup)
+	if err != nil {
+		return made, "", fmt.Errorf("the backup is damaged: %w", err)
+	}
+	if err := db.close(); err != nil {
+		return made, "", err
+	}
+	aside, err = SetAside(dir, now)
+	if err != nil {
+		return made, aside, err
+	}
+	if err := os.Link(backup, filepath.Join(dir, databaseName)); err != nil {
+		return made, aside, err
+	}
+	// The store goes on under its own name; the backup's is freed, so that the next backup
+	// is another file.
+	if err := os.Remove(backup); err != nil {
+		return made, aside, err
+	}
+	return st.ModTime(), aside, syncPath(dir)
+}
+
+func syncPath(name string) error {
+	f, err := os.Open(name)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Sync(), f.Close())
+}

@@ -1,0 +1,347 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"database/sql/driver"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"modernc.org/sqlite" // the driver "sqlite"
+	sqlite3 "modernc.org/sqlite/lib"
+
+	"github.com/ebbtransfer/ebb/bits"
+)
+
+const databaseName = "ebb.db"
+
+// schemaVersion is kept in PRAGMA user_version. migrations[i] leads from version i to i+1.
+var migrations = []string{`
+CREATE TABLE jobs(
+	num      INTEGER PRIMARY KEY, -- order of creation
+	id       BLOB    NOT NULL,    -- UUID, 16 bytes
+	uid      INTEGER NOT NULL,
+	type     INTEGER NOT NULL,    -- BG_JOB_TYPE
+	state    INTEGER NOT NULL,    -- BG_JOB_STATE
+	priority INTEGER NOT NULL,    -- BG_JOB_PRIORITY
+	resumed  INTEGER NOT NULL,
+	created  INTEGER NOT NULL,    -- Unix nanoseconds
+	modified INTEGER NOT NULL,
+	name     TEXT    NOT NULL,
+	detail   TEXT                 -- JSON; NULL for most jobs
+);
+CREATE TABLE files(
+	key      INTEGER PRIMARY KEY, -- job's num * 2^20 + index in the job
+	remote   TEXT    NOT NULL,
+	local    TEXT    NOT NULL,
+	size     INTEGER NOT NULL,    -- -1 while unknown
+	done     INTEGER NOT NULL,    -- durable bytes
+	state    INTEGER NOT NULL,    -- 0 pending, 1 transferred, 2 in its place
+	checksum TEXT,
+	part     TEXT                 -- JSON: validators and the like; NULL before the first byte
+);
+CREATE TABLE events(
+	seq  INTEGER PRIMARY KEY,     -- number of the last event in doc
+	time INTEGER NOT NULL,
+	doc  TEXT    NOT NULL         -- JSON array: the events of one commit
+);
+CREATE TABLE journal(applied INTEGER NOT NULL); -- newest journal record that is in here
+INSERT INTO journal VALUES(0);
+`}
+
+type database struct {
+	name string
+	sql  *sql.DB
+	// Prepared once: preparing again for each transaction halves the rate.
+	putJob, putFile, putEvents, dropJob, dropFiles, setApplied *sql.Stmt
+}
+
+func dsn(name string) string {
+	return "file:" + escapePath(name) + "?_pragma=journal_mode(wal)&_pragma=synchronous(full)&_pragma=busy_timeout(5000)&_pragma=wal_autocheckpoint(4000)&_pragma=cache_size(-1024)"
+}
+
+// escapePath makes a path fit for a file: URI.
+func escapePath(p string) string {
+	var b []byte
+	for i := range len(p) {
+		switch c := p[i]; c {
+		case '%', '?', '#':
+			b = fmt.Appendf(b, "%%%02X", c)
+		default:
+			b = append(b, c)
+		}
+	}
+	return string(b)
+}
+
+func openDatabase(name string) (*database, error) {
+	if f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600); err != nil { // SQLite would make it 0644
+		return nil, err
+	} else if err := f.Close(); err != nil {
+		return nil, err
+	}
+	db, err := sql.Open("sqlite", dsn(name))
+	if err != nil {
+		return nil, err
+	}
+	db.SetMaxOpenConns(4)
+	db.SetMaxIdleConns(1)
+	d := &database{name: name, sql: db}
+	if err := d.prepare(); err != nil {
+		d.close()
+		return nil, classify(err)
+	}
+	return d, nil
+}
+
+// classify marks errors that say the file is damaged.
+func classify(err error) error {
+	var e *sqlite.Error
+	if errors.As(err, &e) {
+		switch e.Code() & 0xff {
+		case sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR, sqlite3.SQLITE_MISMATCH:
+			return fmt.Errorf("%w: %w", ErrUnusable, err)
+		}
+	}
+	return err
+}
+
+func (d *database) prepare() error {
+	var version int
+	if err := d.sql.QueryRow("PRAGMA user_version").Scan(&version); err != nil {
+		return err
+	}
+	if version > len(migrations) {
+		return fmt.Errorf("%w: it was made by a newer version of ebb (schema %d, this one knows %d)", ErrUnusable, version, len(migrations))
+	}
+	for ; version < len(migrations); version++ {
+		tx, err := d.sql.Begin()
+		if err != nil {
+			return err
+		}
+		if _, err = tx.Exec(migrations[version] + fmt.Sprintf("PRAGMA user_version = %d", version+1)); err == nil {
+			err = tx.Commit()
+		}
+		if err != nil {
+			_ = tx.Rollback()
+			return fmt.Errorf("migrate the job store to schema %d: %w", version+1, err)
+		}
+	}
+	for _, p := range []struct {
+		stmt **sql.Stmt
+		text string
+	}{
+		{&d.putJob, "INSERT OR REPLACE INTO jobs VALUES(?,?,?,?,?,?,?,?,?,?,?)"},
+		{&d.putFile, "INSERT OR REPLACE INTO files VALUES(?,?,?,?,?,?,?,?)"},
+		{&d.putEvents, "INSERT OR REPLACE INTO events VALUES(?,?,?)"},
+		{&d.dropJob, "DELETE FROM jobs WHERE num = ?"},
+		{&d.dropFiles, "DELETE FROM files WHERE key >= ? AND key < ?"},
+		{&d.setApplied, "UPDATE journal SET applied = ?"},
+	} {
+		var err error
+		if *p.stmt, err = d.sql.Prepare(p.text); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (d *database) close() error { return d.sql.Close() }
+
+func (d *database) applied() (seq uint64, err error) {
+	return seq, classify(d.sql.QueryRow("SELECT applied FROM journal").Scan(&seq))
+}
+
+// apply writes a batch in one durable transaction.
+func (d *database) apply(b *batch) error {
+	tx, err := d.sql.Begin()
+	if err != nil {
+		return err
+	}
+	defer tx.Rollback() //nolint:errcheck // does nothing after Commit
+	putJob, putFile, putEvents := tx.Stmt(d.putJob), tx.Stmt(d.putFile), tx.Stmt(d.putEvents)
+	for _, j := range b.jobs {
+		var detail any
+		if j.Detail != nil {
+			doc, err := json.Marshal(j.Detail)
+			if err != nil {
+				return err
+			}
+			detail = string(doc)
+		}
+		if _, err := putJob.Exec(j.Num, j.ID[:], j.UID, int64(j.Type), int64(j.State), int64(j.Priority), j.Resumed, j.Created, j.Modified, j.Name, detail); err != nil {
+			return err
+		}
+	}
+	for _, key := range b.order {
+		f := b.files[key]
+		var checksum, part any
+		if f.Checksum != "" {
+			checksum = f.Checksum
+		}
+		if f.Part != nil {
+			doc, err := json.Marshal(f.Part)
+			if err != nil {
+				return err
+			}
+			part = string(doc)
+		}
+		if _, err := putFile.Exec(key, f.Remote, f.Local, f.Size, f.Done, int64(f.State), checksum, part); err != nil {
+			return err
+		}
+	}
+	for _, events := range b.events {
+		doc, err := json.Marshal(events)
+		if err != nil {
+			return err
+		}
+		last := events[len(events)-1]
+		if _, err := putEvents.Exec(int64(last.Seq), last.Time.UnixNano(), string(doc)); err != nil {
+			return err
+		}
+	}
+	for n := range b.gone {
+		if _, err := tx.Stmt(d.dropJob).Exec(n); err != nil {
+			return err
+		}
+		if _, err := tx.Stmt(d.dropFiles).Exec(fileKey(n, 0), fileKey(n+1, 0)); err != nil {
+			return err
+		}
+	}
+	if _, err := tx.Stmt(d.setApplied).Exec(int64(b.seq)); err != nil {
+		return err
+	}
+	return tx.Commit()
+}
+
+// load reads both tables at the same time, below database/sql, whose conversions would take
+// more time than SQLite itself.
+func (d *database) load(job func(*Job) error, file func(FileRow) error) error {
+	jobs := make(chan error, 1)
+	go func() {
+		jobs <- d.scan("SELECT num, id, uid, type, state, priority, resumed, created, modified, name, detail FROM jobs ORDER BY num", func(v []driver.Value) error {
+			j := &Job{}
+			var name, detail string
+			var id []byte
+			var typ, state, prio, uid, resumed int64
+			if !take(v, &j.Num, &id, &uid, &typ, &state, &prio, &resumed, &j.Created, &j.Modified, &name, &detail) || len(id) != 16 || state >= bits.States || prio >= bits.Priorities {
+				return fmt.Errorf("%w: a job's row is malformed", ErrUnusable)
+			}
+			j.ID, j.UID, j.Name, j.Resumed = bits.ID(id), uint32(uid), name, resumed != 0
+			j.Type, j.State, j.Priority = bits.Type(typ), bits.State(state), bits.Priority(prio)
+			if detail != "" {
+				j.Detail = &Detail{}
+				if err := json.Unmarshal([]byte(detail), j.Detail); err != nil {
+					return fmt.Errorf("%w: job %s: %w", ErrUnusable, j.ID, err)
+				}
+			}
+			return job(j)
+		})
+	}()
+	err := d.scan("SELECT key, remote, local, size, done, state, checksum, part FROM files ORDER BY key", func(v []driver.Value) error {
+		f := &File{}
+		var key, state int64
+		var part string
+		if !take(v, &key, &f.Remote, &f.Local, &f.Size, &f.Done, &state, &f.Checksum, &part) || state > int64(FilePlaced) {
+			return fmt.Errorf("%w: a file's row is malformed", ErrUnusable)
+		}
+		f.State = FileState(state)
+		if part != "" {
+			f.Part = &Part{}
+			if err := json.Unmarshal([]byte(part), f.Part); err != nil {
+				return fmt.Errorf("%w: file %d: %w", ErrUnusable, key, err)
+			}
+		}
+		return file(FileRow{key / MaxFiles, int(key % MaxFiles), f})
+	})
+	return errors.Join(err, <-jobs)
+}
+
+// take copies a row's values; NULL leaves the zero value. It reports whether all types fit.
+func take(v []driver.Value, dst ...any) bool {
+	for i, d := range dst {
+		if v[i] == nil {
+			continue
+		}
+		var ok bool
+		switch d := d.(type) {
+		case *int64:
+			*d, ok = v[i].(int64)
+		case *string:
+			*d, ok = v[i].(string)
+		case *[]byte:
+			*d, ok = v[i].([]byte)
+		}
+		if !ok {
+			return false
+		}
+	}
+	return true
+}
+
+// scan runs a query on a connection of its own and hands over each row; the values are valid
+// only during the call.
+func (d *database) scan(query string, row func([]driver.Value) error) error {
+	ctx := context.Background()
+	conn, err := d.sql.Conn(ctx)
+	if err != nil {
+		return classify(err)
+	}
+	defer conn.Close()
+	return conn.Raw(func(dc any) error {
+		rows, err := dc.(driver.QueryerContext).QueryContext(ctx, query, nil)
+		if err != nil {
+			return classify(err)
+		}
+		defer rows.Close()
+		values := make([]driver.Value, len(rows.Columns()))
+		for {
+			if err := rows.Next(values); err == io.EOF {
+				return nil
+			} else if err != nil {
+				return classify(err)
+			}
+			if err := row(values); err != nil {
+				return err
+			}
+		}
+	})
+}
+
+func (d *database) events(after uint64, limit int) ([]bits.Event, error) {
+	rows, err := d.sql.Query("SELECT doc FROM events WHERE seq > ? ORDER BY seq LIMIT ?", int64(after), limit)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var out []bits.Event
+	for rows.Next() && len(out) < limit {
+		var doc []byte
+		var events []bits.Event
+		if err := rows.Scan(&doc); err != nil {
+			return nil, err
+		}
+		if err := json.Unmarshal(doc, &events); err != nil {
+			return nil, fmt.Errorf("an event in the job store: %w", err)
+		}
+		for _, e := range events {
+			if e.Seq > after {
+				out = append(out, e)
+			}
+		}
+	}
+	return out, rows.Err()
+}
+
+func (d *database) lastEvent() (seq uint64, err error) {
+	return seq, classify(d.sql.QueryRow("SELECT coalesce(max(seq), 0) FROM events").Scan(&seq))
+}
+
+func (d *database) pruneEvents(before time.Time, keep uint64) error {
+	_, err := d.sql.Exec("DELETE FROM events WHERE time < ? OR seq <= (SELECT max(seq) FROM events) - ?", before.UnixNano(), int64(keep))
+	return err
+}

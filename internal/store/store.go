@@ -1,0 +1,378 @@
+// Package store keeps the jobs, their files and the events on disk.
+//
+// Promise: what Commit returned is there after kill -9 and after a power loss. A commit is one
+// append to a preallocated journal and one fdatasync; SQLite, which holds everything for good
+// and answers all questions, gets the same changes a moment later in bulk (see journal.go for
+// why). The store knows nothing of what the rows mean: the queue decides, the store keeps.
+package store
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/ebbtransfer/ebb/bits"
+)
+
+// Job is the record of a job. Records are never changed once committed: a change is a new one.
+type Job struct {
+	Num      int64         `json:"n"` // order of creation; never used again
+	ID       bits.ID       `json:"id"`
+	UID      uint32        `json:"u"`
+	Type     bits.Type     `json:"t"`
+	State    bits.State    `json:"s"`
+	Priority bits.Priority `json:"p"`
+	Resumed  bool          `json:"r,omitempty"` // Resume was called at least once
+	Name     string        `json:"nm"`
+	Created  int64         `json:"c"` // Unix nanoseconds, as all times here
+	Modified int64         `json:"m"`
+	Detail   *Detail       `json:"d,omitempty"` // what most jobs do not have; nil means all zero
+}
+
+// Detail is the part of a job's record that is empty for most jobs.
+type Detail struct {
+	Description       string    `json:"description,omitempty"`
+	MinimumRetryDelay *int64    `json:"min_retry,omitempty"`   // seconds
+	NoProgressTimeout *int64    `json:"no_progress,omitempty"` // seconds
+	Connections       int       `json:"connections,omitempty"`
+	AutoComplete      bool      `json:"auto_complete,omitempty"`
+	Headers           []string  `json:"headers,omitempty"`
+	Error             *ErrorRow `json:"error,omitempty"`
+	ErrorCount        int       `json:"error_count,omitempty"`
+	Attempts          int       `json:"attempts,omitempty"`    // transient errors since the last progress
+	StuckSince        int64     `json:"stuck,omitempty"`       // first transient error since the last progress
+	RetryAt           int64     `json:"retry_at,omitempty"`    // when a timer ends TRANSIENT_ERROR
+	Transferred       int64     `json:"transferred,omitempty"` // when the job became TRANSFERRED
+	Finished          int64     `json:"finished,omitempty"`    // when it became final
+	Cleanup           bool      `json:"cleanup,omitempty"`     // final, but part files may be left to delete
+}
+
+// Zero reports whether the detail says nothing.
+func (d *Detail) Zero() bool {
+	return d.Description == "" && d.MinimumRetryDelay == nil && d.NoProgressTimeout == nil && d.Connections == 0 && !d.AutoComplete &&
+		len(d.Headers) == 0 && d.Error == nil && d.ErrorCount == 0 && d.Attempts == 0 && d.StuckSince == 0 && d.RetryAt == 0 &&
+		d.Transferred == 0 && d.Finished == 0 && !d.Cleanup
+}
+
+// ErrorRow is an error in its stored form.
+type ErrorRow struct {
+	Code    bits.Code    `json:"code"`
+	Context bits.Context `json:"context"`
+	File    string       `json:"file,omitempty"`
+	Message string       `json:"message,omitempty"`
+}
+
+// FileState says how far a file is.
+type FileState uint8
+
+// The states of a file.
+const (
+	FilePending FileState = 0 // not begun, or in the middle
+	FileDone    FileState = 1 // all bytes are in the part file, durable and checked
+	FilePlaced  FileState = 2 // the part file was renamed into place
+)
+
+// File is the record of one file of a job.
+type File struct {
+	Remote   string    `json:"r"`
+	Local    string    `json:"l"`
+	Checksum string    `json:"c,omitempty"`
+	Size     int64     `json:"s"` // -1 while unknown
+	Done     int64     `json:"d,omitempty"`
+	State    FileState `json:"st,omitempty"`
+	Part     *Part     `json:"p,omitempty"` // nil before the first byte
+}
+
+// Part is what a half-finished file needs to go on safely.
+type Part struct {
+	ETag         string `json:"etag,omitempty"`
+	LastModified string `json:"modified,omitempty"` // as the server sent it
+	Boot         string `json:"boot,omitempty"`     // boot id under which the part file was written
+	Inode        uint64 `json:"inode,omitempty"`    // of the finished part file
+	Note         string `json:"note,omitempty"`     // what a person should know
+}
+
+// FileRow is a file's record with its place.
+type FileRow struct {
+	Job   int64 `json:"j"`
+	Index int   `json:"i"`
+	*File
+}
+
+// Change is what one commit writes. All of it or nothing.
+type Change struct {
+	Jobs   []*Job       `json:"jobs,omitempty"`
+	Files  []FileRow    `json:"files,omitempty"`
+	Events []bits.Event `json:"events,omitempty"`
+	Delete []int64      `json:"delete,omitempty"` // jobs to forget, by number
+}
+
+// MaxFiles is the number of files a job's records have room for.
+const MaxFiles = 1 << 20
+
+// flushDelay is how long a change may stay in the journal alone. A longer delay saves writes
+// when the same records change again; a shorter one makes a restart replay less.
+const flushDelay = 500 * time.Millisecond
+
+// Store is an open store. Commit is for one caller at a time; everything else is safe anywhere.
+type Store struct {
+	dir string
+	db  *database
+	log *journal
+
+	mu      sync.Mutex
+	pending *batch // guarded by mu: committed, not yet in SQLite
+	failed  error  // guarded by mu: why the last flush did not work
+
+	flushing sync.Mutex // held while pending goes to SQLite
+	wake     chan struct{}
+	quit     chan struct{}
+	done     chan struct{}
+}
+
+// ErrUnusable means that a store is damaged or was made by a newer version.
+var ErrUnusable = errors.New("the job store cannot be used")
+
+// Open opens or makes the store in dir, which must be locked by the caller, and replays what
+// the journal holds and SQLite does not. An error that is ErrUnusable leaves everything as it was.
+func Open(dir string) (*Store, error) {
+	db, err := openDatabase(filepath.Join(dir, databaseName))
+	if err != nil {
+		return nil, err
+	}
+	applied, err := db.applied()
+	if err != nil {
+		db.close()
+		return nil, err
+	}
+	log, records, err := openJournal(dir, applied)
+	if err != nil {
+		db.close()
+		return nil, err
+	}
+	s := &Store{dir: dir, db: db, log: log, pending: newBatch(),
+		wake: make(chan struct{}, 1), quit: make(chan struct{}), done: make(chan struct{})}
+	for _, r := range records {
+		var c Change
+		if err := json.Unmarshal(r.payload, &c); err != nil {
+			s.closeFiles()
+			return nil, fmt.Errorf("%w: journal record %d: %w", ErrUnusable, r.seq, err)
+		}
+		s.pending.add(&c)
+		s.pending.seq = r.seq
+	}
+	if err := s.flush(); err != nil {
+		s.closeFiles()
+		return nil, err
+	}
+	go s.flushLoop()
+	return s, nil
+}
+
+const asideSuffix = ".unusable-"
+
+// SetAside renames an unusable store's files in dir, so that nothing is lost and a fresh store
+// can be made, and returns the new name of the database.
+func SetAside(dir string, now time.Time) (string, error) {
+	suffix := asideSuffix + now.UTC().Format("20060102T150405.000")
+	for _, name := range []string{databaseName + "-wal", databaseName + "-shm", journalName(0), journalName(1), databaseName} {
+		old := filepath.Join(dir, name)
+		if err := os.Rename(old, old+suffix); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return "", err
+		}
+	}
+	return filepath.Join(dir, databaseName+suffix), nil
+}
+
+// Aside returns the databases in dir that were set aside because they could not be used.
+func Aside(dir string) []string {
+	names, _ := filepath.Glob(filepath.Join(dir, databaseName+asideSuffix+"*")) // fails for bad patterns only
+	return names
+}
+
+// Commit makes the change durable. After an error the change is not there, and the store
+// takes no more changes if the disk itself failed.
+func (s *Store) Commit(c *Change) error {
+	payload, err := json.Marshal(c)
+	if err != nil {
+		return fmt.Errorf("encode a change: %w", err)
+	}
+	seq, err := s.log.append(payload)
+	if errors.Is(err, errJournalFull) {
+		// The journal is full of changes that SQLite does not have yet, or the change is
+		// larger than the journal: write through, then go on with an empty journal.
+		if err = s.flush(); err != nil {
+			return err
+		}
+		seq, err = s.log.append(payload)
+	}
+	if errors.Is(err, errRecordTooLarge) {
+		if err = s.flush(); err != nil {
+			return err
+		}
+		b := newBatch()
+		b.add(c)
+		b.seq = s.log.skip()
+		s.flushing.Lock()
+		defer s.flushing.Unlock()
+		return s.db.apply(b)
+	}
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	s.pending.add(c)
+	s.pending.seq = seq
+	s.mu.Unlock()
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+	return nil
+}
+
+// flush writes everything committed so far to SQLite, durably, and frees the journal.
+func (s *Store) flush() error {
+	s.flushing.Lock()
+	defer s.flushing.Unlock()
+	s.mu.Lock()
+	b := s.pending
+	s.pending = newBatch()
+	s.mu.Unlock()
+	if b.seq == 0 {
+		return nil
+	}
+	err := s.db.apply(b)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.failed = err
+	if err != nil { // keep it for the next time, below what came since
+		b.merge(s.pending)
+		s.pending = b
+		return fmt.Errorf("write to the job store: %w", err)
+	}
+	s.log.release(b.seq)
+	return nil
+}
+
+func (s *Store) flushLoop() {
+	defer close(s.done)
+	timer := time.NewTimer(0)
+	if !timer.Stop() {
+		<-timer.C
+	}
+	for {
+		select {
+		case <-s.wake:
+		case <-s.quit:
+			return
+		}
+		timer.Reset(flushDelay)
+		select {
+		case <-timer.C:
+		case <-s.quit:
+			return
+		}
+		if s.flush() != nil { // the journal still has it: try again with the next change
+			continue
+		}
+	}
+}
+
+// Close writes what is left and closes the files.
+func (s *Store) Close() error {
+	close(s.quit)
+	<-s.done
+	err := s.flush()
+	return errors.Join(err, s.closeFiles())
+}
+
+func (s *Store) closeFiles() error { return errors.Join(s.log.close(), s.db.close()) }
+
+// Load calls job for every job in order of creation, after file for every file of all jobs in
+// order. They may be called at the same time as each other, each from one goroutine.
+func (s *Store) Load(job func(*Job) error, file func(FileRow) error) error {
+	if err := s.flush(); err != nil {
+		return err
+	}
+	return s.db.load(job, file)
+}
+
+// Events returns up to limit events with numbers greater than after, in order.
+func (s *Store) Events(after uint64, limit int) ([]bits.Event, error) {
+	if err := s.flush(); err != nil {
+		return nil, err
+	}
+	return s.db.events(after, limit)
+}
+
+// LastEvent returns the number of the newest event.
+func (s *Store) LastEvent() (uint64, error) { return s.db.lastEvent() }
+
+// PruneEvents forgets events older than the time (Unix nanoseconds) and all but the newest keep.
+func (s *Store) PruneEvents(before time.Time, keep uint64) error {
+	s.flushing.Lock()
+	defer s.flushing.Unlock()
+	return s.db.pruneEvents(before, keep)
+}
+
+// batch is a set of changes with only the last version of each record.
+type batch struct {
+	seq    uint64 // of the newest change; 0 if empty
+	jobs   map[int64]*Job
+	files  map[int64]*File // by key
+	order  []int64         // keys of files as they came, so that inserts run in order
+	events [][]bits.Event
+	gone   map[int64]bool
+}
+
+func newBatch() *batch {
+	return &batch{jobs: map[int64]*Job{}, files: map[int64]*File{}, gone: map[int64]bool{}}
+}
+
+func fileKey(job int64, index int) int64 { return job*MaxFiles + int64(index) }
+
+func (b *batch) add(c *Change) {
+	for _, j := range c.Jobs {
+		b.jobs[j.Num] = j
+	}
+	for _, f := range c.Files {
+		key := fileKey(f.Job, f.Index)
+		if _, ok := b.files[key]; !ok {
+			b.order = append(b.order, key)
+		}
+		b.files[key] = f.File
+	}
+	if len(c.Events) > 0 {
+		b.events = append(b.events, c.Events)
+	}
+	for _, n := range c.Delete {
+		delete(b.jobs, n)
+		b.gone[n] = true
+	}
+}
+
+// merge adds a later batch.
+func (b *batch) merge(later *batch) {
+	for n, j := range later.jobs {
+		b.jobs[n] = j
+	}
+	for _, key := range later.order {
+		if _, ok := b.files[key]; !ok {
+			b.order = append(b.order, key)
+		}
+		b.files[key] = later.files[key]
+	}
+	b.events = append(b.events, later.events...)
+	for n := range later.gone {
+		delete(b.jobs, n)
+		b.gone[n] = true
+	}
+	if later.seq > 0 {
+		b.seq = later.seq
+	}
+}

@@ -1,0 +1,453 @@
+package transfer
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/sha512"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"math/rand/v2"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/zeebo/blake3"
+
+	"github.com/ebbtransfer/ebb/bits"
+	"github.com/ebbtransfer/ebb/internal/localfile"
+	"github.com/ebbtransfer/ebb/internal/store"
+	"github.com/ebbtransfer/ebb/internal/transfer/httpget"
+)
+
+const (
+	// largeFile is the size from which a file moves alone in its job: below it, waiting for
+	// answers costs more than moving bytes.
+	largeFile = 1 << 20
+
+	// checkpointEvery bounds the work that a power failure costs. (After kill -9 the part
+	// file itself tells how far it is.) A checkpoint of a file written past the page cache
+	// costs about a millisecond.
+	checkpointEvery = time.Second
+
+	// quickTries is how often a broken connection is made again at once before the job goes
+	// to TRANSIENT_ERROR; progress in between starts the count anew.
+	quickTries = 3
+	quickPause = 250 * time.Millisecond
+
+	// maxRestarts is how often a file may change on the server in one go before the job
+	// waits for it to settle.
+	maxRestarts = 5
+)
+
+// PartName returns the path of the part file of a job's file: in the directory of the finished
+// file, hidden, and different for every file of every job.
+func PartName(local string, id bits.ID, index int) string {
+	dir, base := filepath.Split(local)
+	tail := fmt.Sprintf(".%s-%d.ebbpart", hex.EncodeToString(id[:6]), index)
+	return filepath.Join(dir, "."+base[:min(len(base), 255-1-len(tail))]+tail)
+}
+
+// newHash returns the hash of a checksum as bits.ParseChecksum returns it, and nil for none.
+func newHash(checksum string) hash.Hash {
+	algorithm, _, _ := strings.Cut(checksum, ":")
+	switch algorithm {
+	case "sha256":
+		return sha256.New()
+	case "sha512":
+		return sha512.New()
+	case "blake3":
+		return blake3.New()
+	}
+	return nil
+}
+
+// download is one file on its way.
+type download struct {
+	*run
+	index     int // in the job
+	f         store.File
+	part      *localfile.Part // nil until there is something to write
+	path      string
+	hash      hash.Hash
+	validator httpget.Validator // of the bytes in part
+	modified  time.Time
+	live      *liveFile
+	alone     bool // has the feed's claim
+	restarts  int
+	began     time.Time
+	saved     time.Time // last checkpoint
+}
+
+// fetch moves one file. i counts in the transfer's own list.
+func (r *run) fetch(ctx context.Context, i int) error {
+	row := r.job.Files[i]
+	d := &download{run: r, index: row.Index, f: *row.File, path: PartName(row.Local, r.job.ID, row.Index), began: time.Now()}
+	d.live = r.live.begin(row.Index, row.File)
+	defer r.live.end(row.Index)
+	d.hash = newHash(d.f.Checksum)
+	err := d.open()
+	if err == nil {
+		err = d.move(ctx)
+	}
+	if err == nil {
+		err = d.finish(ctx)
+	}
+	return errors.Join(err, d.leave(err))
+}
+
+// open opens the part file if there is one that can be continued.
+func (d *download) open() error {
+	p := d.f.Part
+	if p == nil || d.f.Done == 0 && p.Boot == "" {
+		return nil
+	}
+	d.validator = httpget.Validator{ETag: p.ETag, LastModified: p.LastModified, Size: d.f.Size}
+	if !d.validator.Usable() {
+		return nil
+	}
+	written, err := localfile.Watermark(d.path)
+	keep := d.f.Done
+	switch {
+	case err != nil || written < keep:
+		return nil // gone or cut by somebody: begin again
+	case p.Boot == localfile.BootID():
+		// The machine did not go down since, so everything that was written is still there,
+		// also what was not made durable.
+		keep = written
+	}
+	if d.f.Size >= 0 {
+		keep = min(keep, d.f.Size)
+	}
+	if keep == 0 {
+		return nil
+	}
+	d.part, err = localfile.Open(d.path, localfile.Options{Keep: keep, Size: d.f.Size, Hash: d.hash})
+	if err != nil {
+		return localfile.Err(err, d.path)
+	}
+	d.live.done.Store(d.part.Offset())
+	return d.claimIfLarge(d.f.Size)
+}
+
+// claimIfLarge makes sure that a large file moves alone.
+func (d *download) claimIfLarge(size int64) error {
+	if d.alone || size >= 0 && size < largeFile {
+		return nil
+	}
+	if !d.feed.claim() {
+		return errNotAlone
+	}
+	d.alone = true
+	return nil
+}
+
+// leave closes what is open, recording how far the file is if it is not done.
+func (d *download) leave(why error) error {
+	if d.alone {
+		d.feed.unclaim()
+	}
+	if d.part == nil {
+		return nil
+	}
+	if d.part.Offset() == 0 && why != nil { // nothing worth keeping
+		d.part.Close()
+		return localfile.Remove(d.path)
+	}
+	if why != nil && d.f.State == store.FilePending {
+		if err := d.checkpoint(); err != nil {
+			d.part.Close()
+			return err
+		}
+	}
+	if err := d.part.Close(); err != nil {
+		return localfile.Err(err, d.path)
+	}
+	return nil
+}
+
+// move makes requests until all bytes are here.
+func (d *download) move(ctx context.Context) error {
+	for tries := 0; ; {
+		if d.part != nil && d.f.Size >= 0 && d.part.Offset() >= d.f.Size {
+			return nil // the last byte came before the last interruption
+		}
+		before := d.offset()
+		err := d.request(ctx)
+		if err == nil {
+			return nil
+		}
+		if d.offset() > before {
+			tries = 0
+		}
+		if err == errShort && d.offset() > before {
+			continue
+		}
+		tries++
+		if !quick(err) || tries > quickTries {
+			return err
+		}
+		// Somewhat random, so that the clients of a server that went down do not come back
+		// all at once.
+		pause := time.Duration(float64(quickPause) * (0.5 + rand.Float64()))
+		if d.offset() > before {
+			pause /= 4
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(pause):
+		}
+	}
+}
+
+// quick reports whether an error is worth another try at once: the connection broke, could not
+// be made or stood still, or the file must be started again.
+func quick(err error) bool {
+	var retry *httpget.RetryError
+	if errors.As(err, &retry) {
+		return false
+	}
+	var e *bits.Error
+	if !errors.As(err, &e) {
+		return false
+	}
+	switch e.Code {
+	case bits.ConnectionError, bits.CannotConnect, bits.WinHTTPTimeout, errRestart.Code:
+		return true
+	}
+	return false
+}
+
+// errRestart makes move ask again, from the start.
+var errRestart = &bits.Error{Code: bits.RemoteFileChanged, Context: bits.ContextRemoteFile}
+
+func (d *download) offset() int64 {
+	if d.part == nil {
+		return 0
+	}
+	return d.part.Offset()
+}
+
+// request makes one request and appends its body to the part file. It returns nil when the
+// file has all its bytes.
+func (d *download) request(ctx context.Context) error {
+	if d.offset() > 0 && !d.validator.Usable() {
+		// Nothing proves that the rest would belong to what is here.
+		if err := d.restart("the server gives no means to tell versions of the file apart", false); err != nil {
+			return err
+		}
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	stalled := time.AfterFunc(headerPatience(d.stall), func() { cancel(d.stallError()) })
+	defer stalled.Stop()
+
+	resp, err := d.http.Get(ctx, httpget.Request{URL: d.f.Remote, Header: d.job.Header, Offset: d.offset(), Validator: d.validator})
+	if err != nil {
+		return err
+	}
+	if resp.Body == nil { // the rest of another version: ask for the whole
+		if err := d.restart(resp.Restart, true); err != nil {
+			return err
+		}
+		return errRestart
+	}
+	defer resp.Body.Close()
+	if err := d.accept(resp); err != nil {
+		return err
+	}
+	d.once.Do(d.sink.Connected)
+	return d.copy(ctx, resp, stalled)
+}
+
+// headerPatience is how long an answer may take to begin: a server may have to fetch or make
+// the file first.
+func headerPatience(stall time.Duration) time.Duration { return 2 * stall }
+
+func (d *download) stallError() error {
+	return &bits.Error{Code: bits.WinHTTPTimeout, Context: bits.ContextGeneralTransport, File: d.f.Remote, Message: fmt.Sprintf("no byte came for %v", d.stall)}
+}
+
+// accept prepares the part file for an answer.
+func (d *download) accept(resp *httpget.Response) error {
+	size := resp.Validator.Size
+	if err := d.claimIfLarge(size); err != nil {
+		return err
+	}
+	if d.part == nil {
+		part, err := localfile.Open(d.path, localfile.Options{Size: size, Hash: d.hash})
+		if err != nil {
+			return localfile.Err(err, d.path)
+		}
+		d.part = part
+	} else if resp.Offset == 0 && d.part.Offset() > 0 {
+		if err := d.restart(resp.Restart, resp.Changed); err != nil {
+			return err
+		}
+	}
+	d.validator, d.modified = resp.Validator, resp.Modified
+	if size != d.f.Size {
+		d.f.Size = size
+		d.live.size.Store(size)
+		if size >= 0 {
+			if err := d.part.SetSize(size); err != nil {
+				return localfile.Err(err, d.path)
+			}
+		}
+	}
+	d.saved = time.Now()
+	if size < 0 || size >= largeFile {
+		// Recorded before the first byte, so that after kill -9 the bytes have a validator.
+		d.record(d.f.Done)
+	}
+	return nil
+}
+
+// copy appends the body. It returns nil when the file is whole.
+func (d *download) copy(ctx context.Context, resp *httpget.Response, stalled *time.Timer) error {
+	left := resp.Length
+	for {
+		stalled.Reset(d.stall)
+		n, err := resp.Body.Read(d.part.Space())
+		if n > 0 {
+			if left >= 0 {
+				left -= int64(n)
+			}
+			if err := d.part.Advance(n); err != nil {
+				return localfile.Err(err, d.path)
+			}
+			d.live.done.Add(int64(n))
+		}
+		switch {
+		case err == io.EOF && left > 0:
+			return httpget.TransportError(ctx, io.ErrUnexpectedEOF, d.f.Remote)
+		case err == io.EOF && d.f.Size >= 0 && d.part.Offset() < d.f.Size:
+			return errShort // a server may send less than was asked for: ask for the rest
+		case err == io.EOF:
+			return nil
+		case err != nil:
+			return httpget.TransportError(ctx, err, d.f.Remote)
+		}
+		if now := time.Now(); now.Sub(d.saved) >= checkpointEvery {
+			if err := d.checkpoint(); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// errShort makes move ask for the rest.
+var errShort = &bits.Error{Code: bits.ConnectionError, Context: bits.ContextGeneralTransport, Message: "the server sent less than was asked for"}
+
+// restart throws away what is here, because it cannot be continued. changed tells whether the
+// file changed on the server: that may not go on for ever.
+func (d *download) restart(why string, changed bool) error {
+	if changed {
+		d.restarts++
+	}
+	if d.restarts > maxRestarts {
+		return &bits.Error{Code: bits.RemoteFileChanged, Context: bits.ContextRemoteFile, File: d.f.Remote}
+	}
+	if d.part != nil {
+		if err := d.part.Restart(); err != nil {
+			return localfile.Err(err, d.path)
+		}
+	}
+	d.validator = httpget.Validator{Size: -1}
+	d.f.Size, d.f.Done = -1, 0
+	d.live.done.Store(0)
+	d.live.size.Store(-1)
+	d.f.Part = &store.Part{Note: why + "; it was started again"}
+	f := d.f
+	d.sink.Note(d.index, &f)
+	return nil
+}
+
+// record reports the file's record with so many durable bytes.
+func (d *download) record(durable int64) {
+	note := ""
+	if d.f.Part != nil {
+		note = d.f.Part.Note
+	}
+	d.f.Done = durable
+	d.f.Part = &store.Part{ETag: d.validator.ETag, LastModified: d.validator.LastModified, Boot: localfile.BootID(), Note: note}
+	f := d.f
+	d.sink.File(d.index, &f)
+}
+
+// checkpoint makes what is here durable, then says so.
+func (d *download) checkpoint() error {
+	durable, err := d.part.Checkpoint()
+	if err != nil {
+		return localfile.Err(err, d.path)
+	}
+	d.record(durable)
+	d.saved = time.Now()
+	return nil
+}
+
+// confirmAfter is how long a file must have taken for the server to be asked whether it is
+// still the same. A change of the file in place, under a running answer, shows in no header.
+const confirmAfter = time.Second
+
+// finish checks the whole file and makes it durable.
+func (d *download) finish(ctx context.Context) error {
+	if d.part == nil { // no byte was ever asked for; cannot happen
+		return bits.Errorf(bits.Unexpected, "there is no part file")
+	}
+	if d.validator.Usable() && time.Since(d.began) >= confirmAfter {
+		why, err := d.http.Changed(ctx, d.f.Remote, d.job.Header, d.validator)
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if err == nil && why != "" {
+			if err := d.restart(why, true); err != nil {
+				return err
+			}
+			if err := d.move(ctx); err != nil {
+				return err
+			}
+			return d.finish(ctx)
+		}
+	}
+	size := d.part.Offset()
+	if err := d.part.Finish(d.modified); err != nil {
+		return localfile.Err(err, d.path)
+	}
+	if d.hash != nil {
+		if got := d.digest(); got != d.f.Checksum {
+			return d.mismatch(got)
+		}
+	}
+	note := ""
+	if d.f.Part != nil {
+		note = d.f.Part.Note
+	}
+	d.f.State, d.f.Size, d.f.Done = store.FileDone, size, size
+	d.f.Part = &store.Part{Inode: d.part.Inode(), Note: note}
+	d.live.size.Store(size)
+	f := d.f
+	d.sink.File(d.index, &f)
+	return nil
+}
+
+func (d *download) digest() string {
+	algorithm, _, _ := strings.Cut(d.f.Checksum, ":")
+	return algorithm + ":" + hex.EncodeToString(d.hash.Sum(nil))
+}
+
+// mismatch ends a file whose content is not what was expected: what is here is thrown away, so
+// that Resume fetches it again.
+func (d *download) mismatch(got string) error {
+	d.part.Close()
+	d.part = nil
+	err := localfile.Remove(d.path)
+	d.f.Size, d.f.Done, d.f.Part = -1, 0, nil
+	f := d.f
+	d.sink.File(d.index, &f)
+	return errors.Join(&bits.Error{Code: bits.ValidationFailed, Context: bits.ContextRemoteFile, File: d.f.Remote,
+		Message: fmt.Sprintf("the checksum of %s is %s, expected was %s", d.f.Remote, got, d.f.Checksum)}, err)
+}

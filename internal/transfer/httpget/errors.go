@@ -1,0 +1,108 @@
+package httpget
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"strings"
+	"syscall"
+
+	"github.com/ebbtransfer/ebb/bits"
+)
+
+// TransportError maps an error of the network, met before or in the middle of an answer, to
+// its code. A context that ended is returned as it is.
+func TransportError(ctx context.Context, err error, u string) error {
+	return transportError(ctx, err, u)
+}
+
+func transportError(ctx context.Context, err error, u string) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	var known *bits.Error
+	if errors.As(err, &known) {
+		return err
+	}
+	e := &bits.Error{Context: bits.ContextGeneralTransport, File: u, Cause: err}
+	e.Code, e.Message = classify(err)
+	if errors.Is(err, errRedirectLoop) || errors.Is(err, errRedirectDowngrade) || errors.Is(err, errRedirectScheme) {
+		e.Context = bits.ContextRemoteFile
+	}
+	return e
+}
+
+func classify(err error) (bits.Code, string) {
+	host := ""
+	var ue *url.Error
+	if errors.As(err, &ue) {
+		if u, perr := url.Parse(ue.URL); perr == nil {
+			host = u.Host
+		}
+	}
+	var (
+		dns      *net.DNSError
+		certName x509.HostnameError
+		certCA   x509.UnknownAuthorityError
+		certBad  x509.CertificateInvalidError
+		verify   *tls.CertificateVerificationError
+		record   tls.RecordHeaderError
+		alert    tls.AlertError
+		netErr   net.Error
+	)
+	switch {
+	case errors.Is(err, errRedirectLoop):
+		return bits.RedirectFailed, ""
+	case errors.Is(err, errRedirectDowngrade):
+		return bits.HTTPStatus(http.StatusFound), "the server redirects from https to http, which is refused"
+	case errors.Is(err, errRedirectScheme):
+		return bits.RedirectFailed, "the server redirects to something that is neither http nor https"
+	case errors.Is(err, syscall.ENETUNREACH), errors.Is(err, syscall.ENETDOWN), errors.Is(err, syscall.EADDRNOTAVAIL):
+		return bits.NetworkDisconnected, ""
+	case errors.As(err, &dns):
+		return bits.NameNotResolved, "the host name " + dns.Name + " could not be resolved"
+	case errors.As(err, &certName):
+		return bits.CertNameInvalid, "the certificate of " + host + " is for another name"
+	case errors.As(err, &certCA):
+		return bits.CertUntrusted, "the certificate of " + host + " is not signed by an authority this machine trusts"
+	case errors.As(err, &certBad):
+		if certBad.Reason == x509.Expired {
+			return bits.CertDateInvalid, "the certificate of " + host + " has expired or is not valid yet"
+		}
+		return bits.SecureFailure, "the certificate of " + host + " is not valid: " + certBad.Error()
+	case errors.As(err, &verify):
+		return bits.SecureFailure, "the certificate of " + host + " could not be verified"
+	case errors.As(err, &record):
+		return bits.SecureFailure, host + " does not speak TLS"
+	case errors.As(err, &alert):
+		return bits.SecureFailure, host + " refused the TLS connection: " + alert.Error()
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return bits.CannotConnect, host + " refused the connection"
+	case errors.Is(err, syscall.EHOSTUNREACH):
+		return bits.CannotConnect, "there is no way to " + host
+	case errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.ENFILE):
+		return bits.TooManyOpenFiles, ""
+	case errors.As(err, &netErr) && netErr.Timeout(), errors.Is(err, os.ErrDeadlineExceeded):
+		return bits.WinHTTPTimeout, host + " did not answer in time"
+	case errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF), errors.Is(err, net.ErrClosed):
+		return bits.ConnectionError, ""
+	}
+	// net/http has no types for what follows.
+	text := err.Error()
+	switch {
+	case strings.Contains(text, "malformed HTTP"), strings.Contains(text, "server gave HTTP response to HTTPS client"),
+		strings.Contains(text, "bad Content-Length"), strings.Contains(text, "too many 1xx"), strings.Contains(text, "server response headers exceeded"),
+		strings.Contains(text, "invalid byte in chunk length"), strings.Contains(text, "malformed chunked encoding"), strings.Contains(text, "http: invalid"),
+		strings.Contains(text, "too many transfer encodings"), strings.Contains(text, "unsupported transfer encoding"), strings.Contains(text, "malformed MIME header"):
+		return bits.InvalidServerAnswer, "the answer of " + host + " is not proper HTTP"
+	case strings.Contains(text, "failed to parse Location header"), strings.Contains(text, "response missing Location header"):
+		return bits.RedirectFailed, "the server redirects to no proper address"
+	}
+	return bits.ConnectionError, ""
+}

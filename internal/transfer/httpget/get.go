@@ -1,0 +1,367 @@
+package httpget
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"path"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/ebbtransfer/ebb/bits"
+)
+
+// Validator identifies a version of a file on its server.
+type Validator struct {
+	ETag         string // strong entity tag with its quotes; empty if the server gave none
+	LastModified string // as the server sent it; empty if it gave none
+	Size         int64  // -1 if unknown
+}
+
+// Usable reports whether the validator can tell two versions apart, so that a download may go
+// on in the middle: a strong entity tag, or size and date together.
+func (v Validator) Usable() bool {
+	return v.ETag != "" || v.LastModified != "" && v.Size >= 0
+}
+
+// Same reports whether both identify the same version. What only one side knows counts
+// against it: a server that named a version before and names none now gives no ground to
+// join the two.
+func (v Validator) Same(w Validator) bool {
+	if v.Size >= 0 && w.Size >= 0 && v.Size != w.Size {
+		return false
+	}
+	if v.ETag != "" || w.ETag != "" {
+		return v.ETag == w.ETag
+	}
+	return v.LastModified != "" && v.LastModified == w.LastModified
+}
+
+// difference says in words how w differs from v.
+func (v Validator) difference(w Validator) string {
+	switch {
+	case v.Size >= 0 && w.Size >= 0 && v.Size != w.Size:
+		return fmt.Sprintf("its size was %d, now it is %d", v.Size, w.Size)
+	case v.ETag != w.ETag && v.ETag != "" && w.ETag != "":
+		return fmt.Sprintf("its ETag was %.80s, now it is %.80s", v.ETag, w.ETag)
+	case v.LastModified != w.LastModified && v.LastModified != "" && w.LastModified != "":
+		return fmt.Sprintf("it was modified %.40s, now %.40s", v.LastModified, w.LastModified)
+	}
+	return "the server no longer tells which version it sends"
+}
+
+// Request asks for a file from an offset to its end.
+type Request struct {
+	URL       string
+	Header    http.Header // what the job's owner wants to send
+	Offset    int64       // bytes already here
+	Validator Validator   // of the version they belong to; must be usable if Offset > 0
+	Whole     bool        // ask without Range
+}
+
+// Response is an answer whose body may be appended at Offset.
+type Response struct {
+	Body      io.ReadCloser
+	Offset    int64 // Request.Offset, or 0 if the file must be started again
+	Length    int64 // bytes that Body will have; -1 if unknown
+	Validator Validator
+	Restart   string    // why the file must be started again, for people; empty if it need not
+	Changed   bool      // it must be because it changed on the server
+	Modified  time.Time // from Last-Modified; zero if there is none
+}
+
+// RetryError is an answer that asks to come back later.
+type RetryError struct {
+	Err   *bits.Error
+	After time.Duration // from Retry-After; 0 if the server did not say
+}
+
+func (e *RetryError) Error() string { return e.Err.Error() }
+func (e *RetryError) Unwrap() error { return e.Err }
+
+// maxRetryAfter bounds what a server can ask for.
+const maxRetryAfter = 24 * time.Hour
+
+// Get sends a request and checks its answer. Errors are of type *bits.Error or *RetryError,
+// but for the context's own.
+func (c *Client) Get(ctx context.Context, r Request) (*Response, error) {
+	req, err := c.request(ctx, r.URL, r.Header)
+	if err != nil {
+		return nil, err
+	}
+	if !r.Whole {
+		req.Header.Set("Range", "bytes="+strconv.FormatInt(r.Offset, 10)+"-")
+		if r.Offset > 0 {
+			switch {
+			case r.Validator.ETag != "":
+				req.Header.Set("If-Range", r.Validator.ETag)
+			case r.Validator.LastModified != "":
+				req.Header.Set("If-Range", r.Validator.LastModified)
+			}
+		}
+	}
+	resp, err := c.do(req)
+	if err != nil {
+		return nil, transportError(ctx, err, r.URL)
+	}
+	out, err := c.check(r, resp)
+	if err != nil || out == nil || out.Body == nil {
+		// The body was of no use. A short one is read so that the connection can be used again.
+		drain(resp.Body)
+	}
+	if out == nil && err == nil { // the range was of no use: ask for the whole
+		again := r.Offset > 0
+		r.Whole, r.Offset = true, 0
+		out, err = c.Get(ctx, r)
+		if err == nil && again && out.Restart == "" {
+			out.Restart = "the server does not send parts of the file properly"
+		}
+	}
+	return out, err
+}
+
+func drain(body io.ReadCloser) {
+	_, _ = io.CopyN(io.Discard, body, 4<<10)
+	body.Close()
+}
+
+func (c *Client) request(ctx context.Context, u string, header http.Header) (*http.Request, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u, nil)
+	if err != nil {
+		return nil, &bits.Error{Code: bits.InvalidArg, Context: bits.ContextRemoteFile, File: u, Message: fmt.Sprintf("%q is not a URL", u), Cause: err}
+	}
+	req.Header.Set("User-Agent", c.agent)
+	for name, values := range header {
+		req.Header[name] = values
+	}
+	req.Header.Set("Accept-Encoding", "identity")
+	if req.Header.Get("Accept") == "" {
+		req.Header.Set("Accept", "*/*")
+	}
+	return req, nil
+}
+
+// check turns an answer into a Response. Neither a Response nor an error means that the range
+// should be left out.
+func (c *Client) check(r Request, resp *http.Response) (*Response, error) {
+	status := resp.StatusCode
+	if status != http.StatusOK && status != http.StatusPartialContent {
+		return c.checkStatus(r, resp)
+	}
+	if err := checkEncoding(r.URL, resp.Header); err != nil {
+		return nil, err
+	}
+	out := &Response{Body: resp.Body, Length: resp.ContentLength, Validator: validatorOf(resp.Header)}
+	if t, err := http.ParseTime(resp.Header.Get("Last-Modified")); err == nil {
+		out.Modified = t
+	}
+	if status == http.StatusOK {
+		out.Validator.Size = resp.ContentLength
+		if r.Offset > 0 {
+			out.Restart = "the server sent the whole file instead of the rest"
+			if !r.Validator.Same(out.Validator) {
+				out.Restart, out.Changed = "the file changed on the server: "+r.Validator.difference(out.Validator), true
+			}
+		}
+		return out, nil
+	}
+
+	if strings.HasPrefix(resp.Header.Get("Content-Type"), "multipart/byteranges") {
+		return nil, badAnswer(r.URL, "the server sent several parts though one range was asked for")
+	}
+	if r.Whole {
+		return nil, badAnswer(r.URL, "the server sent a part of the file though all of it was asked for")
+	}
+	first, last, total, err := parseContentRange(resp.Header.Get("Content-Range"))
+	if err != nil {
+		return nil, badAnswer(r.URL, "the server sent %v", err)
+	}
+	if total < 0 { // whether this part reaches the end of the file cannot be known
+		return nil, nil
+	}
+	length := last - first + 1
+	switch {
+	case first != r.Offset:
+		return nil, badAnswer(r.URL, "the server sent the file from byte %d though byte %d was asked for", first, r.Offset)
+	case resp.ContentLength >= 0 && resp.ContentLength != length:
+		return nil, badAnswer(r.URL, "the server announced %d bytes in Content-Length but %d in Content-Range", resp.ContentLength, length)
+	}
+	out.Offset, out.Length, out.Validator.Size = first, length, total
+	if r.Offset > 0 && !r.Validator.Same(out.Validator) {
+		// The server ignored If-Range and sent the rest of another version.
+		return &Response{Validator: out.Validator, Restart: "the file changed on the server: " + r.Validator.difference(out.Validator)}, nil
+	}
+	return out, nil
+}
+
+// checkStatus deals with answers that carry no file.
+func (c *Client) checkStatus(r Request, resp *http.Response) (*Response, error) {
+	status := resp.StatusCode
+	switch {
+	case status == http.StatusRequestedRangeNotSatisfiable && !r.Whole:
+		_, _, total, err := parseContentRange(resp.Header.Get("Content-Range"))
+		if err == nil && total == 0 && r.Offset == 0 { // an empty file has no byte 0
+			return &Response{Body: http.NoBody, Validator: validatorOfEmpty(resp.Header)}, nil
+		}
+		if r.Offset > 0 {
+			return &Response{Restart: "the file on the server is now shorter than what was here"}, nil
+		}
+		return nil, nil
+	case status == http.StatusPreconditionFailed && r.Offset > 0:
+		return &Response{Restart: "the file changed on the server"}, nil
+	}
+	e := &bits.Error{Code: bits.HTTPStatus(status), Context: bits.ContextRemoteFile, File: r.URL}
+	if e.Code.Class() == bits.Transient {
+		return nil, &RetryError{e, retryAfter(resp.Header, time.Now())}
+	}
+	return nil, e
+}
+
+func validatorOfEmpty(h http.Header) Validator {
+	v := validatorOf(h)
+	v.Size = 0
+	return v
+}
+
+// validatorOf reads the validators. A weak entity tag is none: it promises the same meaning,
+// not the same bytes (RFC 9110 8.8.3).
+func validatorOf(h http.Header) Validator {
+	v := Validator{Size: -1, LastModified: h.Get("Last-Modified")}
+	if tag := h.Get("Etag"); len(tag) >= 2 && tag[0] == '"' && tag[len(tag)-1] == '"' {
+		v.ETag = tag
+	}
+	if len(v.ETag) > 1024 {
+		v.ETag = ""
+	}
+	if _, err := http.ParseTime(v.LastModified); err != nil {
+		v.LastModified = ""
+	}
+	return v
+}
+
+// compressedNames are endings of files that some servers label with a content encoding
+// although the compressed form is the file.
+var compressedNames = map[string][]string{
+	"gzip": {".gz", ".tgz", ".svgz", ".gzip"}, "x-gzip": {".gz", ".tgz", ".svgz", ".gzip"},
+	"compress": {".z"}, "x-compress": {".z"}, "br": {".br"}, "zstd": {".zst"},
+	"bzip2": {".bz2", ".tbz", ".tbz2"}, "x-bzip2": {".bz2", ".tbz", ".tbz2"}, "xz": {".xz", ".txz"}, "x-xz": {".xz", ".txz"},
+}
+
+// checkEncoding refuses a body that was compressed on the way: its bytes are not the file's,
+// and ranges of it mean nothing.
+func checkEncoding(u string, h http.Header) error {
+	enc := strings.ToLower(strings.TrimSpace(strings.Join(h.Values("Content-Encoding"), ",")))
+	if enc == "" || enc == "identity" {
+		return nil
+	}
+	name, _, _ := strings.Cut(u, "?")
+	ext := strings.ToLower(path.Ext(name))
+	for _, e := range compressedNames[enc] {
+		if e == ext {
+			return nil
+		}
+	}
+	return badAnswer(u, "the server sent the file with the encoding %.40q though none was asked for", enc)
+}
+
+// parseContentRange reads a Content-Range of one byte range (RFC 9110 14.4). total is -1 if it
+// is unknown. Of an unsatisfied range ("bytes */123") only total is set, and first is -1.
+func parseContentRange(s string) (first, last, total int64, err error) {
+	bad := func() (int64, int64, int64, error) {
+		if s == "" {
+			return 0, 0, -1, errors.New("a partial answer without Content-Range")
+		}
+		return 0, 0, -1, fmt.Errorf("the malformed Content-Range %.80q", s)
+	}
+	unit, rest, ok := strings.Cut(s, " ")
+	if !ok || !strings.EqualFold(unit, "bytes") {
+		return bad()
+	}
+	span, size, ok := strings.Cut(strings.TrimSpace(rest), "/")
+	if !ok {
+		return bad()
+	}
+	total = -1
+	if size != "*" {
+		if total, ok = digits(size); !ok {
+			return bad()
+		}
+	}
+	if span == "*" {
+		if total < 0 {
+			return bad()
+		}
+		return -1, -1, total, nil
+	}
+	a, b, ok := strings.Cut(span, "-")
+	if !ok {
+		return bad()
+	}
+	var ok1, ok2 bool
+	first, ok1 = digits(a)
+	last, ok2 = digits(b)
+	if !ok1 || !ok2 || last < first || total >= 0 && last >= total {
+		return bad()
+	}
+	return first, last, total, nil
+}
+
+// digits reads a number that has nothing but digits, so neither a sign nor a space.
+func digits(s string) (int64, bool) {
+	if s == "" || strings.Trim(s, "0123456789") != "" {
+		return 0, false
+	}
+	n, err := strconv.ParseInt(s, 10, 64)
+	return n, err == nil && n < 1<<62
+}
+
+// retryAfter reads Retry-After as seconds or as a date (RFC 9110 10.2.3).
+func retryAfter(h http.Header, now time.Time) time.Duration {
+	s := strings.TrimSpace(h.Get("Retry-After"))
+	if n, ok := digits(s); ok {
+		return time.Duration(min(n, int64(maxRetryAfter/time.Second))) * time.Second
+	}
+	if t, err := http.ParseTime(s); err == nil {
+		return min(max(t.Sub(now), 0), maxRetryAfter)
+	}
+	return 0
+}
+
+// Changed asks whether the file is still the version that v names, by a conditional request
+// whose body, should one come, is not read. Only an answer that names another version counts:
+// an error, a server that gives no validators and a link that works once do not.
+func (c *Client) Changed(ctx context.Context, u string, header http.Header, v Validator) (string, error) {
+	req, err := c.request(ctx, u, header)
+	if err != nil {
+		return "", err
+	}
+	if v.ETag != "" {
+		req.Header.Set("If-None-Match", v.ETag)
+	} else {
+		req.Header.Set("If-Modified-Since", v.LastModified)
+	}
+	req.Header.Set("Range", "bytes=0-0") // a server that ignores the condition sends one byte
+	resp, err := c.do(req)
+	if err != nil {
+		return "", transportError(ctx, err, u)
+	}
+	drain(resp.Body)
+	w := validatorOf(resp.Header)
+	switch resp.StatusCode {
+	case http.StatusOK:
+		w.Size = resp.ContentLength
+	case http.StatusPartialContent:
+		if _, _, total, err := parseContentRange(resp.Header.Get("Content-Range")); err == nil {
+			w.Size = total
+		}
+	default:
+		return "", nil
+	}
+	if (w.ETag != "" || w.LastModified != "") && !v.Same(w) {
+		return "the file changed on the server while it was fetched: " + v.difference(w), nil
+	}
+	return "", nil
+}

@@ -1,0 +1,266 @@
+// Package transfer runs one job: its files in order, from where they stopped, each into its
+// part file with durable checkpoints.
+//
+// It promises that a part file never holds bytes of two versions of a file, that what it
+// reports as done is durable, and that it ends soon after its context does. It reports news to
+// a Sink and ends with an Outcome; it never touches a job's state and knows no other job.
+package transfer
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/ebbtransfer/ebb/bits"
+	"github.com/ebbtransfer/ebb/internal/store"
+	"github.com/ebbtransfer/ebb/internal/transfer/httpget"
+)
+
+// Job is what a transfer must know of a job.
+type Job struct {
+	ID          bits.ID
+	Connections int
+	Header      http.Header
+	Files       []store.FileRow // those that are not done, in order
+}
+
+// Sink takes the news of a transfer. Calls come from several goroutines and may block for as
+// long as a commit takes; news of one file come in order.
+type Sink interface {
+	// Connected says that bytes flow.
+	Connected()
+	// File says that a file's record changed: it has begun, it passed a checkpoint, it is done.
+	File(index int, f *store.File)
+	// Note says something about a file that a person should know.
+	Note(index int, f *store.File)
+}
+
+// Outcome is how a transfer ended. Without Err all files are done.
+type Outcome struct {
+	Stopped    bool          // the context ended first
+	Err        *bits.Error   // why it cannot go on; its code's class says what may help
+	RetryAfter time.Duration // the least time to wait, if the server named one
+}
+
+// Engine is what all transfers share.
+type Engine struct {
+	http  *httpget.Client
+	stall time.Duration
+}
+
+// NewEngine returns an Engine. A connection without a byte for the stall time is dropped.
+func NewEngine(client *httpget.Client, stall time.Duration) *Engine {
+	return &Engine{http: client, stall: stall}
+}
+
+// Live is the part of a transfer that changes all the time, for whoever shows progress.
+type Live struct {
+	mu     sync.Mutex
+	active map[int]*liveFile // guarded by mu: the files that move now
+}
+
+type liveFile struct {
+	done atomic.Int64 // bytes in the part file or on their way to it
+	size atomic.Int64 // -1 if unknown
+}
+
+// Files calls f for each file that moves now with its bytes and its size (-1 if unknown).
+func (l *Live) Files(f func(index int, done, size int64)) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for i, lf := range l.active {
+		f(i, lf.done.Load(), lf.size.Load())
+	}
+}
+
+func (l *Live) begin(index int, f *store.File) *liveFile {
+	lf := &liveFile{}
+	lf.done.Store(f.Done)
+	lf.size.Store(f.Size)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.active[index] = lf
+	return lf
+}
+
+func (l *Live) end(index int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.active, index)
+}
+
+// NewLive returns a Live for one transfer.
+func NewLive() *Live { return &Live{active: map[int]*liveFile{}} }
+
+// run is one transfer.
+type run struct {
+	*Engine
+	job  Job
+	sink Sink
+	live *Live
+	feed *feed
+	once sync.Once // for sink.Connected
+}
+
+// Run moves the job's files until all are done, one cannot go on, or ctx ends. On return
+// everything it will ever say has been said to the sink.
+func (e *Engine) Run(ctx context.Context, job Job, sink Sink, live *Live) Outcome {
+	r := &run{Engine: e, job: job, sink: sink, live: live, feed: newFeed(len(job.Files))}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+
+	var (
+		workers sync.WaitGroup
+		mu      sync.Mutex
+		failed  = -1 // guarded by mu: the first file, in order, that cannot go on
+		why     error
+	)
+	for range min(max(job.Connections, 1), len(job.Files)) {
+		workers.Go(func() {
+			for {
+				i, ok := r.feed.take()
+				if !ok {
+					return
+				}
+				err := r.fetch(ctx, i)
+				if err == nil {
+					r.feed.finish()
+					continue
+				}
+				if errors.Is(err, errNotAlone) {
+					r.feed.giveBack(i)
+					continue
+				}
+				mu.Lock()
+				// Files that were stopped because another one failed are not the reason.
+				if why == nil || !errors.Is(err, context.Canceled) && (i < failed || errors.Is(why, context.Canceled)) {
+					failed, why = i, err
+				}
+				mu.Unlock()
+				r.feed.stop()
+				cancel()
+				return
+			}
+		})
+	}
+	workers.Wait()
+	return outcome(why)
+}
+
+func outcome(err error) Outcome {
+	var retry *httpget.RetryError
+	var known *bits.Error
+	switch {
+	case err == nil:
+		return Outcome{}
+	case errors.As(err, &retry):
+		return Outcome{Err: retry.Err, RetryAfter: retry.After}
+	case errors.As(err, &known):
+		return Outcome{Err: known}
+	case errors.Is(err, context.Canceled):
+		return Outcome{Stopped: true}
+	}
+	return Outcome{Err: &bits.Error{Code: bits.Unexpected, Context: bits.ContextUnknown, Cause: err, Message: err.Error()}}
+}
+
+// feed hands out the files of a job in order. Small files move side by side; a large one waits
+// until it is the only large one, and while it moves no further file begins, so that a person
+// sees one file after the other.
+type feed struct {
+	mu      sync.Mutex // guards all below
+	changed sync.Cond
+	n       int
+	next    int
+	back    []int // given back, to be taken again first
+	active  int   // taken and neither finished nor given back
+	alone   bool  // a large file moves
+	stopped bool
+}
+
+// errNotAlone sends a large file back because another one moves.
+var errNotAlone = errors.New("another large file moves")
+
+func newFeed(n int) *feed {
+	f := &feed{n: n}
+	f.changed.L = &f.mu
+	return f
+}
+
+// take returns the next file, waiting while a large one moves. It reports false when nothing is
+// left to begin.
+func (f *feed) take() (int, bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for {
+		switch {
+		case f.stopped:
+			return 0, false
+		case f.alone || len(f.back) == 0 && f.next == f.n:
+			if !f.alone && f.active == 0 {
+				return 0, false
+			}
+			f.changed.Wait() // a file may be given back
+		case len(f.back) > 0:
+			first := 0
+			for i := range f.back {
+				if f.back[i] < f.back[first] {
+					first = i
+				}
+			}
+			i := f.back[first]
+			f.back = append(f.back[:first], f.back[first+1:]...)
+			f.active++
+			return i, true
+		default:
+			f.next++
+			f.active++
+			return f.next - 1, true
+		}
+	}
+}
+
+// claim makes the caller's file the one large file that moves, if there is none.
+func (f *feed) claim() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.alone {
+		return false
+	}
+	f.alone = true
+	return true
+}
+
+// unclaim undoes claim.
+func (f *feed) unclaim() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.alone = false
+	f.changed.Broadcast()
+}
+
+func (f *feed) finish() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.active--
+	if f.active == 0 {
+		f.changed.Broadcast()
+	}
+}
+
+func (f *feed) giveBack(i int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.active--
+	f.back = append(f.back, i)
+	f.changed.Broadcast()
+}
+
+func (f *feed) stop() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.stopped = true
+	f.changed.Broadcast()
+}
