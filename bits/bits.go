@@ -9,6 +9,7 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -228,7 +229,7 @@ func (s Size) MarshalJSON() ([]byte, error) {
 	if s < 0 {
 		return []byte("null"), nil
 	}
-	return fmt.Appendf(nil, "%d", int64(s)), nil
+	return strconv.AppendInt(nil, int64(s), 10), nil
 }
 
 // UnmarshalJSON reads null as Unknown.
@@ -237,8 +238,8 @@ func (s *Size) UnmarshalJSON(b []byte) error {
 		*s = Unknown
 		return nil
 	}
-	var n int64
-	if _, err := fmt.Sscanf(string(b), "%d", &n); err != nil || n < 0 {
+	n, err := strconv.ParseInt(string(b), 10, 64)
+	if err != nil || n < 0 {
 		return fmt.Errorf("%s is not a size in bytes", b)
 	}
 	*s = Size(n)

@@ -204,7 +204,8 @@ func checkHeaders(headers []string) *Error {
 }
 
 func notToken(r rune) bool {
-	return !(r >= '0' && r <= '9' || r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || strings.ContainsRune("!#$%&'*+-.^_`|~", r))
+	token := r >= '0' && r <= '9' || r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || strings.ContainsRune("!#$%&'*+-.^_`|~", r)
+	return !token
 }
 
 // FileSpec names a file to add to a job.
@@ -275,7 +276,7 @@ func ParseChecksum(s string) (string, error) {
 		return "", fmt.Errorf("the checksum %q is not of the form ALGORITHM:HEX with sha256, sha512 or blake3", s)
 	}
 	if len(digits) != n || strings.Trim(digits, "0123456789abcdef") != "" {
-		return "", fmt.Errorf("the checksum %q needs %d hexadecimal digits after %s:", s, n, algorithm)
+		return "", fmt.Errorf("the checksum %q needs %d hexadecimal digits after \"%s:\"", s, n, algorithm)
 	}
 	return algorithm + ":" + digits, nil
 }

@@ -48,7 +48,7 @@ type Queue struct {
 	sched     *schedule.Scheduler
 	deadlines deadlines
 	nextNum   int64
-	planAt    time.Time // when the scheduler wants to be asked again
+	planAt    time.Time      // when the scheduler wants to be asked again
 	active    map[int64]*job // jobs with a transfer; changed under mu, so that others may read it
 	troubled  map[int64]*job // jobs in TRANSIENT_ERROR
 }

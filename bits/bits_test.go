@@ -1,0 +1,257 @@
+package bits
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+)
+
+func TestIDRoundTrip(t *testing.T) {
+	id := NewID()
+	if v := id[6] >> 4; v != 4 {
+		t.Errorf("version %d, want 4", v)
+	}
+	for _, s := range []string{id.String(), "{" + strings.ToUpper(id.String()) + "}"} {
+		got, err := ParseID(s)
+		if err != nil || got != id {
+			t.Errorf("ParseID(%s) = %v, %v", s, got, err)
+		}
+	}
+	for _, s := range []string{"", "x", "6af46e48-41d3-453f-b7af-a694bbc823f", "6af46e48x41d3-453f-b7af-a694bbc823f7", "6af46e48-41d3-453f-b7af-a694bbc823fg"} {
+		if _, err := ParseID(s); err == nil {
+			t.Errorf("ParseID(%q) succeeds", s)
+		}
+	}
+}
+
+func TestNamesRoundTrip(t *testing.T) {
+	for s := range State(States) {
+		var back State
+		if err := back.UnmarshalText([]byte(strings.ToLower(s.String()))); err != nil || back != s {
+			t.Errorf("state %s comes back as %s, %v", s, back, err)
+		}
+	}
+	for p := range Priority(Priorities) {
+		var back Priority
+		if err := back.UnmarshalText([]byte(p.String())); err != nil || back != p {
+			t.Errorf("priority %s comes back as %s, %v", p, back, err)
+		}
+	}
+	var typ Type
+	if err := typ.UnmarshalText([]byte("upload-reply")); err != nil || typ != UploadReply {
+		t.Errorf("upload-reply is %s, %v", typ, err)
+	}
+	if err := typ.UnmarshalText([]byte("sideload")); err == nil || !strings.Contains(err.Error(), "UPLOAD_REPLY") {
+		t.Errorf("the error %v does not name the choices", err)
+	}
+}
+
+func TestUnknownSizeIsNull(t *testing.T) {
+	b, err := json.Marshal(Progress{BytesTotal: Unknown, BytesTransferred: 5})
+	if err != nil || !strings.Contains(string(b), `"bytes_total":null`) {
+		t.Errorf("%s, %v", b, err)
+	}
+	var p Progress
+	if err := json.Unmarshal(b, &p); err != nil || p.BytesTotal != Unknown {
+		t.Errorf("%+v, %v", p, err)
+	}
+	for _, bad := range []string{"-1", `"5"`, "1.5"} {
+		var s Size
+		if json.Unmarshal([]byte(bad), &s) == nil {
+			t.Errorf("the size %s is accepted as %d", bad, s)
+		}
+	}
+}
+
+func TestCodesHaveNamesSentencesAndValues(t *testing.T) {
+	seen := map[string]Code{}
+	for c, i := range codes {
+		if i.name == "" || i.message == "" {
+			t.Errorf("%08X lacks a name or a sentence", uint32(c))
+		}
+		if other, ok := seen[i.name]; ok {
+			t.Errorf("%s is both %s and %s", i.name, c.Hex(), other.Hex())
+		}
+		seen[i.name] = c
+		if c.Failed() != (strings.HasPrefix(i.name, "BG_E_") || strings.HasPrefix(i.name, "E_") || strings.HasPrefix(i.name, "ERROR_")) {
+			t.Errorf("%s has the severity of %s", i.name, c.Hex())
+		}
+		for _, s := range []string{i.name, c.Hex()} {
+			if got, ok := ParseCode(s); !ok || got != c {
+				t.Errorf("ParseCode(%s) = %v", s, got)
+			}
+		}
+	}
+	for _, c := range []struct {
+		code Code
+		want string
+	}{
+		{InvalidState, "BG_E_INVALID_STATE 0x80200002"},
+		{HTTPStatus(404), "BG_E_HTTP_ERROR_404 0x80190194"},
+		{DiskFull, "ERROR_DISK_FULL 0x80070070"},
+		{NameNotResolved, "ERROR_WINHTTP_NAME_NOT_RESOLVED 0x80072EE7"},
+		{0x8FFFFFFF, "0x8FFFFFFF 0x8FFFFFFF"},
+	} {
+		if c.code.String() != c.want {
+			t.Errorf("got %s, want %s", c.code, c.want)
+		}
+	}
+}
+
+// TestHTTPClasses is the table of client.md 5.2 with our decisions for 308, 425 and 429.
+func TestHTTPClasses(t *testing.T) {
+	fatal := []int{300, 301, 302, 303, 304, 305, 307, 308, 400, 401, 402, 403, 404, 405, 406, 407, 410, 411, 412, 413, 414, 415, 416, 417, 449, 501, 505}
+	transient := []int{100, 101, 201, 204, 306, 408, 409, 425, 429, 500, 502, 503, 504, 507, 599}
+	for _, s := range fatal {
+		if HTTPStatus(s).Class() != Fatal {
+			t.Errorf("%d is not fatal", s)
+		}
+	}
+	for _, s := range transient {
+		if HTTPStatus(s).Class() != Transient {
+			t.Errorf("%d is not transient", s)
+		}
+	}
+}
+
+func TestErrorKeepsItsCauseAndItsCode(t *testing.T) {
+	cause := errors.New("the cable is cut")
+	err := fmt.Errorf("fetch: %w", &Error{Code: ConnectionError, File: "http://a/b", Cause: cause})
+	if !errors.Is(err, cause) || !errors.Is(err, &Error{Code: ConnectionError}) || errors.Is(err, &Error{Code: DiskFull}) {
+		t.Errorf("%v does not match what it should", err)
+	}
+	info := (&Error{Code: HTTPStatus(404), Context: ContextRemoteFile, File: "http://a/b"}).Info()
+	back := info.Err()
+	if back.Code != HTTPStatus(404) || back.Context != ContextRemoteFile || info.Hint == "" || back.Sentence() != "the server answered 404 Not Found" {
+		t.Errorf("%+v comes back as %+v", info, back)
+	}
+}
+
+func TestSettingsCheck(t *testing.T) {
+	text := func(s string) *string { return &s }
+	number := func(n int64) *int64 { return &n }
+	whole := func(n int) *int { return &n }
+	for _, c := range []struct {
+		name   string
+		s      Settings
+		create bool
+		want   Code
+	}{
+		{"nothing", Settings{}, false, OK},
+		{"longest name", Settings{Name: text(strings.Repeat("é", 256))}, true, OK},
+		{"too long name at creation", Settings{Name: text(strings.Repeat("a", 257))}, true, InvalidArg},
+		{"too long name later", Settings{Name: text(strings.Repeat("a", 257))}, false, StringTooLong},
+		{"empty name", Settings{Name: text("")}, false, InvalidArg},
+		{"name with an escape sequence", Settings{Name: text("a\x1b[2J")}, false, InvalidArg},
+		{"name that is not UTF-8", Settings{Name: text("a\xff")}, false, InvalidArg},
+		{"longest description", Settings{Description: text(strings.Repeat("a", 1024))}, false, OK},
+		{"too long description", Settings{Description: text(strings.Repeat("a", 1025))}, false, StringTooLong},
+		{"no progress timeout 0", Settings{NoProgressTimeout: number(0)}, false, OK},
+		{"negative timeout", Settings{NoProgressTimeout: number(-1)}, false, InvalidArg},
+		{"huge delay", Settings{MinimumRetryDelay: number(1 << 32)}, false, InvalidArg},
+		{"no connections", Settings{Connections: whole(0)}, false, InvalidArg},
+		{"most connections", Settings{Connections: whole(MaxConnections)}, false, OK},
+		{"header", Settings{Headers: &[]string{"X-Token: a b"}}, false, OK},
+		{"header without colon", Settings{Headers: &[]string{"X-Token"}}, false, InvalidArg},
+		{"header with a line break", Settings{Headers: &[]string{"X: a\r\nY: b"}}, false, InvalidArg},
+		{"header of the transfer", Settings{Headers: &[]string{"range: bytes=0-"}}, false, InvalidArg},
+		{"too many header bytes", Settings{Headers: &[]string{"X: " + strings.Repeat("a", MaxHeaderBytes)}}, false, StringTooLong},
+	} {
+		got := OK
+		if e := c.s.Check(c.create); e != nil {
+			got = e.Code
+		}
+		if got != c.want {
+			t.Errorf("%s: %s, want %s", c.name, got, c.want)
+		}
+	}
+	s := Settings{MinimumRetryDelay: number(1)}
+	if e := s.Check(false); e != nil || *s.MinimumRetryDelay != 5 {
+		t.Errorf("a retry delay of 1 becomes %d, %v; want 5", *s.MinimumRetryDelay, e)
+	}
+}
+
+func TestEveryPropertyCanBeSet(t *testing.T) {
+	values := map[string]string{"name": "n", "description": "d", "priority": "low", "minimum_retry_delay": "90s", "no_progress_timeout": "2h", "connections": "4", "auto_complete": "true", "header": "A: b"}
+	var s Settings
+	for _, p := range PropertyTable {
+		if err := s.Set(p.Name, values[p.Name]); err != nil {
+			t.Errorf("%s: %v", p.Name, err)
+		}
+	}
+	if e := s.Check(false); e != nil {
+		t.Fatal(e)
+	}
+	if *s.Priority != Low || *s.MinimumRetryDelay != 90 || *s.NoProgressTimeout != 7200 || *s.Connections != 4 || !*s.AutoComplete || (*s.Headers)[0] != "A: b" {
+		t.Errorf("got %+v", s)
+	}
+	if err := s.Set("colour", "red"); err == nil || !strings.Contains(err.Error(), "priority") {
+		t.Errorf("the error %v does not name the properties", err)
+	}
+}
+
+func TestFileSpecCheck(t *testing.T) {
+	sum := "SHA256:" + strings.Repeat("AB", 32)
+	for _, c := range []struct {
+		name string
+		f    FileSpec
+		want Code
+	}{
+		{"plain", FileSpec{"http://host/a", "/d/a", ""}, OK},
+		{"checksum in capitals", FileSpec{"https://host/a?x=1#frag", "/d/../e/a", sum}, OK},
+		{"ftp", FileSpec{"ftp://host/a", "/d/a", ""}, InvalidArg},
+		{"no host", FileSpec{"http:///a", "/d/a", ""}, InvalidArg},
+		{"not a URL", FileSpec{"http://ho st/a", "/d/a", ""}, InvalidArg},
+		{"control character in the URL", FileSpec{"http://host/\n", "/d/a", ""}, InvalidArg},
+		{"too long URL", FileSpec{"http://host/" + strings.Repeat("a", MaxURLLen), "/d/a", ""}, InvalidArg},
+		{"relative path", FileSpec{"http://host/a", "d/a", ""}, InvalidArg},
+		{"directory", FileSpec{"http://host/a", "/d/", ""}, InvalidArg},
+		{"root", FileSpec{"http://host/a", "/..", ""}, InvalidArg},
+		{"NUL", FileSpec{"http://host/a", "/d/a\x00b", ""}, InvalidArg},
+		{"too long name", FileSpec{"http://host/a", "/" + strings.Repeat("a", 256), ""}, InvalidArg},
+		{"unknown digest", FileSpec{"http://host/a", "/d/a", "md5:0123"}, InvalidArg},
+		{"short digest", FileSpec{"http://host/a", "/d/a", "sha256:0123"}, InvalidArg},
+		{"digest that is not hexadecimal", FileSpec{"http://host/a", "/d/a", "sha256:" + strings.Repeat("g", 64)}, InvalidArg},
+	} {
+		got := OK
+		if e := c.f.Check(); e != nil {
+			got = e.Code
+			if e.Context != ContextLocalFile && e.Context != ContextRemoteFile {
+				t.Errorf("%s: context %s", c.name, e.Context)
+			}
+		}
+		if got != c.want {
+			t.Errorf("%s: %s, want %s", c.name, got, c.want)
+		}
+	}
+	f := FileSpec{"https://host/a?x=1#frag", "/d/../e/a", sum}
+	if e := f.Check(); e != nil || f.Remote != "https://host/a?x=1" || f.Local != "/e/a" || f.Checksum != strings.ToLower(sum) {
+		t.Errorf("normalised to %+v, %v", f, e)
+	}
+}
+
+func FuzzFileSpec(f *testing.F) {
+	f.Add("http://host/a", "/d/a", "sha256:00")
+	f.Fuzz(func(t *testing.T, remote, local, checksum string) {
+		spec := FileSpec{remote, local, checksum}
+		if spec.Check() != nil {
+			return
+		}
+		again := spec
+		if e := again.Check(); e != nil || again != spec {
+			t.Errorf("%+v is not stable: %+v, %v", spec, again, e)
+		}
+	})
+}
+
+func FuzzParseChecksum(f *testing.F) {
+	f.Add("sha256:" + strings.Repeat("ab", 32))
+	f.Fuzz(func(t *testing.T, s string) {
+		c, err := ParseChecksum(s)
+		if err == nil && !strings.EqualFold(c, s) {
+			t.Errorf("%q became %q", s, c)
+		}
+	})
+}
