@@ -43,7 +43,9 @@ func again(call func() error) error {
 
 // BootID returns the kernel's boot id. If two are equal and not empty, what a killed process wrote is
 // still there without fsync. It is empty if it cannot be read.
-var BootID = sync.OnceValue(func() string {
+func BootID() string { return bootID() }
+
+var bootID = sync.OnceValue(func() string {
 	b, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	if err != nil {
 		return ""
