@@ -10,6 +10,7 @@ import (
 	"hash"
 	"io"
 	"math/rand/v2"
+	"net/http"
 	"path/filepath"
 	"strings"
 	"time"
@@ -129,6 +130,10 @@ func (d *download) open() error {
 		return localfile.Err(err, d.path)
 	}
 	d.live.done.Store(d.part.Offset())
+	// Nothing may be left to ask for, so what an answer would bring is taken from the record:
+	// the date, and that the file has been under way for long enough to be confirmed.
+	d.modified, _ = http.ParseTime(p.LastModified) // zero if the server gave none
+	d.began = time.Time{}
 	return d.claimIfLarge(d.f.Size)
 }
 
