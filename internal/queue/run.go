@@ -123,8 +123,8 @@ func (s sink) File(index int, f *store.File) {
 	})
 }
 
-func (s sink) Note(index int, f *store.File) {
-	s.q.post(func(t *tx) error {
+func (s sink) Forget(index int, f *store.File) error {
+	return s.q.do(func(t *tx) error {
 		if t.get(s.j).rec.State.Final() {
 			return nil
 		}

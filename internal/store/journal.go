@@ -143,7 +143,7 @@ func parseSegment(r io.Reader) (gen uint64, records []record, err error) {
 		if n == 0 || n > segmentSize-recordHeader {
 			return gen, records, nil
 		}
-		if len(records) > 0 && (g != gen || seq != records[len(records)-1].seq+1) {
+		if len(records) > 0 && (g != gen || seq <= records[len(records)-1].seq) {
 			return gen, records, nil
 		}
 		data := make([]byte, align8(recordHeader+int(n))-recordHeader)

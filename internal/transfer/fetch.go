@@ -356,18 +356,20 @@ func (d *download) restart(why string, changed bool) error {
 	if d.restarts > maxRestarts {
 		return &bits.Error{Code: bits.RemoteFileChanged, Context: bits.ContextRemoteFile, File: d.f.Remote}
 	}
+	d.validator = httpget.Validator{Size: -1}
+	d.f.Size, d.f.Done = -1, 0
+	d.f.Part = &store.Part{Note: why + "; it was started again"}
+	f := d.f
+	if err := d.sink.Forget(d.index, &f); err != nil {
+		return err
+	}
+	d.live.done.Store(0)
+	d.live.size.Store(-1)
 	if d.part != nil {
 		if err := d.part.Restart(); err != nil {
 			return localfile.Err(err, d.path)
 		}
 	}
-	d.validator = httpget.Validator{Size: -1}
-	d.f.Size, d.f.Done = -1, 0
-	d.live.done.Store(0)
-	d.live.size.Store(-1)
-	d.f.Part = &store.Part{Note: why + "; it was started again"}
-	f := d.f
-	d.sink.Note(d.index, &f)
 	return nil
 }
 
@@ -449,10 +451,10 @@ func (d *download) digest() string {
 func (d *download) mismatch(got string) error {
 	d.part.Close()
 	d.part = nil
-	err := localfile.Remove(d.path)
 	d.f.Size, d.f.Done, d.f.Part = -1, 0, nil
 	f := d.f
 	d.sink.File(d.index, &f)
+	err := localfile.Remove(d.path)
 	return errors.Join(&bits.Error{Code: bits.ValidationFailed, Context: bits.ContextRemoteFile, File: d.f.Remote,
 		Message: fmt.Sprintf("the checksum of %s is %s, expected was %s", d.f.Remote, got, d.f.Checksum)}, err)
 }

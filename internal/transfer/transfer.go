@@ -34,8 +34,9 @@ type Sink interface {
 	Connected()
 	// File says that a file's record changed: it has begun, it passed a checkpoint, it is done.
 	File(index int, f *store.File)
-	// Note says something about a file that a person should know.
-	Note(index int, f *store.File)
+	// Forget says that what is here of a file is about to be thrown away, and why. It returns
+	// once that is durable, so that new bytes are never taken for the old ones.
+	Forget(index int, f *store.File) error
 }
 
 // Outcome is how a transfer ended. Without Err all files are done.

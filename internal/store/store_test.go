@@ -1,0 +1,441 @@
+package store
+
+import (
+	"bytes"
+	"database/sql"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/ebbtransfer/ebb/bits"
+)
+
+func mustOpen(t *testing.T, dir string) *Store {
+	t.Helper()
+	s, err := Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func mustClose(t *testing.T, s *Store) {
+	t.Helper()
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func mustCommit(t *testing.T, s *Store, c *Change) {
+	t.Helper()
+	if err := s.Commit(c); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// content is what Load returns.
+type content struct {
+	Jobs  []*Job
+	Files []FileRow
+}
+
+func load(t *testing.T, s *Store) content {
+	t.Helper()
+	var c content
+	err := s.Load(func(j *Job) error { c.Jobs = append(c.Jobs, j); return nil }, func(f FileRow) error { c.Files = append(c.Files, f); return nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func job(n int64) *Job {
+	return &Job{Num: n, ID: bits.ID{byte(n), byte(n >> 8), 3: 7}, UID: 1000, State: bits.Suspended, Priority: bits.Low, Name: fmt.Sprintf("job %d 'é'", n), Created: n * 10, Modified: n * 20}
+}
+
+func change(n int64) *Change {
+	delay := int64(5)
+	j := job(n)
+	j.Resumed = n%2 == 0
+	j.Detail = &Detail{Description: "what", MinimumRetryDelay: &delay, Headers: []string{"A: b"}, Error: &ErrorRow{Code: bits.DiskFull, Context: bits.ContextLocalFile, File: "/x"}, ErrorCount: 3}
+	return &Change{
+		Jobs: []*Job{j},
+		Files: []FileRow{
+			{n, 0, &File{Remote: "http://a/b", Local: "/d/b", Size: -1}},
+			{n, 1, &File{Remote: "http://a/c", Local: "/d/c", Checksum: "sha256:ab", Size: 5, Done: 3, State: FileDone, Part: &Part{ETag: `"x"`, Inode: 1 << 60, Boot: "b", Note: "n"}}},
+		},
+		Events: []bits.Event{{Seq: uint64(n), Time: time.Unix(n, 0).UTC(), Kind: bits.EventAdded, Job: j.ID, State: j.State}},
+	}
+}
+
+// crash returns a copy of the store's directory as it is at this moment, as a power failure
+// right after the last commit would leave it. A copy takes time, so no flush may run meanwhile.
+func crash(t *testing.T, s *Store) string {
+	t.Helper()
+	s.flushing.Lock()
+	defer s.flushing.Unlock()
+	dir := s.dir
+	to := t.TempDir()
+	if err := os.CopyFS(to, os.DirFS(dir)); err != nil {
+		t.Fatal(err)
+	}
+	return to
+}
+
+func TestWhatWasCommittedIsThereAfterACrash(t *testing.T) {
+	dir := t.TempDir()
+	s := mustOpen(t, dir)
+	defer mustClose(t, s)
+	var want content
+	for n := int64(1); n <= 20; n++ {
+		c := change(n)
+		mustCommit(t, s, c)
+		want.Jobs = append(want.Jobs, c.Jobs...)
+		want.Files = append(want.Files, c.Files...)
+		after := mustOpen(t, crash(t, s))
+		if diff := cmp.Diff(want, load(t, after)); diff != "" {
+			t.Fatalf("after commit %d (-want +got):\n%s", n, diff)
+		}
+		if last, err := after.LastEvent(); err != nil || last != uint64(n) {
+			t.Fatalf("last event %d, %v; want %d", last, err, n)
+		}
+		mustClose(t, after)
+	}
+}
+
+func TestLaterChangesWinAndDeletedJobsAreGone(t *testing.T) {
+	dir := t.TempDir()
+	s := mustOpen(t, dir)
+	mustCommit(t, s, change(1))
+	mustCommit(t, s, change(2))
+	j := job(1)
+	j.State = bits.Transferred
+	f := &File{Remote: "http://a/b", Local: "/d/b", Size: 9, Done: 9, State: FilePlaced}
+	mustCommit(t, s, &Change{Jobs: []*Job{j}, Files: []FileRow{{1, 0, f}}, Delete: []int64{2}})
+	for range 2 {
+		got := load(t, s)
+		if len(got.Jobs) != 1 || got.Jobs[0].State != bits.Transferred || got.Jobs[0].Detail != nil || len(got.Files) != 2 || *got.Files[0].File != *f {
+			t.Fatalf("got %+v", got)
+		}
+		mustClose(t, s)
+		s = mustOpen(t, dir)
+	}
+	mustClose(t, s)
+}
+
+// TestJournalTurnsAround writes many times the journal's size, so that both segments are used
+// again and again, and records larger than a segment between.
+func TestJournalTurnsAround(t *testing.T) {
+	dir := t.TempDir()
+	s := mustOpen(t, dir)
+	big := strings.Repeat("x", segmentSize/5)
+	for n := int64(1); n <= 30; n++ {
+		j := job(n % 4)
+		j.Detail = &Detail{Description: fmt.Sprint(n) + big}
+		if n%10 == 0 {
+			j.Detail.Description = fmt.Sprint(n) + strings.Repeat("y", segmentSize+1)
+		}
+		mustCommit(t, s, &Change{Jobs: []*Job{j}})
+		if n%7 == 0 {
+			after := mustOpen(t, crash(t, s))
+			newest := ""
+			for _, g := range load(t, after).Jobs {
+				if g.Num == n%4 {
+					newest = g.Detail.Description
+				}
+			}
+			if newest != j.Detail.Description {
+				t.Fatalf("after commit %d the newest record is not there", n)
+			}
+			mustClose(t, after)
+		}
+	}
+	mustClose(t, s)
+}
+
+// TestATornRecordIsNoRecord cuts and flips the journal's last record at every byte.
+func TestATornRecordIsNoRecord(t *testing.T) {
+	dir := t.TempDir()
+	j, _, err := openJournal(dir, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer j.close()
+	for _, p := range []string{"one", "the second record", "3"} {
+		if _, err := j.append([]byte(p)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	whole := make([]byte, j.segments[0].used)
+	if _, err := j.segments[0].f.ReadAt(whole, 0); err != nil {
+		t.Fatal(err)
+	}
+	second := align8(recordHeader + 3)
+	third := second + align8(recordHeader+len("the second record"))
+	for i := second; i < third; i++ {
+		flipped := bytes.Clone(whole)
+		flipped[i] ^= 0x10
+		_, records, err := parseSegment(bytes.NewReader(flipped))
+		inPadding := i >= second+recordHeader+len("the second record")
+		if want := 1; err != nil || len(records) != want && (!inPadding || len(records) != 3) {
+			t.Errorf("byte %d flipped: %d records, %v; want %d", i, len(records), err, want)
+		}
+		_, records, err = parseSegment(bytes.NewReader(whole[:i]))
+		if err != nil || len(records) != 1 {
+			t.Errorf("cut at %d: %d records, %v; want 1", i, len(records), err)
+		}
+	}
+}
+
+func TestStaleRecordsOfAnEarlierFillingAreIgnored(t *testing.T) {
+	dir := t.TempDir()
+	j, _, err := openJournal(dir, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 5 {
+		if _, err := j.append([]byte("old")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	j.close()
+	j, found, err := openJournal(dir, 5)
+	if err != nil || len(found) != 0 {
+		t.Fatalf("%d records, %v", len(found), err)
+	}
+	if _, err := j.append([]byte("new")); err != nil {
+		t.Fatal(err)
+	}
+	j.close()
+	j, found, err = openJournal(dir, 5)
+	if err != nil || len(found) != 1 || string(found[0].payload) != "new" || found[0].seq != 6 {
+		t.Fatalf("found %+v, %v", found, err)
+	}
+	j.close()
+}
+
+func TestUnusableStoresAreToldApart(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		spoil func(t *testing.T, dir string)
+	}{
+		{"not a database", func(t *testing.T, dir string) {
+			write(t, filepath.Join(dir, databaseName), bytes.Repeat([]byte("garbage "), 4096))
+		}},
+		{"damaged pages", func(t *testing.T, dir string) {
+			name := filepath.Join(dir, databaseName)
+			data, err := os.ReadFile(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for i := 4096; i < len(data); i++ {
+				data[i] ^= 0x55
+			}
+			write(t, name, data)
+		}},
+		{"newer schema", func(t *testing.T, dir string) {
+			db, err := sql.Open("sqlite", dsn(filepath.Join(dir, databaseName)))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := db.Exec("PRAGMA user_version = 999"); err != nil {
+				t.Fatal(err)
+			}
+			if err := db.Close(); err != nil {
+				t.Fatal(err)
+			}
+		}},
+		{"journal of another store", func(t *testing.T, dir string) {
+			j, _, err := openJournal(dir, 1_000_000)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := j.append([]byte("{}")); err != nil {
+				t.Fatal(err)
+			}
+			j.close()
+		}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			dir := t.TempDir()
+			s := mustOpen(t, dir)
+			for n := int64(1); n <= 300; n++ {
+				mustCommit(t, s, change(n))
+			}
+			mustClose(t, s)
+			c.spoil(t, dir)
+			before := names(t, dir)
+
+			s, err := Open(dir)
+			if err == nil {
+				err = s.Load(func(*Job) error { return nil }, func(FileRow) error { return nil })
+				s.Close()
+			}
+			if !errors.Is(err, ErrUnusable) {
+				t.Fatalf("error %v, want ErrUnusable", err)
+			}
+			aside, err := SetAside(dir, time.Unix(0, 0))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(names(t, dir)) < len(before) {
+				t.Errorf("files were lost: %v, then %v", before, names(t, dir))
+			}
+			if got := Aside(dir); !slices.Equal(got, []string{aside}) {
+				t.Errorf("set aside are %v, want %s", got, aside)
+			}
+			s = mustOpen(t, dir)
+			if got := load(t, s); len(got.Jobs) != 0 {
+				t.Errorf("the fresh store has %d jobs", len(got.Jobs))
+			}
+			mustClose(t, s)
+		})
+	}
+}
+
+func write(t *testing.T, name string, data []byte) {
+	t.Helper()
+	if err := os.WriteFile(name, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func names(t *testing.T, dir string) []string {
+	t.Helper()
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out []string
+	for _, e := range entries {
+		out = append(out, e.Name())
+	}
+	return out
+}
+
+func TestRestoreBringsBackTheBackup(t *testing.T) {
+	dir := t.TempDir()
+	s := mustOpen(t, dir)
+	mustCommit(t, s, change(1))
+	if err := s.Backup(); err != nil {
+		t.Fatal(err)
+	}
+	want := load(t, s)
+	mustCommit(t, s, change(2))
+	mustClose(t, s)
+	if _, _, err := Restore(dir, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	s = mustOpen(t, dir)
+	defer mustClose(t, s)
+	if diff := cmp.Diff(want, load(t, s)); diff != "" {
+		t.Errorf("restored (-want +got):\n%s", diff)
+	}
+	mustCommit(t, s, change(3)) // the numbers of the journal go on from the backup's
+	after := mustOpen(t, crash(t, s))
+	defer mustClose(t, after)
+	if got := load(t, after); len(got.Jobs) != 2 {
+		t.Errorf("%d jobs after a crash, want 2", len(got.Jobs))
+	}
+}
+
+func TestRestoreWithoutABackup(t *testing.T) {
+	dir := t.TempDir()
+	mustClose(t, mustOpen(t, dir))
+	before := names(t, dir)
+	if _, _, err := Restore(dir, time.Now()); err == nil || !strings.Contains(err.Error(), "no backup") {
+		t.Errorf("error %v", err)
+	}
+	if after := names(t, dir); !slices.Equal(before, after) {
+		t.Errorf("the store changed: %v, then %v", before, after)
+	}
+}
+
+func TestBackupIsMadeOnlyWhenSomethingChanged(t *testing.T) {
+	dir := t.TempDir()
+	s := mustOpen(t, dir)
+	defer mustClose(t, s)
+	stat := func() os.FileInfo {
+		if err := s.Backup(); err != nil {
+			t.Fatal(err)
+		}
+		st, err := os.Stat(filepath.Join(dir, BackupName))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return st
+	}
+	mustCommit(t, s, change(1))
+	first := stat()
+	if !os.SameFile(first, stat()) {
+		t.Error("a second backup was made though nothing changed")
+	}
+	mustCommit(t, s, change(2))
+	if os.SameFile(first, stat()) {
+		t.Error("no backup was made though a job was added")
+	}
+}
+
+func TestEventsAreReadFromAnyNumberAndForgotten(t *testing.T) {
+	s := mustOpen(t, t.TempDir())
+	defer mustClose(t, s)
+	for n := uint64(1); n <= 9; n += 3 {
+		var c Change
+		for i := n; i < n+3; i++ {
+			c.Events = append(c.Events, bits.Event{Seq: i, Time: time.Unix(int64(i), 0)})
+		}
+		mustCommit(t, s, &c)
+	}
+	for after := range uint64(10) {
+		events, err := s.Events(after, 100)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(events) != int(9-after) || len(events) > 0 && events[0].Seq != after+1 {
+			t.Errorf("after %d: %d events", after, len(events))
+		}
+	}
+	if err := s.PruneEvents(time.Unix(5, 0), 100); err != nil {
+		t.Fatal(err)
+	}
+	if events, err := s.Events(0, 100); err != nil || len(events) != 6 {
+		t.Errorf("%d events left, %v; want the six of the commits that hold newer ones", len(events), err)
+	}
+}
+
+func FuzzParseSegment(f *testing.F) {
+	dir := f.TempDir()
+	j, _, err := openJournal(dir, 0)
+	if err != nil {
+		f.Fatal(err)
+	}
+	for _, p := range []string{"{}", `{"jobs":[]}`} {
+		if _, err := j.append([]byte(p)); err != nil {
+			f.Fatal(err)
+		}
+	}
+	seed := make([]byte, 128)
+	if _, err := j.segments[0].f.ReadAt(seed, 0); err != nil {
+		f.Fatal(err)
+	}
+	j.close()
+	f.Add(seed)
+	f.Fuzz(func(t *testing.T, data []byte) {
+		_, records, err := parseSegment(bytes.NewReader(data))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := 1; i < len(records); i++ {
+			if records[i].seq <= records[i-1].seq {
+				t.Fatalf("record %d follows %d", records[i].seq, records[i-1].seq)
+			}
+		}
+	})
+}
