@@ -1,0 +1,269 @@
+package queue
+
+import (
+	"log/slog"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/ebbtransfer/ebb/bits"
+	"github.com/ebbtransfer/ebb/internal/policy"
+	"github.com/ebbtransfer/ebb/internal/store"
+	"github.com/ebbtransfer/ebb/internal/transfer"
+	"github.com/ebbtransfer/ebb/internal/transfer/httpget"
+)
+
+// open returns a queue on a store in dir.
+func open(t *testing.T, dir string) *Queue {
+	t.Helper()
+	s, err := store.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	q, err := Open(s, transfer.NewEngine(httpget.New("test"), time.Second), policy.Default(), slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return q
+}
+
+func shut(t *testing.T, q *Queue) {
+	t.Helper()
+	if err := q.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+var (
+	root  = Caller{UID: 0, Self: 500}
+	alice = Caller{UID: 1000, Self: 500}
+	bob   = Caller{UID: 1001, Self: 500}
+)
+
+func create(t *testing.T, q *Queue, c Caller, name string, files ...bits.FileSpec) bits.ID {
+	t.Helper()
+	j, err := q.Create(c, bits.NewJob{Settings: bits.Settings{Name: &name}, Files: files})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return j.ID
+}
+
+// codeOf returns the code of an error; OK for none.
+func codeOf(err error) bits.Code {
+	if err == nil {
+		return bits.OK
+	}
+	return asError(err).Code
+}
+
+func TestJobsBelongToTheirOwners(t *testing.T) {
+	q := open(t, t.TempDir())
+	defer shut(t, q)
+	id := create(t, q, alice, "hers", bits.FileSpec{Remote: "http://127.0.0.1:1/a", Local: filepath.Join(t.TempDir(), "a")})
+	create(t, q, bob, "his")
+
+	calls := map[string]func(Caller) error{
+		"Get":     func(c Caller) error { _, err := q.Get(c, id, true); return err },
+		"Resolve": func(c Caller) error { _, err := q.Resolve(c, "hers"); return err },
+		"prefix":  func(c Caller) error { _, err := q.Resolve(c, id.String()[:8]); return err },
+		"Set":     func(c Caller) error { _, err := q.Set(c, id, bits.Settings{}); return err },
+		"Suspend": func(c Caller) error { _, err := q.Suspend(c, id); return err },
+		"AddFiles": func(c Caller) error {
+			_, err := q.AddFiles(c, id, []bits.FileSpec{{Remote: "http://h/b", Local: "/tmp/b"}})
+			return err
+		},
+	}
+	for name, call := range calls {
+		if err := call(bob); codeOf(err) != bits.NotFound {
+			t.Errorf("%s by another user: %v, want BG_E_NOT_FOUND", name, err)
+		}
+		for _, c := range []Caller{alice, root, {UID: 500, Self: 500}} {
+			if err := call(c); err != nil {
+				t.Errorf("%s by uid %d: %v", name, c.UID, err)
+			}
+		}
+	}
+	count := func(c Caller, all bool) (n int, err error) {
+		err = q.List(c, ListOptions{AllUsers: all}, func(bits.Job) bool { n++; return true })
+		return n, err
+	}
+	if n, err := count(bob, false); n != 1 || err != nil {
+		t.Errorf("bob lists %d jobs, %v; want his one", n, err)
+	}
+	if _, err := count(bob, true); codeOf(err) != bits.AccessDenied {
+		t.Errorf("bob lists all users' jobs: %v", err)
+	}
+	if n, err := count(root, true); n != 2 || err != nil {
+		t.Errorf("root lists %d jobs, %v; want 2", n, err)
+	}
+	for name, call := range map[string]func(Caller) error{
+		"Resume":   func(c Caller) error { _, err := q.Resume(c, id); return err },
+		"Complete": func(c Caller) error { _, err := q.Complete(c, id); return err },
+		"Cancel":   func(c Caller) error { _, err := q.Cancel(c, id); return err },
+	} {
+		if err := call(bob); codeOf(err) != bits.NotFound {
+			t.Errorf("%s by another user: %v, want BG_E_NOT_FOUND", name, err)
+		}
+	}
+}
+
+func TestReferences(t *testing.T) {
+	q := open(t, t.TempDir())
+	defer shut(t, q)
+	a, b := create(t, q, alice, "same"), create(t, q, alice, "same")
+	c := create(t, q, alice, a.String()[:8]) // named as another job's prefix: the name wins
+	for ref, want := range map[string]bits.ID{a.String(): a, "{" + b.String() + "}": b, a.String()[:8]: c, a.String()[:13]: a} {
+		if got, err := q.Resolve(alice, ref); got != want || err != nil {
+			t.Errorf("%q is %v, %v; want %v", ref, got, err, want)
+		}
+	}
+	_, err := q.Resolve(alice, "same")
+	var ambiguous *AmbiguousError
+	if e := asError(err); e.Code != bits.InvalidArg || !asAmbiguous(e, &ambiguous) || len(ambiguous.Candidates) != 2 {
+		t.Errorf("an ambiguous name: %v", err)
+	}
+	if _, err := q.Cancel(alice, a); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := q.Resolve(alice, "same"); got != b || err != nil {
+		t.Errorf("the one live job of the name is %v, %v; want %v", got, err, b)
+	}
+	if j, err := q.Get(alice, a, true); err != nil || j.State != bits.Cancelled {
+		t.Errorf("the cancelled job is %v, %v", j.State, err)
+	}
+}
+
+func asAmbiguous(e *bits.Error, to **AmbiguousError) bool {
+	a, ok := e.Cause.(*AmbiguousError)
+	*to = a
+	return ok
+}
+
+// TestJobsComeBackAsTheyWere closes and opens the queue again.
+func TestJobsComeBackAsTheyWere(t *testing.T) {
+	dir := t.TempDir()
+	q := open(t, dir)
+	low, delay := bits.Low, int64(77)
+	id := create(t, q, alice, "a", bits.FileSpec{Remote: "http://127.0.0.1:1/a", Local: "/tmp/a"}, bits.FileSpec{Remote: "http://127.0.0.1:1/b", Local: "/tmp/b"})
+	if _, err := q.Set(alice, id, bits.Settings{Priority: &low, MinimumRetryDelay: &delay, Headers: &[]string{"Authorization: secret"}}); err != nil {
+		t.Fatal(err)
+	}
+	gone := create(t, q, alice, "b")
+	if _, err := q.Cancel(alice, gone); err != nil {
+		t.Fatal(err)
+	}
+	want, err := q.Get(alice, id, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	last := q.LastEvent()
+	shut(t, q)
+	q = open(t, dir)
+	defer shut(t, q)
+	got, err := q.Get(alice, id, true)
+	if err != nil || got.Priority != want.Priority || len(got.Files) != 2 || got.Properties.MinimumRetryDelay != 77 || !got.Times.Created.Equal(want.Times.Created) || len(got.Properties.HeaderNames) != 1 {
+		t.Errorf("got %+v, %v; want %+v", got, err, want)
+	}
+	if j, err := q.Get(alice, gone, false); err != nil || j.State != bits.Cancelled {
+		t.Errorf("the cancelled job is %v, %v", j.State, err)
+	}
+	if q.LastEvent() != last {
+		t.Errorf("the last event is %d, want %d", q.LastEvent(), last)
+	}
+}
+
+func TestBadRequestsChangeNothing(t *testing.T) {
+	q := open(t, t.TempDir())
+	defer shut(t, q)
+	name := "n"
+	for what, spec := range map[string]struct {
+		job  bits.NewJob
+		want bits.Code
+	}{
+		"no name":               {bits.NewJob{}, bits.InvalidArg},
+		"upload":                {bits.NewJob{Type: bits.Upload, Settings: bits.Settings{Name: &name}}, bits.NotImplemented},
+		"start of nothing":      {bits.NewJob{Settings: bits.Settings{Name: &name}, Resume: true}, bits.Empty},
+		"one bad file of two":   {bits.NewJob{Settings: bits.Settings{Name: &name}, Files: []bits.FileSpec{{Remote: "http://h/a", Local: "/tmp/a"}, {Remote: "x", Local: "/tmp/b"}}}, bits.InvalidArg},
+		"more files than fit":   {bits.NewJob{Settings: bits.Settings{Name: &name}, Files: make([]bits.FileSpec, bits.MaxFilesPerJob+1)}, bits.TooManyFilesInJob},
+		"priority out of range": {bits.NewJob{Settings: bits.Settings{Name: &name, Priority: new(bits.Priority(9))}}, bits.NotImplemented},
+	} {
+		if _, err := q.Create(alice, spec.job); codeOf(err) != spec.want {
+			t.Errorf("%s: %v, want %s", what, err, spec.want)
+		}
+	}
+	if n := len(q.Counts()); n != 0 {
+		t.Errorf("%d states have jobs", n)
+	}
+}
+
+func TestRetryDelayGrows(t *testing.T) {
+	const least = 10 * time.Second
+	for n, want := range map[int]time.Duration{0: 10, 1: 10, 2: 20, 3: 40, 4: 80, 5: 160, 6: 160, 1000: 160} {
+		want *= time.Second
+		if got := retryDelay(least, n, 0); got != want {
+			t.Errorf("attempt %d without jitter: %v, want %v", n, got, want)
+		}
+		if got := retryDelay(least, n, 1); got != want+want/4 {
+			t.Errorf("attempt %d with all jitter: %v, want %v", n, got, want+want/4)
+		}
+	}
+}
+
+func TestDeadlinesComeInOrderAndOnlyTheLatestOfAJobCounts(t *testing.T) {
+	var d deadlines
+	t0 := time.Now()
+	at := func(s int) time.Time { return t0.Add(time.Duration(s) * time.Second) }
+	jobs := make([]*job, 4)
+	for i := range jobs {
+		jobs[i] = &job{num: int64(i)}
+	}
+	d.set(jobs[0], at(5))
+	d.set(jobs[1], at(3))
+	d.set(jobs[2], at(4))
+	d.set(jobs[3], at(1))
+	d.set(jobs[1], at(9))       // later
+	d.set(jobs[3], time.Time{}) // never
+	d.set(jobs[0], at(2))       // earlier
+	if next, ok := d.next(); !ok || !next.Equal(at(2)) {
+		t.Errorf("next is %v, %v", next, ok)
+	}
+	if j := d.pop(at(1)); j != nil {
+		t.Errorf("job %d came too early", j.num)
+	}
+	for _, want := range []int64{0, 2, 1} {
+		if j := d.pop(at(100)); j == nil || j.num != want {
+			t.Fatalf("got %v, want job %d", j, want)
+		}
+	}
+	if j := d.pop(at(100)); j != nil {
+		t.Errorf("job %d came twice", j.num)
+	}
+}
+
+func TestEventRing(t *testing.T) {
+	var r eventRing
+	r.init(10)
+	if _, complete, _ := r.after(5); complete {
+		t.Error("memory claims to have events from before the start")
+	}
+	_, _, more := r.after(10)
+	for i := uint64(11); i <= 10+3*ringSize; i += 3 {
+		r.add([]bits.Event{{Seq: i}, {Seq: i + 1}, {Seq: i + 2}})
+	}
+	select {
+	case <-more:
+	default:
+		t.Error("nobody was woken")
+	}
+	if _, complete, _ := r.after(11); complete {
+		t.Error("memory claims to have events that it dropped")
+	}
+	for seq := r.oldest() - 1; seq < r.last(); {
+		events, complete, _ := r.after(seq)
+		if !complete || len(events) == 0 || events[0].Seq != seq+1 {
+			t.Fatalf("after %d: %d events, complete %v", seq, len(events), complete)
+		}
+		seq = events[len(events)-1].Seq
+	}
+}

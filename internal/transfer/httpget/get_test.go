@@ -1,0 +1,232 @@
+package httpget
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ebbtransfer/ebb/bits"
+)
+
+func TestParseContentRange(t *testing.T) {
+	for _, c := range []struct {
+		in                 string
+		first, last, total int64
+		ok                 bool
+	}{
+		{"bytes 0-99/100", 0, 99, 100, true},
+		{"Bytes 5-5/6", 5, 5, 6, true},
+		{"bytes 5-9/*", 5, 9, -1, true},
+		{"bytes */100", -1, -1, 100, true},
+		{"bytes */0", -1, -1, 0, true},
+		{"bytes */*", 0, 0, 0, false},
+		{"", 0, 0, 0, false},
+		{"bytes", 0, 0, 0, false},
+		{"items 0-1/2", 0, 0, 0, false},
+		{"bytes 0-99", 0, 0, 0, false},
+		{"bytes 9-5/100", 0, 0, 0, false},
+		{"bytes 0-100/100", 0, 0, 0, false},
+		{"bytes -5-9/100", 0, 0, 0, false},
+		{"bytes +5-9/100", 0, 0, 0, false},
+		{"bytes 0x5-9/100", 0, 0, 0, false},
+		{"bytes 5-/100", 0, 0, 0, false},
+		{"bytes 0-1/99999999999999999999", 0, 0, 0, false},
+		{"bytes 0-9223372036854775807/*", 0, 0, 0, false},
+	} {
+		first, last, total, err := parseContentRange(c.in)
+		if (err == nil) != c.ok {
+			t.Errorf("%q: error %v", c.in, err)
+		}
+		if c.ok && (first != c.first || last != c.last || total != c.total) {
+			t.Errorf("%q: %d-%d/%d", c.in, first, last, total)
+		}
+	}
+}
+
+func FuzzParseContentRange(f *testing.F) {
+	f.Add("bytes 0-99/100")
+	f.Add("bytes */7")
+	f.Fuzz(func(t *testing.T, s string) {
+		first, last, total, err := parseContentRange(s)
+		if err != nil {
+			return
+		}
+		if first >= 0 && (last < first || total >= 0 && last >= total) || first < 0 && total < 0 {
+			t.Errorf("%q: %d-%d/%d", s, first, last, total)
+		}
+	})
+}
+
+func TestRetryAfter(t *testing.T) {
+	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	for in, want := range map[string]time.Duration{
+		"":                              0,
+		"120":                           2 * time.Minute,
+		" 7 ":                           7 * time.Second,
+		"-5":                            0,
+		"1e9":                           0,
+		"99999999999":                   maxRetryAfter,
+		"Sun, 01 Mar 2026 12:01:00 GMT": time.Minute,
+		"Sun, 01 Mar 2026 11:00:00 GMT": 0,
+		"Sun, 01 Mar 2099 11:00:00 GMT": maxRetryAfter,
+		"soon":                          0,
+	} {
+		if got := retryAfter(http.Header{"Retry-After": {in}}, now); got != want {
+			t.Errorf("%q: %v, want %v", in, got, want)
+		}
+	}
+}
+
+func FuzzRetryAfter(f *testing.F) {
+	f.Add("120")
+	f.Add("Sun, 01 Mar 2026 12:01:00 GMT")
+	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	f.Fuzz(func(t *testing.T, s string) {
+		if d := retryAfter(http.Header{"Retry-After": {s}}, now); d < 0 || d > maxRetryAfter {
+			t.Errorf("%q: %v", s, d)
+		}
+	})
+}
+
+func FuzzValidatorOf(f *testing.F) {
+	f.Add(`"abc"`, "Sun, 01 Mar 2026 12:01:00 GMT")
+	f.Add(`W/"abc"`, "yesterday")
+	f.Fuzz(func(t *testing.T, tag, modified string) {
+		v := validatorOf(http.Header{"Etag": {tag}, "Last-Modified": {modified}})
+		if strings.HasPrefix(v.ETag, "W/") || v.ETag != "" && v.ETag[0] != '"' {
+			t.Errorf("%q is taken for a strong entity tag", v.ETag)
+		}
+		if v.Usable() && !v.Same(v) {
+			t.Errorf("%+v is not the same as itself", v)
+		}
+	})
+}
+
+func TestValidators(t *testing.T) {
+	const monday, tuesday = "Mon, 02 Mar 2026 12:00:00 GMT", "Tue, 03 Mar 2026 12:00:00 GMT"
+	full := Validator{`"a"`, monday, 10}
+	for _, c := range []struct {
+		name         string
+		a, b         Validator
+		same, usable bool
+	}{
+		{"equal", full, full, true, true},
+		{"other tag", full, Validator{`"b"`, monday, 10}, false, true},
+		{"same tag, other date", full, Validator{`"a"`, tuesday, 10}, true, true},
+		{"same tag, other size", full, Validator{`"a"`, monday, 11}, false, true},
+		{"same tag, size unknown now", full, Validator{`"a"`, monday, -1}, true, true},
+		{"tag gone", full, Validator{"", monday, 10}, false, true},
+		{"all gone", full, Validator{"", "", 10}, false, true},
+		{"date and size", Validator{"", monday, 10}, Validator{"", monday, 10}, true, true},
+		{"date changed", Validator{"", monday, 10}, Validator{"", tuesday, 10}, false, true},
+		{"date without size", Validator{"", monday, -1}, Validator{"", monday, -1}, true, false},
+		{"nothing", Validator{"", "", 10}, Validator{"", "", 10}, false, false},
+	} {
+		if c.a.Same(c.b) != c.same || c.b.Same(c.a) != c.same {
+			t.Errorf("%s: same is %v, want %v", c.name, c.a.Same(c.b), c.same)
+		}
+		if c.a.Usable() != c.usable {
+			t.Errorf("%s: usable is %v, want %v", c.name, c.a.Usable(), c.usable)
+		}
+		if !c.same && c.a.difference(c.b) == "" {
+			t.Errorf("%s: no words for the difference", c.name)
+		}
+	}
+}
+
+func TestCompressedBodies(t *testing.T) {
+	for _, c := range []struct {
+		url, encoding string
+		ok            bool
+	}{
+		{"http://h/a.iso", "", true},
+		{"http://h/a.iso", "identity", true},
+		{"http://h/a.iso", "gzip", false},
+		{"http://h/a.tar.GZ?x=.iso", "x-gzip", true},
+		{"http://h/a.gz", "br", false},
+		{"http://h/a.gz", "gzip, gzip", false},
+	} {
+		if err := checkEncoding(c.url, http.Header{"Content-Encoding": {c.encoding}}); (err == nil) != c.ok {
+			t.Errorf("%s with %q: %v", c.url, c.encoding, err)
+		}
+	}
+}
+
+// TestCustomHeadersStayWithTheirHost follows a redirect inside a host and one to another.
+func TestCustomHeadersStayWithTheirHost(t *testing.T) {
+	seen := map[string]http.Header{}
+	other := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		seen["other"] = r.Header
+		_, _ = io.WriteString(w, "x")
+	}))
+	defer other.Close()
+	elsewhere, err := url.Parse(other.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	elsewhere.Host = "localhost:" + elsewhere.Port()
+	origin := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		seen[r.URL.Path] = r.Header
+		if r.URL.Path == "/first" {
+			http.Redirect(w, r, "/second", http.StatusFound)
+			return
+		}
+		http.Redirect(w, r, elsewhere.String(), http.StatusTemporaryRedirect)
+	}))
+	defer origin.Close()
+
+	resp, err := New("test").Get(context.Background(), Request{URL: origin.URL + "/first", Header: http.Header{"X-Token": {"secret"}, "Authorization": {"Bearer secret"}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	for _, path := range []string{"/first", "/second"} {
+		if seen[path].Get("X-Token") != "secret" || seen[path].Get("Authorization") == "" {
+			t.Errorf("%s lacks the job's headers: %v", path, seen[path])
+		}
+	}
+	if h := seen["other"]; h.Get("X-Token") != "" || h.Get("Authorization") != "" || h.Get("Range") != "bytes=0-" || h.Get("Referer") != "" {
+		t.Errorf("the other host got %v", h)
+	}
+}
+
+func TestTheContextsOwnErrorIsReturned(t *testing.T) {
+	s := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }))
+	defer s.Close()
+	why := errors.New("stalled")
+	ctx, cancel := context.WithCancelCause(context.Background())
+	cancel(why)
+	if _, err := New("test").Get(ctx, Request{URL: s.URL}); !errors.Is(err, why) {
+		t.Errorf("got %v", err)
+	}
+}
+
+// TestEveryTransportErrorHasACode makes real errors of the network.
+func TestEveryTransportErrorHasACode(t *testing.T) {
+	plain := httptest.NewServer(http.NotFoundHandler())
+	defer plain.Close()
+	tls := httptest.NewTLSServer(http.NotFoundHandler())
+	defer tls.Close()
+	gone := httptest.NewServer(http.NotFoundHandler())
+	gone.Close()
+	for _, c := range []struct {
+		name, url string
+		want      bits.Code
+	}{
+		{"refused", gone.URL, bits.CannotConnect},
+		{"untrusted certificate", tls.URL, bits.CertUntrusted},
+		{"no TLS", strings.Replace(plain.URL, "http:", "https:", 1), bits.SecureFailure},
+	} {
+		_, err := New("test").Get(context.Background(), Request{URL: c.url})
+		var e *bits.Error
+		if !errors.As(err, &e) || e.Code != c.want {
+			t.Errorf("%s: %v, want %s", c.name, err, c.want)
+		}
+	}
+}
