@@ -106,14 +106,16 @@ func (d *download) open() error {
 		return nil
 	}
 	d.validator = httpget.Validator{ETag: p.ETag, LastModified: p.LastModified, Size: d.f.Size}
-	if !d.validator.Usable() {
-		return nil
-	}
 	written, err := localfile.Watermark(d.path)
 	keep := d.f.Done
 	switch {
 	case err != nil || written < keep:
-		return nil // gone or cut by somebody: begin again
+		if keep == 0 {
+			return nil
+		}
+		return d.restart("the part file is gone or was cut", false)
+	case !d.validator.Usable():
+		return d.restart("the server gives no means to tell versions of the file apart", false)
 	case p.Boot == localfile.BootID():
 		// The machine did not go down since, so everything that was written is still there,
 		// also what was not made durable.
