@@ -338,12 +338,12 @@ func (c *Client) Changed(ctx context.Context, u string, header http.Header, v Va
 	if err != nil {
 		return "", err
 	}
+	// Without an ETag it takes date and size together to tell versions apart, and a condition on
+	// the date alone would be answered without a size.
 	if v.ETag != "" {
 		req.Header.Set("If-None-Match", v.ETag)
-	} else {
-		req.Header.Set("If-Modified-Since", v.LastModified)
 	}
-	req.Header.Set("Range", "bytes=0-0") // a server that ignores the condition sends one byte
+	req.Header.Set("Range", "bytes=0-0") // at most one byte of body is wanted
 	resp, err := c.do(req)
 	if err != nil {
 		return "", transportError(ctx, err, u)
