@@ -192,7 +192,7 @@ func (m *Manager) Service(ctx context.Context) (*bits.Service, error) {
 
 // Create makes a job; it is SUSPENDED unless spec.Resume is set.
 func (m *Manager) Create(ctx context.Context, spec bits.NewJob) (*Job, error) {
-	var j bits.Job
+	var j bits.Summary
 	if err := m.call(ctx, "POST", "/v1/jobs", spec, &j); err != nil {
 		return nil, err
 	}

@@ -155,7 +155,7 @@ func (s *server) register(a huma.API) {
 		})
 	huma.Register(a, huma.Operation{OperationID: "createJob", Method: "POST", Path: "/v1/jobs", Summary: "Create a job, with files if wanted, and start it if wanted",
 		DefaultStatus: http.StatusCreated, MaxBodyBytes: maxBody, SkipValidateBody: true, Errors: []int{422, 500}},
-		func(ctx context.Context, in *Body[bits.NewJob]) (*Body[bits.Job], error) {
+		func(ctx context.Context, in *Body[bits.NewJob]) (*Body[bits.Summary], error) {
 			j, err := s.q.Create(callerOf(ctx), in.Body)
 			return reply(j, err)
 		})
@@ -208,6 +208,7 @@ func (s *server) register(a huma.API) {
 	s.registerAction(a, "complete", "Put a job's files in their places and end it. Of a job that is not TRANSFERRED only the finished files are kept (BG_S_PARTIAL_COMPLETE)",
 		func(c queue.Caller, id bits.ID) (bits.Code, error) { return s.q.Complete(c, id) })
 	s.registerEvents(a)
+	refine(a.OpenAPI().Components.Schemas.Map())
 }
 
 func (s *server) registerAction(a huma.API, verb, doc string, do func(queue.Caller, bits.ID) (bits.Code, error)) {

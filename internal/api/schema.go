@@ -53,3 +53,13 @@ func registerSchemas(r huma.Registry) {
 		r.RegisterTypeAlias(t, alias)
 	}
 }
+
+// refine says what the types cannot: which objects may be null, and what a new job must have.
+func refine(schemas map[string]*huma.Schema) {
+	job := schemas["Job"]
+	job.Properties["error"] = &huma.Schema{Description: job.Properties["error"].Description,
+		OneOf: []*huma.Schema{{Ref: "#/components/schemas/ErrorInfo"}, {Type: "null"}}}
+	times := schemas["Times"]
+	times.Properties["transferred"].Nullable = true
+	schemas["NewJob"].Required = append(schemas["NewJob"].Required, "name")
+}

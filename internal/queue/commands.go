@@ -123,22 +123,22 @@ func refused(v *version, verdict bits.Verdict, verb string) error {
 }
 
 // Create makes a job.
-func (q *Queue) Create(c Caller, spec bits.NewJob) (bits.Job, error) {
+func (q *Queue) Create(c Caller, spec bits.NewJob) (bits.Summary, error) {
 	if spec.Type != bits.Download {
-		return bits.Job{}, bits.Errorf(bits.NotImplemented, "jobs of type %s are not supported", spec.Type)
+		return bits.Summary{}, bits.Errorf(bits.NotImplemented, "jobs of type %s are not supported", spec.Type)
 	}
 	if spec.Name == nil {
-		return bits.Job{}, bits.Errorf(bits.InvalidArg, "the job needs a name")
+		return bits.Summary{}, bits.Errorf(bits.InvalidArg, "the job needs a name")
 	}
 	if e := spec.Check(true); e != nil {
-		return bits.Job{}, e
+		return bits.Summary{}, e
 	}
 	files, err := checkFiles(spec.Files, 0)
 	if err != nil {
-		return bits.Job{}, err
+		return bits.Summary{}, err
 	}
 	if spec.Resume && len(files) == 0 {
-		return bits.Job{}, &bits.Error{Code: bits.Empty, Context: bits.ContextGeneralQueueManager}
+		return bits.Summary{}, &bits.Error{Code: bits.Empty, Context: bits.ContextGeneralQueueManager}
 	}
 	id := bits.NewID()
 	var made *version
@@ -167,9 +167,9 @@ func (q *Queue) Create(c Caller, spec bits.NewJob) (bits.Job, error) {
 		return nil
 	})
 	if err != nil {
-		return bits.Job{}, err
+		return bits.Summary{}, err
 	}
-	return made.view(&q.names, true, nil), nil
+	return summary(made), nil
 }
 
 // checkFiles validates files to be added to a job that has some already.
