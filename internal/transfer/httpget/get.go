@@ -155,9 +155,7 @@ func (c *Client) check(r Request, resp *http.Response) (*Response, error) {
 		return nil, err
 	}
 	out := &Response{Body: resp.Body, Length: resp.ContentLength, Validator: validatorOf(resp.Header)}
-	if t, err := http.ParseTime(resp.Header.Get("Last-Modified")); err == nil {
-		out.Modified = t
-	}
+	out.Modified, _ = http.ParseTime(out.Validator.LastModified) // zero if there is none
 	if status == http.StatusOK {
 		out.Validator.Size = resp.ContentLength
 		if r.Offset > 0 {
@@ -204,7 +202,9 @@ func (c *Client) checkStatus(r Request, resp *http.Response) (*Response, error) 
 	case status == http.StatusRequestedRangeNotSatisfiable && !r.Whole:
 		_, _, total, err := parseContentRange(resp.Header.Get("Content-Range"))
 		if err == nil && total == 0 && r.Offset == 0 { // an empty file has no byte 0
-			return &Response{Body: http.NoBody, Validator: validatorOfEmpty(resp.Header)}, nil
+			out := &Response{Body: http.NoBody, Validator: validatorOfEmpty(resp.Header)}
+			out.Modified, _ = http.ParseTime(out.Validator.LastModified)
+			return out, nil
 		}
 		if r.Offset > 0 {
 			return &Response{Restart: "the file on the server is now shorter than what was here"}, nil
