@@ -98,7 +98,7 @@ func classify(err error) (bits.Code, string) {
 	switch {
 	case strings.Contains(text, "server gave HTTP response to HTTPS client"):
 		return bits.SecureFailure, host + " does not speak TLS"
-	case strings.Contains(text, "malformed HTTP"), strings.Contains(text, "bad Content-Length"), strings.Contains(text, "too many 1xx"), strings.Contains(text, "server response headers exceeded"),
+	case strings.Contains(text, "malformed HTTP"), strings.Contains(text, "bad Content-Length"), strings.Contains(text, "multiple Content-Length"), strings.Contains(text, "too many 1xx"), strings.Contains(text, "server response headers exceeded"),
 		strings.Contains(text, "invalid byte in chunk length"), strings.Contains(text, "malformed chunked encoding"), strings.Contains(text, "http: invalid"),
 		strings.Contains(text, "too many transfer encodings"), strings.Contains(text, "unsupported transfer encoding"), strings.Contains(text, "malformed MIME header"):
 		return bits.InvalidServerAnswer, "the answer of " + host + " is not proper HTTP"
