@@ -17,6 +17,9 @@ import (
 // barsAfter is how long a job may take without a bar: a short one only flickers.
 const barsAfter = 300 * time.Millisecond
 
+// narrow is the number of columns below which a job's line is a brief one.
+const narrow = 90
+
 // bars draws on a terminal: a bar for each job and, where a job has several files, one for
 // each file that moves.
 type bars struct {
@@ -54,11 +57,18 @@ func (b *bars) show(t *track, _ bits.Event) {
 		bar = b.add(last, func() (string, string) {
 			t.mu.Lock()
 			defer t.mu.Unlock()
+			if b.columns < narrow {
+				return t.name, t.brief(time.Now())
+			}
 			return t.name, t.line(time.Now())
 		})
 		b.jobs[t.id] = bar
 	}
-	set(bar, progress.BytesTransferred, progress.BytesTotal)
+	if progress.BytesTotal < 0 && progress.FilesTotal > 1 { // what is known of many files is how many
+		set(bar, int64(progress.FilesTransferred), bits.Size(progress.FilesTotal))
+	} else {
+		set(bar, progress.BytesTransferred, progress.BytesTotal)
+	}
 	if over {
 		bar.Abort(true)
 	}

@@ -41,8 +41,11 @@ user's service when none runs.`,
 				c.Socket = client.UserSocket()
 			}
 			err := daemon.Run(cmd.Context(), c)
-			if errors.Is(err, context.Canceled) {
+			switch {
+			case errors.Is(err, context.Canceled):
 				return nil
+			case errors.Is(err, daemon.ErrLocked): // whoever started this one waits for the other
+				return &exitError{code: exitState, err: err}
 			}
 			return err
 		},

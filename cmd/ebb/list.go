@@ -63,6 +63,7 @@ as ` + "`ebb show --json`" + ` prints it.`,
 // listJSON passes on what the service sends.
 func (a *app) listJSON(ctx context.Context, srv *service, o client.ListOptions) error {
 	o.Files = true
+	srv.notices(ctx)
 	body, err := srv.ListJSON(ctx, o)
 	if err != nil {
 		return err

@@ -223,6 +223,18 @@ func (t *track) line(now time.Time) string {
 	return s
 }
 
+// brief is line for a narrow terminal.
+func (t *track) brief(now time.Time) string {
+	s := size(t.progress.BytesTransferred)
+	if total := t.progress.BytesTotal; total > 0 {
+		s = fmt.Sprintf("%d%%", percent(t.progress.BytesTransferred, total))
+	}
+	if st := t.status(now); st != "" {
+		s += ", " + st
+	}
+	return s
+}
+
 // status is what the job does now: the rate and the time left, or why it does not move.
 func (t *track) status(now time.Time) string {
 	switch t.state {

@@ -87,7 +87,7 @@ func (a *app) watch(ctx context.Context, srv *service, f client.Filter) error {
 // eventLine is an event for people.
 func (a *app) eventLine(e bits.Event) string {
 	parts := []string{e.Time.Local().Format("15:04:05"), shortID(e.Job), fmt.Sprintf("%-11s", e.Kind),
-		a.outTerm.paint(stateColour(e.State), e.State.String()), safe(e.Name)}
+		a.outTerm.paint(stateColour(e.State), fmt.Sprintf("%-15s", e.State)), safe(e.Name)}
 	if e.Progress != nil {
 		parts = append(parts, progressText(*e.Progress))
 	}
