@@ -330,13 +330,31 @@ func retryAfter(h http.Header, now time.Time) time.Duration {
 	return 0
 }
 
-// Changed asks whether the file is still the version that v names, by a conditional request
-// whose body, should one come, is not read. Only an answer that names another version counts:
-// an error, a server that gives no validators and a link that works once do not.
+// Changed asks whether the file is still the version that v names. Only an answer that names
+// another version counts: an error, a server that gives no validators and a link that works
+// once do not.
 func (c *Client) Changed(ctx context.Context, u string, header http.Header, v Validator) (string, error) {
+	w, err := c.look(ctx, u, header, v)
+	if err != nil || w.Same(v) || w.ETag == "" && w.LastModified == "" {
+		return "", err
+	}
+	if v.Size >= 0 && w.Size == v.Size && v.LastModified != "" && w.LastModified == v.LastModified {
+		// Only the ETag is another. Some servers, and the machines behind one name, give each
+		// answer a different one, which says nothing.
+		if x, err := c.look(ctx, u, header, w); err == nil && x.ETag != w.ETag && x.ETag != "" {
+			return "", nil
+		}
+	}
+	return "the file changed on the server while it was fetched: " + v.difference(w), nil
+}
+
+// look returns the validator of the version that the server has now, by a conditional request
+// whose body, should one come, is not read. It is v if the server says that nothing changed, and
+// empty if it says something else.
+func (c *Client) look(ctx context.Context, u string, header http.Header, v Validator) (Validator, error) {
 	req, err := c.request(ctx, u, header)
 	if err != nil {
-		return "", err
+		return Validator{}, err
 	}
 	// Without an ETag it takes date and size together to tell versions apart, and a condition on
 	// the date alone would be answered without a size.
@@ -346,22 +364,21 @@ func (c *Client) Changed(ctx context.Context, u string, header http.Header, v Va
 	req.Header.Set("Range", "bytes=0-0") // at most one byte of body is wanted
 	resp, err := c.do(req)
 	if err != nil {
-		return "", transportError(ctx, err, u)
+		return Validator{}, transportError(ctx, err, u)
 	}
 	drain(resp.Body)
 	w := validatorOf(resp.Header)
 	switch resp.StatusCode {
 	case http.StatusOK:
 		w.Size = resp.ContentLength
-	case http.StatusPartialContent:
+	case http.StatusPartialContent, http.StatusRequestedRangeNotSatisfiable:
 		if _, _, total, err := parseContentRange(resp.Header.Get("Content-Range")); err == nil {
 			w.Size = total
 		}
+	case http.StatusNotModified:
+		return v, nil
 	default:
-		return "", nil
+		return Validator{}, nil
 	}
-	if (w.ETag != "" || w.LastModified != "") && !v.Same(w) {
-		return "the file changed on the server while it was fetched: " + v.difference(w), nil
-	}
-	return "", nil
+	return w, nil
 }
