@@ -270,7 +270,7 @@ type File struct {
 	BytesTotal       Size   `json:"bytes_total" doc:"Size; null while unknown"`
 	BytesTransferred int64  `json:"bytes_transferred"`
 	Completed        bool   `json:"completed" doc:"The file is in its place under its own name"`
-	Checksum         string `json:"checksum,omitempty" doc:"Expected digest, as ALGORITHM:HEX" example:"sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"`
+	Checksum         string `json:"checksum" doc:"Expected digest, or empty, as ALGORITHM:HEX" example:"sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"`
 	Note             string `json:"note,omitempty" doc:"What a person should know, such as that the file changed on the server and was started again"`
 }
 
@@ -283,7 +283,7 @@ type Job struct {
 	State      State      `json:"state"`
 	Owner      string     `json:"owner" doc:"User name of the owner, or the uid where it has no name"`
 	Progress   Progress   `json:"progress"`
-	Files      []File     `json:"files,omitempty"`
+	Files      []File     `json:"files,omitzero" doc:"The files, where they were asked for"`
 	Error      *ErrorInfo `json:"error" doc:"Why the job is in ERROR or TRANSIENT_ERROR"`
 	ErrorCount int        `json:"error_count" doc:"How often a transfer was interrupted by an error"`
 	Times      Times      `json:"times"`

@@ -307,9 +307,9 @@ type ErrorInfo struct {
 	Code    string  `json:"code" doc:"BITS name" example:"BG_E_HTTP_ERROR_404"`
 	HResult string  `json:"hresult" doc:"BITS value" example:"0x80190194"`
 	Context Context `json:"context"`
-	File    string  `json:"file,omitempty" doc:"URL or path it is about"`
+	File    string  `json:"file" doc:"URL or path it is about; may be empty"`
 	Message string  `json:"message" doc:"A sentence for people"`
-	Hint    string  `json:"hint,omitempty" doc:"What to do about it"`
+	Hint    string  `json:"hint" doc:"What to do about it"`
 }
 
 // Err returns the error that i describes.

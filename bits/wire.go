@@ -4,6 +4,7 @@ import "time"
 
 // NewJob is the request to create a job.
 type NewJob struct {
+	ID       *ID        `json:"id,omitempty" doc:"A random UUID chosen by the caller; creating a job of one's own again with the same id changes nothing and succeeds"`
 	Type     Type       `json:"type,omitempty"`
 	Settings            // Name is required
 	Files    []FileSpec `json:"files,omitempty" doc:"Files to add at once; all or none"`

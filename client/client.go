@@ -28,6 +28,9 @@ import (
 // ErrNoService means that no service answers on the socket.
 var ErrNoService = errors.New("no ebb service is running")
 
+// errBroke means that the service went away before it answered.
+var errBroke = errors.New("broke off")
+
 // SystemSocket is the socket of the machine's service.
 const SystemSocket = "/run/ebb/ebb.sock"
 
@@ -141,7 +144,7 @@ func (m *Manager) send(ctx context.Context, method, path string, body []byte) (*
 	}
 	var broken *url.Error
 	if errors.As(err, &broken) && ctx.Err() == nil {
-		return nil, fmt.Errorf("the service on %s broke off: %w", m.socket, broken.Err)
+		return nil, fmt.Errorf("the service on %s %w: %w", m.socket, errBroke, broken.Err)
 	}
 	return resp, err
 }
@@ -190,10 +193,19 @@ func (m *Manager) Service(ctx context.Context) (*bits.Service, error) {
 	return &s, m.call(ctx, "GET", "/v1/service", nil, &s)
 }
 
-// Create makes a job; it is SUSPENDED unless spec.Resume is set.
+// Create makes a job; it is SUSPENDED unless spec.Resume is set. The id is chosen here unless
+// spec has one, so that a call whose answer was lost with the service is made again without
+// making a second job.
 func (m *Manager) Create(ctx context.Context, spec bits.NewJob) (*Job, error) {
+	if spec.ID == nil {
+		spec.ID = new(bits.NewID())
+	}
 	var j bits.Summary
-	if err := m.call(ctx, "POST", "/v1/jobs", spec, &j); err != nil {
+	err := m.call(ctx, "POST", "/v1/jobs", spec, &j)
+	if errors.Is(err, errBroke) {
+		err = m.call(ctx, "POST", "/v1/jobs", spec, &j)
+	}
+	if err != nil {
 		return nil, err
 	}
 	return &Job{m: m, ID: j.ID}, nil

@@ -119,7 +119,11 @@ var statusOf = map[bits.Code]int{
 // answer turns an error of the queue into an error answer.
 func answer(err error) error {
 	var e *bits.Error
-	if !errors.As(err, &e) {
+	if errors.As(err, &e) && e == queue.ErrClosed {
+		// No answer: the client sees the connection break and asks the next service.
+		panic(http.ErrAbortHandler)
+	}
+	if e == nil {
 		e = &bits.Error{Code: bits.Unexpected, Context: bits.ContextGeneralQueueManager, Message: err.Error()}
 	}
 	status, ok := statusOf[e.Code]

@@ -81,6 +81,9 @@ func Run(ctx context.Context, c Config) error {
 	if err := os.MkdirAll(c.State, 0o700); err != nil {
 		return err
 	}
+	if err := checkPrivate(c.State); err != nil {
+		return err
+	}
 	unlock, err := Lock(c.State)
 	if err != nil {
 		return fmt.Errorf("%w %s", err, c.State)

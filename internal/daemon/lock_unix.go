@@ -4,7 +4,9 @@ package daemon
 
 import (
 	"errors"
+	"fmt"
 	"os"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -23,6 +25,19 @@ func lock(name string) (unlock func(), err error) {
 		return nil, err
 	}
 	return func() { f.Close() }, nil
+}
+
+// checkPrivate refuses a state directory that another user could have prepared or could change.
+func checkPrivate(dir string) error {
+	st, err := os.Stat(dir)
+	if err != nil {
+		return err
+	}
+	sys, ok := st.Sys().(*syscall.Stat_t)
+	if !ok || int(sys.Uid) != os.Geteuid() || st.Mode().Perm()&0o022 != 0 {
+		return fmt.Errorf("the state directory %s must belong to the service's user and be writable by no one else", dir)
+	}
+	return nil
 }
 
 func setUmask(mask int) (restore func()) {

@@ -141,8 +141,17 @@ func (q *Queue) Create(c Caller, spec bits.NewJob) (bits.Summary, error) {
 		return bits.Summary{}, &bits.Error{Code: bits.Empty, Context: bits.ContextGeneralQueueManager}
 	}
 	id := bits.NewID()
+	if spec.ID != nil {
+		id = *spec.ID
+	}
 	var made *version
 	err = q.do(func(t *tx) error {
+		if old, v, err := t.lookup(c, id); err == nil && v.rec.UID == c.UID {
+			made = t.get(old) // the answer to the first call was lost
+			return nil
+		} else if q.byID[id] != nil {
+			return bits.Errorf(bits.InvalidArg, "the job id %s is taken", id)
+		}
 		now := t.now.UnixNano()
 		j := &job{num: q.nextNum, id: id}
 		q.nextNum++

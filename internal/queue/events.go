@@ -138,7 +138,7 @@ func (q *Queue) Watch(ctx context.Context, c Caller, f Filter, send func(bits.Ev
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-q.done:
-			return errClosed
+			return ErrClosed
 		}
 	}
 }

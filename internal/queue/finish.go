@@ -75,7 +75,7 @@ func (q *Queue) operate(c Caller, id bits.ID, begin func(*tx, *job, *version) (*
 	case <-op.done:
 		return op.code, op.err
 	case <-q.done:
-		return bits.OK, errClosed
+		return bits.OK, ErrClosed
 	}
 }
 

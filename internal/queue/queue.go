@@ -243,7 +243,7 @@ func (q *Queue) do(f func(*tx) error) error {
 	select {
 	case q.commands <- c:
 	case <-q.done:
-		return errClosed
+		return ErrClosed
 	}
 	select {
 	case err := <-c.reply:
@@ -253,7 +253,7 @@ func (q *Queue) do(f func(*tx) error) error {
 		case err := <-c.reply:
 			return err
 		default:
-			return errClosed
+			return ErrClosed
 		}
 	}
 }
@@ -266,7 +266,8 @@ func (q *Queue) post(f func(*tx) error) {
 	}
 }
 
-var errClosed = &bits.Error{Code: bits.Unexpected, Context: bits.ContextGeneralQueueManager, Message: "the service is stopping"}
+// ErrClosed answers calls that come while the service stops.
+var ErrClosed = &bits.Error{Code: bits.Unexpected, Context: bits.ContextGeneralQueueManager, Message: "the service is stopping"}
 
 // Close stops the transfers, which record how far they are, and closes the store.
 func (q *Queue) Close() error {

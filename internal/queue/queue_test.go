@@ -201,12 +201,38 @@ func TestRetryDelayGrows(t *testing.T) {
 	const least = 10 * time.Second
 	for n, want := range map[int]time.Duration{0: 10, 1: 10, 2: 20, 3: 40, 4: 80, 5: 160, 6: 160, 1000: 160} {
 		want *= time.Second
-		if got := retryDelay(least, n, 0); got != want {
+		if got := retryDelay(least, bits.Low, n, 0); got != want {
 			t.Errorf("attempt %d without jitter: %v, want %v", n, got, want)
 		}
-		if got := retryDelay(least, n, 1); got != want+want/4 {
+		if got := retryDelay(least, bits.Low, n, 1); got != want+want/4 {
 			t.Errorf("attempt %d with all jitter: %v, want %v", n, got, want+want/4)
 		}
+	}
+}
+
+func TestAPersonWaitsNoLongerThanHalfAMinute(t *testing.T) {
+	for least, want := range map[time.Duration]time.Duration{5 * time.Second: 30 * time.Second, time.Minute: time.Minute} {
+		if got := retryDelay(least, bits.Foreground, 9, 0); got != want {
+			t.Errorf("with at least %v: %v, want %v", least, got, want)
+		}
+	}
+}
+
+func TestCreatingAgainWithTheSameIDMakesOneJob(t *testing.T) {
+	q := open(t, t.TempDir())
+	defer shut(t, q)
+	name, id := "n", bits.NewID()
+	spec := bits.NewJob{ID: &id, Settings: bits.Settings{Name: &name}}
+	for range 2 {
+		if j, err := q.Create(alice, spec); err != nil || j.ID != id {
+			t.Fatalf("%+v, %v", j, err)
+		}
+	}
+	if n := q.Counts()["SUSPENDED"]; n != 1 {
+		t.Errorf("there are %d jobs", n)
+	}
+	if _, err := q.Create(bob, spec); codeOf(err) != bits.InvalidArg {
+		t.Errorf("another user with the same id: %v", err)
 	}
 }
 

@@ -171,11 +171,18 @@ func (q *Queue) ended(t *tx, j *job, out transfer.Outcome) {
 // Growth of the delay between attempts: it doubles each time, up to this many times the least.
 const maxDelayFactor = 16
 
+// maxForegroundDelay is the longest that a person who waits for a job is kept waiting for its
+// next attempt, unless the job's own least delay is longer.
+const maxForegroundDelay = 30 * time.Second
+
 // retryDelay returns the pause before the attempt after the n-th failure in a row: never less
 // than least, growing, and somewhat random so that many clients do not come back at once.
-func retryDelay(least time.Duration, n int, random float64) time.Duration {
+func retryDelay(least time.Duration, p bits.Priority, n int, random float64) time.Duration {
 	factor := 1 << min(max(n-1, 0), 10)
 	d := least * time.Duration(min(factor, maxDelayFactor))
+	if p == bits.Foreground {
+		d = max(least, min(d, maxForegroundDelay))
+	}
 	return d + time.Duration(random*float64(d)/4)
 }
 
@@ -200,7 +207,7 @@ func (q *Queue) trouble(t *tx, j *job, e *bits.Error, retryAfter time.Duration) 
 		}
 		d.RetryAt = 0
 		if class == bits.Transient || !conditions.NetworkEvents {
-			d.RetryAt = now + int64(max(retryDelay(least, d.Attempts, rand.Float64()), retryAfter))
+			d.RetryAt = now + int64(max(retryDelay(least, v.rec.Priority, d.Attempts, rand.Float64()), retryAfter))
 		}
 	})
 	t.setState(j, next)
