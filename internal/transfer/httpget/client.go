@@ -10,6 +10,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"io"
 	"net"
 	"net/http"
 	"net/netip"
@@ -38,7 +39,7 @@ type Client struct {
 
 	mu     sync.Mutex
 	conns  map[*trackedConn]struct{} // guarded by mu: open connections
-	h2only map[string]bool           // guarded by mu: hosts that refused HTTP/1.1
+	h2only map[string]bool           // guarded by mu: whether a host refused HTTP/1.1
 }
 
 // New returns a Client that names itself agent in requests.
@@ -167,21 +168,37 @@ func (c *Client) CloseIdle() {
 func (c *Client) do(req *http.Request) (*http.Response, error) {
 	host := req.URL.Host
 	c.mu.Lock()
-	h2 := c.h2only[host]
+	h2, known := c.h2only[host]
 	c.mu.Unlock()
 	if h2 {
 		return c.h2.Do(req)
 	}
 	resp, err := c.h1.Do(req)
-	if err == nil || !refusesHTTP1(err) {
-		return resp, err
+	switch {
+	case err == nil:
+		if !known {
+			c.remember(host, false)
+		}
+		return resp, nil
+	case refusesHTTP1(err):
+		// The host that refused may be one behind a redirect: remembering the first is enough,
+		// because HTTP/2 would be tried from there on.
+		c.remember(host, true)
+		return c.h2.Do(req.Clone(req.Context()))
+	case !known && req.URL.Scheme == "https" && errors.Is(err, io.EOF):
+		// A server made with Go accepts the connection and hangs up.
+		if resp, err := c.h2.Do(req.Clone(req.Context())); err == nil {
+			c.remember(host, true)
+			return resp, nil
+		}
 	}
-	// The host that refused may be one behind a redirect: remembering the first is enough,
-	// because HTTP/2 would be tried from there on.
+	return nil, err
+}
+
+func (c *Client) remember(host string, h2only bool) {
 	c.mu.Lock()
-	c.h2only[host] = true
-	c.mu.Unlock()
-	return c.h2.Do(req.Clone(req.Context()))
+	defer c.mu.Unlock()
+	c.h2only[host] = h2only
 }
 
 // refusesHTTP1 reports whether a server ended the handshake because HTTP/1.1 was all that was
