@@ -417,11 +417,14 @@ func (s *service) holds(want ...string) {
 	}
 }
 
-// nothingStray checks that the directory holds only part files and, of those, at most one for
-// each file of the job.
-func (s *service) nothingStray(job *client.Job) {
+// nothingStray checks that the directory holds only part files of the job, and names that were
+// there before.
+func (s *service) nothingStray(job *client.Job, before ...string) {
 	s.t.Helper()
 	known := map[string]bool{}
+	for _, name := range before {
+		known[name] = true
+	}
 	for _, f := range s.info(job).Files {
 		known[filepath.Base(f.Temporary)] = true
 		if f.Completed {
