@@ -70,7 +70,12 @@ type job struct {
 type command struct {
 	do    func(*tx) error
 	reply chan error // nil if nobody waits
+	lazy  bool       // may wait for lazyDelay, to share a commit with others
 }
+
+// lazyDelay is how long news of a file's progress may wait. Each commit is a sync of the disk,
+// which the files being written have to share.
+const lazyDelay = 100 * time.Millisecond
 
 // maxBatch bounds the commands of one commit, so that the first of them does not wait long.
 const maxBatch = 512
@@ -162,26 +167,45 @@ func (q *Queue) load() error {
 func (q *Queue) loop() {
 	defer close(q.done)
 	timer := time.NewTimer(0)
+	lazy := time.NewTimer(0)
+	lazy.Stop()
+	var batch []command
+	hurry := false // something in the batch should not wait
+	take := func(c command) {
+		if len(batch) == 0 {
+			lazy.Reset(lazyDelay)
+		}
+		batch = append(batch, c)
+		hurry = hurry || !c.lazy
+	}
 	for {
-		var batch []command
 		select {
 		case c := <-q.commands:
-			batch = append(batch, c)
+			take(c)
+		case <-lazy.C:
+			hurry = true
 		case <-timer.C:
+			hurry = true
 		case <-q.quit:
-			q.shutdown()
+			q.shutdown(batch)
 			return
 		}
 	more:
 		for len(batch) < maxBatch {
 			select {
 			case c := <-q.commands:
-				batch = append(batch, c)
+				take(c)
 			default:
 				break more
 			}
 		}
+		if !hurry && len(batch) < maxBatch {
+			continue
+		}
+		lazy.Stop()
 		q.step(batch, time.Now())
+		clear(batch)
+		batch, hurry = batch[:0], false
 		q.setTimer(timer)
 	}
 }
@@ -239,7 +263,7 @@ func localError(err error) error {
 
 // do runs f in the loop and returns once its change is durable.
 func (q *Queue) do(f func(*tx) error) error {
-	c := command{f, make(chan error, 1)}
+	c := command{do: f, reply: make(chan error, 1)}
 	select {
 	case q.commands <- c:
 	case <-q.done:
@@ -266,6 +290,14 @@ func (q *Queue) post(f func(*tx) error) {
 	}
 }
 
+// postLazily is post for what need not be on disk at once.
+func (q *Queue) postLazily(f func(*tx) error) {
+	select {
+	case q.commands <- command{do: f, lazy: true}:
+	case <-q.done:
+	}
+}
+
 // ErrClosed answers calls that come while the service stops.
 var ErrClosed = &bits.Error{Code: bits.Unexpected, Context: bits.ContextGeneralQueueManager, Message: "the service is stopping"}
 
@@ -276,16 +308,16 @@ func (q *Queue) Close() error {
 	return q.store.Close()
 }
 
-// shutdown is the end of the loop: it goes on until nothing can send news any more.
-func (q *Queue) shutdown() {
+// shutdown is the end of the loop: it goes on until nothing can send news any more. batch is
+// what the loop had taken already.
+func (q *Queue) shutdown(batch []command) {
 	q.stopRuns()
 	quiet := make(chan struct{})
 	go func() {
 		q.work.Wait()
 		close(quiet)
 	}()
-	for {
-		var batch []command
+	for ; ; batch = nil {
 		select {
 		case c := <-q.commands:
 			batch = append(batch, c)
@@ -294,7 +326,7 @@ func (q *Queue) shutdown() {
 				batch = append(batch, <-q.commands)
 			}
 		}
-		t := &tx{q: q, now: time.Now(), staged: map[*job]*version{}, closing: true}
+		t := &tx{q: q, now: time.Now(), staged: map[*job]*version{}}
 		errs := make([]error, len(batch))
 		for i, c := range batch {
 			errs[i] = c.do(t)
@@ -319,7 +351,6 @@ func (q *Queue) shutdown() {
 type tx struct {
 	q       *Queue
 	now     time.Time
-	closing bool // the service stops: nothing new may start
 	staged  map[*job]*version
 	touched []*job // keys of staged, in order
 	fresh   []*job // made by this batch

@@ -103,7 +103,7 @@ func (s sink) Connected() {
 }
 
 func (s sink) File(index int, f *store.File) {
-	s.q.post(func(t *tx) error {
+	s.q.postLazily(func(t *tx) error {
 		v := t.get(s.j)
 		if v.rec.State.Final() {
 			return nil

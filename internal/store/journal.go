@@ -215,6 +215,14 @@ func (j *journal) append(payload []byte) (seq uint64, err error) {
 	return j.seq, nil
 }
 
+// crowded reports whether it is time to put the records into SQLite, so that appends need not
+// wait for that.
+func (j *journal) crowded() bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.segments[j.current].used > segmentSize/2 || j.segments[1-j.current].last != 0
+}
+
 // skip takes a sequence number for a change that goes to SQLite directly.
 func (j *journal) skip() uint64 {
 	j.mu.Lock()

@@ -116,7 +116,7 @@ const MaxFiles = 1 << 20
 
 // flushDelay is how long a change may stay in the journal alone. A longer delay saves writes
 // when the same records change again; a shorter one makes a restart replay less.
-const flushDelay = 500 * time.Millisecond
+const flushDelay = 2 * time.Second
 
 // Store is an open store. Commit is for one caller at a time; everything else is safe anywhere.
 type Store struct {
@@ -128,8 +128,9 @@ type Store struct {
 	pending *batch // guarded by mu: committed, not yet in SQLite
 	failed  error  // guarded by mu: why the last flush did not work
 
-	flushing sync.Mutex // held while pending goes to SQLite
-	wake     chan struct{}
+	flushing sync.Mutex    // held while pending goes to SQLite
+	wake     chan struct{} // there is something to flush
+	hurry    chan struct{} // the journal fills up
 	quit     chan struct{}
 	done     chan struct{}
 }
@@ -155,7 +156,7 @@ func Open(dir string) (*Store, error) {
 		return nil, err
 	}
 	s := &Store{dir: dir, db: db, log: log, pending: newBatch(),
-		wake: make(chan struct{}, 1), quit: make(chan struct{}), done: make(chan struct{})}
+		wake: make(chan struct{}, 1), hurry: make(chan struct{}, 1), quit: make(chan struct{}), done: make(chan struct{})}
 	for _, r := range records {
 		var c Change
 		if err := json.Unmarshal(r.payload, &c); err != nil {
@@ -228,11 +229,18 @@ func (s *Store) Commit(c *Change) error {
 	s.pending.add(c)
 	s.pending.seq = seq
 	s.mu.Unlock()
-	select {
-	case s.wake <- struct{}{}:
-	default:
+	nudge(s.wake)
+	if s.log.crowded() {
+		nudge(s.hurry)
 	}
 	return nil
+}
+
+func nudge(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
 }
 
 // flush writes everything committed so far to SQLite, durably, and frees the journal.
@@ -274,12 +282,11 @@ func (s *Store) flushLoop() {
 		timer.Reset(flushDelay)
 		select {
 		case <-timer.C:
+		case <-s.hurry:
 		case <-s.quit:
 			return
 		}
-		if s.flush() != nil { // the journal still has it: try again with the next change
-			continue
-		}
+		_ = s.flush() // after an error the journal still has it: tried again with the next change
 	}
 }
 
