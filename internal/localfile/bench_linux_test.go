@@ -1,6 +1,7 @@
 package localfile
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"net"
@@ -99,7 +100,7 @@ func download(b *testing.B, path, addr string, total int64) {
 		b.Fatal(err)
 	}
 	defer func() { _ = c.Close() }()
-	p, err := Open(path, Options{Size: total})
+	p, err := Open(context.Background(), path, Options{Size: total})
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -174,7 +175,7 @@ func smallFiles(b *testing.B, parent string, content []byte) {
 
 func small(dir string, i int64, content []byte) error {
 	part := filepath.Join(dir, fmt.Sprintf(".%d.part", i))
-	p, err := Open(part, Options{Size: int64(len(content))})
+	p, err := Open(context.Background(), part, Options{Size: int64(len(content))})
 	if err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package localfile
 
 import (
+	"context"
 	"fmt"
 	"hash"
 	"time"
@@ -53,7 +54,8 @@ type Part struct {
 // that is there already is used only if it is a regular file of ours with one name; a symbolic link,
 // a FIFO, a hard link or another user's file is refused with AccessDenied. If the space for
 // Options.Size is not there, Open fails with DiskFull or FileTooLarge and leaves the kept bytes.
-func Open(path string, o Options) (*Part, error) {
+// Reading many kept bytes for the hash takes a while; it ends early, with its error, when ctx does.
+func Open(ctx context.Context, path string, o Options) (*Part, error) {
 	keep := max(o.Keep, 0) &^ (page - 1)
 	f, have, err := openFile(path, keep > 0, o.Size >= 0 && o.Size < reserveFrom)
 	if err != nil {
@@ -68,7 +70,7 @@ func Open(path string, o Options) (*Part, error) {
 		err = p.SetSize(o.Size)
 	}
 	if err == nil && p.hash != nil {
-		err = p.hashKept()
+		err = p.hashKept(ctx)
 	}
 	if err != nil {
 		p.err = err
@@ -79,7 +81,7 @@ func Open(path string, o Options) (*Part, error) {
 }
 
 // hashKept feeds the kept bytes to the hash.
-func (p *Part) hashKept() error {
+func (p *Part) hashKept(ctx context.Context) error {
 	p.hash.Reset()
 	if p.base == 0 {
 		return nil
@@ -87,6 +89,9 @@ func (p *Part) hashKept() error {
 	b := blocks.get(int(min(p.base, int64(blocks.block))))
 	defer blocks.put(b)
 	for off := int64(0); off < p.base; {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
 		n := int(min(int64(len(b)), p.base-off))
 		if err := p.f.readAt(b[:n], off); err != nil {
 			return p.wrap("read back", err)

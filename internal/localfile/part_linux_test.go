@@ -1,6 +1,7 @@
 package localfile
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -74,7 +75,7 @@ func TestOpenRefusesWhatIsNotOurFile(t *testing.T) {
 				if err := make(path); err != nil {
 					t.Fatal(err)
 				}
-				_, err := Open(path, Options{Keep: keep, Size: -1})
+				_, err := Open(context.Background(), path, Options{Keep: keep, Size: -1})
 				wantCode(t, err, bits.AccessDenied)
 				wantContent(t, victim, []byte("precious"))
 			})
@@ -100,7 +101,7 @@ func TestOwnerIsTheFileSystemUser(t *testing.T) {
 		_, err := unix.SetfsuidRetUid(12345)
 		for range 2 { // the second time it is a leftover
 			var p *Part
-			if p, err = Open(filepath.Join(dir, "part"), Options{Size: 3}); err == nil {
+			if p, err = Open(context.Background(), filepath.Join(dir, "part"), Options{Size: 3}); err == nil {
 				err = p.Close()
 			}
 		}
@@ -109,7 +110,7 @@ func TestOwnerIsTheFileSystemUser(t *testing.T) {
 	if err := <-result; err != nil {
 		t.Fatal(err)
 	}
-	_, err := Open(filepath.Join(dir, "part"), Options{Size: 3})
+	_, err := Open(context.Background(), filepath.Join(dir, "part"), Options{Size: 3})
 	wantCode(t, err, bits.AccessDenied)
 }
 
@@ -235,7 +236,7 @@ func TestHugeSizeIsRefusedAndTheFileKept(t *testing.T) {
 			if code := Err(err, path).Code; code != bits.DiskFull && code != bits.FileTooLarge {
 				t.Fatalf("SetSize(%d): %v", size, err)
 			}
-			if _, err = Open(path, Options{Keep: 1 << 20, Size: size}); err == nil {
+			if _, err = Open(context.Background(), path, Options{Keep: 1 << 20, Size: size}); err == nil {
 				t.Fatalf("Open with %d bytes succeeded", size)
 			}
 		}
@@ -248,7 +249,7 @@ func TestHugeSizeIsRefusedAndTheFileKept(t *testing.T) {
 func TestFullDisk(t *testing.T) {
 	dir := mount(t, "tmpfs", "size=3m")
 	path := filepath.Join(dir, "part")
-	_, err := Open(path, Options{Size: 4 << 20})
+	_, err := Open(context.Background(), path, Options{Size: 4 << 20})
 	wantCode(t, err, bits.DiskFull)
 	if n, err := Watermark(path); n != 0 || err != nil {
 		t.Errorf("after a refused size: %d bytes, %v", n, err)
@@ -289,7 +290,7 @@ func TestFullDisk(t *testing.T) {
 }
 
 func TestReadOnlyAndMissingDirectory(t *testing.T) {
-	_, err := Open(filepath.Join(t.TempDir(), "none", "part"), Options{Size: -1})
+	_, err := Open(context.Background(), filepath.Join(t.TempDir(), "none", "part"), Options{Size: -1})
 	if e := Err(err, "/none/part"); e.Code != bits.PathNotFound {
 		t.Errorf("missing directory: %v", err)
 	}
@@ -297,7 +298,7 @@ func TestReadOnlyAndMissingDirectory(t *testing.T) {
 	if err := unix.Mount("tmpfs", dir, "tmpfs", unix.MS_REMOUNT|unix.MS_RDONLY, ""); err != nil {
 		t.Fatal(err)
 	}
-	_, err = Open(filepath.Join(dir, "part"), Options{Size: -1})
+	_, err = Open(context.Background(), filepath.Join(dir, "part"), Options{Size: -1})
 	if e := Err(err, "/ro/part"); e.Code != bits.WriteProtect {
 		t.Errorf("read-only file system: %v", err)
 	}

@@ -2,6 +2,7 @@ package localfile
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -47,7 +48,7 @@ func feed(t *testing.T, p *Part, data []byte) {
 
 func open(t *testing.T, path string, o Options) *Part {
 	t.Helper()
-	p, err := Open(path, o)
+	p, err := Open(context.Background(), path, o)
 	if err != nil {
 		t.Fatalf("Open(%s): %v", path, err)
 	}

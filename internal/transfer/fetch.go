@@ -89,7 +89,7 @@ func (r *run) fetch(ctx context.Context, i int) error {
 	d.live = r.live.begin(row.Index, row.File)
 	defer r.live.end(row.Index)
 	d.hash = newHash(d.f.Checksum)
-	err := d.open()
+	err := d.open(ctx)
 	if err == nil {
 		err = d.move(ctx)
 	}
@@ -100,7 +100,7 @@ func (r *run) fetch(ctx context.Context, i int) error {
 }
 
 // open opens the part file if there is one that can be continued.
-func (d *download) open() error {
+func (d *download) open(ctx context.Context) error {
 	p := d.f.Part
 	if p == nil || d.f.Done == 0 && p.Boot == "" {
 		return nil
@@ -116,7 +116,7 @@ func (d *download) open() error {
 		return d.restart("the part file is gone or was cut", false)
 	case !d.validator.Usable():
 		return d.restart("the server gives no means to tell versions of the file apart", false)
-	case p.Boot == localfile.BootID():
+	case p.Boot != "" && p.Boot == localfile.BootID():
 		// The machine did not go down since, so everything that was written is still there,
 		// also what was not made durable.
 		keep = written
@@ -127,7 +127,10 @@ func (d *download) open() error {
 	if keep == 0 {
 		return nil
 	}
-	d.part, err = localfile.Open(d.path, localfile.Options{Keep: keep, Size: d.f.Size, Hash: d.hash})
+	d.part, err = localfile.Open(ctx, d.path, localfile.Options{Keep: keep, Size: d.f.Size, Hash: d.hash})
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
 	if err != nil {
 		return localfile.Err(err, d.path)
 	}
@@ -263,7 +266,7 @@ func (d *download) request(ctx context.Context) error {
 		return errRestart
 	}
 	defer resp.Body.Close()
-	if err := d.accept(resp); err != nil {
+	if err := d.accept(ctx, resp); err != nil {
 		return err
 	}
 	d.once.Do(d.sink.Connected)
@@ -279,13 +282,13 @@ func (d *download) stallError() error {
 }
 
 // accept prepares the part file for an answer.
-func (d *download) accept(resp *httpget.Response) error {
+func (d *download) accept(ctx context.Context, resp *httpget.Response) error {
 	size := resp.Validator.Size
 	if err := d.claimIfLarge(size); err != nil {
 		return err
 	}
 	if d.part == nil {
-		part, err := localfile.Open(d.path, localfile.Options{Size: size, Hash: d.hash})
+		part, err := localfile.Open(ctx, d.path, localfile.Options{Size: size, Hash: d.hash})
 		if err != nil {
 			return localfile.Err(err, d.path)
 		}
