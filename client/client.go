@@ -73,7 +73,7 @@ func FindSocket() string {
 // Manager is a connection to a service. It is safe for use by several goroutines.
 type Manager struct {
 	socket string
-	http   *http.Client
+	http   *http.Transport // not a Client: there are no redirects and cookies to look for
 	away   func(context.Context, error) error
 }
 
@@ -87,9 +87,9 @@ func New(socket string) *Manager {
 		var d net.Dialer
 		return d.DialContext(ctx, "unix", socket)
 	}
-	return &Manager{socket: socket, http: &http.Client{Transport: &http.Transport{
+	return &Manager{socket: socket, http: &http.Transport{
 		DialContext: dial, DisableCompression: true, MaxIdleConnsPerHost: 64, IdleConnTimeout: time.Minute,
-	}}}
+	}}
 }
 
 // Socket returns the path of the service's socket.
@@ -137,14 +137,13 @@ func (m *Manager) send(ctx context.Context, method, path string, body []byte) (*
 	if body != nil {
 		req.Header.Set("Content-Type", "application/json")
 	}
-	resp, err := m.http.Do(req)
+	resp, err := m.http.RoundTrip(req)
 	var op *net.OpError
 	if errors.As(err, &op) && op.Op == "dial" && ctx.Err() == nil {
 		return nil, fmt.Errorf("%w on %s: %w", ErrNoService, m.socket, op.Err)
 	}
-	var broken *url.Error
-	if errors.As(err, &broken) && ctx.Err() == nil {
-		return nil, fmt.Errorf("the service on %s %w: %w", m.socket, errBroke, broken.Err)
+	if err != nil && ctx.Err() == nil {
+		return nil, fmt.Errorf("the service on %s %w: %w", m.socket, errBroke, err)
 	}
 	return resp, err
 }
