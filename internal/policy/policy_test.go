@@ -12,7 +12,7 @@ func TestLoad(t *testing.T) {
 	for _, c := range []struct{ name, text, want string }{
 		{"empty", "", ""},
 		{"all keys", "[jobs]\nforeground = 8\nbackground = 2\ntime_slice = \"10s\"\nkeep_finished = \"0s\"\nkeep_events = \"1h\"\n[transfer]\nstall_timeout = \"5s\"\n", ""},
-		{"unknown key", "[jobs]\n\nbackgruond = 2\n", "line 3: unknown key jobs.backgruond"},
+		{"unknown key", "[jobs]\n\nbackgrount = 2\n", "line 3: unknown key jobs.backgrount"},
 		{"unknown table", "[jobs]\n[joobs]\nx = 1\n", "line 2: unknown key joobs"},
 		{"wrong type", "[jobs]\nbackground = \"two\"\n", "line 2"},
 		{"not a duration", "[jobs]\ntime_slice = \"soon\"\n", "not a duration"},

@@ -225,11 +225,10 @@ func (q *Queue) expire(t *tx) {
 		switch {
 		case v.rec.State == bits.TransientError:
 			d := v.detail()
-			if d.RetryAt != 0 && d.RetryAt <= t.now.UnixNano() {
-				t.setState(j, bits.Queued)
-			} else if t.now.UnixNano()-d.StuckSince >= int64(v.noProgressTimeout()) {
+			stuck := t.now.UnixNano()-d.StuckSince >= int64(v.noProgressTimeout())
+			if retry := d.RetryAt != 0 && d.RetryAt <= t.now.UnixNano(); stuck && !retry {
 				t.setState(j, bits.Errored)
-			} else { // the clock was set back meanwhile; the timer's own time counts
+			} else { // the clock may have been set back meanwhile: the timer's own time counts
 				t.setState(j, bits.Queued)
 			}
 		case v.rec.State.Final():

@@ -190,15 +190,17 @@ func (j *journal) append(payload []byte) (seq uint64, err error) {
 		j.gen++
 	}
 	j.seq++
-	b := append(j.buf[:0], make([]byte, recordHeader)...)
-	b = append(b, payload...)
-	b = append(b, make([]byte, int(size)-len(b))...)
+	if int64(cap(j.buf)) < size {
+		j.buf = make([]byte, size)
+	}
+	b := j.buf[:size]
+	clear(b[recordHeader+copy(b[recordHeader:], payload):])
 	binary.LittleEndian.PutUint32(b, uint32(len(payload)))
 	binary.LittleEndian.PutUint64(b[8:], j.gen)
 	binary.LittleEndian.PutUint64(b[16:], j.seq)
 	binary.LittleEndian.PutUint32(b[4:], crc32.Checksum(b[8:recordHeader+len(payload)], castagnoli))
-	if cap(b) <= 1<<20 {
-		j.buf = b
+	if cap(j.buf) > 1<<20 {
+		j.buf = nil // a rare giant must not stay
 	}
 	if _, err := s.f.WriteAt(b, s.used); err == nil {
 		err = datasync(s.f)

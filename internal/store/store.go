@@ -160,14 +160,14 @@ func Open(dir string) (*Store, error) {
 	for _, r := range records {
 		var c Change
 		if err := json.Unmarshal(r.payload, &c); err != nil {
-			s.closeFiles()
+			_ = s.closeFiles()
 			return nil, fmt.Errorf("%w: journal record %d: %w", ErrUnusable, r.seq, err)
 		}
 		s.pending.add(&c)
 		s.pending.seq = r.seq
 	}
 	if err := s.flush(); err != nil {
-		s.closeFiles()
+		_ = s.closeFiles()
 		return nil, err
 	}
 	go s.flushLoop()
