@@ -493,11 +493,11 @@ func (q *Queue) commit(t *tx) error {
 	for _, j := range t.fresh {
 		q.byID[j.id] = j
 	}
-	for _, j := range t.gone {
-		delete(q.byID, j.id)
-		if i, ok := slices.BinarySearchFunc(q.order, j.num, byNum); ok {
-			q.order = slices.Delete(q.order, i, i+1)
+	if len(t.gone) > 0 {
+		for _, j := range t.gone {
+			delete(q.byID, j.id)
 		}
+		q.order = slices.DeleteFunc(q.order, func(j *job) bool { return q.byID[j.id] != j })
 	}
 	q.mu.Unlock()
 	q.events.add(t.news)

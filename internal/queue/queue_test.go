@@ -293,3 +293,42 @@ func TestEventRing(t *testing.T) {
 		seq = events[len(events)-1].Seq
 	}
 }
+
+// TestEndedJobsAreForgottenAfterAWhile lets the retention time of many jobs pass at once.
+func TestEndedJobsAreForgottenAfterAWhile(t *testing.T) {
+	s, err := store.Open(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := policy.Default()
+	p.Jobs.KeepFinished = 0
+	q, err := Open(s, transfer.NewEngine(httpget.New("test"), time.Second), p, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer shut(t, q)
+	var ids []bits.ID
+	for range 20 {
+		ids = append(ids, create(t, q, alice, "n"))
+	}
+	for _, id := range ids[:15] {
+		if _, err := q.Cancel(alice, id); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// A later command finds the timers run.
+	last := create(t, q, alice, "last")
+	for i, id := range append(ids, last) {
+		want := bits.OK
+		if i < 15 {
+			want = bits.NotFound
+		}
+		if _, err := q.Get(alice, id, false); codeOf(err) != want {
+			t.Errorf("job %d: %v, want %s", i, err, want)
+		}
+	}
+	n := 0
+	if err := s.Load(func(*store.Job) error { n++; return nil }, func(store.FileRow) error { return nil }); err != nil || n != 6 {
+		t.Errorf("the store has %d jobs, %v; want 6", n, err)
+	}
+}
