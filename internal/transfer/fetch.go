@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"hash"
 	"io"
+	"io/fs"
 	"math/rand/v2"
 	"net/http"
 	"path/filepath"
@@ -428,6 +429,18 @@ func (d *download) finish(ctx context.Context) error {
 	size := d.part.Offset()
 	if err := d.part.Finish(d.modified); err != nil {
 		return localfile.Err(err, d.path)
+	}
+	if _, err := localfile.Watermark(d.path); errors.Is(err, fs.ErrNotExist) {
+		// Somebody deleted it, perhaps with its directory, while it was written.
+		d.part.Close()
+		d.part = nil
+		if err := d.restart("the part file was deleted", true); err != nil {
+			return err
+		}
+		if err := d.move(ctx); err != nil {
+			return err
+		}
+		return d.finish(ctx)
 	}
 	if d.hash != nil {
 		if got := d.digest(); got != d.f.Checksum {
