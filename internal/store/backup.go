@@ -12,12 +12,16 @@ import (
 const BackupName = "backup.db"
 
 // Backup writes a copy of the store beside it, in place of the last one. It does nothing if no
-// job or file changed since the last one was made.
+// job or file changed since the last one was made, and as long as a store that was set aside
+// lies beside that: then it is what Restore brings back.
 func (s *Store) Backup() error {
 	if err := s.flush(); err != nil {
 		return err
 	}
 	name := filepath.Join(s.dir, BackupName)
+	if _, err := os.Stat(name); err == nil && len(Aside(s.dir)) > 0 {
+		return nil
+	}
 	now, err := s.db.applied()
 	if err != nil {
 		return err
