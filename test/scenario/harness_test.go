@@ -582,3 +582,19 @@ func ptr[T any](v T) *T { return &v }
 
 // blocksOf returns what a file takes on the disk.
 func blocksOf(st os.FileInfo) int64 { return st.Sys().(*syscall.Stat_t).Blocks * 512 }
+
+// decodeLines reads one JSON value after the other.
+func decodeLines[T any](t *testing.T, out string) (list []T) {
+	t.Helper()
+	dec := json.NewDecoder(strings.NewReader(out))
+	for dec.More() {
+		var v T
+		if err := dec.Decode(&v); err != nil {
+			t.Fatalf("%v in %q", err, out)
+		}
+		list = append(list, v)
+	}
+	return list
+}
+
+func newSeeker(r io.ReaderAt, size int64) io.ReadSeeker { return io.NewSectionReader(r, 0, size) }
