@@ -68,10 +68,10 @@ func TestDiskFull(t *testing.T) {
 // stalled is a job whose file stands still in the middle, and then is suspended.
 func stalled(s *service, srv *faultserver.Server) (*client.Job, *faultserver.Entry) {
 	s.t.Helper()
-	e := srv.File("/"+s.t.Name(), faultserver.File{Seed: 1, Size: 6 * mib})
-	e.Script(faultserver.Program{Cut: faultserver.Cut{How: faultserver.Stall, After: 5 * mib}})
+	e := srv.File("/"+s.t.Name(), faultserver.File{Seed: 1, Size: 2 * mib})
+	e.Script(faultserver.Program{Cut: faultserver.Cut{How: faultserver.Stall, After: 3 * mib / 2}})
 	job := s.fetch(e.URL(), "file")
-	s.moved(job, 5*mib)
+	s.moved(job, 3*mib/2)
 	if err := job.Suspend(s.ctx()); err != nil {
 		s.t.Fatal(err)
 	}
@@ -100,7 +100,7 @@ func TestReadOnlyDisk(t *testing.T) {
 	remount(s, "rw")
 	resume(s, job)
 	s.settled(job, bits.Transferred)
-	if again := srv.Refetched("/" + t.Name()); again > mib {
+	if again := srv.Refetched("/" + t.Name()); again > 64*kib {
 		t.Errorf("%d bytes were fetched twice", again)
 	}
 	s.restart()
@@ -144,10 +144,10 @@ func TestDirectoryVanishes(t *testing.T) {
 	})
 	t.Run("under a running transfer", func(t *testing.T) {
 		s := s.in(t)
-		e := srv.File("/running", faultserver.File{Seed: 1, Size: 6 * mib})
-		e.Script(faultserver.Program{Cut: faultserver.Cut{How: faultserver.Stall, After: 5 * mib}})
+		e := srv.File("/running", faultserver.File{Seed: 1, Size: 2 * mib})
+		e.Script(faultserver.Program{Cut: faultserver.Cut{How: faultserver.Stall, After: 3 * mib / 2}})
 		job := s.fetch(e.URL(), "file")
-		s.moved(job, 5*mib)
+		s.moved(job, 3*mib/2)
 		remove()
 		e.Release()
 		isError(t, s.untilState(job, bits.Errored), bits.PathNotFound, bits.ContextLocalFile)
@@ -216,7 +216,7 @@ func TestDestinationIsADirectory(t *testing.T) {
 
 func TestChecksums(t *testing.T) {
 	t.Parallel()
-	const size = 3*mib + 5
+	const size = mib + 5
 	srv := serve(t, faultserver.Options{})
 	s := start(t, options{})
 	content := func(seed uint64) []byte {
@@ -273,12 +273,12 @@ func TestChecksums(t *testing.T) {
 	}
 	t.Run("over kill -9", func(t *testing.T) {
 		s := s.in(t)
-		e := srv.File("/killed", faultserver.File{Seed: 1, Size: 12 * mib})
-		e.Set(func(p *faultserver.Program) { p.Rate = 12 * mib })
+		e := srv.File("/killed", faultserver.File{Seed: 1, Size: 6 * mib})
+		e.Set(func(p *faultserver.Program) { p.Rate = 6 * mib })
 		f := s.file(e.URL(), "killed")
 		f.Checksum = "sha256:" + e.SHA256()
 		job := s.create(fetched{files: []bits.FileSpec{f}})
-		s.moved(job, 6*mib)
+		s.moved(job, 5*mib)
 		s.restart()
 		s.arrives(job, e)
 	})

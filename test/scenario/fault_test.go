@@ -14,7 +14,10 @@ import (
 	"github.com/ebbtransfer/ebb/test/faultserver"
 )
 
-const faultSize = 3 * mib
+const (
+	faultSize = 3 * mib / 2
+	faultCut  = 5 * mib / 4
+)
 
 // A fault is something wrong with a server, and what becomes of a job that meets it.
 type fault struct {
@@ -30,7 +33,7 @@ type fault struct {
 
 func faults() []fault {
 	type program = faultserver.Program
-	cut := func(how faultserver.CutKind) faultserver.Cut { return faultserver.Cut{How: how, After: 2 * mib} }
+	cut := func(how faultserver.CutKind) faultserver.Cut { return faultserver.Cut{How: how, After: faultCut} }
 	from := func(r faultserver.RangeFault) program { return program{Range: r} }
 	const (
 		whole = bits.Transferred
@@ -257,10 +260,10 @@ func TestGetWaitsForADeadServer(t *testing.T) {
 			t.Parallel()
 			srv := serve(t, faultserver.Options{SendBuffer: 64 * kib})
 			s := start(t, options{config: fastStall})
-			e := srv.File("/file", faultserver.File{Seed: 1, Size: 8 * mib})
-			e.Script(faultserver.Program{Rate: 16 * mib})
+			e := srv.File("/file", faultserver.File{Seed: 1, Size: 6 * mib})
+			e.Script(faultserver.Program{Cut: faultserver.Cut{How: faultserver.Stall, After: 5 * mib}})
 			get := s.begin("get", e.URL())
-			sent(t, srv, "/file", 6*mib)
+			sent(t, srv, "/file", 5*mib)
 			srv.SetDeaf(deaf)
 			srv.Stop()
 			if deaf {

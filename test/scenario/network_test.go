@@ -52,7 +52,8 @@ func (n *namespace) ip(args ...string) {
 	run(n.t, append([]string{"ip", "-n", n.name}, args...)...)
 }
 
-// TestNetworkGoesAndComesBack: a job without a network waits for it and for no timer.
+// TestNetworkGoesAndComesBack: a job without a network waits for it and for no timer. It runs
+// alone, because the services of other tests see the cable too and try their jobs again.
 func TestNetworkGoesAndComesBack(t *testing.T) {
 	n := newNamespace(t)
 	l, err := net.Listen("tcp", n.host+":0")

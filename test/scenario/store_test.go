@@ -293,8 +293,8 @@ func TestIdleServiceEnds(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
 	defer cancel()
 	select {
-	case err := <-s.ended:
-		t.Fatalf("a service with work ended: %v", err)
+	case <-s.ended:
+		t.Fatalf("a service with work ended: %v", s.err)
 	case <-ctx.Done():
 	}
 	e.Release()

@@ -2,6 +2,7 @@ package scenario
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -9,12 +10,6 @@ import (
 	"github.com/ebbtransfer/ebb/bits"
 	"github.com/ebbtransfer/ebb/client"
 	"github.com/ebbtransfer/ebb/test/faultserver"
-)
-
-const (
-	versionSize = 10 * mib
-	versionRate = 5 * mib // so that a file takes long enough to be confirmed at its end
-	versionCut  = 7 * mib // where a file changes: after the first checkpoint
 )
 
 var (
@@ -31,12 +26,13 @@ type replacement struct {
 	silent        bool // the server never tells versions apart: a change under an answer cannot be seen
 }
 
-func replacements() []replacement {
+// replacements are those of files of a size.
+func replacements(size int64) []replacement {
 	version := func(seed uint64, size int64, etag string, date time.Time) faultserver.File {
 		return faultserver.File{Seed: seed, Size: size, ETag: etag, LastModified: date}
 	}
-	v1 := version(1, versionSize, `"one"`, oldDate)
-	v2 := version(2, versionSize, `"two"`, newDate)
+	v1 := version(1, size, `"one"`, oldDate)
+	v2 := version(2, size, `"two"`, newDate)
 	same := func(*faultserver.Program) {}
 	noETag := func(p *faultserver.Program) { p.ETag = faultserver.ETagNone }
 	nothing := func(p *faultserver.Program) { p.ETag, p.NoLastModified = faultserver.ETagNone, true }
@@ -50,13 +46,13 @@ func replacements() []replacement {
 	}
 	return []replacement{
 		{"it has the same length", v1, v2, same, same, false, false},
-		{"it is longer", v1, version(2, versionSize+1*mib, `"two"`, newDate), same, same, false, false},
+		{"it is longer", v1, version(2, size+1*mib, `"two"`, newDate), same, same, false, false},
 		{"it is shorter than what is here", v1, version(2, 1*mib, `"two"`, newDate), same, same, false, false},
 		{"it is shorter and If-Range is ignored", v1, version(2, 1*mib, `"two"`, newDate), deaf, deaf, false, false},
 		{"it is empty", v1, version(2, 0, `"two"`, newDate), same, same, false, false},
-		{"only its ETag changes", v1, version(2, versionSize, `"two"`, oldDate), same, same, false, false},
-		{"only its date changes", v1, version(2, versionSize, `"one"`, newDate), noETag, noETag, false, false},
-		{"only its size changes", v1, version(2, versionSize+1, `"one"`, oldDate), noETag, noETag, false, false},
+		{"only its ETag changes", v1, version(2, size, `"two"`, oldDate), same, same, false, false},
+		{"only its date changes", v1, version(2, size, `"one"`, newDate), noETag, noETag, false, false},
+		{"only its size changes", v1, version(2, size+1, `"one"`, oldDate), noETag, noETag, false, false},
 		{"If-Range is ignored", v1, v2, deaf, deaf, false, false},
 		{"If-Range on a date is ignored", v1, v2, all(deaf, noETag), all(deaf, noETag), false, false},
 		{"it is behind a redirect", v1, v2, same, same, true, false},
@@ -78,7 +74,8 @@ func TestChangedFileIsNeverMixed(t *testing.T) {
 	// During the first request: at which byte the file changes, and how it goes on.
 	type moment struct {
 		name   string
-		first  func(*faultserver.Program, faultserver.File)
+		size   int64 // of the file; it changes at five sixths
+		first  func(p *faultserver.Program, second faultserver.File, at int64)
 		inside func(s *service, jobs []*client.Job, replace func()) // nil: the program changes the file
 		silent bool                                                 // also where the server tells nothing
 	}
@@ -95,45 +92,47 @@ func TestChangedFileIsNeverMixed(t *testing.T) {
 			}
 		}
 	}
+	stands := func(p *faultserver.Program, _ faultserver.File, at int64) {
+		p.Cut = faultserver.Cut{How: faultserver.Stall, After: at}
+	}
 	killed := func(s *service, _ []*client.Job, replace func()) {
 		s.kill9()
 		replace()
 		s.up()
 	}
 	for _, m := range []moment{
-		{"while the job is suspended", nil, suspended, true},
-		{"while the service is dead", nil, killed, true},
-		{"between two ranges", func(p *faultserver.Program, v2 faultserver.File) {
-			p.Cut = faultserver.Cut{How: faultserver.Reset, After: versionCut}
-			p.Change = &faultserver.Change{To: v2, After: versionCut}
+		{"while the job is suspended", 3 * mib, stands, suspended, true},
+		{"while the service is dead", 6 * mib, stands, killed, true},
+		{"between two ranges", 3 * mib, func(p *faultserver.Program, v2 faultserver.File, at int64) {
+			p.Cut = faultserver.Cut{How: faultserver.Reset, After: at}
+			p.Change = &faultserver.Change{To: v2, After: at}
 		}, nil, true},
-		{"in place under an answer", func(p *faultserver.Program, v2 faultserver.File) {
-			p.Change = &faultserver.Change{To: v2, After: versionCut, InPlace: true}
+		{"in place under an answer", 3 * mib, func(p *faultserver.Program, v2 faultserver.File, at int64) {
+			p.Rate = 2 * mib // so that the file takes long enough to be confirmed at its end
+			p.Change = &faultserver.Change{To: v2, After: at, InPlace: true}
 		}, nil, false},
-		{"in place before a broken connection", func(p *faultserver.Program, v2 faultserver.File) {
-			p.Cut = faultserver.Cut{How: faultserver.Reset, After: versionCut + mib}
-			p.Change = &faultserver.Change{To: v2, After: versionCut, InPlace: true}
+		{"in place before a broken connection", 3 * mib, func(p *faultserver.Program, v2 faultserver.File, at int64) {
+			p.Cut = faultserver.Cut{How: faultserver.Reset, After: at + mib/4}
+			p.Change = &faultserver.Change{To: v2, After: at, InPlace: true}
 		}, nil, true},
 	} {
 		t.Run(m.name, func(t *testing.T) {
-			srv := serve(t, faultserver.Options{SendBuffer: 64 * kib})
+			srv := serve(t, faultserver.Options{})
 			s := start(t, options{})
 			var (
 				cases   []replacement
 				entries []*faultserver.Entry
 				jobs    []*client.Job
 			)
-			for _, c := range replacements() {
+			for _, c := range replacements(m.size) {
 				if c.silent && !m.silent {
 					continue
 				}
 				path := fmt.Sprintf("/%d", len(cases))
 				e := srv.File(path, c.first)
-				program := faultserver.Program{Rate: versionRate}
+				program := faultserver.Program{}
 				c.before(&program)
-				if m.first != nil {
-					m.first(&program, c.second)
-				}
+				m.first(&program, c.second, m.size*5/6)
 				e.Script(program)
 				e.Set(c.after)
 				url := e.URL()
@@ -147,7 +146,8 @@ func TestChangedFileIsNeverMixed(t *testing.T) {
 			}
 			if m.inside != nil {
 				for i := range cases {
-					sent(t, srv, fmt.Sprintf("/%d", i), versionCut)
+					path := fmt.Sprintf("/%d", i)
+					await(t, srv, path+" stands still", func() bool { return slices.ContainsFunc(srv.RequestsFor(path), waiting) })
 				}
 				m.inside(s, jobs, func() {
 					for i, c := range cases {
@@ -163,9 +163,9 @@ func TestChangedFileIsNeverMixed(t *testing.T) {
 						t.Errorf("the file's note is %q, want that it was started again", note)
 					}
 					s.complete(jobs[i])
-					if got, size := digest(t, info.Files[0].Local); got != entries[i].SHA256() {
+					if got, size := digest(t, info.Files[0].Local); got != sum(entries[i].Current()) {
 						what := "a mix"
-						if got == faultserver.SHA256(c.first.Seed, c.first.Size) {
+						if got == sum(c.first) {
 							what = "the old version"
 						}
 						t.Errorf("the result is %s of %d bytes", what, size)
@@ -175,6 +175,8 @@ func TestChangedFileIsNeverMixed(t *testing.T) {
 		})
 	}
 }
+
+func waiting(q faultserver.Request) bool { return q.Waiting }
 
 // A file that is the same after an interruption goes on where it was.
 func TestUnchangedFileGoesOn(t *testing.T) {
@@ -195,13 +197,13 @@ func TestUnchangedFileGoesOn(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			s := s.in(t)
 			path := "/" + strings.ReplaceAll(test.name, " ", "-")
-			e := srv.File(path, faultserver.File{Seed: 9, Size: 6 * mib})
-			slow := faultserver.Program{Rate: 32 * mib, Cut: faultserver.Cut{How: faultserver.Stall, After: 5 * mib}}
+			e := srv.File(path, faultserver.File{Seed: 9, Size: 3 * mib})
+			slow := faultserver.Program{Cut: faultserver.Cut{How: faultserver.Stall, After: 2 * mib}}
 			test.fault(&slow)
 			e.Script(slow)
 			e.Set(test.fault)
 			job := s.fetch(e.URL(), path[1:])
-			s.moved(job, 4*mib)
+			s.moved(job, 2*mib)
 			if err := job.Suspend(s.ctx()); err != nil {
 				t.Fatal(err)
 			}
@@ -210,7 +212,7 @@ func TestUnchangedFileGoesOn(t *testing.T) {
 			}
 			info := s.settled(job, bits.Transferred)
 			s.complete(job)
-			if got, _ := digest(t, info.Files[0].Local); got != e.SHA256() {
+			if got, _ := digest(t, info.Files[0].Local); got != sum(e.Current()) {
 				t.Error("the file is damaged")
 			}
 			if again := srv.Refetched(path); (again < mib) != test.goesOn {
