@@ -153,15 +153,15 @@ var codes = map[Code]codeInfo{
 	DiskIO:              {"ERROR_IO_DEVICE", Fatal, "the disk reported an error", "check the disk, then resume the job"},
 	DiskQuotaExceeded:   {"ERROR_DISK_QUOTA_EXCEEDED", Transient, "the disk quota is used up", "free some space; resume the job to retry at once"},
 	TooManyOpenFiles:    {"ERROR_TOO_MANY_OPEN_FILES", Transient, "the service has too many files open", "raise the service's limit of open files"},
-	WinHTTPTimeout:      {"ERROR_WINHTTP_TIMEOUT", Transient, "the server did not answer in time", "it is tried again"},
+	WinHTTPTimeout:      {"ERROR_WINHTTP_TIMEOUT", Transient, "the server did not answer in time", "the server, or the way to it, may be overloaded"},
 	NameNotResolved:     {"ERROR_WINHTTP_NAME_NOT_RESOLVED", Transient, "the server's name could not be resolved", "check the spelling of the URL's host"},
-	CannotConnect:       {"ERROR_WINHTTP_CANNOT_CONNECT", Transient, "the server could not be reached", "it is tried again"},
-	ConnectionError:     {"ERROR_WINHTTP_CONNECTION_ERROR", Transient, "the connection broke", "it is tried again"},
+	CannotConnect:       {"ERROR_WINHTTP_CANNOT_CONNECT", Transient, "the server could not be reached", "check the URL's host and port, and that the server runs"},
+	ConnectionError:     {"ERROR_WINHTTP_CONNECTION_ERROR", Transient, "the connection broke", "the server, or something on the way to it, may be failing"},
 	CertDateInvalid:     {"ERROR_WINHTTP_SECURE_CERT_DATE_INVALID", Fatal, "the server's certificate has expired or is not valid yet", "check this machine's clock and the server's certificate"},
 	CertNameInvalid:     {"ERROR_WINHTTP_SECURE_CERT_CN_INVALID", Fatal, "the server's certificate is for another name", "check the URL's host"},
 	CertUntrusted:       {"ERROR_WINHTTP_SECURE_INVALID_CA", Fatal, "the server's certificate is not signed by an authority this machine trusts", "install the authority's certificate, or set SSL_CERT_FILE for the service"},
 	SecureFailure:       {"ERROR_WINHTTP_SECURE_FAILURE", Fatal, "no secure connection could be made", "check the server's TLS settings"},
-	InvalidServerAnswer: {"ERROR_WINHTTP_INVALID_SERVER_RESPONSE", Transient, "the server's answer could not be understood", "it is tried again"},
+	InvalidServerAnswer: {"ERROR_WINHTTP_INVALID_SERVER_RESPONSE", Transient, "the server's answer could not be understood", "check the URL with `curl -v`"},
 	RedirectFailed:      {"ERROR_WINHTTP_REDIRECT_FAILED", Fatal, "the server redirects in a circle or too often", "check the URL"},
 }
 
@@ -193,7 +193,7 @@ func (c Code) info() codeInfo {
 		}
 		i.hint = httpHints[status]
 		if i.hint == "" && i.class == Transient {
-			i.hint = "it is tried again"
+			i.hint = "the server cannot serve this now"
 		}
 		return i
 	}
