@@ -130,7 +130,8 @@ func measureMemory(ctx context.Context, l *lab, one, four int64, idle time.Durat
 		return err
 	}
 	note("watching the idle service for %v", idle)
-	if err := sleep(ctx, 10*time.Second); err != nil {
+	// The service keeps its connections for 20 s, in case that there is more to fetch.
+	if err := sleep(ctx, 30*time.Second); err != nil {
 		return err
 	}
 	used, err := watchIdle(ctx, ebb.process, idle)
@@ -143,7 +144,7 @@ func measureMemory(ctx context.Context, l *lab, one, four int64, idle time.Durat
 	}
 	row("idle after its start", fresh)
 	t.add(fmt.Sprintf("peak, 4 jobs of %v at once (%.1f s, CPU %.2f s/GiB)", size(four), took.Seconds(), (after-before).Seconds()/(4*float64(four)/gib)), fmt.Sprintf("%.1f", float64(peak)/mib), "-", "-")
-	row("idle after that", used)
+	row("idle, 30 s after that", used)
 	t.print("Memory of the service, idle for %v each:", idle)
 	printTargets([]target{
 		{what: "page cache left by ebb get, MiB", limit: 16, got: left[1].resident.median(), format: "%.0f"},
