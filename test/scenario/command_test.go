@@ -112,13 +112,20 @@ func TestAnsweredCommandsSurviveKill(t *testing.T) {
 		s.kill9()
 		work.Wait()
 		s.up()
-		for c := range jobs {
+		listed := map[bits.ID]bits.Job{}
+		for _, j := range jobsOf(s) {
+			listed[j.ID] = j
+		}
+		for c := range clients {
 			for _, k := range jobs[c] {
 				if k.checked && k.state.Final() {
 					continue
 				}
 				k.checked = true
-				got := s.info(k.job)
+				got, ok := listed[k.job.ID]
+				if !ok {
+					got = *s.info(k.job)
+				}
 				state := got.State
 				if state.Action() {
 					state = bits.Queued

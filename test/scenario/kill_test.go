@@ -19,10 +19,17 @@ const lossLimit = 8 * mib
 type losses struct {
 	t     *testing.T
 	srv   *faultserver.Server
-	paths []string
-	seen  int64
+	paths []string // of this round
+	seen  int64    // fetched twice in this round
+	all   int64
 	most  int64
 	kills int
+}
+
+// begin starts a round with files of its own.
+func (l *losses) begin(paths ...string) {
+	l.srv.ForgetRequests()
+	l.paths, l.seen = paths, 0
 }
 
 // note is called when the server is idle: before the next kill of a service that fetched, and
@@ -34,20 +41,20 @@ func (l *losses) note() {
 		now += l.srv.Refetched(p)
 	}
 	cost := now - l.seen
-	l.seen, l.most = now, max(l.most, cost)
+	l.seen, l.all, l.most = now, l.all+cost, max(l.most, cost)
 	if cost > lossLimit {
 		l.t.Errorf("a kill cost %d bytes fetched twice, at most %d are allowed", cost, lossLimit)
 	}
 }
 
 func (l *losses) report() {
-	l.t.Logf("%d kills, fetched twice: at most %.2f MiB, %.2f MiB on average", l.kills, float64(l.most)/mib, float64(l.seen)/float64(max(l.kills, 1))/mib)
+	l.t.Logf("%d kills, fetched twice: at most %.2f MiB, %.2f MiB on average", l.kills, float64(l.most)/mib, float64(l.all)/float64(max(l.kills, 1))/mib)
 }
 
 // killAtRandom kills the service at random moments, those of its start included, until it was
 // killed often enough or the server has sent total bytes of this round. A service that was
 // killed before its first request counts for nothing.
-func killAtRandom(s *service, r *rand.Rand, l *losses, from, total int64, n int) {
+func killAtRandom(s *service, r *rand.Rand, l *losses, total int64, n int) {
 	s.t.Helper()
 	for l.kills < n {
 		before := len(l.srv.Requests())
@@ -59,7 +66,7 @@ func killAtRandom(s *service, r *rand.Rand, l *losses, from, total int64, n int)
 		}
 		l.note()
 		s.launch()
-		if l.sent()-l.seen-from >= total {
+		if l.sent()-l.seen >= total {
 			return
 		}
 	}
@@ -84,11 +91,10 @@ func TestKillDuringLargeFile(t *testing.T) {
 		path := fmt.Sprintf("/large-%d", round)
 		e := srv.File(path, faultserver.File{Seed: uint64(round + 1), Size: size})
 		e.Set(func(p *faultserver.Program) { p.Rate = rate })
-		from := l.sent() - l.seen
-		l.paths = append(l.paths, path)
+		l.begin(path)
 		name := filepath.Base(path)
 		job := s.fetch(e.URL(), name)
-		killAtRandom(s, r, l, from, size, n)
+		killAtRandom(s, r, l, size, n)
 		info := s.settled(job, bits.Transferred)
 		l.note()
 		s.nothingStray(job)
@@ -125,10 +131,9 @@ func TestKillDuringManySmallFiles(t *testing.T) {
 			entries, paths, want = append(entries, e), append(paths, path), append(want, filepath.Base(path))
 			total += f.Size
 		}
-		from := l.sent() - l.seen
-		l.paths = append(l.paths, paths...)
+		l.begin(paths...)
 		job := s.create(fetched{files: specs})
-		killAtRandom(s, r, l, from, total, n)
+		killAtRandom(s, r, l, total, n)
 		s.settled(job, bits.Transferred)
 		l.note()
 		s.nothingStray(job)

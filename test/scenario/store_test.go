@@ -114,7 +114,7 @@ func TestDamagedStoreIsSetAside(t *testing.T) {
 				t.Fatalf("restore: %v\n%s", err, out)
 			}
 			s.up()
-			if n := len(jobs(s)); n != 20 {
+			if n := len(jobsOf(s)); n != 20 {
 				t.Errorf("after restore there are %d jobs, want 20", n)
 			}
 		})
@@ -139,7 +139,7 @@ func exists(t *testing.T, name string) {
 	t.Fatalf("%s does not appear", name)
 }
 
-func jobs(s *service) (list []bits.Job) {
+func jobsOf(s *service) (list []bits.Job) {
 	s.t.Helper()
 	for j, err := range s.List(s.ctx(), client.ListOptions{Files: true}) {
 		if err != nil {
@@ -164,12 +164,12 @@ func TestGarbageInTheJournal(t *testing.T) {
 		write(t, filepath.Join(s.state, name), garbage)
 	}
 	s.up()
-	if n := len(jobs(s)); n != 20 {
+	if n := len(jobsOf(s)); n != 20 {
 		t.Errorf("there are %d jobs, want 20", n)
 	}
 	s.create(fetched{name: "new", waits: true})
 	s.restart()
-	if n := len(jobs(s)); n != 21 {
+	if n := len(jobsOf(s)); n != 21 {
 		t.Errorf("there are %d jobs, want 21", n)
 	}
 }
