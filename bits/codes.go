@@ -263,7 +263,7 @@ func ParseCode(s string) (Code, bool) {
 type Error struct {
 	Code    Code
 	Context Context
-	File    string // the URL or path it is about; may be empty
+	File    string // the URL or path it is about; may be empty, may hold a password (see RedactURL)
 	Message string // a sentence for people; empty means the code's own
 	Cause   error  // for the log and for errors.Is; may be nil
 }
@@ -273,18 +273,19 @@ func Errorf(code Code, format string, args ...any) *Error {
 	return &Error{Code: code, Message: fmt.Sprintf(format, args...)}
 }
 
-// Sentence returns the message for people, without a full stop.
+// Sentence returns the message for people, without a full stop and without the passwords that
+// URLs in it may hold.
 func (e *Error) Sentence() string {
 	if e.Message != "" {
-		return e.Message
+		return redactText(e.Message, e.File)
 	}
 	return e.Code.Message()
 }
 
 func (e *Error) Error() string {
 	s := e.Sentence()
-	if e.File != "" && !strings.Contains(s, e.File) {
-		s = e.File + ": " + s
+	if file := RedactURL(e.File); file != "" && !strings.Contains(s, file) {
+		s = file + ": " + s
 	}
 	return s + " (" + e.Code.String() + ")"
 }
@@ -297,9 +298,9 @@ func (e *Error) Is(target error) bool {
 	return ok && t.Code == e.Code
 }
 
-// Info returns the form of the error that programs read.
+// Info returns the form of the error that programs read. It holds no password.
 func (e *Error) Info() *ErrorInfo {
-	return &ErrorInfo{Code: e.Code.Name(), HResult: e.Code.Hex(), Context: e.Context, File: e.File, Message: e.Sentence(), Hint: e.Code.Hint()}
+	return &ErrorInfo{Code: e.Code.Name(), HResult: e.Code.Hex(), Context: e.Context, File: RedactURL(e.File), Message: e.Sentence(), Hint: e.Code.Hint()}
 }
 
 // ErrorInfo is an error as the API and the CLI show it.

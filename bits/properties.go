@@ -218,6 +218,7 @@ type FileSpec struct {
 // Check validates and normalises a file: the URL's fragment is cut off, the path is cleaned
 // and the checksum is put in lower case.
 func (f *FileSpec) Check() *Error {
+	shown := RedactURL(f.Remote)
 	bad := func(code Code, ctx Context, file, format string, args ...any) *Error {
 		e := Errorf(code, format, args...)
 		e.Context, e.File = ctx, file
@@ -228,13 +229,13 @@ func (f *FileSpec) Check() *Error {
 	}
 	u, err := url.Parse(f.Remote)
 	if err != nil {
-		return bad(InvalidArg, ContextRemoteFile, f.Remote, "%q is not a URL", f.Remote)
+		return bad(InvalidArg, ContextRemoteFile, shown, "%q is not a URL", shown)
 	}
 	if u.Scheme != "http" && u.Scheme != "https" {
-		return bad(InvalidArg, ContextRemoteFile, f.Remote, "%q is not an http or https URL", f.Remote)
+		return bad(InvalidArg, ContextRemoteFile, shown, "%q is not an http or https URL", shown)
 	}
 	if u.Hostname() == "" {
-		return bad(InvalidArg, ContextRemoteFile, f.Remote, "the URL %q has no host", f.Remote)
+		return bad(InvalidArg, ContextRemoteFile, shown, "the URL %q has no host", shown)
 	}
 	u.Fragment, u.RawFragment = "", ""
 	f.Remote = u.String()

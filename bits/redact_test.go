@@ -1,0 +1,129 @@
+package bits
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/url"
+	"strings"
+	"testing"
+)
+
+func TestRedactURL(t *testing.T) {
+	for _, c := range []struct{ in, want string }{
+		{"", ""},
+		{"http://host/a", "http://host/a"},
+		{"http://user:secret@host/a?b=c", "http://user:xxxxx@host/a?b=c"},
+		{"https://user:@host/", "https://user:xxxxx@host/"},
+		{"https://:secret@host/", "https://:xxxxx@host/"},
+		{"http://user:se%63ret@host/a%2Fb", "http://user:xxxxx@host/a%2Fb"},
+		{"http://user@host/a", "http://user@host/a"},
+		{"http://host/a@b:c", "http://host/a@b:c"},
+		{"http://host:80?mail=a:b@c", "http://host:80?mail=a:b@c"},
+		{"//user:secret@host/a", "//user:xxxxx@host/a"},
+		{"ftp://user:secret@host/a", "ftp://user:xxxxx@host/a"},
+		{"/home/me/a:b@c", "/home/me/a:b@c"},
+		{"/home/http://user:secret@host", "/home/http://user:secret@host"},
+		{"relative/a:b@c", "relative/a:b@c"},
+		// What does not parse.
+		{"http://user:sec ret@host/a", "http://host/a"},
+		{"http://user:secret@host/%zz", "http://host/%zz"},
+		{"http://user:secret@host:port/", "http://host:port/"},
+		{"http://user:sec@ret@ho st/", "http://ho st/"},
+		{"http://user:secret\n@host/", "http://host/"},
+		{"http://user:sec/ret@host/", "http://host/"},
+		{"http://user:sec?ret@host/", "http://host/"},
+		{"http://ho st/a@b", "http://ho st/a@b"},
+		{"user:secret@host/a", "host/a"},
+		{"http:user:secret@host/a", "host/a"},
+		{"us er:secret@host", "host"},
+		{"user@host", "user@host"},
+	} {
+		if got := RedactURL(c.in); got != c.want {
+			t.Errorf("RedactURL(%q) = %q, want %q", c.in, got, c.want)
+		}
+	}
+}
+
+// TestErrorsHideThePassword checks all that turns an error into text.
+func TestErrorsHideThePassword(t *testing.T) {
+	for _, u := range []string{"http://user:secret@host/a", "http://user:secret\"\n@host/a", "http://user:secret@ho st/"} {
+		for _, e := range []*Error{
+			{Code: NameNotResolved, File: u},
+			{Code: NameNotResolved, File: u, Message: u + " leads nowhere"},
+			{Code: InvalidArg, File: u, Message: fmt.Sprintf("%q is not a URL", u)},
+			{Code: ValidationFailed, File: "/d/a", Message: "the checksum of http://user:secret@host/a is wrong"},
+			{Code: RedirectFailed, Message: `Get "http://user:secret@host/a": stopped`},
+			(&ErrorInfo{HResult: InvalidArg.Hex(), File: u, Message: u}).Err(),
+		} {
+			info, err := json.Marshal(e.Info())
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, text := range []string{e.Error(), e.Sentence(), string(info), fmt.Sprint(e), fmt.Sprintf("%+v", fmt.Errorf("x: %w", e))} {
+				if strings.Contains(text, "secret") {
+					t.Errorf("%s tells the password", text)
+				}
+			}
+		}
+	}
+	for _, remote := range []string{"ftp://user:secret@host/", "http://user:secret@/", "http://user:secret@ho st/", "user:secret@host/a", "http://user:sec/secret@host/"} {
+		f := FileSpec{Remote: remote, Local: "/d/a"}
+		e := f.Check()
+		if e == nil {
+			t.Fatalf("%s is accepted", remote)
+		}
+		if strings.Contains(e.Error()+e.Message+e.File, "secret") {
+			t.Errorf("%v tells the password", e)
+		}
+	}
+}
+
+func FuzzRedactURL(f *testing.F) {
+	for _, s := range []string{"http://user:secret@host/a", "http://u:p w@h/", "u:p@h", "//u:p@h", "http://h/a@b", "a://@:@/"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		got := RedactURL(s)
+		if again := RedactURL(got); again != got && !strings.Contains(got, "@") {
+			t.Errorf("%q becomes %q, then %q", s, got, again)
+		}
+		u, err := url.Parse(s)
+		if err == nil && u.User == nil && (strings.Contains(s, "://") || strings.HasPrefix(s, "/")) && got != s {
+			t.Errorf("%q has no password but becomes %q", s, got)
+		}
+		if err == nil && u.User != nil {
+			_, had := u.User.Password()
+			safe, err := url.Parse(got)
+			if err != nil {
+				t.Fatalf("%q becomes %q: %v", s, got, err)
+			}
+			if p, has := safe.User.Password(); has != had || had && p != "xxxxx" {
+				t.Errorf("%q becomes %q", s, got)
+			}
+		}
+		if scheme, rest, ok := strings.Cut(s, "://"); ok && err != nil && strings.Contains(authority(rest), "@") {
+			if strings.Contains(authority(strings.TrimPrefix(got, scheme+"://")), "@") {
+				t.Errorf("%q keeps what may be a password: %q", s, got)
+			}
+		}
+	})
+}
+
+// FuzzErrorHidesThePassword puts any password in a URL, as people do who do not escape it.
+func FuzzErrorHidesThePassword(f *testing.F) {
+	f.Add("sec@ret")
+	f.Add("s e\"c")
+	f.Fuzz(func(t *testing.T, secret string) {
+		secret = "<" + secret + ">" // so that it is not part of the rest by chance
+		if strings.ContainsAny(secret, "/?#") {
+			t.Skip() // may be a port and a path
+		}
+		u := "http://user:" + secret + "@host/a"
+		e := &Error{Code: InvalidArg, File: u, Message: fmt.Sprintf("%q or %s is not a URL", u, u)}
+		for _, text := range []string{e.Error(), e.Info().File, e.Info().Message} {
+			if strings.Contains(text, secret) || strings.Contains(text, inner(secret)) {
+				t.Errorf("%q tells the password", text)
+			}
+		}
+	})
+}
