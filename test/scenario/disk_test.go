@@ -93,7 +93,8 @@ func TestReadOnlyDisk(t *testing.T) {
 	smallDisk(s, 32*mib)
 	job, e := stalled(s, srv)
 	// What is open for writing keeps the disk writable: the transfer may still be closing it.
-	s.restart()
+	s.stop()
+	s.up()
 	remount(s, "ro")
 	resume(s, job)
 	isError(t, s.untilState(job, bits.Errored), bits.WriteProtect, bits.ContextLocalFile)
