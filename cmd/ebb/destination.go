@@ -72,7 +72,7 @@ func shorten(name string, most int) string {
 type planner struct {
 	base  string            // absolute directory for relative destinations
 	files []bits.FileSpec   // in the order they were asked for
-	byDst map[string]string // URL for each destination
+	byDst map[string]string // URL for each destination, as it is shown
 	dirs  map[string]error  // what checkDir found
 }
 
@@ -92,8 +92,9 @@ func newPlanner(dest string) (*planner, error) {
 // add plans one file. dest is a file, a directory, or empty for the URL's own name; a relative
 // one is below the planner's directory.
 func (p *planner) add(rawURL, dest, checksum string) error {
+	shown := bits.RedactURL(rawURL)
 	if !isURL(rawURL) {
-		return usagef("%q is not an http or https URL", rawURL)
+		return usagef("%q is not an http or https URL", shown)
 	}
 	if err := checkText("destination", dest); err != nil {
 		return err
@@ -118,15 +119,15 @@ func (p *planner) add(rawURL, dest, checksum string) error {
 	case err != nil:
 		return usagef("the destination cannot be used: %w", err)
 	case info.IsDir():
-		return usagef("the destination %q of %q is a directory", spec.Local, rawURL)
+		return usagef("the destination %q of %q is a directory", spec.Local, shown)
 	case !info.Mode().IsRegular():
 		return usagef("the destination %q is not a file that can be replaced", spec.Local)
 	}
 	if other, taken := p.byDst[spec.Local]; taken {
-		return hinted(usagef("%q and %q would both become %q", other, rawURL, spec.Local),
+		return hinted(usagef("%q and %q would both become %q", other, shown, spec.Local),
 			"give one of them a name of its own, in a list for -i or in a call of its own")
 	}
-	p.byDst[spec.Local] = rawURL
+	p.byDst[spec.Local] = shown
 	p.files = append(p.files, spec)
 	return nil
 }

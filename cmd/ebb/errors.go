@@ -153,9 +153,13 @@ func jobError(e *bits.ErrorInfo) (sentence, hint string) {
 	if e == nil {
 		return "the job is in ERROR, and the service does not know why", ""
 	}
+	file := bits.RedactURL(e.File)
 	sentence = e.Message
-	if e.File != "" && !strings.Contains(sentence, e.File) {
-		sentence = e.File + ": " + sentence
+	if e.File != "" {
+		sentence = strings.ReplaceAll(sentence, e.File, file)
+	}
+	if !strings.Contains(sentence, file) {
+		sentence = file + ": " + sentence
 	}
 	return fmt.Sprintf("%s (%s %s)", sentence, e.Code, e.HResult), e.Hint
 }

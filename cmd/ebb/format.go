@@ -4,7 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"net/url"
+	"regexp"
 	"strings"
 	"time"
 	"unicode"
@@ -47,8 +47,15 @@ func garbles(r rune) bool {
 	return unicode.IsControl(r) || r == utf8.RuneError || r >= 0x200e && r <= 0x200f || r >= 0x202a && r <= 0x202e || r >= 0x2066 && r <= 0x2069
 }
 
-// safe escapes what came from outside before it reaches a terminal.
+// password finds the passwords of URLs in a text.
+var password = regexp.MustCompile(`(://[^/?#\s"'<>:@]*):[^/?#\s"'<>]*@`)
+
+// safe makes what came from outside fit to be shown: what could garble a terminal is escaped,
+// and URLs lose their passwords, which end up in logs and over people's shoulders.
 func safe(s string) string {
+	if strings.Contains(s, "@") {
+		s = password.ReplaceAllString(s, "$1:xxxxx@")
+	}
 	if strings.IndexFunc(s, garbles) < 0 {
 		return s
 	}
@@ -72,13 +79,8 @@ func safe(s string) string {
 	return b.String()
 }
 
-// safeURL is safe for a URL, without the password that it may hold.
-func safeURL(s string) string {
-	if u, err := url.Parse(s); err == nil && u.User != nil {
-		s = u.Redacted()
-	}
-	return safe(s)
-}
+// safeURL is safe for what is a URL, or was meant as one.
+func safeURL(s string) string { return safe(bits.RedactURL(s)) }
 
 // size writes a number of bytes in IEC units with one decimal.
 func size[T ~int64](n T) string {

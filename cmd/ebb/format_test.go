@@ -59,6 +59,9 @@ func TestSafe(t *testing.T) {
 			t.Errorf("safe(%q) = %q, want %q", s, got, want)
 		}
 	}
+	if got := safe("get \"https://user:se@cret@h/a@b:c\" or http://h:80/c@d"); got != `get "https://user:xxxxx@h/a@b:c" or http://h:80/c@d` {
+		t.Errorf("a password is shown: %s", got)
+	}
 	if got := safeURL("https://user:secret@h/a"); got != "https://user:xxxxx@h/a" {
 		t.Errorf("a password is shown: %s", got)
 	}

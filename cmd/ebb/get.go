@@ -187,14 +187,14 @@ func (a *app) planGet(o getOptions, args []string) ([]bits.FileSpec, error) {
 			return nil, usagef("ebb cannot write to the standard output: a file appears only when it is whole")
 		}
 		if strings.Contains(dest, "://") {
-			return nil, usagef("%q is not an http or https URL", dest)
+			return nil, usagef("%q is not an http or https URL", bits.RedactURL(dest))
 		}
 	}
 	for _, u := range urls {
 		if isURL(u) {
 			continue
 		}
-		err := usagef("%q is not an http or https URL", u)
+		err := usagef("%q is not an http or https URL", bits.RedactURL(u))
 		if p := new(bits.Priority); o.background != "" && p.UnmarshalText([]byte(u)) == nil {
 			return nil, hinted(err, "write the priority with an equals sign: --background=%s", u)
 		}

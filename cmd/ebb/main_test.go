@@ -128,6 +128,40 @@ func TestGetFails(t *testing.T) {
 	}
 }
 
+// TestNoPasswordIsShown also plays an old service, which sends URLs as they are.
+func TestNoPasswordIsShown(t *testing.T) {
+	t.Chdir(t.TempDir())
+	const url = "http://bob:s3cret@h/a"
+	e := &bits.ErrorInfo{Code: "BG_E_HTTP_ERROR_404", HResult: "0x80190194", Context: bits.ContextRemoteFile, File: url, Message: "nothing at " + url}
+	f := newFake()
+	f.began = func(f *fake, id bits.ID) {
+		<-f.watched
+		f.change(id, bits.EventState, func(j *bits.Job) { j.State, j.Error = bits.TransientError, e })
+		<-f.looked
+		f.change(id, bits.EventNote, func(j *bits.Job) { j.Files[0].Note = "moved to " + url })
+		f.change(id, bits.EventError, func(j *bits.Job) { j.State, j.Error = bits.Errored, e })
+	}
+	socket := startFake(t, f)
+	all := []outcome{
+		ebb(t, socket, "get", "--keep", url).want(t, 1, "", "ebb: nothing at http://bob:xxxxx@h/a (BG_E_HTTP_ERROR_404"),
+		ebb(t, socket, "list").want(t, 0, "http://bob:xxxxx@h/a", ""),
+		ebb(t, socket, "show", "a").want(t, 0, "from  http://bob:xxxxx@h/a", ""),
+		ebb(t, socket, "wait", "a").want(t, 1, "", "http://bob:xxxxx@h/a"),
+		ebb(t, socket, "cancel", "a").want(t, 0, "", ""),
+		ebb(t, socket, "watch", "--after", "1", "a").want(t, 0, "http://bob:xxxxx@h/a: moved to http://bob:xxxxx@h/a", ""),
+		ebb(t, socket, "show", url).want(t, 4, "", "there is no job"),
+		ebb(t, socket, "get", "ftp://bob:s3cret@h/a").want(t, 2, "", "is not an http or https URL"),
+		ebb(t, socket, "get", url, url).want(t, 2, "", "would both become"),
+		ebb(t, socket, "get", url, url, "ftp://bob:s3cret@h").want(t, 2, "", "is not an http or https URL"),
+		ebb(t, socket, url).want(t, 2, "", "there is no verb"),
+	}
+	for _, o := range all {
+		if strings.Contains(o.out+o.err, "s3cret") {
+			t.Errorf("the password is shown:\n%s%s", o.out, o.err)
+		}
+	}
+}
+
 func TestGetTellsTransientErrorOnce(t *testing.T) {
 	t.Chdir(t.TempDir())
 	f := newFake()

@@ -175,7 +175,7 @@ func (t *track) update(e bits.Event, now time.Time) (tell []string) {
 	}
 	t.paused = e.State == bits.Suspended
 	if e.Kind == bits.EventNote && e.File != nil && e.File.Note != "" {
-		tell = append(tell, e.File.Remote+": "+e.File.Note)
+		tell = append(tell, bits.RedactURL(e.File.Remote)+": "+e.File.Note)
 	}
 	return tell
 }

@@ -92,11 +92,11 @@ func (a *app) eventLine(e bits.Event) string {
 		parts = append(parts, progressText(*e.Progress))
 	}
 	switch {
+	case e.File != nil && e.Kind == bits.EventNote:
+		parts = append(parts, safeURL(e.File.Remote)+": "+safe(e.File.Note))
 	case e.Error != nil:
 		sentence, _ := jobError(e.Error)
 		parts = append(parts, safe(sentence))
-	case e.File != nil && e.Kind == bits.EventNote:
-		parts = append(parts, safeURL(e.File.Remote)+": "+safe(e.File.Note))
 	case e.File != nil && e.Kind == bits.EventFile:
 		parts = append(parts, safe(e.File.Local))
 	}
