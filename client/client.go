@@ -18,6 +18,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"os/user"
 	"path/filepath"
 	"strconv"
 	"time"
@@ -31,43 +32,66 @@ var ErrNoService = errors.New("no ebb service is running")
 // errBroke means that the service went away before it answered.
 var errBroke = errors.New("broke off")
 
+// ErrNoHome means that there is no place for a service of the user's own.
+var ErrNoHome = errors.New("the user has no home directory")
+
 // SystemSocket is the socket of the machine's service.
 const SystemSocket = "/run/ebb/ebb.sock"
 
-// UserSocket returns the path of the calling user's own service.
+// UserSocket returns the path of the socket of the calling user's own service, or "" if there
+// is no place for one.
 func UserSocket() string {
-	if dir := os.Getenv("XDG_RUNTIME_DIR"); dir != "" {
+	if dir := os.Getenv("XDG_RUNTIME_DIR"); filepath.IsAbs(dir) {
 		return filepath.Join(dir, "ebb", "ebb.sock")
 	}
-	return filepath.Join(UserState(), "ebb.sock")
+	state := UserState()
+	if state == "" {
+		return ""
+	}
+	return filepath.Join(state, "ebb.sock")
 }
 
-// UserState returns the directory in which the calling user's own service keeps its jobs.
+// UserState returns the directory in which the calling user's own service keeps its jobs, or
+// "" if the user has no home directory. A directory that all users share would not do: another
+// one could prepare it.
 func UserState() string {
-	if dir := os.Getenv("XDG_STATE_HOME"); dir != "" {
+	return userState(func() (string, error) {
+		u, err := user.Current()
+		if err != nil {
+			return "", err
+		}
+		return u.HomeDir, nil
+	})
+}
+
+func userState(lookup func() (string, error)) string {
+	if dir := os.Getenv("XDG_STATE_HOME"); filepath.IsAbs(dir) {
 		return filepath.Join(dir, "ebb")
 	}
-	home, err := os.UserHomeDir()
-	if err != nil {
-		return filepath.Join(os.TempDir(), fmt.Sprintf("ebb-%d", os.Getuid()))
+	home := os.Getenv("HOME")
+	if !filepath.IsAbs(home) {
+		var err error
+		if home, err = lookup(); err != nil || !filepath.IsAbs(home) {
+			return ""
+		}
 	}
 	return filepath.Join(home, ".local", "state", "ebb")
 }
 
 // FindSocket returns $EBB_SOCKET if it is set, else the user's socket if a service answers
-// there, else the system's if one answers there, else the user's.
+// there, else the system's if one answers there, else the user's, which may be "".
 func FindSocket() string {
 	if s := os.Getenv("EBB_SOCKET"); s != "" {
 		return s
 	}
-	user := UserSocket()
-	for _, s := range []string{user, SystemSocket} {
+	own := UserSocket()
+	for _, s := range []string{own, SystemSocket} {
 		if c, err := net.DialTimeout("unix", s, time.Second); err == nil {
 			_ = c.Close()
 			return s
 		}
 	}
-	return user
+	return own
 }
 
 // Manager is a connection to a service. It is safe for use by several goroutines.
@@ -78,14 +102,23 @@ type Manager struct {
 }
 
 // New returns a Manager for the service on the socket; it connects with the first call.
-// An empty socket stands for FindSocket().
+// An empty socket stands for FindSocket(). A service that belongs neither to the calling user
+// nor to root is not talked to: the error is bits.AccessDenied (on Linux).
 func New(socket string) *Manager {
 	if socket == "" {
 		socket = FindSocket()
 	}
 	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
 		var d net.Dialer
-		return d.DialContext(ctx, "unix", socket)
+		c, err := d.DialContext(ctx, "unix", socket)
+		if err != nil {
+			return nil, err
+		}
+		if err := checkPeer(c, socket); err != nil {
+			_ = c.Close()
+			return nil, err
+		}
+		return c, nil
 	}
 	return &Manager{socket: socket, http: &http.Transport{
 		DialContext: dial, DisableCompression: true, MaxIdleConnsPerHost: 64, IdleConnTimeout: time.Minute,
@@ -130,6 +163,9 @@ func (m *Manager) do(ctx context.Context, method, path string, in any) (*http.Re
 }
 
 func (m *Manager) send(ctx context.Context, method, path string, body []byte) (*http.Response, error) {
+	if m.socket == "" {
+		return nil, fmt.Errorf("%w, and there is no place for one: %w", ErrNoService, ErrNoHome)
+	}
 	req, err := http.NewRequestWithContext(ctx, method, "http://ebb"+path, bytes.NewReader(body))
 	if err != nil {
 		return nil, err
@@ -142,7 +178,7 @@ func (m *Manager) send(ctx context.Context, method, path string, body []byte) (*
 	if errors.As(err, &op) && op.Op == "dial" && ctx.Err() == nil {
 		return nil, fmt.Errorf("%w on %s: %w", ErrNoService, m.socket, op.Err)
 	}
-	if err != nil && ctx.Err() == nil {
+	if err != nil && ctx.Err() == nil && !isAnswer(err) {
 		return nil, fmt.Errorf("the service on %s %w: %w", m.socket, errBroke, err)
 	}
 	return resp, err
@@ -214,9 +250,14 @@ func (m *Manager) Create(ctx context.Context, spec bits.NewJob) (*Job, error) {
 func (m *Manager) Job(id bits.ID) *Job { return &Job{m: m, ID: id} }
 
 // Find returns the job that ref means: an id, a unique prefix of one, or a name. An ambiguous
-// ref is an error whose cause is an *AmbiguousError.
+// ref is an error whose cause is an *AmbiguousError. A job that is named ".", ".." or "/"
+// has to be asked for by its id.
 func (m *Manager) Find(ctx context.Context, ref string) (*Job, error) {
 	var s bits.Summary
+	switch ref {
+	case "", ".", "..", "/": // these mean something else in a path, escaped or not
+		return nil, bits.Errorf(bits.NotFound, "there is no job %q", ref)
+	}
 	if err := m.call(ctx, "GET", "/v1/jobs/"+url.PathEscape(ref)+"?files=false", nil, &s); err != nil {
 		return nil, err
 	}

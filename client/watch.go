@@ -195,12 +195,20 @@ func isAnswer(err error) bool {
 func settled(s bits.State) bool { return s == bits.Transferred || s == bits.Errored || s.Final() }
 
 // Transfer creates a job, waits for it and completes it. A job that ends in ERROR is
-// cancelled, and its error returned. When ctx ends the job is cancelled too.
+// cancelled, and its error returned. When ctx ends the job is cancelled too, also one that was
+// being created at that moment. A job whose files are fetched but cannot be put in their places
+// stays, with its data: the snapshot has its id, and Complete may be tried again.
 func (m *Manager) Transfer(ctx context.Context, spec bits.NewJob) (*bits.Job, error) {
 	spec.Resume = true
+	if spec.ID == nil {
+		spec.ID = new(bits.NewID())
+	}
 	job, err := m.Create(ctx, spec)
-	if err != nil {
+	if isAnswer(err) || errors.Is(err, ErrNoService) {
 		return nil, err
+	}
+	if err != nil { // nobody knows whether the job exists, and runs
+		return nil, errors.Join(err, m.Job(*spec.ID).abandon(ctx))
 	}
 	info, err := job.Wait(ctx)
 	if err == nil && info.State == bits.Errored {
@@ -210,10 +218,7 @@ func (m *Manager) Transfer(ctx context.Context, spec bits.NewJob) (*bits.Job, er
 		return info, bits.Errorf(bits.InvalidState, "the job was cancelled")
 	}
 	if err != nil {
-		clean, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
-		defer cancel()
-		_, cerr := job.Cancel(clean)
-		return info, errors.Join(err, ignoreState(cerr))
+		return info, errors.Join(err, job.abandon(ctx))
 	}
 	if info.State == bits.Transferred {
 		if _, err := job.Complete(ctx); ignoreState(err) != nil {
@@ -221,6 +226,17 @@ func (m *Manager) Transfer(ctx context.Context, spec bits.NewJob) (*bits.Job, er
 		}
 	}
 	return job.Info(ctx)
+}
+
+// abandon cancels a job that may not exist, or not any more, also when ctx has ended.
+func (j *Job) abandon(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+	defer cancel()
+	_, err := j.Cancel(ctx)
+	if errors.Is(err, &bits.Error{Code: bits.NotFound}) {
+		return nil
+	}
+	return ignoreState(err)
 }
 
 // ignoreState drops the answer that the job ended otherwise in the meantime.
