@@ -29,7 +29,10 @@ func NewID() ID {
 // ParseID reads the text form of an ID, with or without braces, in any case.
 func ParseID(s string) (ID, error) {
 	var id ID
-	t := strings.TrimSuffix(strings.TrimPrefix(s, "{"), "}")
+	t := s
+	if strings.HasPrefix(s, "{") && strings.HasSuffix(s, "}") {
+		t = s[1 : len(s)-1]
+	}
 	if len(t) != 36 || t[8] != '-' || t[13] != '-' || t[18] != '-' || t[23] != '-' {
 		return id, fmt.Errorf("%q is not a job id (want the form 6af46e48-41d3-453f-b7af-a694bbc823f7)", s)
 	}

@@ -1,11 +1,19 @@
 package bits
 
 import (
+	"bufio"
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"net/http"
+	"net/textproto"
+	"reflect"
+	"strconv"
 	"strings"
 	"testing"
+	"unicode/utf8"
 )
 
 func TestIDRoundTrip(t *testing.T) {
@@ -19,7 +27,7 @@ func TestIDRoundTrip(t *testing.T) {
 			t.Errorf("ParseID(%s) = %v, %v", s, got, err)
 		}
 	}
-	for _, s := range []string{"", "x", "6af46e48-41d3-453f-b7af-a694bbc823f", "6af46e48x41d3-453f-b7af-a694bbc823f7", "6af46e48-41d3-453f-b7af-a694bbc823fg"} {
+	for _, s := range []string{"", "x", "6af46e48-41d3-453f-b7af-a694bbc823f", "6af46e48x41d3-453f-b7af-a694bbc823f7", "6af46e48-41d3-453f-b7af-a694bbc823fg", "{6af46e48-41d3-453f-b7af-a694bbc823f7", "6af46e48-41d3-453f-b7af-a694bbc823f7}"} {
 		if _, err := ParseID(s); err == nil {
 			t.Errorf("ParseID(%q) succeeds", s)
 		}
@@ -145,6 +153,12 @@ func TestSettingsCheck(t *testing.T) {
 		{"too long name later", Settings{Name: text(strings.Repeat("a", 257))}, false, StringTooLong},
 		{"empty name", Settings{Name: text("")}, false, InvalidArg},
 		{"name with an escape sequence", Settings{Name: text("a\x1b[2J")}, false, InvalidArg},
+		{"name with a C1 control character", Settings{Name: text("a\u009b2J")}, false, InvalidArg},
+		{"name that turns the text around", Settings{Name: text("a\u202egpj.exe")}, false, InvalidArg},
+		{"description with an isolate", Settings{Description: text("a\u2066b")}, false, InvalidArg},
+		{"description with a mark", Settings{Description: text("a\u200fb")}, false, InvalidArg},
+		{"description of two lines", Settings{Description: text("a\n\tb")}, false, OK},
+		{"name from right to left", Settings{Name: text("שלום")}, false, OK},
 		{"name that is not UTF-8", Settings{Name: text("a\xff")}, false, InvalidArg},
 		{"longest description", Settings{Description: text(strings.Repeat("a", 1024))}, false, OK},
 		{"too long description", Settings{Description: text(strings.Repeat("a", 1025))}, false, StringTooLong},
@@ -156,6 +170,18 @@ func TestSettingsCheck(t *testing.T) {
 		{"header", Settings{Headers: &[]string{"X-Token: a b"}}, false, OK},
 		{"header without colon", Settings{Headers: &[]string{"X-Token"}}, false, InvalidArg},
 		{"header with a line break", Settings{Headers: &[]string{"X: a\r\nY: b"}}, false, InvalidArg},
+		{"header with a NUL", Settings{Headers: &[]string{"X: a\x00"}}, false, InvalidArg},
+		{"header with an escape character", Settings{Headers: &[]string{"X: \x1b[2J"}}, false, InvalidArg},
+		{"header with DEL", Settings{Headers: &[]string{"X: a\x7f"}}, false, InvalidArg},
+		{"header with a tab", Settings{Headers: &[]string{"X: a\tb"}}, false, OK},
+		{"header in Latin-1", Settings{Headers: &[]string{"X: caf\xe9"}}, false, OK},
+		{"header without a value", Settings{Headers: &[]string{"X:"}}, false, OK},
+		{"header with a space in the name", Settings{Headers: &[]string{"X : a"}}, false, InvalidArg},
+		{"header with a name of Unicode", Settings{Headers: &[]string{"Größe: a"}}, false, InvalidArg},
+		{"condition of the transfer", Settings{Headers: &[]string{"if-none-match: *"}}, false, InvalidArg},
+		{"another condition", Settings{Headers: &[]string{"If-Unmodified-Since: Thu, 01 Jan 1970 00:00:00 GMT"}}, false, InvalidArg},
+		{"Expect", Settings{Headers: &[]string{"Expect: 100-continue"}}, false, InvalidArg},
+		{"Proxy-Connection", Settings{Headers: &[]string{"Proxy-Connection: close"}}, false, InvalidArg},
 		{"header of the transfer", Settings{Headers: &[]string{"range: bytes=0-"}}, false, InvalidArg},
 		{"too many header bytes", Settings{Headers: &[]string{"X: " + strings.Repeat("a", MaxHeaderBytes)}}, false, StringTooLong},
 	} {
@@ -189,6 +215,43 @@ func TestEveryPropertyCanBeSet(t *testing.T) {
 	}
 	if err := s.Set("colour", "red"); err == nil || !strings.Contains(err.Error(), "priority") {
 		t.Errorf("the error %v does not name the properties", err)
+	}
+}
+
+func TestSetRefusesWithoutAChange(t *testing.T) {
+	for _, c := range []struct{ name, value string }{
+		{"priority", "urgent"},
+		{"minimum_retry_delay", "soon"},
+		{"minimum_retry_delay", "1.5s"},
+		{"no_progress_timeout", "-300ms"},
+		{"no_progress_timeout", "99999999999999999999"},
+		{"connections", "4.0"},
+		{"auto_complete", "perhaps"},
+	} {
+		var s Settings
+		if err := s.Set(c.name, c.value); err == nil || s != (Settings{}) {
+			t.Errorf("%s=%s: %v, and the settings are %+v", c.name, c.value, err, s)
+		}
+	}
+}
+
+// TestEveryErrorHasAHint also fixes the form of hints.
+func TestEveryErrorHasAHint(t *testing.T) {
+	all := []Code{0x8FFFFFFF}
+	for c := range codes {
+		all = append(all, c)
+	}
+	for status := range 1000 {
+		all = append(all, HTTPStatus(status))
+	}
+	for _, c := range all {
+		h := c.Hint()
+		if c.Failed() && h == "" {
+			t.Errorf("%s has no hint", c)
+		}
+		if strings.HasSuffix(h, ".") || h != "" && strings.ToLower(h[:1]) != h[:1] || len(h) > 80 {
+			t.Errorf("%s: the form of the hint %q", c, h)
+		}
 	}
 }
 
@@ -252,6 +315,108 @@ func FuzzParseChecksum(f *testing.F) {
 		c, err := ParseChecksum(s)
 		if err == nil && !strings.EqualFold(c, s) {
 			t.Errorf("%q became %q", s, c)
+		}
+	})
+}
+
+// FuzzCheckHeaders holds checkHeaders against net/http: what it lets through can be sent.
+func FuzzCheckHeaders(f *testing.F) {
+	f.Add("X-Token: a b")
+	f.Add("X: \x7f")
+	f.Add("range: bytes=0-")
+	f.Fuzz(func(t *testing.T, header string) {
+		if checkHeaders([]string{header}) != nil {
+			return
+		}
+		name, value, _ := strings.Cut(header, ":")
+		h := http.Header{name: {strings.TrimSpace(value)}}
+		var sent bytes.Buffer
+		if err := h.Write(&sent); err != nil {
+			t.Fatal(err)
+		}
+		back, err := textproto.NewReader(bufio.NewReader(io.MultiReader(&sent, strings.NewReader("\r\n")))).ReadMIMEHeader()
+		if err != nil || len(back) != 1 || len(back[http.CanonicalHeaderKey(name)]) != 1 {
+			t.Errorf("%q is sent as %q: %v", header, back, err)
+		}
+		for i := range len(value) {
+			if b := value[i]; b < 0x20 && b != '\t' || b == 0x7f {
+				t.Errorf("%q holds the control character %#x", header, b)
+			}
+		}
+	})
+}
+
+func FuzzSettingsSet(f *testing.F) {
+	for _, p := range PropertyTable {
+		for _, v := range []string{"", p.Default, "90s", "10m", "-1", "1h1ns", "low", "true", "A: b"} {
+			f.Add(p.Name, v)
+		}
+	}
+	f.Fuzz(func(t *testing.T, name, value string) {
+		var s Settings
+		if err := s.Set(name, value); err != nil {
+			if s != (Settings{}) {
+				t.Errorf("%s=%q is refused but leaves %+v", name, value, s)
+			}
+			return
+		}
+		if s == (Settings{}) {
+			t.Errorf("%s=%q changes nothing", name, value)
+		}
+		if s.Check(false) != nil {
+			return
+		}
+		// What is allowed comes back the same from JSON.
+		doc, err := json.Marshal(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var back Settings
+		if err := json.Unmarshal(doc, &back); err != nil {
+			t.Fatal(err)
+		}
+		if utf8.ValidString(value) && !reflect.DeepEqual(s, back) {
+			t.Errorf("%s=%q: %s comes back as another", name, value, doc)
+		}
+		for _, d := range []*int64{s.MinimumRetryDelay, s.NoProgressTimeout} {
+			if d == nil {
+				continue
+			}
+			var again Settings
+			if err := again.Set(name, strconv.FormatInt(*d, 10)+"s"); err != nil {
+				t.Errorf("%s=%q becomes %d s, which is refused: %v", name, value, *d, err)
+			}
+		}
+	})
+}
+
+func FuzzParseID(f *testing.F) {
+	f.Add("6af46e48-41d3-453f-b7af-a694bbc823f7")
+	f.Add("{6AF46E48-41D3-453F-B7AF-A694BBC823F7}")
+	f.Fuzz(func(t *testing.T, s string) {
+		id, err := ParseID(s)
+		if err != nil {
+			return
+		}
+		if text := id.String(); !strings.EqualFold(text, s) && !strings.EqualFold("{"+text+"}", s) {
+			t.Errorf("%q became %s", s, text)
+		}
+	})
+}
+
+func FuzzParseCode(f *testing.F) {
+	for _, s := range []string{"BG_E_NOT_FOUND", "bg_e_http_error_404", "0x80190194", "0x", "-1"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		c, ok := ParseCode(s)
+		if !ok {
+			return
+		}
+		for _, text := range []string{c.Name(), c.Hex()} {
+			if again, ok := ParseCode(text); !ok || again != c {
+				t.Errorf("%q is %s, but %s is %v, %t", s, c, text, again, ok)
+			}
 		}
 	})
 }

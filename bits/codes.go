@@ -111,23 +111,23 @@ var codes = map[Code]codeInfo{
 	NotFound:                 {"BG_E_NOT_FOUND", Fatal, "there is no such job", "`ebb list` shows the jobs"},
 	InvalidState:             {"BG_E_INVALID_STATE", Fatal, "the job's state does not allow this", "`ebb show` tells the state"},
 	Empty:                    {"BG_E_EMPTY", Fatal, "the job has no files", "add one with `ebb add`"},
-	FileNotAvailable:         {"BG_E_FILE_NOT_AVAILABLE", Fatal, "the error is not about a file", ""},
-	ProtocolNotAvailable:     {"BG_E_PROTOCOL_NOT_AVAILABLE", Fatal, "the error is not about a protocol", ""},
+	FileNotAvailable:         {"BG_E_FILE_NOT_AVAILABLE", Fatal, "the error is not about a file", "`ebb show` tells the error"},
+	ProtocolNotAvailable:     {"BG_E_PROTOCOL_NOT_AVAILABLE", Fatal, "the error is not about a protocol", "`ebb show` tells the error"},
 	DestinationLocked:        {"BG_E_DESTINATION_LOCKED", Waiting, "the destination's volume is locked", "the job goes on when it is unlocked"},
 	VolumeChanged:            {"BG_E_VOLUME_CHANGED", Fatal, "the destination is on another volume than when the job began", "mount the old volume and resume the job"},
-	ErrorInfoUnavailable:     {"BG_E_ERROR_INFORMATION_UNAVAILABLE", Fatal, "the job is not in an error", ""},
+	ErrorInfoUnavailable:     {"BG_E_ERROR_INFORMATION_UNAVAILABLE", Fatal, "the job is not in an error", "`ebb show` tells the state"},
 	NetworkDisconnected:      {"BG_E_NETWORK_DISCONNECTED", Waiting, "there is no network", "the job goes on by itself when the network is back"},
-	MissingFileSize:          {"BG_E_MISSING_FILE_SIZE", Fatal, "the server did not tell the size of the file", ""},
-	InsufficientHTTPSupport:  {"BG_E_INSUFFICIENT_HTTP_SUPPORT", Fatal, "the server does not speak HTTP well enough", ""},
-	InsufficientRangeSupport: {"BG_E_INSUFFICIENT_RANGE_SUPPORT", Fatal, "the server does not support byte ranges", ""},
+	MissingFileSize:          {"BG_E_MISSING_FILE_SIZE", Fatal, "the server did not tell the size of the file", "use a server that sends Content-Length"},
+	InsufficientHTTPSupport:  {"BG_E_INSUFFICIENT_HTTP_SUPPORT", Fatal, "the server does not speak HTTP well enough", "a proxy may be in the way; use another URL or another server"},
+	InsufficientRangeSupport: {"BG_E_INSUFFICIENT_RANGE_SUPPORT", Fatal, "the server does not support byte ranges", "fetch the whole file, or use a server that supports ranges"},
 	InvalidServerResponse:    {"BG_E_INVALID_SERVER_RESPONSE", Fatal, "the server's answer is malformed", "check the URL with `curl -v`; a proxy may be in the way"},
 	TooManyFiles:             {"BG_E_TOO_MANY_FILES", Fatal, "an upload takes one file", "create a job for each file"},
-	LocalFileChanged:         {"BG_E_LOCAL_FILE_CHANGED", Fatal, "the local file changed during the upload", "cancel the job and start again"},
-	TooLarge:                 {"BG_E_TOO_LARGE", Fatal, "it is larger than the limit", ""},
-	StringTooLong:            {"BG_E_STRING_TOO_LONG", Fatal, "the text is too long", ""},
+	LocalFileChanged:         {"BG_E_LOCAL_FILE_CHANGED", Fatal, "the local file was changed by something else", "see what else writes there; cancel the job and create it again"},
+	TooLarge:                 {"BG_E_TOO_LARGE", Fatal, "it is larger than the limit", "use a smaller file, or split what is sent"},
+	StringTooLong:            {"BG_E_STRING_TOO_LONG", Fatal, "the text is too long", "shorten it"},
 	NoProgress:               {"BG_E_NO_PROGRESS", Fatal, "there was no progress for too long", "resume the job when the server works again"},
-	InvalidRange:             {"BG_E_INVALID_RANGE", Fatal, "the range lies outside the file", ""},
-	OverlappingRanges:        {"BG_E_OVERLAPPING_RANGES", Fatal, "the ranges overlap", ""},
+	InvalidRange:             {"BG_E_INVALID_RANGE", Fatal, "the range lies outside the file", "give ranges that lie within the file"},
+	OverlappingRanges:        {"BG_E_OVERLAPPING_RANGES", Fatal, "the ranges overlap", "give ranges that do not overlap"},
 	BlockedByPolicy:          {"BG_E_BLOCKED_BY_POLICY", Waiting, "the bandwidth policy allows nothing now", "the job goes on when the policy allows it"},
 	TooManyJobsPerUser:       {"BG_E_TOO_MANY_JOBS_PER_USER", Fatal, "the user has too many jobs", "complete or cancel some"},
 	TooManyJobsPerMachine:    {"BG_E_TOO_MANY_JOBS_PER_MACHINE", Fatal, "the machine has too many jobs", "complete or cancel some"},
@@ -140,14 +140,14 @@ var codes = map[Code]codeInfo{
 	RemoteFileChanged:        {"BG_E_REMOTE_FILE_CHANGED", Transient, "the file keeps changing on the server", "it is fetched again later"},
 	ReadOnlyWhenJobActive:    {"BG_E_READ_ONLY_WHEN_JOB_ACTIVE", Fatal, "the property cannot change while the job is active", "suspend the job first"},
 
-	NotImplemented:      {"E_NOTIMPL", Fatal, "this is not supported", ""},
-	Pending:             {"E_PENDING", Fatal, "the file is not transferred yet", ""},
+	NotImplemented:      {"E_NOTIMPL", Fatal, "this is not supported", "`ebb --help` and /openapi.json tell what is supported"},
+	Pending:             {"E_PENDING", Fatal, "the file is not transferred yet", "wait until the file is transferred, for instance with `ebb wait`"},
 	Unexpected:          {"E_UNEXPECTED", Transient, "something unexpected happened", "see the service's log"},
-	FileNotFound:        {"ERROR_FILE_NOT_FOUND", Fatal, "the file does not exist", ""},
+	FileNotFound:        {"ERROR_FILE_NOT_FOUND", Fatal, "the file does not exist", "see what deleted it; cancel the job and create it again"},
 	PathNotFound:        {"ERROR_PATH_NOT_FOUND", Fatal, "the destination's directory does not exist", "create it, then resume the job"},
 	AccessDenied:        {"E_ACCESSDENIED", Fatal, "access is denied", "check the owner and the permissions, then resume the job"},
 	WriteProtect:        {"ERROR_WRITE_PROTECT", Fatal, "the file system is read-only", "mount it writable, then resume the job"},
-	InvalidArg:          {"E_INVALIDARG", Fatal, "an argument is not valid", ""},
+	InvalidArg:          {"E_INVALIDARG", Fatal, "an argument is not valid", "correct it; --help of the verb and /openapi.json tell what is allowed"},
 	DiskFull:            {"ERROR_DISK_FULL", Transient, "the disk is full", "free some space; resume the job to retry at once"},
 	FileTooLarge:        {"ERROR_FILE_TOO_LARGE", Fatal, "the file is larger than the file system or the file size limit allows", "choose another destination"},
 	DiskIO:              {"ERROR_IO_DEVICE", Fatal, "the disk reported an error", "check the disk, then resume the job"},
@@ -195,9 +195,12 @@ func (c Code) info() codeInfo {
 		if i.hint == "" && i.class == Transient {
 			i.hint = "the server cannot serve this now"
 		}
+		if i.hint == "" {
+			i.hint = "see what the server says with `curl -v`"
+		}
 		return i
 	}
-	return codeInfo{name: fmt.Sprintf("0x%08X", uint32(c)), class: Transient, message: "an unknown error"}
+	return codeInfo{name: fmt.Sprintf("0x%08X", uint32(c)), class: Transient, message: "an unknown error", hint: "see the service's log"}
 }
 
 // httpClass applies the rule of client.md 5.2, with 429 and 425 transient.
@@ -224,7 +227,7 @@ func (c Code) Class() Class { return c.info().class }
 // Message returns a sentence for people, without a full stop.
 func (c Code) Message() string { return c.info().message }
 
-// Hint returns what a person may do about it; it may be empty.
+// Hint returns what a person may do about it. Every error has one.
 func (c Code) Hint() string { return c.info().hint }
 
 // Failed reports whether the code is an error.
@@ -243,20 +246,20 @@ func (c Code) Hex() string { return fmt.Sprintf("0x%08X", uint32(c)) }
 
 func (c Code) String() string { return c.Name() + " " + c.Hex() }
 
-// ParseCode reads a code's name or its hexadecimal value.
+// ParseCode reads a code's name or its hexadecimal value, as Name and Hex write them.
 func ParseCode(s string) (Code, bool) {
 	for c, i := range codes {
 		if strings.EqualFold(i.name, s) {
 			return c, true
 		}
 	}
-	if n, ok := strings.CutPrefix(s, "BG_E_HTTP_ERROR_"); ok {
-		if v, err := strconv.Atoi(n); err == nil && v >= 0 && v < 1000 {
-			return HTTPStatus(v), true
-		}
+	if n, ok := strings.CutPrefix(strings.ToUpper(s), "BG_E_HTTP_ERROR_"); ok {
+		v, err := strconv.ParseUint(n, 10, 32)
+		return HTTPStatus(int(v)), err == nil && v < 1000
 	}
-	v, err := strconv.ParseUint(s, 0, 32)
-	return Code(v), err == nil
+	n, ok := strings.CutPrefix(strings.ToLower(s), "0x")
+	v, err := strconv.ParseUint(n, 16, 32)
+	return Code(v), ok && err == nil
 }
 
 // Error is an error with a code: what a job ends in and what a command is refused with.

@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 	"unicode/utf8"
 )
 
@@ -87,11 +88,17 @@ var PropertyTable = []Property{
 	}},
 }
 
-// Set parses one property from its text form, as `ebb set JOB name=value` takes it.
+// Set parses one property from its text form, as `ebb set JOB name=value` takes it. A value
+// that is refused changes nothing.
 func (s *Settings) Set(name, value string) error {
 	for _, p := range PropertyTable {
 		if strings.EqualFold(p.Name, name) {
-			return p.set(s, value)
+			changed := *s
+			err := p.set(&changed, value)
+			if err == nil {
+				*s = changed
+			}
+			return err
 		}
 	}
 	var known []string
@@ -107,8 +114,8 @@ func seconds(v string) (*int64, error) {
 		return &n, nil
 	}
 	d, err := time.ParseDuration(v)
-	if err != nil {
-		return nil, fmt.Errorf("%q is not a time in seconds (want 90, 90s, 10m or 2h)", v)
+	if err != nil || d%time.Second != 0 {
+		return nil, fmt.Errorf("%q is not a time in whole seconds (want 90, 90s, 10m or 2h)", v)
 	}
 	n := int64(d / time.Second)
 	return &n, nil
@@ -164,21 +171,28 @@ func (s *Settings) Check(create bool) *Error {
 	return nil
 }
 
-// checkText refuses what would garble a terminal or a log line.
+// checkText refuses what would garble a terminal or a log line: control characters, those of
+// the C1 set too, and those that turn the direction of the text around them.
 func checkText(what, s string) *Error {
 	if !utf8.ValidString(s) {
 		return Errorf(InvalidArg, "the %s is not valid UTF-8", what)
 	}
 	for _, r := range s {
-		if r < 0x20 && r != '\t' && r != '\n' || r == 0x7f {
+		if unicode.IsControl(r) && r != '\t' && r != '\n' || unicode.Is(unicode.Bidi_Control, r) {
 			return Errorf(InvalidArg, "the %s holds the control character %q", what, r)
 		}
 	}
 	return nil
 }
 
-// reservedHeaders belong to the transfer itself.
-var reservedHeaders = []string{"Range", "If-Range", "Accept-Encoding", "Content-Length", "Transfer-Encoding", "Connection", "Host", "Te", "Trailer", "Upgrade"}
+// reservedHeaders belong to the transfer itself: they frame the request, or decide which bytes
+// of which version the answer has.
+var reservedHeaders = []string{
+	"Range", "If-Range", "If-Match", "If-None-Match", "If-Modified-Since", "If-Unmodified-Since", "Accept-Encoding",
+	"Content-Length", "Transfer-Encoding", "Connection", "Proxy-Connection", "Expect", "Host", "Te", "Trailer", "Upgrade",
+}
+
+// checkHeaders refuses all that net/http would refuse later, when the job can only fail.
 
 func checkHeaders(headers []string) *Error {
 	total := 0
@@ -193,8 +207,8 @@ func checkHeaders(headers []string) *Error {
 				return Errorf(InvalidArg, "the header %s is set by the transfer itself", r)
 			}
 		}
-		if strings.ContainsAny(value, "\r\n\x00") {
-			return Errorf(InvalidArg, "the value of the header %s holds a line break", name)
+		if strings.ContainsFunc(value, func(r rune) bool { return r < 0x20 && r != '\t' || r == 0x7f }) {
+			return Errorf(InvalidArg, "the value of the header %s holds a control character", name)
 		}
 	}
 	if total > MaxHeaderBytes {
