@@ -32,8 +32,43 @@ func New(q *queue.Queue, service Service) http.Handler {
 	mux := http.NewServeMux()
 	s := &server{q: q, service: service}
 	s.register(humago.New(mux, config()))
-	return mux
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if h, pattern := mux.Handler(r); pattern == "" {
+			noSuchCall(w, r, h)
+			return
+		}
+		mux.ServeHTTP(w, r)
+	})
 }
+
+// noSuchCall answers requests that fit no operation, which h would do as plain text.
+func noSuchCall(w http.ResponseWriter, r *http.Request, h http.Handler) {
+	plain := &discard{header: http.Header{}}
+	h.ServeHTTP(plain, r)
+	e := bits.Errorf(bits.NotImplemented, "there is no such call: %s %s", r.Method, r.URL.EscapedPath())
+	status := http.StatusNotFound
+	if allow := plain.header.Get("Allow"); plain.status == http.StatusMethodNotAllowed {
+		status = plain.status
+		w.Header().Set("Allow", allow)
+		e.Message += "; the path takes " + allow
+	}
+	e.Context = bits.ContextGeneralQueueManager
+	p := newProblem(status, e)
+	p.Hint = "see /openapi.json"
+	w.Header().Set("Content-Type", p.ContentType(""))
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(p)
+}
+
+// discard keeps the head of an answer.
+type discard struct {
+	header http.Header
+	status int
+}
+
+func (d *discard) Header() http.Header         { return d.header }
+func (d *discard) WriteHeader(status int)      { d.status = status }
+func (d *discard) Write(b []byte) (int, error) { return len(b), nil }
 
 // OpenAPI returns the API's OpenAPI 3.1 document.
 func OpenAPI() ([]byte, error) {
@@ -91,7 +126,11 @@ func init() {
 	// huma's own errors (malformed JSON, unknown parameters) get our form too.
 	huma.NewError = func(status int, msg string, errs ...error) huma.StatusError {
 		for _, e := range errs {
-			if e != nil {
+			var d *huma.ErrorDetail
+			switch {
+			case errors.As(e, &d) && d.Location == "body":
+				msg += ": " + d.Message // without the body itself: it is long, and may hold secrets
+			case e != nil:
 				msg += ": " + e.Error()
 			}
 		}
@@ -129,6 +168,11 @@ func answer(err error) error {
 	status, ok := statusOf[e.Code]
 	if !ok {
 		status = http.StatusUnprocessableEntity
+	}
+	if e.Context == bits.ContextNone { // such as from the checks in bits, which do not know who calls them
+		named := *e
+		named.Context = bits.ContextGeneralQueueManager
+		e = &named
 	}
 	p := newProblem(status, e)
 	var ambiguous *queue.AmbiguousError

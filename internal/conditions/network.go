@@ -34,3 +34,27 @@ func AddrAlive(a netip.Addr) bool {
 	}
 	return false
 }
+
+// Online reports whether there is any network besides this machine itself: an interface that is
+// up, has a carrier and an address that is not only valid on its link.
+func Online() bool {
+	interfaces, err := net.Interfaces()
+	if err != nil {
+		return true // not known
+	}
+	for _, i := range interfaces {
+		if i.Flags&net.FlagUp == 0 || i.Flags&net.FlagRunning == 0 || i.Flags&net.FlagLoopback != 0 {
+			continue
+		}
+		addrs, err := i.Addrs()
+		if err != nil {
+			return true
+		}
+		for _, n := range addrs {
+			if p, err := netip.ParsePrefix(n.String()); err == nil && p.Addr().IsGlobalUnicast() {
+				return true
+			}
+		}
+	}
+	return false
+}

@@ -128,6 +128,8 @@ func Run(ctx context.Context, c Config) error {
 	case <-ctx.Done():
 		err = nil
 	case err = <-served:
+	case <-s.queue.Broken():
+		err = store.ErrBroken
 	}
 	cancel()
 	_, _ = sd.SdNotify(false, sd.SdNotifyStopping)
@@ -182,7 +184,7 @@ func (s *service) open(p policy.Policy) error {
 	s.http = httpget.New("Ebb/" + s.Version)
 	engine := transfer.NewEngine(s.http, time.Duration(p.Transfer.StallTimeout))
 	try := func() error {
-		st, err := store.Open(s.State)
+		st, err := store.Open(s.State, s.storeTrouble)
 		if err != nil {
 			return err
 		}
@@ -207,16 +209,34 @@ func (s *service) open(p policy.Policy) error {
 	return err
 }
 
+// storeTrouble says that SQLite takes no changes, most likely because the disk is full.
+func (s *service) storeTrouble(err error) {
+	s.Log.Error("the job store cannot be written; changes are kept in its journal as long as there is room", "err", err)
+}
+
 // watchNetwork tells the queue when the network changes, and drops connections that it left
 // behind.
 func (s *service) watchNetwork(ctx context.Context) {
-	err := conditions.WatchNetwork(ctx, func() {
+	online := conditions.Online()
+	changed := func() {
 		s.http.CloseIdle()
 		s.http.DropConns(func(a netip.Addr) bool { return !conditions.AddrAlive(a) })
-		s.queue.NetworkChanged()
-	})
-	if err != nil {
-		s.Log.Warn("network changes are not seen; jobs without a network wait until they are resumed", "err", err)
+		was := online
+		online = conditions.Online()
+		s.queue.NetworkChanged(online && !was)
+	}
+	for pause := time.Second; ; pause = min(2*pause, time.Minute) {
+		err := conditions.WatchNetwork(ctx, changed)
+		if ctx.Err() != nil {
+			return
+		}
+		s.Log.Warn("network changes are not seen; trying again", "err", err, "in", pause)
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(pause):
+			changed() // what happened meanwhile was not seen
+		}
 	}
 }
 
@@ -231,7 +251,7 @@ func (s *service) keepHouse(ctx context.Context) {
 		case <-timer.C:
 		}
 		if first {
-			if err := s.queue.Backup(); err != nil {
+			if err := s.queue.Backup(ctx); err != nil {
 				s.Log.Warn("the job store could not be backed up", "err", err)
 			}
 			debug.FreeOSMemory()

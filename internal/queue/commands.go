@@ -36,8 +36,7 @@ func (e *AmbiguousError) Error() string { return fmt.Sprintf("%d jobs fit", len(
 // maxCandidates bounds how many jobs an AmbiguousError lists.
 const maxCandidates = 20
 
-// Resolve finds the job that ref means: an id, a name, or a unique prefix of an id of at least
-// four characters. Jobs in final states are found by their id, and by name or prefix if no
+// Resolve finds the job that ref means: an id, a name, or a unique prefix of an id. Jobs in final states are found by their id, and by name or prefix if no
 // other fits.
 func (q *Queue) Resolve(c Caller, ref string) (bits.ID, error) {
 	q.mu.RLock()
@@ -49,7 +48,7 @@ func (q *Queue) Resolve(c Caller, ref string) (bits.ID, error) {
 		return id, noSuchJob(ref)
 	}
 	prefix := strings.ToLower(strings.Trim(ref, "{}"))
-	if len(prefix) < 4 || strings.Trim(prefix, "0123456789abcdef-") != "" {
+	if strings.Trim(prefix, "0123456789abcdef-") != "" {
 		prefix = ""
 	}
 	var byName, byPrefix, finalName, finalPrefix []*job
@@ -189,16 +188,25 @@ func checkFiles(specs []bits.FileSpec, have int) ([]*store.File, error) {
 	if len(specs) == 0 {
 		return nil, nil
 	}
+	seen := make(map[string]bool, len(specs))
 	files := make([]*store.File, len(specs))
 	records := make([]store.File, len(specs))
 	for i := range specs {
 		if e := specs[i].Check(); e != nil {
 			return nil, e
 		}
+		if seen[specs[i].Local] {
+			return nil, sameDestination(specs[i].Local)
+		}
+		seen[specs[i].Local] = true
 		records[i] = store.File{Remote: specs[i].Remote, Local: specs[i].Local, Checksum: specs[i].Checksum, Size: -1}
 		files[i] = &records[i]
 	}
 	return files, nil
+}
+
+func sameDestination(local string) *bits.Error {
+	return &bits.Error{Code: bits.InvalidArg, Context: bits.ContextLocalFile, File: local, Message: fmt.Sprintf("two files of the job have the destination %s", local)}
 }
 
 // apply puts checked settings into a record.
@@ -239,11 +247,21 @@ func (q *Queue) AddFiles(c Caller, id bits.ID, specs []bits.FileSpec) (bits.Summ
 		return bits.Summary{}, bits.Errorf(bits.InvalidArg, "there are no files to add")
 	}
 	return q.change(c, id, func(t *tx, j *job, v *version) error {
+		if j.op != nil {
+			return busy(v)
+		}
 		if err := refused(v, bits.Decide(v.rec.State, bits.MethodAddFile, v.facts()), "given more files"); err != nil {
 			return err
 		}
 		if n := len(v.files) + len(files); n > bits.MaxFilesPerJob {
 			return bits.Errorf(bits.TooManyFilesInJob, "the job would have %d files; %d are allowed", n, bits.MaxFilesPerJob)
+		}
+		for _, f := range files {
+			for _, have := range v.files {
+				if have.Local == f.Local {
+					return sameDestination(f.Local)
+				}
+			}
 		}
 		t.edit(j, func(*store.Job, *store.Detail) {})
 		w := *t.get(j)
@@ -288,7 +306,7 @@ func (q *Queue) Set(c Caller, id bits.ID, s bits.Settings) (bits.Summary, error)
 		}
 		t.edit(j, func(r *store.Job, d *store.Detail) { apply(&s, r, d) })
 		t.event(j, bits.EventModified, nil)
-		if w := t.get(j); w.rec.State == bits.Transferred && w.detail().AutoComplete && j.op == nil {
+		if w := t.get(j); w.rec.State == bits.Transferred && w.detail().AutoComplete && w.ready == len(w.files) && j.op == nil {
 			q.beginComplete(t, j)
 		}
 		return nil
@@ -359,7 +377,8 @@ type ListOptions struct {
 const listChunk = 256
 
 // List calls yield for each job, oldest first, until it returns false. Jobs that are made or
-// end meanwhile may or may not be seen. The lock is never held while yield runs.
+// end meanwhile may or may not be seen. The lock is never held while a job's view is made, or
+// while yield runs.
 func (q *Queue) List(c Caller, o ListOptions, yield func(bits.Job) bool) error {
 	if o.AllUsers && !c.Admin() {
 		return denied("only an administrator lists the jobs of all users")
@@ -378,9 +397,13 @@ func (q *Queue) List(c Caller, o ListOptions, yield func(bits.Job) bool) error {
 	order = slices.Clone(order)
 	q.mu.RUnlock()
 
+	type seen struct {
+		v    *version
+		live map[int]moving
+	}
 	left := o.Limit
 	for chunk := range slices.Chunk(order, listChunk) {
-		views := make([]bits.Job, 0, len(chunk))
+		fit := make([]seen, 0, len(chunk))
 		q.mu.RLock()
 		for _, j := range chunk {
 			r := j.now.rec
@@ -390,19 +413,16 @@ func (q *Queue) List(c Caller, o ListOptions, yield func(bits.Job) bool) error {
 				len(o.States) > 0 && !slices.Contains(o.States, r.State):
 				continue
 			}
-			views = append(views, j.now.view(&q.names, o.Files, j.moving()))
-			if o.Limit > 0 && len(views) == left {
-				break
-			}
+			fit = append(fit, seen{j.now, j.moving()})
 		}
 		q.mu.RUnlock()
-		for _, v := range views {
-			if !yield(v) {
+		for _, s := range fit {
+			if !yield(s.v.view(&q.names, o.Files, s.live)) {
 				return nil
 			}
-		}
-		if left -= len(views); o.Limit > 0 && left == 0 {
-			return nil
+			if left--; o.Limit > 0 && left == 0 {
+				return nil
+			}
 		}
 	}
 	return nil

@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"context"
 	"errors"
 	"path/filepath"
 
@@ -37,6 +38,9 @@ func (q *Queue) Complete(c Caller, id bits.ID) (bits.Code, error) {
 		}
 		op := q.beginComplete(t, j)
 		op.code = verdict.Code
+		if v.ready < len(v.files) {
+			op.code = bits.PartialComplete
+		}
 		return op, nil
 	})
 }
@@ -104,11 +108,11 @@ func (q *Queue) proceed(j *job) {
 	op, v := j.op, j.now
 	q.work.Go(func() {
 		if op.cancel {
-			err := deleteParts(v)
+			err := deleteParts(q.runs, v)
 			q.post(func(t *tx) error {
 				if err == nil {
 					t.edit(j, func(_ *store.Job, d *store.Detail) { d.Cleanup = false })
-				} else {
+				} else if q.runs.Err() == nil {
 					op.code = bits.UnableToDeleteFiles
 					q.log.Warn("part files could not be deleted", "job", j.id, "err", err)
 				}
@@ -117,26 +121,32 @@ func (q *Queue) proceed(j *job) {
 			})
 			return
 		}
-		placed, err := place(v)
+		placed, lost, err := place(q.runs, v)
 		if err == nil {
-			if derr := deleteParts(v); derr != nil {
+			if derr := deleteParts(q.runs, v); derr != nil {
 				op.code = bits.UnableToDeleteFiles
 				q.log.Warn("part files could not be deleted", "job", j.id, "err", derr)
 			}
 		}
 		q.post(func(t *tx) error {
-			q.completed(t, j, placed, err)
+			q.completed(t, j, placed, lost, err)
 			return nil
 		})
 	})
 }
 
-// completed records what Complete did to the files.
-func (q *Queue) completed(t *tx, j *job, placed []int, err error) {
+// completed records what Complete did to the files. Files whose part files are gone are pending
+// again, so that Resume fetches them.
+func (q *Queue) completed(t *tx, j *job, placed, lost []int, err error) {
 	op := j.op
 	for _, i := range placed {
 		f := *t.get(j).files[i]
 		f.State = store.FilePlaced
+		t.setFile(j, i, &f)
+	}
+	for _, i := range lost {
+		f := *t.get(j).files[i]
+		f.State, f.Size, f.Done, f.Part = store.FilePending, -1, 0, nil
 		t.setFile(j, i, &f)
 	}
 	if err == nil {
@@ -170,36 +180,45 @@ func (t *tx) finish(j *job, err error) {
 }
 
 // place renames the part files of the transferred files into their places, then makes the
-// directories durable. It goes on after an error, so that as many files as possible are
-// usable, and returns which are.
-func place(v *version) (placed []int, err error) {
+// directories durable. It goes on after an error, so that as many files as possible are usable,
+// and returns which are, and which have lost their part file. It ends early when ctx does.
+func place(ctx context.Context, v *version) (placed, lost []int, err error) {
 	dirs := map[string]bool{}
 	var errs []error
 	for i, f := range v.files {
 		if f.State != store.FileDone {
 			continue
 		}
+		if ctx.Err() != nil {
+			errs = append(errs, ErrClosed)
+			break
+		}
 		var inode uint64
 		if f.Part != nil {
 			inode = f.Part.Inode
 		}
-		if perr := localfile.Place(transfer.PartName(f.Local, v.rec.ID, i), f.Local, inode); perr != nil {
-			errs = append(errs, localfile.Err(perr, f.Local))
+		perr := localfile.Place(transfer.PartName(f.Local, v.rec.ID, i), f.Local, inode)
+		if perr == nil {
+			placed = append(placed, i)
+			dirs[filepath.Dir(f.Local)] = true
 			continue
 		}
-		placed = append(placed, i)
-		dirs[filepath.Dir(f.Local)] = true
+		e := localfile.Err(perr, f.Local)
+		if e.Code == bits.FileNotFound || e.Code == bits.LocalFileChanged {
+			lost = append(lost, i)
+		}
+		errs = append(errs, e)
 	}
 	for dir := range dirs {
 		if serr := localfile.SyncDir(dir); serr != nil {
-			return nil, localfile.Err(serr, dir) // nothing is known to be durable: place again
+			return nil, lost, localfile.Err(serr, dir) // nothing is known to be durable: place again
 		}
 	}
-	return placed, errors.Join(errs...)
+	return placed, lost, errors.Join(errs...)
 }
 
 // deleteParts removes the part files of the files that are not in their places.
-func deleteParts(v *version) error {
+func deleteParts(ctx context.Context, v *version) error {
 	if !v.rec.Resumed {
 		return nil // nothing ever began
 	}
@@ -208,6 +227,9 @@ func deleteParts(v *version) error {
 		keep := f.State == store.FilePlaced || f.State == store.FileDone && v.rec.State != bits.Cancelled
 		if keep {
 			continue
+		}
+		if ctx.Err() != nil {
+			return ctx.Err() // the next start goes on
 		}
 		if err := localfile.Remove(transfer.PartName(f.Local, v.rec.ID, i)); err != nil {
 			errs = append(errs, err)
@@ -220,7 +242,7 @@ func deleteParts(v *version) error {
 // job's part files, and a completion that the service does by itself.
 func (q *Queue) finishOld(j *job) {
 	d := j.now.detail()
-	if d.Cleanup || d.AutoComplete && j.now.rec.State == bits.Transferred {
+	if d.Cleanup || d.AutoComplete && j.now.rec.State == bits.Transferred && j.now.ready == len(j.now.files) {
 		j.op = &operation{cancel: d.Cleanup, auto: d.AutoComplete, done: make(chan struct{})}
 		q.proceed(j)
 	}

@@ -32,12 +32,14 @@ type Queue struct {
 	log    *slog.Logger
 	names  userNames
 
-	commands chan command
-	quit     chan struct{} // closed by Close
-	done     chan struct{} // closed when the loop has ended
-	stopRuns context.CancelFunc
-	runs     context.Context // parent of all transfers
-	work     sync.WaitGroup  // transfers, and goroutines that place or delete files
+	commands  chan command
+	quit      chan struct{} // closed by Close
+	broken    chan struct{} // closed when the store takes no more changes
+	breakOnce sync.Once
+	done      chan struct{} // closed when the loop has ended
+	stopRuns  context.CancelFunc
+	runs      context.Context // parent of all transfers
+	work      sync.WaitGroup  // transfers, and goroutines that place or delete files
 
 	mu     sync.RWMutex // guards the maps and slices below and each job's current version
 	byID   map[bits.ID]*job
@@ -49,6 +51,7 @@ type Queue struct {
 	deadlines deadlines
 	nextNum   int64
 	planAt    time.Time      // when the scheduler wants to be asked again
+	holdUntil time.Time      // a commit failed: no timer before this
 	active    map[int64]*job // jobs with a transfer; changed under mu, so that others may read it
 	troubled  map[int64]*job // jobs in TRANSIENT_ERROR
 }
@@ -86,6 +89,7 @@ func Open(s *store.Store, e *transfer.Engine, p policy.Policy, log *slog.Logger)
 		store: s, engine: e, policy: p, log: log,
 		commands: make(chan command, 2*maxBatch),
 		quit:     make(chan struct{}),
+		broken:   make(chan struct{}),
 		done:     make(chan struct{}),
 		byID:     map[bits.ID]*job{},
 		sched:    schedule.New(limits(p)),
@@ -213,6 +217,11 @@ func (q *Queue) loop() {
 // setTimer lets the loop wake at the next moment that matters, and not before.
 func (q *Queue) setTimer(timer *time.Timer) {
 	next := q.planAt
+	if !q.holdUntil.IsZero() { // the last commit failed: nothing is tried again before
+		timer.Reset(max(time.Until(q.holdUntil), 0))
+		q.holdUntil = time.Time{}
+		return
+	}
 	if d, ok := q.deadlines.next(); ok && (next.IsZero() || d.Before(next)) {
 		next = d
 	}
@@ -239,7 +248,10 @@ func (q *Queue) step(batch []command, now time.Time) {
 			errs[i] = failure
 		}
 		t.undo()
-		q.planAt = now.Add(retryCommit)
+		q.planAt, q.holdUntil = time.Time{}, now.Add(retryCommit)
+		if errors.Is(err, store.ErrBroken) {
+			q.breakOnce.Do(func() { close(q.broken) })
+		}
 	}
 	for i, c := range batch {
 		if c.reply != nil {
@@ -452,6 +464,9 @@ func (t *tx) undo() {
 	for _, f := range t.unwind {
 		f()
 	}
+	for _, j := range t.gone {
+		t.q.enroll(j, j.now, t.now)
+	}
 	for _, j := range t.fresh {
 		t.q.sched.Remove(j.num)
 		t.q.deadlines.set(j, time.Time{})
@@ -543,7 +558,7 @@ func (q *Queue) SetPolicy(p policy.Policy) {
 }
 
 // Backup writes a copy of the store beside it.
-func (q *Queue) Backup() error { return q.store.Backup() }
+func (q *Queue) Backup(ctx context.Context) error { return q.store.Backup(ctx) }
 
 // IsBusy reports whether the queue has work, now or later, that it does by itself.
 func (q *Queue) IsBusy() bool {
@@ -557,18 +572,24 @@ func (q *Queue) IsBusy() bool {
 	return false
 }
 
-// NetworkChanged says that links, addresses or routes changed: jobs that wait for a network, or
-// whose server could not be reached, are tried again.
-func (q *Queue) NetworkChanged() {
+// NetworkChanged says that links, addresses or routes changed: jobs that wait for a network are
+// tried again. back says that there was no network before and there is one now: then jobs whose
+// server could not be reached are tried again too (client.md 4.3).
+func (q *Queue) NetworkChanged(back bool) {
 	q.post(func(t *tx) error {
 		for _, j := range q.troubled {
-			if e := t.get(j).rec.Detail; e != nil && e.Error != nil && e.Error.Context == bits.ContextGeneralTransport {
+			e := t.get(j).failure()
+			if e != nil && (e.Code == bits.NetworkDisconnected || back && e.Context == bits.ContextGeneralTransport) {
 				t.setState(j, bits.Queued)
 			}
 		}
 		return nil
 	})
 }
+
+// Broken returns a channel that is closed when the store takes no more changes: the service has
+// to start again to find out what is on the disk.
+func (q *Queue) Broken() <-chan struct{} { return q.broken }
 
 // asError returns err as a *bits.Error.
 func asError(err error) *bits.Error {

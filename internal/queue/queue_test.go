@@ -1,8 +1,16 @@
 package queue
 
 import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
 	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"os"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -16,7 +24,7 @@ import (
 // open returns a queue on a store in dir.
 func open(t *testing.T, dir string) *Queue {
 	t.Helper()
-	s, err := store.Open(dir)
+	s, err := store.Open(dir, func(err error) { t.Error(err) })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -70,7 +78,7 @@ func TestJobsBelongToTheirOwners(t *testing.T) {
 		"Set":     func(c Caller) error { _, err := q.Set(c, id, bits.Settings{}); return err },
 		"Suspend": func(c Caller) error { _, err := q.Suspend(c, id); return err },
 		"AddFiles": func(c Caller) error {
-			_, err := q.AddFiles(c, id, []bits.FileSpec{{Remote: "http://h/b", Local: "/tmp/b"}})
+			_, err := q.AddFiles(c, id, []bits.FileSpec{{Remote: "http://h/b", Local: fmt.Sprintf("/tmp/b%d", c.UID)}})
 			return err
 		},
 	}
@@ -181,12 +189,13 @@ func TestBadRequestsChangeNothing(t *testing.T) {
 		job  bits.NewJob
 		want bits.Code
 	}{
-		"no name":               {bits.NewJob{}, bits.InvalidArg},
-		"upload":                {bits.NewJob{Type: bits.Upload, Settings: bits.Settings{Name: &name}}, bits.NotImplemented},
-		"start of nothing":      {bits.NewJob{Settings: bits.Settings{Name: &name}, Resume: true}, bits.Empty},
-		"one bad file of two":   {bits.NewJob{Settings: bits.Settings{Name: &name}, Files: []bits.FileSpec{{Remote: "http://h/a", Local: "/tmp/a"}, {Remote: "x", Local: "/tmp/b"}}}, bits.InvalidArg},
-		"more files than fit":   {bits.NewJob{Settings: bits.Settings{Name: &name}, Files: make([]bits.FileSpec, bits.MaxFilesPerJob+1)}, bits.TooManyFilesInJob},
-		"priority out of range": {bits.NewJob{Settings: bits.Settings{Name: &name, Priority: new(bits.Priority(9))}}, bits.NotImplemented},
+		"no name":                {bits.NewJob{}, bits.InvalidArg},
+		"upload":                 {bits.NewJob{Type: bits.Upload, Settings: bits.Settings{Name: &name}}, bits.NotImplemented},
+		"two files in one place": {bits.NewJob{Settings: bits.Settings{Name: &name}, Files: []bits.FileSpec{{Remote: "http://h/a", Local: "/tmp/a"}, {Remote: "http://h/b", Local: "/tmp/x/../a"}}}, bits.InvalidArg},
+		"start of nothing":       {bits.NewJob{Settings: bits.Settings{Name: &name}, Resume: true}, bits.Empty},
+		"one bad file of two":    {bits.NewJob{Settings: bits.Settings{Name: &name}, Files: []bits.FileSpec{{Remote: "http://h/a", Local: "/tmp/a"}, {Remote: "x", Local: "/tmp/b"}}}, bits.InvalidArg},
+		"more files than fit":    {bits.NewJob{Settings: bits.Settings{Name: &name}, Files: make([]bits.FileSpec, bits.MaxFilesPerJob+1)}, bits.TooManyFilesInJob},
+		"priority out of range":  {bits.NewJob{Settings: bits.Settings{Name: &name, Priority: new(bits.Priority(9))}}, bits.NotImplemented},
 	} {
 		if _, err := q.Create(alice, spec.job); codeOf(err) != spec.want {
 			t.Errorf("%s: %v, want %s", what, err, spec.want)
@@ -296,7 +305,7 @@ func TestEventRing(t *testing.T) {
 
 // TestEndedJobsAreForgottenAfterAWhile lets the retention time of many jobs pass at once.
 func TestEndedJobsAreForgottenAfterAWhile(t *testing.T) {
-	s, err := store.Open(t.TempDir())
+	s, err := store.Open(t.TempDir(), func(err error) { t.Error(err) })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -332,3 +341,142 @@ func TestEndedJobsAreForgottenAfterAWhile(t *testing.T) {
 		t.Errorf("the store has %d jobs, %v; want 6", n, err)
 	}
 }
+
+// TestAFileAddedAfterTheTransferIsNotDropped lets a job become TRANSFERRED and adds a file.
+func TestAFileAddedAfterTheTransferIsNotDropped(t *testing.T) {
+	web := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "x") }))
+	defer web.Close()
+	q, dir := open(t, t.TempDir()), t.TempDir()
+	defer shut(t, q)
+	id := create(t, q, alice, "n", bits.FileSpec{Remote: web.URL, Local: filepath.Join(dir, "a")})
+	await := func(s bits.State) {
+		t.Helper()
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		err := q.Watch(ctx, alice, Filter{}, func(e bits.Event) error {
+			if e.State == s {
+				return errSeen
+			}
+			return nil
+		})
+		if !errors.Is(err, errSeen) {
+			t.Fatalf("waiting for %s: %v", s, err)
+		}
+	}
+	if _, err := q.Resume(alice, id); err != nil {
+		t.Fatal(err)
+	}
+	await(bits.Transferred)
+	if _, err := q.AddFiles(alice, id, []bits.FileSpec{{Remote: web.URL, Local: filepath.Join(dir, "b")}}); err != nil {
+		t.Fatal(err)
+	}
+	auto := true
+	if _, err := q.Set(alice, id, bits.Settings{AutoComplete: &auto}); err != nil {
+		t.Fatal(err)
+	}
+	if j, err := q.Get(alice, id, true); err != nil || j.State != bits.Transferred {
+		t.Fatalf("the job is %s, %v; a file is still to come", j.State, err)
+	}
+	if _, err := q.Resume(alice, id); err != nil {
+		t.Fatal(err)
+	}
+	await(bits.Acknowledged)
+	for _, name := range []string{"a", "b"} {
+		if _, err := os.Stat(filepath.Join(dir, name)); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+var errSeen = errors.New("seen")
+
+// TestALostPartFileIsFetchedAgain deletes what was transferred before Complete.
+func TestALostPartFileIsFetchedAgain(t *testing.T) {
+	web := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "x") }))
+	defer web.Close()
+	q, dir := open(t, t.TempDir()), t.TempDir()
+	defer shut(t, q)
+	local := filepath.Join(dir, "a")
+	id := create(t, q, alice, "n", bits.FileSpec{Remote: web.URL, Local: local})
+	transfer1 := func() {
+		t.Helper()
+		last := q.LastEvent()
+		if _, err := q.Resume(alice, id); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		if err := q.Watch(ctx, alice, Filter{After: last}, func(e bits.Event) error {
+			if e.State == bits.Transferred {
+				return errSeen
+			}
+			return nil
+		}); !errors.Is(err, errSeen) {
+			t.Fatal(err)
+		}
+	}
+	transfer1()
+	if err := os.Remove(transfer.PartName(local, id, 0)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := q.Complete(alice, id); codeOf(err) != bits.FileNotFound {
+		t.Fatalf("completing without the part file: %v", err)
+	}
+	transfer1()
+	if code, err := q.Complete(alice, id); err != nil || code != bits.OK {
+		t.Errorf("%s, %v", code, err)
+	}
+	if b, err := os.ReadFile(local); err != nil || string(b) != "x" {
+		t.Errorf("%q, %v", b, err)
+	}
+}
+
+// TestAFailedCommitIsUndone closes the store's files under the queue, as a disk that takes
+// nothing more would, and checks that answers say so, that nothing spins, and that what was
+// committed before is still what readers see.
+func TestAFailedCommitIsUndone(t *testing.T) {
+	dir := t.TempDir()
+	s, err := store.Open(dir, func(error) {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var log countingHandler
+	q, err := Open(s, transfer.NewEngine(httpget.New("test"), time.Second), policy.Default(), slog.New(&log))
+	if err != nil {
+		t.Fatal(err)
+	}
+	id := create(t, q, alice, "n", bits.FileSpec{Remote: "http://127.0.0.1:1/a", Local: filepath.Join(t.TempDir(), "a")})
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := q.Resume(alice, id); codeOf(err) != bits.Unexpected {
+		t.Errorf("resume with a failed disk: %v", err)
+	}
+	if _, err := q.Cancel(alice, id); codeOf(err) != bits.Unexpected {
+		t.Errorf("cancel with a failed disk: %v", err)
+	}
+	name := "m"
+	if _, err := q.Create(alice, bits.NewJob{Settings: bits.Settings{Name: &name}}); codeOf(err) != bits.Unexpected {
+		t.Errorf("create with a failed disk: %v", err)
+	}
+	if j, err := q.Get(alice, id, true); err != nil || j.State != bits.Suspended {
+		t.Errorf("the job is %s, %v; want what is on the disk", j.State, err)
+	}
+	if n := q.Counts()["SUSPENDED"]; n != 1 {
+		t.Errorf("%d jobs", n)
+	}
+	if n := log.n.Load(); n > 20 {
+		t.Errorf("%d lines of log", n)
+	}
+	close(q.quit)
+	<-q.done
+}
+
+// countingHandler counts lines of log.
+type countingHandler struct {
+	slog.Handler
+	n atomic.Int64
+}
+
+func (h *countingHandler) Enabled(context.Context, slog.Level) bool  { return true }
+func (h *countingHandler) Handle(context.Context, slog.Record) error { h.n.Add(1); return nil }

@@ -31,6 +31,9 @@ func (q *Queue) plan(t *tx) {
 	for _, j := range t.touched {
 		q.enroll(j, t.staged[j], t.now)
 	}
+	for n, j := range q.active {
+		q.sched.Pin(n, j.run.live.Fixed())
+	}
 	var nums []int64
 	nums, q.planAt = q.sched.Plan(t.now)
 	want := make(map[int64]bool, len(nums))
@@ -110,7 +113,7 @@ func (s sink) File(index int, f *store.File) {
 		}
 		old := v.files[index]
 		t.setFile(s.j, index, f)
-		if d := v.rec.Detail; d != nil && d.StuckSince != 0 && (f.Done > old.Done || f.State == store.FileDone) {
+		if d := v.rec.Detail; d != nil && d.StuckSince != 0 && (f.Done > peak(old) || f.State == store.FileDone) {
 			t.edit(s.j, func(_ *store.Job, d *store.Detail) { d.Attempts, d.StuckSince = 0, 0 })
 		} else {
 			t.edit(s.j, func(*store.Job, *store.Detail) {}) // bytes moved: a new modification time
@@ -123,15 +126,27 @@ func (s sink) File(index int, f *store.File) {
 	})
 }
 
+// peak returns how far a file ever was: fetching the same bytes again is no progress.
+func peak(f *store.File) int64 {
+	if f.Part == nil {
+		return f.Done
+	}
+	return max(f.Done, f.Part.Peak)
+}
+
 func (s sink) Forget(index int, f *store.File) error {
 	return s.q.do(func(t *tx) error {
-		if t.get(s.j).rec.State.Final() {
+		v := t.get(s.j)
+		if v.rec.State.Final() {
 			return nil
 		}
+		old := v.files[index]
 		t.setFile(s.j, index, f)
-		view := t.get(s.j).file(index, nil)
-		t.event(s.j, bits.EventNote, &view)
-		s.q.log.Info("file started again", "job", s.j.id, "file", f.Remote, "why", f.Part.Note)
+		if f.Part.Note != "" && (old.Part == nil || old.Part.Note != f.Part.Note || old.Done > 0) {
+			view := t.get(s.j).file(index, nil)
+			t.event(s.j, bits.EventNote, &view)
+			s.q.log.Info("file started again", "job", s.j.id, "file", bits.RedactURL(f.Remote), "why", f.Part.Note)
+		}
 		return nil
 	})
 }
@@ -142,8 +157,19 @@ func (q *Queue) ended(t *tx, j *job, out transfer.Outcome) {
 	j.run = nil
 	delete(q.active, j.num)
 	q.mu.Unlock()
-	if j.op != nil { // a Complete or Cancel waited for this
+	if op := j.op; op != nil { // a Complete or Cancel waited for this
 		t.then = append(t.then, func() { q.proceed(j) })
+		// If the last news of the files cannot be stored, a Cancel still goes on; a Complete
+		// would drop what these files have.
+		t.unwind = append(t.unwind, func() {
+			if op.cancel {
+				q.proceed(j)
+				return
+			}
+			j.op = nil
+			op.err = &bits.Error{Code: bits.Unexpected, Message: "the job could not be stored"}
+			close(op.done)
+		})
 		return
 	}
 	v := t.get(j)
@@ -211,7 +237,7 @@ func (q *Queue) trouble(t *tx, j *job, e *bits.Error, retryAfter time.Duration) 
 		}
 	})
 	t.setState(j, next)
-	q.log.Warn("job met an error", "job", j.id, "name", v.rec.Name, "state", next, "code", e.Code, "file", e.File, "err", e.Sentence(), "cause", e.Cause)
+	q.log.Warn("job met an error", "job", j.id, "name", v.rec.Name, "state", next, "code", e.Code, "file", bits.RedactURL(e.File), "err", e.Sentence(), "cause", e.Cause)
 }
 
 // expire does what timers ask for.

@@ -27,6 +27,7 @@ type Scheduler struct {
 	limits Limits
 	lanes  [bits.Priorities]lane
 	where  map[int64]bits.Priority // lane of each job
+	pinned map[int64]bool
 }
 
 // lane is one priority level: the running jobs and, first come first served, the waiting ones.
@@ -44,7 +45,7 @@ type entry struct {
 
 // New returns a Scheduler without jobs.
 func New(l Limits) *Scheduler {
-	s := &Scheduler{limits: l, where: map[int64]bits.Priority{}}
+	s := &Scheduler{limits: l, where: map[int64]bits.Priority{}, pinned: map[int64]bool{}}
 	for p := range s.lanes {
 		s.lanes[p].tickets = map[int64]int64{}
 	}
@@ -67,6 +68,16 @@ func (s *Scheduler) Add(num int64, p bits.Priority) {
 	s.lanes[p].push(num)
 }
 
+// Pin says whether a running job should keep its turn although its slice is over, because it
+// would have to start its file again. A higher level still preempts it.
+func (s *Scheduler) Pin(num int64, pinned bool) {
+	if pinned {
+		s.pinned[num] = true
+	} else {
+		delete(s.pinned, num)
+	}
+}
+
 // Remove says that a job no longer wants to run.
 func (s *Scheduler) Remove(num int64) {
 	p, ok := s.where[num]
@@ -74,6 +85,7 @@ func (s *Scheduler) Remove(num int64) {
 		return
 	}
 	delete(s.where, num)
+	delete(s.pinned, num)
 	l := &s.lanes[p]
 	delete(l.tickets, num)
 	for i, e := range l.running {
@@ -105,11 +117,15 @@ func (s *Scheduler) Plan(now time.Time) (run []int64, next time.Time) {
 		taken = true
 		l.trim(s.limits.Background)
 		l.fill(s.limits.Background, now)
-		l.rotate(now, s.limits.Slice)
+		l.rotate(now, s.limits.Slice, s.pinned)
 		run = l.appendRunning(run)
 		if len(l.tickets) > 0 {
 			for _, e := range l.running {
-				if end := e.since.Add(s.limits.Slice); next.IsZero() || end.Before(next) {
+				end := e.since.Add(s.limits.Slice)
+				if s.pinned[e.num] && !end.After(now) {
+					end = now.Add(pinnedLook)
+				}
+				if next.IsZero() || end.Before(next) {
 					next = end
 				}
 			}
@@ -118,10 +134,28 @@ func (s *Scheduler) Plan(now time.Time) (run []int64, next time.Time) {
 	return run, next
 }
 
+// pinnedLook is how soon a job that kept its turn beyond its slice is looked at again.
+const pinnedLook = time.Second
+
 // push puts a job at the end of the waiting ones.
 func (l *lane) push(num int64) {
+	if len(l.waiting) > 2*len(l.tickets)+64 { // mostly jobs that left and came again
+		l.compact()
+	}
 	l.tickets[num] = l.first + int64(len(l.waiting))
 	l.waiting = append(l.waiting, num)
+}
+
+// compact drops what is no longer in the lane.
+func (l *lane) compact() {
+	kept := l.waiting[:0]
+	for i, num := range l.waiting {
+		if t, in := l.tickets[num]; in && t == l.first+int64(i) {
+			l.tickets[num] = l.first + int64(len(kept))
+			kept = append(kept, num)
+		}
+	}
+	l.waiting = kept
 }
 
 // pushFront puts a job before the waiting ones.
@@ -169,9 +203,9 @@ func (l *lane) trim(n int) {
 func (l *lane) preempt() { l.trim(0) }
 
 // rotate gives the places of jobs whose slice is over to waiting ones.
-func (l *lane) rotate(now time.Time, slice time.Duration) {
+func (l *lane) rotate(now time.Time, slice time.Duration, pinned map[int64]bool) {
 	for i := 0; i < len(l.running) && len(l.tickets) > 0; i++ {
-		if now.Sub(l.running[i].since) < slice {
+		if now.Sub(l.running[i].since) < slice || pinned[l.running[i].num] {
 			continue
 		}
 		old := l.running[i].num

@@ -173,3 +173,33 @@ func TestRandomCallsKeepTheRules(t *testing.T) {
 		}
 	}
 }
+
+func TestAPinnedJobKeepsItsTurnButIsPreempted(t *testing.T) {
+	s := New(limits)
+	s.Add(1, bits.Normal)
+	s.Add(2, bits.Normal)
+	plan(t, s, 0, 1)
+	s.Pin(1, true)
+	if next := plan(t, s, 2*time.Minute, 1); !next.Equal(t0.Add(2*time.Minute + pinnedLook)) {
+		t.Errorf("asks again at %v", next)
+	}
+	s.Add(3, bits.High)
+	plan(t, s, 3*time.Minute, 3)
+	s.Remove(3)
+	plan(t, s, 4*time.Minute, 1)
+	s.Pin(1, false)
+	plan(t, s, 6*time.Minute, 2)
+}
+
+func TestComingAndGoingLeavesNothingBehind(t *testing.T) {
+	s := New(limits)
+	s.Add(0, bits.Normal)
+	plan(t, s, 0, 0)
+	for i := range int64(100_000) {
+		s.Add(1+i%3, bits.Normal)
+		s.Remove(1 + i%3)
+	}
+	if n := len(s.lanes[bits.Normal].waiting); n > 200 {
+		t.Errorf("%d entries for no waiting job", n)
+	}
+}

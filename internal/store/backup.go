@@ -1,6 +1,7 @@
 package store
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -13,8 +14,9 @@ const BackupName = "backup.db"
 
 // Backup writes a copy of the store beside it, in place of the last one. It does nothing if no
 // job or file changed since the last one was made, and as long as a store that was set aside
-// lies beside that: then it is what Restore brings back.
-func (s *Store) Backup() error {
+// lies beside that: then it is what Restore brings back. It ends early, with an error, when ctx
+// does.
+func (s *Store) Backup(ctx context.Context) error {
 	if err := s.flush(); err != nil {
 		return err
 	}
@@ -39,11 +41,14 @@ func (s *Store) Backup() error {
 	if err := os.Remove(tmp); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
-	if _, err := s.db.sql.Exec("VACUUM INTO ?", tmp); err != nil {
+	// SQLite would make it readable for others, who must not see what is in the jobs' headers.
+	if err := os.WriteFile(tmp, nil, 0o600); err != nil {
+		return err
+	}
+	if _, err := s.db.sql.ExecContext(ctx, "VACUUM INTO ?", tmp); err != nil {
 		return fmt.Errorf("back up the job store: %w", err)
 	}
 	for _, step := range []func() error{
-		func() error { return os.Chmod(tmp, 0o600) },
 		func() error { return syncPath(tmp) },
 		func() error { return os.Rename(tmp, name) },
 		func() error { return syncPath(s.dir) },
@@ -74,12 +79,7 @@ func Restore(dir string, now time.Time) (made time.Time, aside string, err error
 	if err != nil {
 		return made, aside, err
 	}
-	if err := os.Link(backup, filepath.Join(dir, databaseName)); err != nil {
-		return made, aside, err
-	}
-	// The store goes on under its own name; the backup's is freed, so that the next backup
-	// is another file.
-	if err := os.Remove(backup); err != nil {
+	if err := os.Rename(backup, filepath.Join(dir, databaseName)); err != nil {
 		return made, aside, err
 	}
 	return st.ModTime(), aside, syncPath(dir)

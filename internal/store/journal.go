@@ -189,7 +189,7 @@ func (j *journal) append(payload []byte) (seq uint64, err error) {
 		s.used = 0
 		j.gen++
 	}
-	j.seq++
+	seq = j.seq + 1
 	if int64(cap(j.buf)) < size {
 		j.buf = make([]byte, size)
 	}
@@ -197,21 +197,19 @@ func (j *journal) append(payload []byte) (seq uint64, err error) {
 	clear(b[recordHeader+copy(b[recordHeader:], payload):])
 	binary.LittleEndian.PutUint32(b, uint32(len(payload)))
 	binary.LittleEndian.PutUint64(b[8:], j.gen)
-	binary.LittleEndian.PutUint64(b[16:], j.seq)
+	binary.LittleEndian.PutUint64(b[16:], seq)
 	binary.LittleEndian.PutUint32(b[4:], crc32.Checksum(b[8:recordHeader+len(payload)], castagnoli))
 	if cap(j.buf) > 1<<20 {
 		j.buf = nil // a rare giant must not stay
 	}
-	if _, err := s.f.WriteAt(b, s.used); err == nil {
-		err = datasync(s.f)
-		if err != nil {
-			j.broken = fmt.Errorf("sync %s: %w", s.f.Name(), err)
-			return 0, j.broken
-		}
-	} else {
-		j.broken = fmt.Errorf("write %s: %w", s.f.Name(), err)
+	if _, err := s.f.WriteAt(b, s.used); err != nil { // the next record goes to the same place
+		return 0, fmt.Errorf("write %s: %w", s.f.Name(), err)
+	}
+	if err := datasync(s.f); err != nil {
+		j.broken = fmt.Errorf("%w: sync %s: %w", ErrBroken, s.f.Name(), err)
 		return 0, j.broken
 	}
+	j.seq = seq
 	s.used += size
 	s.last = j.seq
 	return j.seq, nil
@@ -225,12 +223,18 @@ func (j *journal) crowded() bool {
 	return j.segments[j.current].used > segmentSize/2 || j.segments[1-j.current].last != 0
 }
 
-// skip takes a sequence number for a change that goes to SQLite directly.
-func (j *journal) skip() uint64 {
+// next returns the number that the next record will have.
+func (j *journal) next() uint64 {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	j.seq++
-	return j.seq
+	return j.seq + 1
+}
+
+// skip says that a change with the next number is in SQLite without having been a record.
+func (j *journal) skip(seq uint64) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.seq = seq
 }
 
 // release frees the segments whose records are all at or below seq.

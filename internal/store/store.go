@@ -20,7 +20,7 @@ import (
 
 // Job is the record of a job. Records are never changed once committed: a change is a new one.
 type Job struct {
-	Num      int64         `json:"n"` // order of creation; never used again
+	Num      int64         `json:"n"` // order of creation
 	ID       bits.ID       `json:"id"`
 	UID      uint32        `json:"u"`
 	Type     bits.Type     `json:"t"`
@@ -94,6 +94,7 @@ type Part struct {
 	Boot         string `json:"boot,omitempty"`     // boot id under which the part file was written
 	Inode        uint64 `json:"inode,omitempty"`    // of the finished part file
 	Note         string `json:"note,omitempty"`     // what a person should know
+	Peak         int64  `json:"peak,omitempty"`     // the furthest that Done ever was; bytes up to there are no progress
 }
 
 // FileRow is a file's record with its place.
@@ -118,6 +119,9 @@ const MaxFiles = 1 << 20
 // when the same records change again; a shorter one makes a restart replay less.
 const flushDelay = 2 * time.Second
 
+// flushRetry is the pause after a flush that failed, if no change comes first.
+const flushRetry = 30 * time.Second
+
 // Store is an open store. Commit is for one caller at a time; everything else is safe anywhere.
 type Store struct {
 	dir string
@@ -126,9 +130,9 @@ type Store struct {
 
 	mu      sync.Mutex
 	pending *batch // guarded by mu: committed, not yet in SQLite
-	failed  error  // guarded by mu: why the last flush did not work
 
 	flushing sync.Mutex    // held while pending goes to SQLite
+	warn     func(error)   // told when SQLite takes no changes
 	wake     chan struct{} // there is something to flush
 	hurry    chan struct{} // the journal fills up
 	quit     chan struct{}
@@ -138,9 +142,15 @@ type Store struct {
 // ErrUnusable means that a store is damaged or was made by a newer version.
 var ErrUnusable = errors.New("the job store cannot be used")
 
+// ErrBroken means that the disk failed while the journal was made durable: what is on it is
+// unknown, and only opening the store again tells. It takes no more changes.
+var ErrBroken = errors.New("the job store's disk failed")
+
 // Open opens or makes the store in dir, which must be locked by the caller, and replays what
-// the journal holds and SQLite does not. An error that is ErrUnusable leaves everything as it was.
-func Open(dir string) (*Store, error) {
+// the journal holds and SQLite does not. An error that is ErrUnusable leaves everything as it
+// was. warn is called, from the store's own goroutine, each time that SQLite takes no changes:
+// nothing is lost by that, but the journal fills up.
+func Open(dir string, warn func(error)) (*Store, error) {
 	db, err := openDatabase(filepath.Join(dir, databaseName))
 	if err != nil {
 		return nil, err
@@ -155,7 +165,7 @@ func Open(dir string) (*Store, error) {
 		db.close()
 		return nil, err
 	}
-	s := &Store{dir: dir, db: db, log: log, pending: newBatch(),
+	s := &Store{dir: dir, db: db, log: log, warn: warn, pending: newBatch(),
 		wake: make(chan struct{}, 1), hurry: make(chan struct{}, 1), quit: make(chan struct{}), done: make(chan struct{})}
 	for _, r := range records {
 		var c Change
@@ -195,8 +205,8 @@ func Aside(dir string) []string {
 	return names
 }
 
-// Commit makes the change durable. After an error the change is not there, and the store
-// takes no more changes if the disk itself failed.
+// Commit makes the change durable. After an error the caller must take it for not made. If the
+// error is ErrBroken, no later change can be made either.
 func (s *Store) Commit(c *Change) error {
 	payload, err := json.Marshal(c)
 	if err != nil {
@@ -217,10 +227,14 @@ func (s *Store) Commit(c *Change) error {
 		}
 		b := newBatch()
 		b.add(c)
-		b.seq = s.log.skip()
+		b.seq = s.log.next()
 		s.flushing.Lock()
 		defer s.flushing.Unlock()
-		return s.db.apply(b)
+		if err := s.db.apply(b); err != nil {
+			return fmt.Errorf("write to the job store: %w", err) // the number is still free
+		}
+		s.log.skip(b.seq)
+		return nil
 	}
 	if err != nil {
 		return err
@@ -257,7 +271,6 @@ func (s *Store) flush() error {
 	err := s.db.apply(b)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.failed = err
 	if err != nil { // keep it for the next time, below what came since
 		b.merge(s.pending)
 		s.pending = b
@@ -286,7 +299,10 @@ func (s *Store) flushLoop() {
 		case <-s.quit:
 			return
 		}
-		_ = s.flush() // after an error the journal still has it: tried again with the next change
+		if err := s.flush(); err != nil { // the journal still has it
+			s.warn(err)
+			time.AfterFunc(flushRetry, func() { nudge(s.wake) })
+		}
 	}
 }
 

@@ -19,7 +19,7 @@ import (
 
 func mustOpen(t *testing.T, dir string) *Store {
 	t.Helper()
-	s, err := Open(dir)
+	s, err := Open(dir, func(err error) { t.Error(err) })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -273,7 +273,7 @@ func TestUnusableStoresAreToldApart(t *testing.T) {
 			c.spoil(t, dir)
 			before := names(t, dir)
 
-			s, err := Open(dir)
+			s, err := Open(dir, func(err error) { t.Error(err) })
 			if err == nil {
 				err = s.Load(func(*Job) error { return nil }, func(FileRow) error { return nil })
 				s.Close()
@@ -324,7 +324,7 @@ func TestRestoreBringsBackTheBackup(t *testing.T) {
 	dir := t.TempDir()
 	s := mustOpen(t, dir)
 	mustCommit(t, s, change(1))
-	if err := s.Backup(); err != nil {
+	if err := s.Backup(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	want := load(t, s)
@@ -363,7 +363,7 @@ func TestBackupIsMadeOnlyWhenSomethingChanged(t *testing.T) {
 	s := mustOpen(t, dir)
 	defer mustClose(t, s)
 	stat := func() os.FileInfo {
-		if err := s.Backup(); err != nil {
+		if err := s.Backup(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		st, err := os.Stat(filepath.Join(dir, BackupName))
@@ -438,4 +438,27 @@ func FuzzParseSegment(f *testing.F) {
 			}
 		}
 	})
+}
+
+// TestALargeChangeThatFailsTakesNoNumber lets SQLite refuse a change that is larger than the
+// journal: later changes must be found after a restart.
+func TestALargeChangeThatFailsTakesNoNumber(t *testing.T) {
+	dir := t.TempDir()
+	s := mustOpen(t, dir)
+	mustCommit(t, s, change(1))
+	if _, err := s.db.sql.Exec("CREATE TRIGGER refuse BEFORE INSERT ON jobs WHEN new.num = 7 BEGIN SELECT raise(ABORT, 'disk full'); END"); err != nil {
+		t.Fatal(err)
+	}
+	big := job(7)
+	big.Detail = &Detail{Description: strings.Repeat("x", segmentSize+1)}
+	if err := s.Commit(&Change{Jobs: []*Job{big}}); err == nil {
+		t.Fatal("the change was taken")
+	}
+	mustCommit(t, s, change(2))
+	after := mustOpen(t, crash(t, s))
+	if got := load(t, after); len(got.Jobs) != 2 {
+		t.Errorf("%d jobs, want 2", len(got.Jobs))
+	}
+	mustClose(t, after)
+	mustClose(t, s)
 }

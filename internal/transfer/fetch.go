@@ -84,9 +84,9 @@ type download struct {
 }
 
 // fetch moves one file. i counts in the transfer's own list.
-func (r *run) fetch(ctx context.Context, i int) error {
+func (r *run) fetch(ctx context.Context, i int, alone bool) error {
 	row := r.job.Files[i]
-	d := &download{run: r, index: row.Index, f: *row.File, path: PartName(row.Local, r.job.ID, row.Index), began: time.Now()}
+	d := &download{run: r, alone: alone, index: row.Index, f: *row.File, path: PartName(row.Local, r.job.ID, row.Index), began: time.Now()}
 	d.live = r.live.begin(row.Index, row.File)
 	defer r.live.end(row.Index)
 	d.hash = newHash(d.f.Checksum)
@@ -112,7 +112,7 @@ func (d *download) open(ctx context.Context) error {
 	switch {
 	case err != nil || written < keep:
 		if keep == 0 {
-			return nil
+			return d.forget()
 		}
 		return d.restart("the part file is gone or was cut", false)
 	case !d.validator.Usable():
@@ -126,7 +126,7 @@ func (d *download) open(ctx context.Context) error {
 		keep = min(keep, d.f.Size)
 	}
 	if keep == 0 {
-		return nil
+		return d.forget()
 	}
 	d.part, err = localfile.Open(ctx, d.path, localfile.Options{Keep: keep, Size: d.f.Size, Hash: d.hash})
 	if ctx.Err() != nil {
@@ -143,22 +143,27 @@ func (d *download) open(ctx context.Context) error {
 	return d.claimIfLarge(d.f.Size)
 }
 
-// claimIfLarge makes sure that a large file moves alone.
+// claimIfLarge makes sure that a large file moves alone, and lets others begin beside a small
+// one.
 func (d *download) claimIfLarge(size int64) error {
-	if d.alone || size >= 0 && size < largeFile {
-		return nil
+	large := size < 0 || size >= largeFile
+	switch {
+	case d.alone && !large:
+		d.alone = false
+		d.feed.unclaim(false)
+	case !d.alone && large:
+		if !d.feed.claim() {
+			return errNotAlone
+		}
+		d.alone = true
 	}
-	if !d.feed.claim() {
-		return errNotAlone
-	}
-	d.alone = true
 	return nil
 }
 
 // leave closes what is open, recording how far the file is if it is not done.
 func (d *download) leave(why error) error {
 	if d.alone {
-		d.feed.unclaim()
+		d.feed.unclaim(true)
 	}
 	if d.part == nil {
 		return nil
@@ -300,6 +305,7 @@ func (d *download) accept(ctx context.Context, resp *httpget.Response) error {
 		}
 	}
 	d.validator, d.modified = resp.Validator, resp.Modified
+	d.live.fixed.Store(!d.validator.Usable())
 	if size != d.f.Size {
 		d.f.Size = size
 		d.live.size.Store(size)
@@ -323,9 +329,13 @@ func (d *download) copy(ctx context.Context, resp *httpget.Response, stalled *ti
 	for {
 		stalled.Reset(d.stall)
 		n, err := resp.Body.Read(d.part.Space())
+		stalled.Stop() // what follows is the disk's time
 		if n > 0 {
 			if left >= 0 {
-				left -= int64(n)
+				if left -= int64(n); left < 0 {
+					return &bits.Error{Code: bits.InvalidServerResponse, Context: bits.ContextRemoteFile, File: d.f.Remote,
+						Message: "the server sent more than it announced"}
+				}
 			}
 			if err := d.part.Advance(n); err != nil {
 				return localfile.Err(err, d.path)
@@ -362,15 +372,17 @@ func (d *download) restart(why string, changed bool) error {
 	if d.restarts > maxRestarts {
 		return &bits.Error{Code: bits.RemoteFileChanged, Context: bits.ContextRemoteFile, File: d.f.Remote}
 	}
-	d.validator = httpget.Validator{Size: -1}
-	d.f.Size, d.f.Done = -1, 0
-	d.f.Part = &store.Part{Note: why + "; it was started again"}
-	f := d.f
-	if err := d.sink.Forget(d.index, &f); err != nil {
+	if d.f.Part == nil {
+		d.f.Part = &store.Part{}
+	}
+	peak := max(d.f.Part.Peak, d.f.Done)
+	if d.part != nil {
+		peak = max(peak, d.part.Offset())
+	}
+	d.f.Part = &store.Part{Note: why + "; it was started again", Peak: peak}
+	if err := d.forget(); err != nil {
 		return err
 	}
-	d.live.done.Store(0)
-	d.live.size.Store(-1)
 	if d.part != nil {
 		if err := d.part.Restart(); err != nil {
 			return localfile.Err(err, d.path)
@@ -379,14 +391,29 @@ func (d *download) restart(why string, changed bool) error {
 	return nil
 }
 
+// forget makes durable that nothing of the file is here, before bytes of perhaps another
+// version come: a crash must not leave these with the old ones' validator.
+func (d *download) forget() error {
+	d.validator = httpget.Validator{Size: -1}
+	d.f.Size, d.f.Done = -1, 0
+	d.f.Part = &store.Part{Note: d.f.Part.Note, Peak: d.f.Part.Peak}
+	d.live.done.Store(0)
+	d.live.size.Store(-1)
+	f := d.f
+	return d.sink.Forget(d.index, &f)
+}
+
 // record reports the file's record with so many durable bytes.
 func (d *download) record(durable int64) {
-	note := ""
-	if d.f.Part != nil {
-		note = d.f.Part.Note
+	part := store.Part{Boot: localfile.BootID()}
+	if d.validator.Usable() {
+		part.ETag, part.LastModified = d.validator.ETag, d.validator.LastModified
 	}
-	d.f.Done = durable
-	d.f.Part = &store.Part{ETag: d.validator.ETag, LastModified: d.validator.LastModified, Boot: localfile.BootID(), Note: note}
+	if d.f.Part != nil {
+		part.Note, part.Peak = d.f.Part.Note, d.f.Part.Peak
+	}
+	part.Peak = max(part.Peak, durable)
+	d.f.Done, d.f.Part = durable, &part
 	f := d.f
 	d.sink.File(d.index, &f)
 }
@@ -411,7 +438,7 @@ func (d *download) finish(ctx context.Context) error {
 	if d.part == nil { // no byte was ever asked for; cannot happen
 		return bits.Errorf(bits.Unexpected, "there is no part file")
 	}
-	if d.validator.Usable() && time.Since(d.began) >= confirmAfter {
+	if named := d.validator.ETag != "" || d.validator.LastModified != ""; named && time.Since(d.began) >= confirmAfter {
 		why, err := d.http.Changed(ctx, d.f.Remote, d.job.Header, d.validator)
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
@@ -474,5 +501,5 @@ func (d *download) mismatch(got string) error {
 	d.sink.File(d.index, &f)
 	err := localfile.Remove(d.path)
 	return errors.Join(&bits.Error{Code: bits.ValidationFailed, Context: bits.ContextRemoteFile, File: d.f.Remote,
-		Message: fmt.Sprintf("the checksum of %s is %s, expected was %s", d.f.Remote, got, d.f.Checksum)}, err)
+		Message: fmt.Sprintf("the checksum of %s is %s, expected was %s", bits.RedactURL(d.f.Remote), got, d.f.Checksum)}, err)
 }

@@ -66,6 +66,20 @@ type Live struct {
 type liveFile struct {
 	done atomic.Int64 // bytes in the part file or on their way to it
 	size atomic.Int64 // -1 if unknown
+	// fixed says that what is here would have to be thrown away if the transfer stopped.
+	fixed atomic.Bool
+}
+
+// Fixed reports whether stopping the transfer now would throw away what is here of a file.
+func (l *Live) Fixed() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, lf := range l.active {
+		if lf.fixed.Load() && lf.done.Load() > 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // Files calls f for each file that moves now with its bytes and its size (-1 if unknown).
@@ -122,11 +136,11 @@ func (e *Engine) Run(ctx context.Context, job Job, sink Sink, live *Live) Outcom
 	for range min(max(job.Connections, 1), len(job.Files)) {
 		workers.Go(func() {
 			for {
-				i, ok := r.feed.take()
+				i, alone, ok := r.feed.take()
 				if !ok {
 					return
 				}
-				err := r.fetch(ctx, i)
+				err := r.fetch(ctx, i, alone)
 				if err == nil {
 					r.feed.finish()
 					continue
@@ -169,15 +183,18 @@ func outcome(err error) Outcome {
 
 // feed hands out the files of a job in order. Small files move side by side; a large one waits
 // until it is the only large one, and while it moves no further file begins, so that a person
-// sees one file after the other.
+// sees one file after the other. How large a file is shows only when its answer begins: so the
+// first file, and each one after a large one, begins alone, and others join once it turns out
+// to be small. Otherwise every worker would ask for a large file and throw the answer away.
 type feed struct {
 	mu      sync.Mutex // guards all below
 	changed sync.Cond
 	n       int
 	next    int
-	back    []int // given back, to be taken again first
+	back    []int // large files that were given back, to be taken again first
 	active  int   // taken and neither finished nor given back
-	alone   bool  // a large file moves
+	alone   bool  // a file moves that is large, or may be
+	expect  bool  // the next file may be large
 	stopped bool
 }
 
@@ -185,23 +202,23 @@ type feed struct {
 var errNotAlone = errors.New("another large file moves")
 
 func newFeed(n int) *feed {
-	f := &feed{n: n}
+	f := &feed{n: n, expect: true}
 	f.changed.L = &f.mu
 	return f
 }
 
-// take returns the next file, waiting while a large one moves. It reports false when nothing is
-// left to begin.
-func (f *feed) take() (int, bool) {
+// take returns the next file, waiting while a large one moves, and whether it is to move alone.
+// It reports false when nothing is left to begin.
+func (f *feed) take() (i int, alone, ok bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for {
 		switch {
 		case f.stopped:
-			return 0, false
+			return 0, false, false
 		case f.alone || len(f.back) == 0 && f.next == f.n:
 			if !f.alone && f.active == 0 {
-				return 0, false
+				return 0, false, false
 			}
 			f.changed.Wait() // a file may be given back
 		case len(f.back) > 0:
@@ -214,11 +231,13 @@ func (f *feed) take() (int, bool) {
 			i := f.back[first]
 			f.back = append(f.back[:first], f.back[first+1:]...)
 			f.active++
-			return i, true
+			f.alone = true
+			return i, true, true
 		default:
 			f.next++
 			f.active++
-			return f.next - 1, true
+			f.alone = f.expect
+			return f.next - 1, f.alone, true
 		}
 	}
 }
@@ -234,11 +253,11 @@ func (f *feed) claim() bool {
 	return true
 }
 
-// unclaim undoes claim.
-func (f *feed) unclaim() {
+// unclaim undoes a claim, taken by claim or given by take; large says what the file was.
+func (f *feed) unclaim(large bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.alone = false
+	f.alone, f.expect = false, large
 	f.changed.Broadcast()
 }
 

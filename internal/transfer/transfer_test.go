@@ -13,24 +13,28 @@ import (
 // TestFeedHandsOutInOrder takes and gives back as one worker would.
 func TestFeedHandsOutInOrder(t *testing.T) {
 	f := newFeed(4)
-	want := func(n int) {
+	want := func(n int, wantAlone bool) {
 		t.Helper()
-		if i, ok := f.take(); !ok || i != n {
-			t.Fatalf("took %d, %v; want %d", i, ok, n)
+		if i, alone, ok := f.take(); !ok || i != n || alone != wantAlone {
+			t.Fatalf("took %d, alone %v, %v; want %d, alone %v", i, alone, ok, n, wantAlone)
 		}
 	}
-	want(0)
-	want(1)
-	want(2)
+	want(0, true) // nothing is known yet
+	f.unclaim(false)
+	want(1, false)
+	want(2, false)
+	f.giveBack(2)
 	f.giveBack(1)
-	f.giveBack(0)
-	want(0)
-	want(1)
-	want(3)
+	want(1, true) // it was given back because it is large
+	f.unclaim(true)
+	want(2, true)
+	f.unclaim(true)
+	want(3, true) // after a large one the next may be large too
+	f.unclaim(false)
 	for range 4 {
 		f.finish()
 	}
-	if i, ok := f.take(); ok {
+	if i, _, ok := f.take(); ok {
 		t.Errorf("took %d though all are done", i)
 	}
 }
@@ -40,18 +44,19 @@ func TestFeedWaitsForALargeFile(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFeed(3)
 		f.take()
+		f.unclaim(false)
 		f.take()
 		if !f.claim() || f.claim() {
 			t.Fatal("there is not exactly one claim")
 		}
 		f.giveBack(1) // the second file is large too
 		began := -1
-		go func() { began, _ = f.take() }()
+		go func() { began, _, _ = f.take() }()
 		synctest.Wait()
 		if began >= 0 {
 			t.Fatalf("file %d began beside the large one", began)
 		}
-		f.unclaim()
+		f.unclaim(true)
 		synctest.Wait()
 		if began != 1 {
 			t.Errorf("file %d began, want the one that was given back", began)
@@ -59,61 +64,74 @@ func TestFeedWaitsForALargeFile(t *testing.T) {
 	})
 }
 
-// TestFeedWithManyWorkers checks that nothing is lost or done twice, whoever takes what.
+// TestFeedWithManyWorkers checks that nothing is lost or done twice, whoever takes what, that
+// one large file at most moves, and that large files are asked for about once.
 func TestFeedWithManyWorkers(t *testing.T) {
 	const files, workers = 2000, 16
-	f := newFeed(files)
-	var (
-		mu    sync.Mutex
-		large int
-		done  = map[int]int{}
-		wg    sync.WaitGroup
-	)
-	for range workers {
-		wg.Go(func() {
-			for {
-				i, ok := f.take()
-				if !ok {
-					return
-				}
-				alone := i%7 == 0
-				if alone && !f.claim() {
-					f.giveBack(i)
-					continue
-				}
-				mu.Lock()
-				if alone {
-					if large++; large > 1 {
-						t.Errorf("%d large files move at once", large)
+	for _, every := range []int{1, 2, 7, 5000} { // every n-th file is large
+		f := newFeed(files)
+		var (
+			mu    sync.Mutex
+			large int
+			asked int
+			done  = map[int]int{}
+			wg    sync.WaitGroup
+		)
+		for range workers {
+			wg.Go(func() {
+				for {
+					i, alone, ok := f.take()
+					if !ok {
+						return
 					}
-				}
-				done[i]++
-				mu.Unlock()
-				if alone {
 					mu.Lock()
-					large--
+					asked++
 					mu.Unlock()
-					f.unclaim()
+					isLarge := i%every == 0
+					if alone && !isLarge {
+						f.unclaim(false)
+					}
+					if isLarge && !alone && !f.claim() {
+						f.giveBack(i)
+						continue
+					}
+					mu.Lock()
+					if isLarge {
+						if large++; large > 1 {
+							t.Errorf("%d large files move at once", large)
+						}
+					}
+					done[i]++
+					mu.Unlock()
+					if isLarge {
+						mu.Lock()
+						large--
+						mu.Unlock()
+						f.unclaim(true)
+					}
+					f.finish()
 				}
-				f.finish()
+			})
+		}
+		wg.Wait()
+		for i := range files {
+			if done[i] != 1 {
+				t.Errorf("file %d moved %d times", i, done[i])
 			}
-		})
-	}
-	wg.Wait()
-	for i := range files {
-		if done[i] != 1 {
-			t.Errorf("file %d moved %d times", i, done[i])
+		}
+		if every == 1 && asked != files {
+			t.Errorf("%d large files were asked for %d times", files, asked)
 		}
 	}
 }
 
 func TestFeedStops(t *testing.T) {
 	f := newFeed(3)
-	if i, ok := f.take(); !ok || i != 0 {
+	if i, _, ok := f.take(); !ok || i != 0 {
 		t.Fatalf("took %d, %v", i, ok)
 	}
 	f.stop()
-	if i, ok := f.take(); ok {
+	if i, _, ok := f.take(); ok {
 		t.Errorf("took %d after stop", i)
 	}
 }

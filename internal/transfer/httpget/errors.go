@@ -8,12 +8,14 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"os"
 	"strings"
 	"syscall"
 
 	"github.com/ebbtransfer/ebb/bits"
+	"github.com/ebbtransfer/ebb/internal/conditions"
 )
 
 // TransportError maps an error of the network, met before or in the middle of an answer, to
@@ -63,8 +65,11 @@ func classify(err error) (bits.Code, string) {
 		return bits.HTTPStatus(http.StatusFound), "the server redirects from https to http, which is refused"
 	case errors.Is(err, errRedirectScheme):
 		return bits.RedirectFailed, "the server redirects to something that is neither http nor https"
-	case errors.Is(err, syscall.ENETUNREACH), errors.Is(err, syscall.ENETDOWN), errors.Is(err, syscall.EADDRNOTAVAIL):
+	case !loopback(host) && isConnecting(err) && !conditions.Online():
 		return bits.NetworkDisconnected, ""
+	case errors.Is(err, syscall.ENETUNREACH), errors.Is(err, syscall.ENETDOWN), errors.Is(err, syscall.EADDRNOTAVAIL):
+		// There is a network, but none that leads there: an IPv6 address without IPv6, say.
+		return bits.CannotConnect, "there is no way to " + host
 	case errors.As(err, &dns):
 		return bits.NameNotResolved, "the host name " + dns.Name + " could not be resolved"
 	case errors.As(err, &certName):
@@ -106,4 +111,21 @@ func classify(err error) (bits.Code, string) {
 		return bits.RedirectFailed, "the server redirects to no proper address"
 	}
 	return bits.ConnectionError, ""
+}
+
+// isConnecting reports whether a connection, or the address for it, could not be had.
+func isConnecting(err error) bool {
+	var op *net.OpError
+	var dns *net.DNSError
+	return errors.As(err, &dns) || errors.As(err, &op) && op.Op == "dial"
+}
+
+// loopback reports whether a host is this machine, which needs no network.
+func loopback(hostport string) bool {
+	host, _, err := net.SplitHostPort(hostport)
+	if err != nil {
+		host = hostport
+	}
+	a, err := netip.ParseAddr(strings.Trim(host, "[]"))
+	return host == "localhost" || err == nil && a.IsLoopback()
 }

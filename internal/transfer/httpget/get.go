@@ -19,12 +19,15 @@ type Validator struct {
 	ETag         string // strong entity tag with its quotes; empty if the server gave none
 	LastModified string // as the server sent it; empty if it gave none
 	Size         int64  // -1 if unknown
+	// Fresh says that the file had changed within the last moments when the answer was made, so
+	// that it could have changed again without any of the above showing it (RFC 9110 8.8.2.2).
+	Fresh bool
 }
 
 // Usable reports whether the validator can tell two versions apart, so that a download may go
 // on in the middle: a strong entity tag, or size and date together.
 func (v Validator) Usable() bool {
-	return v.ETag != "" || v.LastModified != "" && v.Size >= 0
+	return !v.Fresh && (v.ETag != "" || v.LastModified != "" && v.Size >= 0)
 }
 
 // Same reports whether both identify the same version. What only one side knows counts
@@ -236,10 +239,30 @@ func validatorOf(h http.Header) Validator {
 	if len(v.ETag) > 1024 {
 		v.ETag = ""
 	}
-	if _, err := http.ParseTime(v.LastModified); err != nil {
+	modified, err := http.ParseTime(v.LastModified)
+	if err != nil {
 		v.LastModified = ""
+		return v
 	}
+	now, err := http.ParseTime(h.Get("Date"))
+	settled := err == nil && now.Sub(modified) >= settleTime
+	v.Fresh = !settled && (v.ETag == "" || tellsSeconds(v.ETag, modified))
 	return v
+}
+
+// settleTime is how much older than its answer a file must be for its date to identify it: dates
+// have whole seconds.
+const settleTime = 2 * time.Second
+
+// tellsSeconds reports whether an entity tag is made from the date, in seconds, and the size, as
+// nginx and older versions of Caddy do: then it is no better than the date.
+func tellsSeconds(tag string, modified time.Time) bool {
+	for _, base := range []int{16, 36} {
+		if strings.HasPrefix(tag, `"`+strconv.FormatInt(modified.Unix(), base)) {
+			return true
+		}
+	}
+	return false
 }
 
 // compressedNames are endings of files that some servers label with a content encoding

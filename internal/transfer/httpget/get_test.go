@@ -102,7 +102,7 @@ func FuzzValidatorOf(f *testing.F) {
 		if strings.HasPrefix(v.ETag, "W/") || v.ETag != "" && v.ETag[0] != '"' {
 			t.Errorf("%q is taken for a strong entity tag", v.ETag)
 		}
-		if v.Usable() && !v.Same(v) {
+		if v.ETag != "" && !v.Same(v) {
 			t.Errorf("%+v is not the same as itself", v)
 		}
 	})
@@ -110,23 +110,23 @@ func FuzzValidatorOf(f *testing.F) {
 
 func TestValidators(t *testing.T) {
 	const monday, tuesday = "Mon, 02 Mar 2026 12:00:00 GMT", "Tue, 03 Mar 2026 12:00:00 GMT"
-	full := Validator{`"a"`, monday, 10}
+	full := Validator{ETag: `"a"`, LastModified: monday, Size: 10}
 	for _, c := range []struct {
 		name         string
 		a, b         Validator
 		same, usable bool
 	}{
 		{"equal", full, full, true, true},
-		{"other tag", full, Validator{`"b"`, monday, 10}, false, true},
-		{"same tag, other date", full, Validator{`"a"`, tuesday, 10}, true, true},
-		{"same tag, other size", full, Validator{`"a"`, monday, 11}, false, true},
-		{"same tag, size unknown now", full, Validator{`"a"`, monday, -1}, true, true},
-		{"tag gone", full, Validator{"", monday, 10}, false, true},
-		{"all gone", full, Validator{"", "", 10}, false, true},
-		{"date and size", Validator{"", monday, 10}, Validator{"", monday, 10}, true, true},
-		{"date changed", Validator{"", monday, 10}, Validator{"", tuesday, 10}, false, true},
-		{"date without size", Validator{"", monday, -1}, Validator{"", monday, -1}, true, false},
-		{"nothing", Validator{"", "", 10}, Validator{"", "", 10}, false, false},
+		{"other tag", full, Validator{ETag: `"b"`, LastModified: monday, Size: 10}, false, true},
+		{"same tag, other date", full, Validator{ETag: `"a"`, LastModified: tuesday, Size: 10}, true, true},
+		{"same tag, other size", full, Validator{ETag: `"a"`, LastModified: monday, Size: 11}, false, true},
+		{"same tag, size unknown now", full, Validator{ETag: `"a"`, LastModified: monday, Size: -1}, true, true},
+		{"tag gone", full, Validator{ETag: "", LastModified: monday, Size: 10}, false, true},
+		{"all gone", full, Validator{ETag: "", LastModified: "", Size: 10}, false, true},
+		{"date and size", Validator{ETag: "", LastModified: monday, Size: 10}, Validator{ETag: "", LastModified: monday, Size: 10}, true, true},
+		{"date changed", Validator{ETag: "", LastModified: monday, Size: 10}, Validator{ETag: "", LastModified: tuesday, Size: 10}, false, true},
+		{"date without size", Validator{ETag: "", LastModified: monday, Size: -1}, Validator{ETag: "", LastModified: monday, Size: -1}, true, false},
+		{"nothing", Validator{ETag: "", LastModified: "", Size: 10}, Validator{ETag: "", LastModified: "", Size: 10}, false, false},
 	} {
 		if c.a.Same(c.b) != c.same || c.b.Same(c.a) != c.same {
 			t.Errorf("%s: same is %v, want %v", c.name, c.a.Same(c.b), c.same)
@@ -136,6 +136,32 @@ func TestValidators(t *testing.T) {
 		}
 		if !c.same && c.a.difference(c.b) == "" {
 			t.Errorf("%s: no words for the difference", c.name)
+		}
+	}
+}
+
+// TestAFreshFileHasNoUsableValidator holds what dates with whole seconds cannot tell apart.
+func TestAFreshFileHasNoUsableValidator(t *testing.T) {
+	const at = "Mon, 02 Mar 2026 12:00:00 GMT"
+	for _, c := range []struct {
+		name, etag, date string
+		usable           bool
+	}{
+		{"settled date", "", "Mon, 02 Mar 2026 12:00:02 GMT", true},
+		{"same second", "", at, false},
+		{"a second later", "", "Mon, 02 Mar 2026 12:00:01 GMT", false},
+		{"server without a clock", "", "", false},
+		{"date in the future", "", "Mon, 02 Mar 2026 11:59:00 GMT", false},
+		{"fresh, with a tag of its own", `"v7"`, at, true},
+		{"fresh, with nginx's tag", `"69a57bc0-a"`, at, false},
+		{"fresh, with Caddy's tag", `"tb9tc0a"`, at, false},
+		{"settled, with nginx's tag", `"69a57bc0-a"`, "Mon, 02 Mar 2026 12:01:00 GMT", true},
+	} {
+		h := http.Header{"Last-Modified": {at}, "Etag": {c.etag}, "Date": {c.date}}
+		v := validatorOf(h)
+		v.Size = 10
+		if v.Usable() != c.usable {
+			t.Errorf("%s: usable is %v, want %v", c.name, v.Usable(), c.usable)
 		}
 	}
 }
