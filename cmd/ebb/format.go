@@ -1,10 +1,12 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 	"unicode"
@@ -193,7 +195,43 @@ func asJSON(j *bits.Job) jobJSON {
 }
 
 // printJSON prints v, indented, on the standard output.
-func (a *app) printJSON(v any) error { return writeJSON(a.out, v, "  ") }
+func (a *app) printJSON(v any) error { return writeJSON(a.outTerm.forJSON(a.out), v, "  ") }
+
+// forJSON makes a stream fit for JSON: on a terminal, what could garble it is escaped.
+func (t terminal) forJSON(w io.Writer) io.Writer {
+	if !t.is {
+		return w
+	}
+	return &jsonEscaper{w: w}
+}
+
+// jsonEscaper writes JSON with what JSON lets through and terminals do not like as \u escapes.
+type jsonEscaper struct {
+	w    io.Writer
+	part []byte // the beginning of a character whose end is to come
+}
+
+func (e *jsonEscaper) Write(p []byte) (int, error) {
+	var out []byte
+	in := slices.Concat(e.part, p)
+	for len(in) > 0 && utf8.FullRune(in) {
+		r, n := utf8.DecodeRune(in)
+		switch {
+		case r == utf8.RuneError:
+			out = append(out, `\ufffd`...)
+		case garbles(r) && r != '\n' && r != '\t' && r != '\r':
+			out = fmt.Appendf(out, `\u%04x`, r)
+		default:
+			out = append(out, in[:n]...)
+		}
+		in = in[n:]
+	}
+	e.part = bytes.Clone(in)
+	if _, err := e.w.Write(out); err != nil {
+		return 0, err
+	}
+	return len(p), nil
+}
 
 // writeJSON leaves '&' in URLs as it is: no browser reads this.
 func writeJSON(w io.Writer, v any, indent string) error {

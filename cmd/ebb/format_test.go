@@ -67,6 +67,24 @@ func TestSafe(t *testing.T) {
 	}
 }
 
+func TestJSONOnTerminal(t *testing.T) {
+	const in = "[\n\t{\"name\": \"a\\\"\u009b1m\u202eä中\U0001f600\x7f\xff\ufffd\"}\r\n]\n"
+	const want = "[\n\t{\"name\": \"a\\\"\\u009b1m\\u202eä中\U0001f600\\u007f\\ufffd\\ufffd\"}\r\n]\n"
+	var b strings.Builder
+	w := terminal{is: true}.forJSON(&b)
+	for i := range len(in) { // characters come in pieces
+		if n, err := w.Write([]byte{in[i]}); n != 1 || err != nil {
+			t.Fatal(n, err)
+		}
+	}
+	if b.String() != want {
+		t.Errorf("got %q, want %q", b.String(), want)
+	}
+	if w := (terminal{}).forJSON(&b); w != &b {
+		t.Error("a program does not get what the service sent")
+	}
+}
+
 func FuzzSafe(f *testing.F) {
 	f.Add("\x1b]0;title\x07")
 	f.Fuzz(func(t *testing.T, s string) {

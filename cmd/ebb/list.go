@@ -69,7 +69,7 @@ func (a *app) listJSON(ctx context.Context, srv *service, o client.ListOptions) 
 		return err
 	}
 	defer func() { _ = body.Close() }()
-	_, err = io.Copy(a.out, body)
+	_, err = io.Copy(a.outTerm.forJSON(a.out), body)
 	return err
 }
 

@@ -32,7 +32,7 @@ func (a *app) newDisplay(mode string) (display, error) {
 	case "plain":
 		return &plain{out: a.err}, nil
 	case "json":
-		return &jsonLines{out: a.err}, nil
+		return &jsonLines{out: a.errTerm.forJSON(a.err)}, nil
 	case "none":
 		if a.quiet {
 			return nothing{}, nil

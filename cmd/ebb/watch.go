@@ -68,7 +68,7 @@ func (a *app) watch(ctx context.Context, srv *service, f client.Filter) error {
 			return err
 		}
 		if a.json {
-			if err := writeJSON(a.out, e, ""); err != nil {
+			if err := writeJSON(a.outTerm.forJSON(a.out), e, ""); err != nil {
 				return err
 			}
 		} else {
