@@ -13,8 +13,8 @@ func newAddCmd(a *app) *cobra.Command {
 		Short: "Add files to a job",
 		Long: `Add a file, or all files of a list, to a job. DEST is the file's path, or a directory
 (one that exists, or a name that ends in '/'); its directory must exist. With -i, DEST
-is the directory for the list's relative destinations, by default the current one; the
-list's form is that of ` + "`ebb get -i`" + `. Either all files of a call are added or none.`,
+is the directory for the list's destinations; without it they are below the current
+directory or absolute. The list's form is that of ` + "`ebb get -i`" + `. Either all files of a call are added or none.`,
 		Example: `  ebb add nightly https://example.org/image.iso /srv/images/image.iso
   ebb add nightly -i list.txt /srv/mirror`,
 		Args:              cobra.RangeArgs(1, 3),

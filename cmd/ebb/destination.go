@@ -71,6 +71,7 @@ func shorten(name string, most int) string {
 // checked before the service is asked.
 type planner struct {
 	base  string            // absolute directory for relative destinations
+	given bool              // it was asked for, not just the current one
 	files []bits.FileSpec   // in the order they were asked for
 	byDst map[string]string // URL for each destination, as it is shown
 	dirs  map[string]error  // what checkDir found
@@ -85,7 +86,7 @@ func newPlanner(dest string) (*planner, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &planner{base: base, byDst: map[string]string{}, dirs: map[string]error{}}
+	p := &planner{base: base, given: dest != "", byDst: map[string]string{}, dirs: map[string]error{}}
 	return p, p.checkDir(base)
 }
 

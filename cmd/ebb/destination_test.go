@@ -164,6 +164,15 @@ func TestWrongList(t *testing.T) {
 			t.Errorf("%.40q: got %v, want %q", list, err, want)
 		}
 	}
+	absolute := func() *app { return &app{in: strings.NewReader("# x\nhttps://h/a\t/x\n")} }
+	if files, err := absolute().planGet(getOptions{list: "-"}, nil); err != nil || files[0].Local != "/x" {
+		t.Errorf("an absolute destination: got %v, %v", files, err)
+	}
+	for _, dest := range []string{".", "./", t.TempDir()} {
+		if _, err := absolute().planGet(getOptions{list: "-"}, []string{dest}); exitCode(err) != exitUsage || !strings.Contains(err.Error(), `line 2: the destination "/x" is absolute`) {
+			t.Errorf("an absolute destination with %s: got %v", dest, err)
+		}
+	}
 	_, err := new(app).planGet(getOptions{list: "none"}, nil)
 	if exitCode(err) != exitUsage {
 		t.Errorf("a list that is not there: got %v", err)

@@ -51,7 +51,8 @@ func readList(r io.Reader) ([]entry, error) {
 		}
 		fields = append(fields, "", "")
 		e := entry{n, fields[0], fields[1], fields[2]}
-		// A list may come from elsewhere: it must not reach above the directory it is for.
+		// A list may come from elsewhere: it must not reach above the directory it is for. That
+		// an absolute path is meant is plain to see, unless a directory was asked for: addList.
 		if e.dest != "" && !filepath.IsAbs(e.dest) && !filepath.IsLocal(e.dest) {
 			return nil, usagef("line %d: the destination %q leaves the directory", n, e.dest)
 		}
@@ -83,6 +84,9 @@ func (p *planner) addList(name string, stdin io.Reader) error {
 		return within(name, err)
 	}
 	for _, e := range entries {
+		if p.given && filepath.IsAbs(e.dest) {
+			return usagef("%s: line %d: the destination %q is absolute, but the list's files are to go below %q", name, e.line, e.dest, p.base)
+		}
 		if err := p.add(e.url, e.dest, e.checksum); err != nil {
 			return within(fmt.Sprintf("%s: line %d", name, e.line), err)
 		}
