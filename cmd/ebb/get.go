@@ -52,12 +52,14 @@ belong in a file name become '_'). A file that exists is replaced when the new o
 whole. All files of one call are one job: they all arrive, or the job fails.
 
 The transfer survives a broken connection, a restart of the service and of the machine.
-Ctrl+C cancels it; a second one leaves at once. With --keep the first Ctrl+C leaves the
-job in the queue, where it is finished by itself; so does a terminal that goes away.
+Ctrl+C, and nothing else, cancels it; a second one leaves at once. With --keep the first
+Ctrl+C leaves the job in the queue, where it is finished by itself; so does the end of
+the session (SIGTERM, or a terminal that goes away).
 
 A list for -i ('-' is the standard input) has a URL in each line and, separated by a
 TAB each, a destination and a checksum that may be left out. Blank lines and lines that
-begin with '#' are skipped. A relative destination is below DEST.`,
+begin with '#' are skipped. A destination is below DEST; without DEST it is below the
+current directory or absolute.`,
 		Example: `  ebb get https://example.org/image.iso
   ebb get https://example.org/image.iso /srv/images/
   ebb get --checksum sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08 https://example.org/a
@@ -128,7 +130,9 @@ func (a *app) get(ctx context.Context, o getOptions, args []string) error {
 		return a.leave(ctx, job, o.keep || errors.Is(context.Cause(ctx), errHungUp))
 	}
 	if err == nil && info.State == bits.Transferred {
-		if info, err = finish(srv.wait(context.WithoutCancel(ctx)), job); err != nil {
+		last, cancel := outlive(ctx)
+		defer cancel()
+		if info, err = finish(srv.wait(last), job); err != nil {
 			err = hinted(&exitError{code: exitFailed, err: err}, "the job is kept: `ebb complete %[1]s` tries again, `ebb cancel %[1]s` ends it", shortID(job.ID))
 		}
 	}
@@ -301,7 +305,6 @@ func finish(ctx context.Context, job *client.Job) (info *bits.Job, err error) {
 // leave ends a call that was interrupted: it cancels the job or, if it is to be kept, has it
 // finished by the service.
 func (a *app) leave(ctx context.Context, job *client.Job, keep bool) error {
-	const patience = 10 * time.Second
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
 	defer cancel()
 	id := shortID(job.ID)

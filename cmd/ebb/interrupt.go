@@ -6,17 +6,19 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 )
 
 // Why waiting ended early.
 var (
 	errInterrupted = errors.New("interrupted")
-	errHungUp      = errors.New("the terminal is gone")
+	errHungUp      = errors.New("the session ended")
 )
 
-// catchSignals returns a context that the first Ctrl+C (or termination, or loss of the
-// terminal) ends; a second one ends the program at once. A signal that this program was
-// started to ignore, as nohup does, stays ignored.
+// catchSignals returns a context that the first Ctrl+C, termination or loss of the terminal
+// ends; Ctrl+C after that ends the program at once. The others do not: at the end of a session
+// they come in pairs. A signal that this program was started to ignore, as nohup does, stays
+// ignored.
 func catchSignals(parent context.Context) (ctx context.Context, stop func()) {
 	ctx, cancel := context.WithCancelCause(parent)
 	got := make(chan os.Signal, 2)
@@ -30,13 +32,13 @@ func catchSignals(parent context.Context) (ctx context.Context, stop func()) {
 		for first := true; ; first = false {
 			select {
 			case s := <-got:
-				if !first {
-					os.Exit(exitInterrupted)
-				}
-				if s == syscall.SIGHUP {
+				switch {
+				case s != os.Interrupt:
 					cancel(errHungUp)
-				} else {
+				case first:
 					cancel(errInterrupted)
+				default:
+					os.Exit(exitInterrupted)
 				}
 			case <-done:
 				return
@@ -48,6 +50,18 @@ func catchSignals(parent context.Context) (ctx context.Context, stop func()) {
 		close(done)
 		cancel(nil)
 	}
+}
+
+// patience is for how long ebb tidies up after a signal.
+const patience = 10 * time.Second
+
+// outlive returns a context that goes on for a while after the parent ended.
+func outlive(parent context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancelCause(context.WithoutCancel(parent))
+	stop := context.AfterFunc(parent, func() {
+		time.AfterFunc(patience, func() { cancel(context.Cause(parent)) })
+	})
+	return ctx, func() { stop(); cancel(nil) }
 }
 
 // interrupted reports whether a signal ended the context.
