@@ -23,6 +23,8 @@ const (
 	idleExit = "10m"
 	// startLimit is how long such a service may take until it answers.
 	startLimit = 10 * time.Second
+	// mostLog is the size from which on a service's log is set aside at the next start.
+	mostLog = 1 << 20
 	// startTries is how often in a row it may fail to start while a verb waits.
 	startTries = 3
 )
@@ -45,7 +47,7 @@ type service struct {
 // service; otherwise ebb starts the user's own where neither it nor the system's answers.
 func (a *app) connect() *service {
 	s := &service{a: a, Manager: client.New(a.socket)}
-	s.mine = a.socket == "" && os.Getenv("EBB_SOCKET") == "" && s.Socket() == client.UserSocket()
+	s.mine = a.socket == "" && os.Getenv("EBB_SOCKET") == "" && s.Socket() != "" && s.Socket() == client.UserSocket()
 	s.OnAway(s.away)
 	return s
 }
@@ -94,8 +96,12 @@ func answers(socket string) bool {
 
 // start starts the user's own service in the background and returns when it answers. When
 // several ebb start one at the same time, the store's lock lets one of them live; the others
-// end with exitState, and everyone connects to the one.
+// end with exitState, and everyone connects to the one. A service that stops holds the lock
+// but answers no more: for its sake the start is tried again.
 func start(ctx context.Context, socket string) error {
+	if client.UserState() == "" {
+		return &exitError{code: exitNoService, err: fmt.Errorf("%w, and there is no place for one: %w", client.ErrNoService, client.ErrNoHome), hint: noHomeHint}
+	}
 	state := client.UserState()
 	logPath := filepath.Join(state, "daemon.log")
 	failed := func(format string, args ...any) error {
@@ -111,6 +117,11 @@ func start(ctx context.Context, socket string) error {
 			return failed("%w", err)
 		}
 	}
+	if info, err := os.Stat(logPath); err == nil && info.Size() > mostLog {
+		if err := os.Rename(logPath, logPath+".1"); err != nil {
+			return failed("%w", err)
+		}
+	}
 	log, err := os.OpenFile(logPath, os.O_CREATE|os.O_APPEND|os.O_RDWR, 0o600)
 	if err != nil {
 		return failed("%w", err)
@@ -121,16 +132,24 @@ func start(ctx context.Context, socket string) error {
 		return failed("%w", err)
 	}
 
-	daemon := exec.Command(self, "daemon", "--state", state, "--socket", socket, "--idle-exit", idleExit)
-	daemon.Dir = "/" // so that it keeps no file system busy
-	daemon.Env = daemonEnv(os.Environ())
-	daemon.Stdout, daemon.Stderr = log, log
-	detach(daemon)
-	if err := daemon.Start(); err != nil {
-		return failed("%w", err)
-	}
 	ended := make(chan error, 1)
-	go func() { ended <- daemon.Wait() }() // until the service ends, or this program does
+	launch := func() error {
+		daemon := exec.Command(self, "daemon", "--state", state, "--socket", socket, "--idle-exit", idleExit)
+		daemon.Dir = "/" // so that it keeps no file system busy
+		daemon.Env = daemonEnv(os.Environ())
+		daemon.Stdout, daemon.Stderr = log, log
+		detach(daemon)
+		if err := daemon.Start(); err != nil {
+			return failed("%w", err)
+		}
+		go func() { ended <- daemon.Wait() }() // until the service ends, or this program does
+		return nil
+	}
+	if err := launch(); err != nil {
+		return err
+	}
+	pause := 50 * time.Millisecond
+	var again <-chan time.Time
 
 	limit := time.NewTimer(startLimit)
 	defer limit.Stop()
@@ -145,12 +164,18 @@ func start(ctx context.Context, socket string) error {
 		case err := <-ended:
 			var exit *exec.ExitError
 			if errors.As(err, &exit) && exit.ExitCode() == exitState {
-				continue // another one holds the lock and will answer soon
+				again = time.After(pause) // another one holds the lock; it will answer soon, or go
+				pause = min(2*pause, time.Second)
+				continue
 			}
 			if answers(socket) {
 				return nil
 			}
 			return failed("%s", lastLine(log, from, "it ended at once"))
+		case <-again:
+			if err := launch(); err != nil {
+				return err
+			}
 		case <-limit.C:
 			return failed("%s", lastLine(log, from, fmt.Sprintf("it did not answer within %v", startLimit)))
 		case <-ctx.Done():
@@ -186,8 +211,13 @@ func lastLine(log *os.File, from int64, otherwise string) string {
 	return otherwise
 }
 
+const noHomeHint = "set HOME or XDG_STATE_HOME, or name a service's socket with --socket"
+
 // noServiceHint is what to do when no service answers.
 func noServiceHint(err error) string {
+	if errors.Is(err, client.ErrNoHome) {
+		return noHomeHint
+	}
 	if errors.Is(err, os.ErrPermission) {
 		return "this user may not use the socket; leave out --socket and EBB_SOCKET to use a service of your own"
 	}

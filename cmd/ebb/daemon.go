@@ -40,6 +40,9 @@ user's service when none runs.`,
 			if c.Socket == "" {
 				c.Socket = client.UserSocket()
 			}
+			if c.State == "" || c.Socket == "" {
+				return noPlace()
+			}
 			err := daemon.Run(cmd.Context(), c)
 			switch {
 			case errors.Is(err, context.Canceled):
@@ -58,6 +61,17 @@ user's service when none runs.`,
 	return cmd
 }
 
+// noPlace is the error of a service without directories.
+func noPlace() error {
+	return hinted(usagef("there is no place for the service's jobs and its socket: %w", client.ErrNoHome), "give --state and --socket, or set HOME or XDG_STATE_HOME")
+}
+
+// restored is what restore did, for programs.
+type restored struct {
+	Backup time.Time `json:"backup"` // when the backup was made
+	Aside  string    `json:"aside"`  // where the store is that was there
+}
+
 func newRestoreCmd(a *app) *cobra.Command {
 	var state string
 	cmd := &cobra.Command{
@@ -69,6 +83,9 @@ store. The present store is set aside, not deleted. The service must not run.`,
   ebb daemon restore --state /var/lib/ebb`,
 		Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
+			if state == "" {
+				return noPlace()
+			}
 			unlock, err := daemon.Lock(state)
 			if errors.Is(err, daemon.ErrLocked) {
 				return fmt.Errorf("%w %s: stop it first", err, state)
@@ -81,7 +98,10 @@ store. The present store is set aside, not deleted. The service must not run.`,
 			if err != nil {
 				return err
 			}
-			_, err = fmt.Fprintf(a.out, "the backup of %s is in place; the store that was there is now %s\n", made.Local().Format(time.DateTime), aside)
+			if a.json {
+				return a.printJSON(restored{made, aside})
+			}
+			_, err = fmt.Fprintf(a.out, "the backup of %s is in place; the store that was there is now %s\n", made.Local().Format(time.DateTime), a.place(aside))
 			return err
 		},
 	}

@@ -477,23 +477,56 @@ func TestSecondInterruptLeavesAtOnce(t *testing.T) {
 	}
 }
 
-func TestInterruptWithKeep(t *testing.T) {
-	for name, s := range map[string]os.Signal{"interrupt": os.Interrupt, "hang-up": syscall.SIGHUP} {
+func TestInterruptKeepsTheJob(t *testing.T) {
+	for name, c := range map[string]struct {
+		args    []string
+		signals []os.Signal
+	}{
+		"interrupt with --keep": {[]string{"get", "--keep", "https://h/a"}, []os.Signal{os.Interrupt}},
+		"hang-up":               {[]string{"get", "https://h/a"}, []os.Signal{syscall.SIGHUP}},
+		"termination":           {[]string{"get", "https://h/a"}, []os.Signal{syscall.SIGTERM}},
+		"end of a session":      {[]string{"get", "https://h/a"}, []os.Signal{syscall.SIGTERM, syscall.SIGHUP, syscall.SIGTERM}},
+	} {
 		t.Run(name, func(t *testing.T) {
 			h := newHouse(t)
-			args := []string{"get", "--keep", "https://h/a"}
-			if s == syscall.SIGHUP {
-				args = []string{"get", "https://h/a"}
-			}
-			p := h.start(args...)
+			p := h.start(c.args...)
 			until(t, "the job runs", func() bool { return h.jobState() == "TRANSFERRING" })
-			_ = p.Process.Signal(s)
+			for _, s := range c.signals {
+				_ = p.Process.Signal(s)
+			}
 			p.end().want(t, 130, "", "the job goes on without you: `ebb wait ")
 			o := h.ebb("list", "--json").want(t, 0, `"auto_complete":true`, "")
 			if !json.Valid([]byte(o.out)) {
 				t.Error(o.out)
 			}
 		})
+	}
+}
+
+// TestServiceThatStopsIsReplaced has a service that holds the lock but does not answer.
+func TestServiceThatStopsIsReplaced(t *testing.T) {
+	h := newHouse(t)
+	if err := os.MkdirAll(h.state, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	unlock, err := lockFile(filepath.Join(h.state, "lock"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	old := bytes.Repeat([]byte("x"), mostLog+1)
+	log := filepath.Join(h.state, "daemon.log")
+	if err := os.WriteFile(log, old, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p := h.start("create", "x")
+	until(t, "a service was refused the lock", func() bool {
+		b, _ := os.ReadFile(log)
+		return bytes.HasPrefix(b, []byte("another service holds the lock"))
+	})
+	unlock()
+	p.end().want(t, 0, "-", "")
+	if b, err := os.ReadFile(log + ".1"); err != nil || !bytes.Equal(b, old) {
+		t.Errorf("the old log was not set aside: %v", err)
 	}
 }
 
