@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"runtime"
 	"slices"
 	"sync"
 	"time"
@@ -167,6 +168,10 @@ func (q *Queue) load() error {
 	return nil
 }
 
+// patience is how often the loop lets others run before it commits a batch that is smaller than
+// the one before.
+const patience = 16
+
 // loop carries out commands, as many as wait at once, each batch in one commit.
 func (q *Queue) loop() {
 	defer close(q.done)
@@ -175,12 +180,23 @@ func (q *Queue) loop() {
 	lazy.Stop()
 	var batch []command
 	hurry := false // something in the batch should not wait
+	crowd := 0     // size of the last batch
 	take := func(c command) {
 		if len(batch) == 0 {
 			lazy.Reset(lazyDelay)
 		}
 		batch = append(batch, c)
 		hurry = hurry || !c.lazy
+	}
+	drain := func() {
+		for len(batch) < maxBatch {
+			select {
+			case c := <-q.commands:
+				take(c)
+			default:
+				return
+			}
+		}
 	}
 	for {
 		select {
@@ -194,13 +210,13 @@ func (q *Queue) loop() {
 			q.shutdown(batch)
 			return
 		}
-	more:
-		for len(batch) < maxBatch {
-			select {
-			case c := <-q.commands:
-				take(c)
-			default:
-				break more
+		drain()
+		if hurry {
+			// Callers that were answered together tend to come again together: a moment's
+			// patience, in which they can run, saves them syncs of the disk.
+			for i := 0; i < patience && len(batch) < crowd; i++ {
+				runtime.Gosched()
+				drain()
 			}
 		}
 		if !hurry && len(batch) < maxBatch {
@@ -208,6 +224,7 @@ func (q *Queue) loop() {
 		}
 		lazy.Stop()
 		q.step(batch, time.Now())
+		crowd = len(batch)
 		clear(batch)
 		batch, hurry = batch[:0], false
 		q.setTimer(timer)
