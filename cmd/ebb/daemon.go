@@ -73,14 +73,17 @@ type restored struct {
 }
 
 func newRestoreCmd(a *app) *cobra.Command {
-	var state string
+	var state, from string
 	cmd := &cobra.Command{
 		Use:   "restore",
 		Short: "Put the last backup of the job store in its place",
 		Long: `Put the backup that the service made at its last start in the place of the job
-store. The present store is set aside, not deleted. The service must not run.`,
+store. With --from, put back a store that the service had set aside: one made by a
+newer version, say, once that version is installed again. The present store is set
+aside, not deleted. The service must not run.`,
 		Example: `  ebb daemon restore
-  ebb daemon restore --state /var/lib/ebb`,
+  ebb daemon restore --state /var/lib/ebb
+  ebb daemon restore --from ~/.local/state/ebb/ebb.db.unusable-20260301T120000.000`,
 		Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			if state == "" {
@@ -94,17 +97,28 @@ store. The present store is set aside, not deleted. The service must not run.`,
 				return err
 			}
 			defer unlock()
-			made, aside, err := store.Restore(state, time.Now())
-			if err != nil {
+			var made time.Time
+			var aside string
+			if from != "" {
+				st, err := os.Stat(from)
+				if err != nil {
+					return err
+				}
+				made = st.ModTime()
+				if aside, err = store.RestoreAside(state, from, time.Now()); err != nil {
+					return err
+				}
+			} else if made, aside, err = store.Restore(state, time.Now()); err != nil {
 				return err
 			}
 			if a.json {
 				return a.printJSON(restored{made, aside})
 			}
-			_, err = fmt.Fprintf(a.out, "the backup of %s is in place; the store that was there is now %s\n", made.Local().Format(time.DateTime), a.place(aside))
+			_, err = fmt.Fprintf(a.out, "the store of %s is in place; the one that was there is now %s\n", made.Local().Format(time.DateTime), a.place(aside))
 			return err
 		},
 	}
 	cmd.Flags().StringVar(&state, "state", client.UserState(), "`directory` of the job store")
+	cmd.Flags().StringVar(&from, "from", "", "a `store` that was set aside, instead of the backup")
 	return cmd
 }

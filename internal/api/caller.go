@@ -2,9 +2,12 @@ package api
 
 import (
 	"context"
+	"encoding/json"
 	"net"
+	"net/http"
 	"os"
 
+	"github.com/ebbtransfer/ebb/bits"
 	"github.com/ebbtransfer/ebb/internal/queue"
 )
 
@@ -28,4 +31,20 @@ func callerOf(ctx context.Context) queue.Caller {
 		return c
 	}
 	return queue.Caller{UID: nobody, Self: nobody - 1}
+}
+
+// OwnUserOnly refuses callers that are neither the user that the service runs as nor root: the
+// files of all jobs are written as that user, whoever made the job.
+func OwnUserOnly(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if c := callerOf(r.Context()); !c.Admin() {
+			e := &bits.Error{Code: bits.AccessDenied, Context: bits.ContextGeneralQueueManager, Message: "this service serves its own user only"}
+			p := newProblem(http.StatusForbidden, e)
+			w.Header().Set("Content-Type", p.ContentType(""))
+			w.WriteHeader(p.Status)
+			_ = json.NewEncoder(w).Encode(p)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
 }

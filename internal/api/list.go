@@ -3,7 +3,6 @@ package api
 import (
 	"bufio"
 	"context"
-	"encoding/json"
 	"reflect"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -42,6 +41,7 @@ func (s *server) registerList(a huma.API) {
 				}
 				o.States = states
 				w := bufio.NewWriterSize(hc.BodyWriter(), 64<<10)
+				var doc []byte
 				begun := false
 				begin := func() {
 					hc.SetHeader("Content-Type", "application/json")
@@ -54,10 +54,7 @@ func (s *server) registerList(a huma.API) {
 					} else {
 						begin()
 					}
-					doc, err := json.Marshal(j)
-					if err != nil {
-						return false
-					}
+					doc = appendJob(doc[:0], &j)
 					_, _ = w.Write(doc)
 					return w.WriteByte('\n') == nil // so that each job is a line; an error means that the client is gone
 				})

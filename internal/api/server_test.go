@@ -448,3 +448,24 @@ func FuzzCreateJob(f *testing.F) {
 		problemOf(t, w, w.Code)
 	})
 }
+
+// TestOnlyItsOwnUserIsServed holds as long as the service writes all files as one user.
+func TestOnlyItsOwnUserIsServed(t *testing.T) {
+	next := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) })
+	for _, c := range []struct {
+		caller queue.Caller
+		want   int
+	}{
+		{queue.Caller{UID: 500, Self: 500}, http.StatusNoContent},
+		{queue.Caller{UID: 0, Self: 500}, http.StatusNoContent},
+		{queue.Caller{UID: 1000, Self: 500}, http.StatusForbidden},
+		{queue.Caller{UID: 1000, Self: 0}, http.StatusForbidden},
+		{queue.Caller{UID: nobody, Self: 500}, http.StatusForbidden},
+	} {
+		w := httptest.NewRecorder()
+		as(c.caller, OwnUserOnly(next)).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/v1/jobs", nil))
+		if w.Code != c.want {
+			t.Errorf("%+v: %d, want %d", c.caller, w.Code, c.want)
+		}
+	}
+}

@@ -113,7 +113,7 @@ func Run(ctx context.Context, c Config) error {
 	}
 
 	server := &http.Server{
-		Handler:           s.count(api.New(s.queue, s.describe)),
+		Handler:           s.count(api.OwnUserOnly(api.New(s.queue, s.describe))),
 		ConnContext:       api.WithCaller,
 		ReadHeaderTimeout: 30 * time.Second,
 		MaxHeaderBytes:    64 << 10,
@@ -204,7 +204,7 @@ func (s *service) open(p policy.Policy) error {
 		err = try()
 	}
 	for _, aside := range store.Aside(s.State) {
-		s.notices = append(s.notices, fmt.Sprintf("the job store could not be used and was set aside as %s; `ebb daemon restore` brings back the last backup; delete the file to end this notice", aside))
+		s.notices = append(s.notices, fmt.Sprintf("the job store could not be used and was set aside as %s; `ebb daemon restore` brings back the last backup, or with --from that store if a newer version made it; move the file away to end this notice", aside))
 	}
 	return err
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 )
 
@@ -83,6 +84,29 @@ func Restore(dir string, now time.Time) (made time.Time, aside string, err error
 		return made, aside, err
 	}
 	return st.ModTime(), aside, syncPath(dir)
+}
+
+// RestoreAside puts a store that was set aside, named by its database, back in its place: one
+// that was made by a newer version, once that version runs again. The present store is set aside
+// in turn.
+func RestoreAside(dir, database string, now time.Time) (aside string, err error) {
+	suffix, ok := strings.CutPrefix(filepath.Base(database), databaseName+asideSuffix)
+	if !ok || filepath.Clean(filepath.Dir(database)) != filepath.Clean(dir) {
+		return "", fmt.Errorf("%s is not a job store that was set aside in %s", database, dir)
+	}
+	if _, err := os.Stat(database); err != nil {
+		return "", err
+	}
+	if aside, err = SetAside(dir, now); err != nil {
+		return aside, err
+	}
+	for _, name := range storeFiles {
+		name = filepath.Join(dir, name)
+		if err := os.Rename(name+asideSuffix+suffix, name); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return aside, err
+		}
+	}
+	return aside, syncPath(dir)
 }
 
 func syncPath(name string) error {

@@ -186,11 +186,14 @@ func Open(dir string, warn func(error)) (*Store, error) {
 
 const asideSuffix = ".unusable-"
 
+// storeFiles are the files of a store, the database last.
+var storeFiles = []string{databaseName + "-wal", databaseName + "-shm", journalName(0), journalName(1), databaseName}
+
 // SetAside renames an unusable store's files in dir, so that nothing is lost and a fresh store
 // can be made, and returns the new name of the database.
 func SetAside(dir string, now time.Time) (string, error) {
 	suffix := asideSuffix + now.UTC().Format("20060102T150405.000")
-	for _, name := range []string{databaseName + "-wal", databaseName + "-shm", journalName(0), journalName(1), databaseName} {
+	for _, name := range storeFiles {
 		old := filepath.Join(dir, name)
 		if err := os.Rename(old, old+suffix); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return "", err

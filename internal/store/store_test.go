@@ -462,3 +462,29 @@ func TestALargeChangeThatFailsTakesNoNumber(t *testing.T) {
 	mustClose(t, after)
 	mustClose(t, s)
 }
+
+func TestAStoreThatWasSetAsideComesBackWhole(t *testing.T) {
+	dir := t.TempDir()
+	s := mustOpen(t, dir)
+	mustCommit(t, s, change(1))
+	old := crash(t, s) // with a journal that SQLite does not have yet
+	mustClose(t, s)
+	aside, err := SetAside(old, time.Unix(1, 0))
+	if err != nil {
+		t.Fatal(err)
+	}
+	fresh := mustOpen(t, old)
+	mustCommit(t, fresh, change(2))
+	mustClose(t, fresh)
+	if _, err := RestoreAside(old, filepath.Join(dir, filepath.Base(aside)), time.Unix(2, 0)); err == nil {
+		t.Error("a store of another directory was taken")
+	}
+	if _, err := RestoreAside(old, aside, time.Unix(2, 0)); err != nil {
+		t.Fatal(err)
+	}
+	s = mustOpen(t, old)
+	defer mustClose(t, s)
+	if got := load(t, s); len(got.Jobs) != 1 || got.Jobs[0].Num != 1 {
+		t.Errorf("got %+v", got.Jobs)
+	}
+}

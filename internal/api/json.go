@@ -1,0 +1,138 @@
+package api
+
+import (
+	"encoding/json"
+	"strconv"
+	"time"
+
+	"github.com/ebbtransfer/ebb/bits"
+)
+
+// appendJob appends what json.Marshal makes of a job, several times as fast: a listing of
+// 100,000 jobs consists of it. A test keeps the two the same.
+func appendJob(b []byte, j *bits.Job) []byte {
+	b = append(b, `{"id":"`...)
+	b, _ = j.ID.AppendText(b)
+	b = append(b, `","name":`...)
+	b = appendString(b, j.Name)
+	b = append(b, `,"type":"`...)
+	b = append(b, j.Type.String()...)
+	b = append(b, `","priority":"`...)
+	b = append(b, j.Priority.String()...)
+	b = append(b, `","state":"`...)
+	b = append(b, j.State.String()...)
+	b = append(b, `","owner":`...)
+	b = appendString(b, j.Owner)
+	p := &j.Progress
+	b = append(b, `,"progress":{"bytes_total":`...)
+	b = appendSize(b, p.BytesTotal)
+	b = append(b, `,"bytes_transferred":`...)
+	b = strconv.AppendInt(b, p.BytesTransferred, 10)
+	b = append(b, `,"files_total":`...)
+	b = strconv.AppendInt(b, int64(p.FilesTotal), 10)
+	b = append(b, `,"files_transferred":`...)
+	b = strconv.AppendInt(b, int64(p.FilesTransferred), 10)
+	b = append(b, '}')
+	if j.Files != nil {
+		b = append(b, `,"files":[`...)
+		for i := range j.Files {
+			if i > 0 {
+				b = append(b, ',')
+			}
+			b = appendFile(b, &j.Files[i])
+		}
+		b = append(b, ']')
+	}
+	b = append(b, `,"error":`...)
+	b = appendAny(b, j.Error)
+	b = append(b, `,"error_count":`...)
+	b = strconv.AppendInt(b, int64(j.ErrorCount), 10)
+	b = append(b, `,"times":{"created":`...)
+	b = appendTime(b, j.Times.Created)
+	b = append(b, `,"modified":`...)
+	b = appendTime(b, j.Times.Modified)
+	b = append(b, `,"transferred":`...)
+	if j.Times.Transferred == nil {
+		b = append(b, "null"...)
+	} else {
+		b = appendTime(b, *j.Times.Transferred)
+	}
+	if j.Times.RetryAt != nil {
+		b = append(b, `,"retry_at":`...)
+		b = appendTime(b, *j.Times.RetryAt)
+	}
+	q := &j.Properties
+	b = append(b, `},"properties":{"description":`...)
+	b = appendString(b, q.Description)
+	b = append(b, `,"minimum_retry_delay":`...)
+	b = strconv.AppendInt(b, q.MinimumRetryDelay, 10)
+	b = append(b, `,"no_progress_timeout":`...)
+	b = strconv.AppendInt(b, q.NoProgressTimeout, 10)
+	b = append(b, `,"connections":`...)
+	b = strconv.AppendInt(b, int64(q.Connections), 10)
+	b = append(b, `,"auto_complete":`...)
+	b = strconv.AppendBool(b, q.AutoComplete)
+	if len(q.HeaderNames) > 0 {
+		b = append(b, `,"header_names":`...)
+		b = appendAny(b, q.HeaderNames)
+	}
+	return append(b, "}}"...)
+}
+
+func appendFile(b []byte, f *bits.File) []byte {
+	b = append(b, `{"remote":`...)
+	b = appendString(b, f.Remote)
+	b = append(b, `,"local":`...)
+	b = appendString(b, f.Local)
+	if f.Temporary != "" {
+		b = append(b, `,"temporary":`...)
+		b = appendString(b, f.Temporary)
+	}
+	b = append(b, `,"bytes_total":`...)
+	b = appendSize(b, f.BytesTotal)
+	b = append(b, `,"bytes_transferred":`...)
+	b = strconv.AppendInt(b, f.BytesTransferred, 10)
+	b = append(b, `,"completed":`...)
+	b = strconv.AppendBool(b, f.Completed)
+	b = append(b, `,"checksum":`...)
+	b = appendString(b, f.Checksum)
+	if f.Note != "" {
+		b = append(b, `,"note":`...)
+		b = appendString(b, f.Note)
+	}
+	return append(b, '}')
+}
+
+// appendString leaves all but plain text to encoding/json.
+func appendString(b []byte, s string) []byte {
+	for i := range len(s) {
+		if c := s[i]; c < 0x20 || c > 0x7e || c == '"' || c == '\\' || c == '<' || c == '>' || c == '&' {
+			return appendAny(b, s)
+		}
+	}
+	b = append(b, '"')
+	b = append(b, s...)
+	return append(b, '"')
+}
+
+// appendAny appends what json.Marshal makes of a value that it cannot fail on.
+func appendAny(b []byte, v any) []byte {
+	doc, err := json.Marshal(v)
+	if err != nil {
+		panic(err)
+	}
+	return append(b, doc...)
+}
+
+func appendSize(b []byte, s bits.Size) []byte {
+	if s < 0 {
+		return append(b, "null"...)
+	}
+	return strconv.AppendInt(b, int64(s), 10)
+}
+
+func appendTime(b []byte, t time.Time) []byte {
+	b = append(b, '"')
+	b = t.AppendFormat(b, time.RFC3339Nano)
+	return append(b, '"')
+}
