@@ -2,6 +2,7 @@ package queue
 
 import (
 	"fmt"
+	"runtime"
 	"slices"
 	"strings"
 	"time"
@@ -416,6 +417,7 @@ func (q *Queue) List(c Caller, o ListOptions, yield func(bits.Job) bool) error {
 			fit = append(fit, seen{j.now, j.moving()})
 		}
 		q.mu.RUnlock()
+		runtime.Gosched() // a long listing must not keep transfers from running
 		for _, s := range fit {
 			if !yield(s.v.view(&q.names, o.Files, s.live)) {
 				return nil
