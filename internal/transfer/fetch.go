@@ -429,8 +429,15 @@ func (d *download) checkpoint() error {
 	return nil
 }
 
-// confirmAfter is how long a file must have taken for the server to be asked whether it is
-// still the same. A change of the file in place, under a running answer, shows in no header.
+// mustConfirm reports whether the server is asked once more, at the end, whether the file is
+// still the same: a change of the file in place, under a running answer, shows in no header. A
+// small file that came at once is spared the question; the server has it in one piece.
+func (d *download) mustConfirm() bool {
+	named := d.validator.ETag != "" || d.validator.LastModified != ""
+	return named && (d.part.Offset() >= largeFile || time.Since(d.began) >= confirmAfter)
+}
+
+// confirmAfter is how long a small file may take without being confirmed.
 const confirmAfter = time.Second
 
 // finish checks the whole file and makes it durable.
@@ -438,7 +445,7 @@ func (d *download) finish(ctx context.Context) error {
 	if d.part == nil { // no byte was ever asked for; cannot happen
 		return bits.Errorf(bits.Unexpected, "there is no part file")
 	}
-	if named := d.validator.ETag != "" || d.validator.LastModified != ""; named && time.Since(d.began) >= confirmAfter {
+	if d.mustConfirm() {
 		why, err := d.http.Changed(ctx, d.f.Remote, d.job.Header, d.validator)
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
