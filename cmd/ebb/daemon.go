@@ -91,7 +91,7 @@ aside, not deleted. The service must not run.`,
 			}
 			unlock, err := daemon.Lock(state)
 			if errors.Is(err, daemon.ErrLocked) {
-				return fmt.Errorf("%w %s: stop it first", err, state)
+				return fmt.Errorf("%w %s: stop it first; `ebb version` tells its process, which ends on SIGTERM", err, state)
 			}
 			if err != nil {
 				return err

@@ -126,8 +126,11 @@ func (a *app) printError(err error) {
 	if exit != nil && exit.hint != "" {
 		hint = exit.hint
 	}
-	a.printProblem(sentence, hint)
 	if errors.As(err, &ambiguous) {
+		hint = "give the id of one"
+	}
+	a.printProblem(sentence, hint)
+	if ambiguous != nil {
 		for _, c := range ambiguous.Candidates {
 			_, _ = fmt.Fprintf(a.err, "  %s  %-15s  %s\n", c.ID, c.State, safe(c.Name))
 		}

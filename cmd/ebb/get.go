@@ -336,6 +336,8 @@ func (a *app) failed(ctx context.Context, job *client.Job, info *bits.Job, keep 
 	}
 	if _, err := job.Cancel(context.WithoutCancel(ctx)); err != nil && !errors.Is(err, &bits.Error{Code: bits.InvalidState}) {
 		a.printError(fmt.Errorf("cancel the job: %w", err))
+	} else {
+		a.note("the job is cancelled; with --keep it stays and can be resumed")
 	}
 	return told(exitFailed)
 }

@@ -43,7 +43,7 @@ a number; --after goes on after one.`,
 			return a.watch(srv.wait(ctx), srv, f)
 		},
 	}
-	cmd.Flags().Uint64Var(&f.After, "after", 0, "start after the event with this `number`")
+	cmd.Flags().Uint64Var(&f.After, "after", 0, "start after the event with this `number`; 0 means from now on")
 	cmd.Flags().BoolVar(&f.Progress, "bytes", false, "news of bytes moved too, at most two a second and job")
 	cmd.Flags().BoolVar(&f.AllUsers, "all-users", false, "the jobs of all users; for administrators")
 	return cmd
