@@ -25,7 +25,10 @@ func newNamespace(t *testing.T) *namespace {
 	t.Helper()
 	isRoot(t)
 	if _, err := exec.LookPath("ip"); err != nil {
-		t.Skip("ip is not installed")
+		if os.Getenv("CI") != "" {
+			t.Fatal("ip is not installed: apt-get install iproute2")
+		}
+		t.Skip("ip is not installed: apt-get install iproute2")
 	}
 	id := os.Getpid() % 10000
 	n := &namespace{t: t, name: fmt.Sprintf("ebb%d", id), inside: fmt.Sprintf("ebbi%d", id), beyond: fmt.Sprintf("ebbo%d", id)}
