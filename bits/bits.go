@@ -286,6 +286,7 @@ type Job struct {
 	State      State      `json:"state"`
 	Owner      string     `json:"owner" doc:"User name of the owner, or the uid where it has no name"`
 	Progress   Progress   `json:"progress"`
+	Pace       *Pace      `json:"pace,omitempty" doc:"How fast the job moves and why; only while it is CONNECTING or TRANSFERRING"`
 	Files      []File     `json:"files,omitzero" doc:"The files, where they were asked for"`
 	Error      *ErrorInfo `json:"error" doc:"Why the job is in ERROR or TRANSIENT_ERROR"`
 	ErrorCount int        `json:"error_count" doc:"How often a transfer was interrupted by an error"`

@@ -62,6 +62,7 @@ type Event struct {
 	Owner    string     `json:"owner"`
 	State    State      `json:"state"`
 	Progress *Progress  `json:"progress,omitempty"`
+	Pace     *Pace      `json:"pace,omitempty" doc:"With progress: how fast the job moves and why"`
 	File     *File      `json:"file,omitempty" doc:"The file that a file or note event is about, or the one moving now"`
 	Error    *ErrorInfo `json:"error,omitempty" doc:"With the states ERROR and TRANSIENT_ERROR"`
 	RetryAt  *time.Time `json:"retry_at,omitempty" doc:"With TRANSIENT_ERROR, when a timer decides the next attempt"`

@@ -17,6 +17,7 @@ import (
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 
 	"github.com/ebbtransfer/ebb/bits"
+	"github.com/ebbtransfer/ebb/internal/governor"
 	"github.com/ebbtransfer/ebb/internal/queue"
 )
 
@@ -28,9 +29,9 @@ type Service func() bits.Service
 
 // New returns the handler of the API. Requests must carry their caller in the context; see
 // WithCaller.
-func New(q *queue.Queue, service Service) http.Handler {
+func New(q *queue.Queue, gov *governor.Governor, service Service) http.Handler {
 	mux := http.NewServeMux()
-	s := &server{q: q, service: service}
+	s := &server{q: q, gov: gov, service: service}
 	s.register(humago.New(mux, config()))
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if h, pattern := mux.Handler(r); pattern == "" {
@@ -185,6 +186,7 @@ func answer(err error) error {
 
 type server struct {
 	q       *queue.Queue
+	gov     *governor.Governor
 	service Service
 }
 
@@ -200,6 +202,10 @@ func (s *server) register(a huma.API) {
 	huma.Register(a, huma.Operation{OperationID: "getService", Method: "GET", Path: "/v1/service", Summary: "Describe the running service"},
 		func(context.Context, *struct{}) (*Body[bits.Service], error) {
 			return &Body[bits.Service]{s.service()}, nil
+		})
+	huma.Register(a, huma.Operation{OperationID: "listPaths", Method: "GET", Path: "/v1/paths", Summary: "Show the network paths in use: what they can carry, who uses them, and why background jobs move as fast as they do"},
+		func(context.Context, *struct{}) (*Body[[]bits.Path], error) {
+			return &Body[[]bits.Path]{s.gov.Paths()}, nil
 		})
 	huma.Register(a, huma.Operation{OperationID: "createJob", Method: "POST", Path: "/v1/jobs", Summary: "Create a job, with files if wanted, and start it if wanted",
 		DefaultStatus: http.StatusCreated, MaxBodyBytes: maxBody, SkipValidateBody: true, Errors: []int{422, 500}},

@@ -33,6 +33,10 @@ func appendJob(b []byte, j *bits.Job) []byte {
 	b = append(b, `,"files_transferred":`...)
 	b = strconv.AppendInt(b, int64(p.FilesTransferred), 10)
 	b = append(b, '}')
+	if j.Pace != nil {
+		b = append(b, `,"pace":`...)
+		b = appendAny(b, j.Pace)
+	}
 	if j.Files != nil {
 		b = append(b, `,"files":[`...)
 		for i := range j.Files {

@@ -26,6 +26,7 @@ import (
 	"github.com/ebbtransfer/ebb/bits"
 	"github.com/ebbtransfer/ebb/internal/api"
 	"github.com/ebbtransfer/ebb/internal/conditions"
+	"github.com/ebbtransfer/ebb/internal/governor"
 	"github.com/ebbtransfer/ebb/internal/policy"
 	"github.com/ebbtransfer/ebb/internal/queue"
 	"github.com/ebbtransfer/ebb/internal/store"
@@ -65,6 +66,7 @@ func Lock(state string) (unlock func(), err error) {
 type service struct {
 	Config
 	queue    *queue.Queue
+	governor *governor.Governor
 	http     *httpget.Client
 	started  time.Time
 	notices  []string
@@ -113,7 +115,7 @@ func Run(ctx context.Context, c Config) error {
 	}
 
 	server := &http.Server{
-		Handler:           s.count(api.OwnUserOnly(api.New(s.queue, s.describe))),
+		Handler:           s.count(api.OwnUserOnly(api.New(s.queue, s.governor, s.describe))),
 		ConnContext:       api.WithCaller,
 		ReadHeaderTimeout: 30 * time.Second,
 		MaxHeaderBytes:    64 << 10,
@@ -181,14 +183,15 @@ func (s *service) listen(ctx context.Context) (net.Listener, error) {
 
 // open opens the store and the queue; a store that cannot be used is set aside.
 func (s *service) open(p policy.Policy) error {
-	s.http = httpget.New("Ebb/" + s.Version)
+	s.governor = governor.New()
+	s.http = httpget.New("Ebb/"+s.Version, s.governor)
 	engine := transfer.NewEngine(s.http, time.Duration(p.Transfer.StallTimeout))
 	try := func() error {
 		st, err := store.Open(s.State, s.storeTrouble)
 		if err != nil {
 			return err
 		}
-		s.queue, err = queue.Open(st, engine, p, s.Log)
+		s.queue, err = queue.Open(st, engine, s.governor, p, s.Log)
 		if err != nil {
 			st.Close()
 		}

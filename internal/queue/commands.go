@@ -362,7 +362,9 @@ func (q *Queue) Get(c Caller, id bits.ID, withFiles bool) (bits.Job, error) {
 	if j == nil || !c.may(j.now.rec.UID) {
 		return bits.Job{}, noSuchJob(id.String())
 	}
-	return j.now.view(&q.names, withFiles, j.moving()), nil
+	out := j.now.view(&q.names, withFiles, j.moving())
+	out.Pace = j.pace()
+	return out, nil
 }
 
 // ListOptions narrows a listing.
@@ -401,6 +403,7 @@ func (q *Queue) List(c Caller, o ListOptions, yield func(bits.Job) bool) error {
 	type seen struct {
 		v    *version
 		live map[int]moving
+		pace *bits.Pace
 	}
 	left := o.Limit
 	for chunk := range slices.Chunk(order, listChunk) {
@@ -414,12 +417,14 @@ func (q *Queue) List(c Caller, o ListOptions, yield func(bits.Job) bool) error {
 				len(o.States) > 0 && !slices.Contains(o.States, r.State):
 				continue
 			}
-			fit = append(fit, seen{j.now, j.moving()})
+			fit = append(fit, seen{j.now, j.moving(), j.pace()})
 		}
 		q.mu.RUnlock()
 		runtime.Gosched() // a long listing must not keep transfers from running
 		for _, s := range fit {
-			if !yield(s.v.view(&q.names, o.Files, s.live)) {
+			view := s.v.view(&q.names, o.Files, s.live)
+			view.Pace = s.pace
+			if !yield(view) {
 				return nil
 			}
 			if left--; o.Limit > 0 && left == 0 {

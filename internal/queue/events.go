@@ -163,7 +163,7 @@ func (q *Queue) progressEvents(only []bits.ID) []bits.Event {
 		}
 		v, live := j.now, j.moving()
 		p := v.progress(live)
-		e := bits.Event{Time: time.Now().UTC(), Kind: bits.EventProgress, Job: j.id, Name: v.rec.Name, Owner: q.names.name(v.rec.UID), State: v.rec.State, Progress: &p}
+		e := bits.Event{Time: time.Now().UTC(), Kind: bits.EventProgress, Job: j.id, Name: v.rec.Name, Owner: q.names.name(v.rec.UID), State: v.rec.State, Progress: &p, Pace: j.pace()}
 		first := -1
 		for i := range live {
 			if first < 0 || i < first {
@@ -198,4 +198,12 @@ func (j *job) moving() map[int]moving {
 	m := map[int]moving{}
 	j.run.live.Files(func(i int, done, size int64) { m[i] = moving{done, size} })
 	return m
+}
+
+// pace says how fast a job moves, nil if it does not; Queue.mu is held.
+func (j *job) pace() *bits.Pace {
+	if j.run == nil {
+		return nil
+	}
+	return j.run.live.Pace()
 }

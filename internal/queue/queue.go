@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/ebbtransfer/ebb/bits"
+	"github.com/ebbtransfer/ebb/internal/governor"
 	"github.com/ebbtransfer/ebb/internal/policy"
 	"github.com/ebbtransfer/ebb/internal/schedule"
 	"github.com/ebbtransfer/ebb/internal/store"
@@ -29,6 +30,7 @@ import (
 type Queue struct {
 	store  *store.Store
 	engine *transfer.Engine
+	gov    *governor.Governor
 	policy policy.Policy
 	log    *slog.Logger
 	names  userNames
@@ -85,9 +87,9 @@ const lazyDelay = 100 * time.Millisecond
 const maxBatch = 512
 
 // Open loads the jobs from the store and starts the loop. The queue owns the store from now on.
-func Open(s *store.Store, e *transfer.Engine, p policy.Policy, log *slog.Logger) (*Queue, error) {
+func Open(s *store.Store, e *transfer.Engine, g *governor.Governor, p policy.Policy, log *slog.Logger) (*Queue, error) {
 	q := &Queue{
-		store: s, engine: e, policy: p, log: log,
+		store: s, engine: e, gov: g, policy: p, log: log,
 		commands: make(chan command, 2*maxBatch),
 		quit:     make(chan struct{}),
 		broken:   make(chan struct{}),

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/ebbtransfer/ebb/bits"
+	"github.com/ebbtransfer/ebb/internal/governor"
 	"github.com/ebbtransfer/ebb/internal/policy"
 	"github.com/ebbtransfer/ebb/internal/store"
 	"github.com/ebbtransfer/ebb/internal/transfer"
@@ -28,7 +29,7 @@ func open(t *testing.T, dir string) *Queue {
 	if err != nil {
 		t.Fatal(err)
 	}
-	q, err := Open(s, transfer.NewEngine(httpget.New("test"), time.Second), policy.Default(), slog.New(slog.DiscardHandler))
+	q, err := Open(s, transfer.NewEngine(httpget.New("test", governor.New()), time.Second), governor.New(), policy.Default(), slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -311,7 +312,7 @@ func TestEndedJobsAreForgottenAfterAWhile(t *testing.T) {
 	}
 	p := policy.Default()
 	p.Jobs.KeepFinished = 0
-	q, err := Open(s, transfer.NewEngine(httpget.New("test"), time.Second), p, slog.New(slog.DiscardHandler))
+	q, err := Open(s, transfer.NewEngine(httpget.New("test", governor.New()), time.Second), governor.New(), p, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -441,7 +442,7 @@ func TestAFailedCommitIsUndone(t *testing.T) {
 		t.Fatal(err)
 	}
 	var log countingHandler
-	q, err := Open(s, transfer.NewEngine(httpget.New("test"), time.Second), policy.Default(), slog.New(&log))
+	q, err := Open(s, transfer.NewEngine(httpget.New("test", governor.New()), time.Second), governor.New(), policy.Default(), slog.New(&log))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/ebbtransfer/ebb/bits"
 	"github.com/ebbtransfer/ebb/internal/conditions"
+	"github.com/ebbtransfer/ebb/internal/governor"
 	"github.com/ebbtransfer/ebb/internal/store"
 	"github.com/ebbtransfer/ebb/internal/transfer"
 )
@@ -64,7 +65,7 @@ func (q *Queue) start(j *job) {
 	v := j.now
 	ctx, cancel := context.WithCancel(q.runs)
 	r := &running{cancel: cancel, live: transfer.NewLive()}
-	spec := transfer.Job{ID: j.id, Connections: v.connections(), Header: header(v.detail().Headers), Files: v.pendingFiles()}
+	spec := transfer.Job{ID: j.id, Connections: v.connections(), Header: header(v.detail().Headers), Class: class(v.rec.Priority), Files: v.pendingFiles()}
 	q.mu.Lock()
 	j.run = r
 	q.active[j.num] = j
@@ -78,6 +79,13 @@ func (q *Queue) start(j *job) {
 			return nil
 		})
 	})
+}
+
+func class(p bits.Priority) governor.Class {
+	if p == bits.Foreground {
+		return governor.Foreground
+	}
+	return governor.Background
 }
 
 func header(lines []string) http.Header {

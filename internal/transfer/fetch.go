@@ -261,7 +261,8 @@ func (d *download) request(ctx context.Context) error {
 	stalled := time.AfterFunc(headerPatience(d.stall), func() { cancel(d.stallError()) })
 	defer stalled.Stop()
 
-	resp, err := d.http.Get(ctx, httpget.Request{URL: d.f.Remote, Header: d.job.Header, Offset: d.offset(), Validator: d.validator})
+	resp, err := d.http.Get(ctx, httpget.Request{URL: d.f.Remote, Header: d.job.Header, Offset: d.offset(), Validator: d.validator,
+		Class: d.job.Class, Got: d.run.live.took})
 	if err != nil {
 		return err
 	}
@@ -341,6 +342,7 @@ func (d *download) copy(ctx context.Context, resp *httpget.Response, stalled *ti
 				return localfile.Err(err, d.path)
 			}
 			d.live.done.Add(int64(n))
+			d.run.live.moved.Add(int64(n))
 		}
 		switch {
 		case err == io.EOF && left > 0:
@@ -446,7 +448,7 @@ func (d *download) finish(ctx context.Context) error {
 		return bits.Errorf(bits.Unexpected, "there is no part file")
 	}
 	if d.mustConfirm() {
-		why, err := d.http.Changed(ctx, d.f.Remote, d.job.Header, d.validator)
+		why, err := d.http.Changed(ctx, d.f.Remote, d.job.Header, d.validator, d.job.Class)
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/ebbtransfer/ebb/bits"
+	"github.com/ebbtransfer/ebb/internal/governor"
 	"github.com/ebbtransfer/ebb/internal/store"
 	"github.com/ebbtransfer/ebb/internal/transfer/httpget"
 )
@@ -24,6 +25,7 @@ type Job struct {
 	ID          bits.ID
 	Connections int
 	Header      http.Header
+	Class       governor.Class
 	Files       []store.FileRow // those that are not done, in order
 }
 
@@ -61,6 +63,11 @@ func NewEngine(client *httpget.Client, stall time.Duration) *Engine {
 type Live struct {
 	mu     sync.Mutex
 	active map[int]*liveFile // guarded by mu: the files that move now
+	conn   *governor.Conn    // guarded by mu: the connection of the last request
+	moved  atomic.Int64      // bytes received in all
+	since  time.Time         // guarded by mu: when the rate was last measured
+	before int64             // guarded by mu: moved at that time
+	rate   float64           // guarded by mu: bytes per second, smoothed
 }
 
 type liveFile struct {
@@ -91,6 +98,35 @@ func (l *Live) Files(f func(index int, done, size int64)) {
 	}
 }
 
+// rateEvery is the least time over which a rate is measured.
+const rateEvery = 250 * time.Millisecond
+
+// Pace says how fast the transfer moves and why; nil before its first request.
+func (l *Live) Pace() *bits.Pace {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now := time.Now()
+	if dt := now.Sub(l.since); dt >= rateEvery {
+		moved := l.moved.Load()
+		rate := float64(moved-l.before) / dt.Seconds()
+		weight := min(1, dt.Seconds()) // a mean of about the last second
+		l.rate += weight * (rate - l.rate)
+		l.since, l.before = now, moved
+	}
+	if l.conn == nil {
+		return nil
+	}
+	state, why := l.conn.Pace()
+	return &bits.Pace{State: state, Why: why, Rate: int64(l.rate)}
+}
+
+// took notes the connection that a request goes over.
+func (l *Live) took(c *governor.Conn) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.conn = c
+}
+
 func (l *Live) begin(index int, f *store.File) *liveFile {
 	lf := &liveFile{}
 	lf.done.Store(f.Done)
@@ -108,7 +144,7 @@ func (l *Live) end(index int) {
 }
 
 // NewLive returns a Live for one transfer.
-func NewLive() *Live { return &Live{active: map[int]*liveFile{}} }
+func NewLive() *Live { return &Live{active: map[int]*liveFile{}, since: time.Now()} }
 
 // run is one transfer.
 type run struct {

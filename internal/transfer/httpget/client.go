@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/ebbtransfer/ebb/bits"
+	"github.com/ebbtransfer/ebb/internal/governor"
 )
 
 const (
@@ -34,26 +35,43 @@ const (
 // Client makes the requests of all jobs. Its zero value is not usable; see New.
 type Client struct {
 	agent string
-	h1    *http.Client // HTTP/1.1, which costs a third less CPU than HTTP/2 for large bodies
-	h2    *http.Client // for servers that speak nothing else
+	gov   *governor.Governor
+	// Foreground and background transfers share no connection: their paces differ.
+	foreground, background clients
 
 	mu     sync.Mutex
 	conns  map[*trackedConn]struct{} // guarded by mu: open connections
 	h2only map[string]bool           // guarded by mu: whether a host refused HTTP/1.1
 }
 
-// New returns a Client that names itself agent in requests.
-func New(agent string) *Client {
-	c := &Client{agent: agent, conns: map[*trackedConn]struct{}{}, h2only: map[string]bool{}}
-	c.h1 = c.httpClient(false)
-	c.h2 = c.httpClient(true)
+// clients are the connections of one class of transfers.
+type clients struct {
+	h1 *http.Client // HTTP/1.1, which costs a third less CPU than HTTP/2 for large bodies
+	h2 *http.Client // for servers that speak nothing else
+}
+
+// New returns a Client that names itself agent in requests and moves bytes as gov lets it.
+func New(agent string, gov *governor.Governor) *Client {
+	c := &Client{agent: agent, gov: gov, conns: map[*trackedConn]struct{}{}, h2only: map[string]bool{}}
+	for _, class := range []governor.Class{governor.Foreground, governor.Background} {
+		*c.of(class) = clients{h1: c.httpClient(class, false), h2: c.httpClient(class, true)}
+	}
 	return c
 }
 
-func (c *Client) httpClient(h2 bool) *http.Client {
+func (c *Client) of(class governor.Class) *clients {
+	if class == governor.Foreground {
+		return &c.foreground
+	}
+	return &c.background
+}
+
+func (c *Client) httpClient(class governor.Class, h2 bool) *http.Client {
 	t := &http.Transport{
-		Proxy:                  http.ProxyFromEnvironment,
-		DialContext:            c.dial,
+		Proxy: http.ProxyFromEnvironment,
+		DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
+			return c.dial(ctx, network, addr, class)
+		},
 		DisableCompression:     true,
 		MaxIdleConnsPerHost:    idleConnsPerHost,
 		IdleConnTimeout:        idleTimeout,
@@ -118,7 +136,7 @@ func sameOrigin(a, b *url.URL) bool {
 
 // trackedConn is a connection that NetworkChanged can find.
 type trackedConn struct {
-	net.Conn
+	*governor.Conn
 	c *Client
 }
 
@@ -129,13 +147,14 @@ func (t *trackedConn) Close() error {
 	return t.Conn.Close()
 }
 
-func (c *Client) dial(ctx context.Context, network, addr string) (net.Conn, error) {
+func (c *Client) dial(ctx context.Context, network, addr string, class governor.Class) (net.Conn, error) {
 	d := net.Dialer{Timeout: dialTimeout, KeepAlive: 15 * time.Second}
+	d.SetMultipathTCP(false) // its subflows would escape the governor
 	conn, err := d.DialContext(ctx, network, addr)
 	if err != nil {
 		return nil, err
 	}
-	t := &trackedConn{conn, c}
+	t := &trackedConn{c.gov.Govern(conn.(*net.TCPConn), class), c}
 	c.mu.Lock()
 	c.conns[t] = struct{}{}
 	c.mu.Unlock()
@@ -160,20 +179,23 @@ func (c *Client) DropConns(dead func(netip.Addr) bool) {
 
 // CloseIdle drops connections that no transfer uses.
 func (c *Client) CloseIdle() {
-	c.h1.CloseIdleConnections()
-	c.h2.CloseIdleConnections()
+	for _, cl := range []*clients{&c.foreground, &c.background} {
+		cl.h1.CloseIdleConnections()
+		cl.h2.CloseIdleConnections()
+	}
 }
 
 // do sends a request over HTTP/1.1, or over HTTP/2 where the server speaks nothing else.
-func (c *Client) do(req *http.Request) (*http.Response, error) {
+func (c *Client) do(req *http.Request, class governor.Class) (*http.Response, error) {
+	cl := c.of(class)
 	host := req.URL.Host
 	c.mu.Lock()
 	h2, known := c.h2only[host]
 	c.mu.Unlock()
 	if h2 {
-		return c.h2.Do(req)
+		return cl.h2.Do(req)
 	}
-	resp, err := c.h1.Do(req)
+	resp, err := cl.h1.Do(req)
 	switch {
 	case err == nil:
 		if !known {
@@ -184,10 +206,10 @@ func (c *Client) do(req *http.Request) (*http.Response, error) {
 		// The host that refused may be one behind a redirect: remembering the first is enough,
 		// because HTTP/2 would be tried from there on.
 		c.remember(host, true)
-		return c.h2.Do(req.Clone(req.Context()))
+		return cl.h2.Do(req.Clone(req.Context()))
 	case !known && req.URL.Scheme == "https" && errors.Is(err, io.EOF):
 		// A server made with Go accepts the connection and hangs up.
-		if resp, err := c.h2.Do(req.Clone(req.Context())); err == nil {
+		if resp, err := cl.h2.Do(req.Clone(req.Context())); err == nil {
 			c.remember(host, true)
 			return resp, nil
 		}

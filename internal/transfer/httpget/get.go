@@ -2,16 +2,20 @@ package httpget
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
+	"net/http/httptrace"
 	"path"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/ebbtransfer/ebb/bits"
+	"github.com/ebbtransfer/ebb/internal/governor"
 )
 
 // Validator identifies a version of a file on its server.
@@ -63,6 +67,10 @@ type Request struct {
 	Offset    int64       // bytes already here
 	Validator Validator   // of the version they belong to; must be usable if Offset > 0
 	Whole     bool        // ask without Range
+	Class     governor.Class
+	// Got is called with the connection that the request goes over, before it is sent; several
+	// times if there are redirects. It may be nil.
+	Got func(*governor.Conn)
 }
 
 // Response is an answer whose body may be appended at Offset.
@@ -91,6 +99,13 @@ const maxRetryAfter = 24 * time.Hour
 // Get sends a request and checks its answer. Errors are of type *bits.Error or *RetryError,
 // but for the context's own.
 func (c *Client) Get(ctx context.Context, r Request) (*Response, error) {
+	if r.Got != nil {
+		ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(i httptrace.GotConnInfo) {
+			if conn := governed(i.Conn); conn != nil {
+				r.Got(conn)
+			}
+		}})
+	}
 	req, err := c.request(ctx, r.URL, r.Header)
 	if err != nil {
 		return nil, err
@@ -106,7 +121,7 @@ func (c *Client) Get(ctx context.Context, r Request) (*Response, error) {
 			}
 		}
 	}
-	resp, err := c.do(req)
+	resp, err := c.do(req, r.Class)
 	if err != nil {
 		return nil, transportError(ctx, err, r.URL)
 	}
@@ -124,6 +139,17 @@ func (c *Client) Get(ctx context.Context, r Request) (*Response, error) {
 		}
 	}
 	return out, err
+}
+
+// governed returns the governor's connection under one of net/http's.
+func governed(conn net.Conn) *governor.Conn {
+	if t, ok := conn.(*tls.Conn); ok {
+		conn = t.NetConn()
+	}
+	if t, ok := conn.(*trackedConn); ok {
+		return t.Conn
+	}
+	return nil
 }
 
 func drain(body io.ReadCloser) {
@@ -356,15 +382,15 @@ func retryAfter(h http.Header, now time.Time) time.Duration {
 // Changed asks whether the file is still the version that v names. Only an answer that names
 // another version counts: an error, a server that gives no validators and a link that works
 // once do not.
-func (c *Client) Changed(ctx context.Context, u string, header http.Header, v Validator) (string, error) {
-	w, err := c.look(ctx, u, header, v)
+func (c *Client) Changed(ctx context.Context, u string, header http.Header, v Validator, class governor.Class) (string, error) {
+	w, err := c.look(ctx, u, header, v, class)
 	if err != nil || w.Same(v) || w.ETag == "" && w.LastModified == "" {
 		return "", err
 	}
 	if v.Size >= 0 && w.Size == v.Size && v.LastModified != "" && w.LastModified == v.LastModified {
 		// Only the ETag is another. Some servers, and the machines behind one name, give each
 		// answer a different one, which says nothing.
-		if x, err := c.look(ctx, u, header, w); err == nil && x.ETag != w.ETag && x.ETag != "" {
+		if x, err := c.look(ctx, u, header, w, class); err == nil && x.ETag != w.ETag && x.ETag != "" {
 			return "", nil
 		}
 	}
@@ -374,7 +400,7 @@ func (c *Client) Changed(ctx context.Context, u string, header http.Header, v Va
 // look returns the validator of the version that the server has now, by a conditional request
 // whose body, should one come, is not read. It is v if the server says that nothing changed, and
 // empty if it says something else.
-func (c *Client) look(ctx context.Context, u string, header http.Header, v Validator) (Validator, error) {
+func (c *Client) look(ctx context.Context, u string, header http.Header, v Validator, class governor.Class) (Validator, error) {
 	req, err := c.request(ctx, u, header)
 	if err != nil {
 		return Validator{}, err
@@ -385,7 +411,7 @@ func (c *Client) look(ctx context.Context, u string, header http.Header, v Valid
 		req.Header.Set("If-None-Match", v.ETag)
 	}
 	req.Header.Set("Range", "bytes=0-0") // at most one byte of body is wanted
-	resp, err := c.do(req)
+	resp, err := c.do(req, class)
 	if err != nil {
 		return Validator{}, transportError(ctx, err, u)
 	}
