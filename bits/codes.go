@@ -56,9 +56,16 @@ const (
 	TooManyFilesInJob        Code = 0x80200051
 	ValidationFailed         Code = 0x80200053
 	MaxDownloadTimeout       Code = 0x80200054
+	BlockedByCost            Code = 0x80200059
 	ReadOnlyAfterAddFile     Code = 0x80200061
 	ReadOnlyAfterResume      Code = 0x80200062
+	StandbyMode              Code = 0x80200065
+	BlockedByBattery         Code = 0x80200067
+	BlockedByBatterySaver    Code = 0x80200068
 	DatabaseCorrupt          Code = 0x8020006C
+	BlockedByBackground      Code = 0x8020006E
+	BlockedByGameMode        Code = 0x8020006F
+	BlockedBySystem          Code = 0x80200070
 	RemoteFileChanged        Code = 0x80200073
 	ReadOnlyWhenJobActive    Code = 0x80200075
 
@@ -134,9 +141,16 @@ var codes = map[Code]codeInfo{
 	TooManyFilesInJob:        {"BG_E_TOO_MANY_FILES_IN_JOB", Fatal, "the job has too many files", "spread them over several jobs"},
 	ValidationFailed:         {"BG_E_VALIDATION_FAILED", Fatal, "the content is not what was expected", "check the expected digest; resume fetches the file again"},
 	MaxDownloadTimeout:       {"BG_E_MAXDOWNLOAD_TIMEOUT", Fatal, "the download took longer than allowed", "resume the job to go on"},
+	BlockedByCost:            {"BG_E_BLOCKED_BY_COST_TRANSFER_POLICY", Waiting, "the network's cost does not allow the job to run", "`ebb set JOB transfer_policy=always` lets it run on any network"},
 	ReadOnlyAfterAddFile:     {"BG_E_READ_ONLY_PROPERTY_AFTER_ADDFILE", Fatal, "the property is fixed once a file was added", "create a new job"},
 	ReadOnlyAfterResume:      {"BG_E_READ_ONLY_PROPERTY_AFTER_RESUME", Fatal, "the property is fixed once the job was resumed", "create a new job"},
+	StandbyMode:              {"BG_E_STANDBY_MODE", Waiting, "the machine is about to sleep", "the job goes on by itself when the machine wakes up"},
+	BlockedByBattery:         {"BG_E_BLOCKED_BY_BATTERY_POLICY", Waiting, "the machine runs on battery", "the job goes on by itself on mains power"},
+	BlockedByBatterySaver:    {"BG_E_BLOCKED_BY_BATTERY_SAVER", Waiting, "the machine saves power", "the job goes on by itself when power saving ends"},
 	DatabaseCorrupt:          {"BG_E_DATABASE_CORRUPT", Fatal, "the job store cannot be used", "`ebb daemon restore` brings back the last backup"},
+	BlockedByBackground:      {"BG_E_BLOCKED_BY_BACKGROUND_ACCESS_POLICY", Waiting, "work in the background is not allowed now", "the job goes on by itself when it is"},
+	BlockedByGameMode:        {"BG_E_BLOCKED_BY_GAME_MODE", Waiting, "the machine is kept free for a game", "the job goes on by itself when the game ends"},
+	BlockedBySystem:          {"BG_E_BLOCKED_BY_SYSTEM_POLICY", Waiting, "a policy of the system does not allow the job to run", "the job goes on by itself when the policy allows it"},
 	RemoteFileChanged:        {"BG_E_REMOTE_FILE_CHANGED", Transient, "the file keeps changing on the server", "it is fetched again later"},
 	ReadOnlyWhenJobActive:    {"BG_E_READ_ONLY_WHEN_JOB_ACTIVE", Fatal, "the property cannot change while the job is active", "suspend the job first"},
 
