@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/ebbtransfer/ebb/bits"
 )
 
 // key is one key of the file.
@@ -60,8 +62,14 @@ var keys = []key{
 	{"bandwidth.maintenance.normal", func(p *Policy) any { return &p.Bandwidth.Maintenance.Normal }, 0, 0, ""},
 	{"bandwidth.maintenance.low", func(p *Policy) any { return &p.Bandwidth.Maintenance.Low }, 0, 0, ""},
 
-	{"power.battery", func(p *Policy) any { return &p.Power.Battery }, 0, 0, "while the machine runs on battery"},
-	{"power.saver", func(p *Policy) any { return &p.Power.Saver }, 0, 0, "while it is in power-saver mode"},
+	{"cost.network", func(p *Policy) any { return &p.Cost.Network }, 0, 0, "what the network costs"},
+	{"cost.foreground", func(p *Policy) any { return &p.Cost.Transfer[bits.Foreground] }, 0, 0, ""},
+	{"cost.high", func(p *Policy) any { return &p.Cost.Transfer[bits.High] }, 0, 0, ""},
+	{"cost.normal", func(p *Policy) any { return &p.Cost.Transfer[bits.Normal] }, 0, 0, ""},
+	{"cost.low", func(p *Policy) any { return &p.Cost.Transfer[bits.Low] }, 0, 0, ""},
+
+	{"power.on_battery", func(p *Policy) any { return &p.Power.OnBattery }, 0, 0, "while the machine runs on battery"},
+	{"power.power_saver", func(p *Policy) any { return &p.Power.PowerSaver }, 0, 0, "while it is in power-saver mode"},
 }
 
 func keyNamed(name string) *key {
@@ -108,6 +116,15 @@ func (k *key) set(p *Policy, v value) error {
 			return fmt.Errorf("want %q or %q", Run, BackgroundWaits)
 		}
 		*f = PowerRule(v.text)
+	case *bits.Cost:
+		c, err := bits.ParseCost(v.text)
+		if err != nil {
+			return err
+		}
+		if c&^bits.CostIgnoreCongestion == 0 {
+			return fmt.Errorf("%q allows no network at all (want %s, say)", v.text, bits.TransferAlways)
+		}
+		*f = c
 	case encoding.TextUnmarshaler:
 		if v.kind != kindString && v.kind != kindInt {
 			return errors.New("want a text in quotes")

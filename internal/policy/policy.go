@@ -4,7 +4,11 @@
 // Everything else that follows from a policy is decided elsewhere.
 package policy
 
-import "time"
+import (
+	"time"
+
+	"github.com/ebbtransfer/ebb/bits"
+)
 
 // Policy is the service's configuration. Take it from Default or Load: the zero value blocks
 // everything.
@@ -12,6 +16,7 @@ type Policy struct {
 	Jobs      Jobs
 	Transfer  Transfer
 	Bandwidth Bandwidth
+	Cost      Cost
 	Power     Power
 
 	file string
@@ -44,10 +49,16 @@ type Transfer struct {
 	StallTimeout Duration // a connection without a byte for so long is dropped; 1s to 1h
 }
 
+// Cost says what the network costs and which jobs may use it.
+type Cost struct {
+	Network  Network
+	Transfer [bits.Priorities]bits.Cost // for jobs without a transfer policy of their own, by priority
+}
+
 // Power says what happens on battery.
 type Power struct {
-	Battery PowerRule // while the machine runs on battery
-	Saver   PowerRule // while it is in power-saver mode
+	OnBattery  PowerRule // while the machine runs on battery
+	PowerSaver PowerRule // while it is in power-saver mode
 }
 
 // PowerRule says which jobs may run.
@@ -84,6 +95,12 @@ func Default() Policy {
 			NonWork:     noRates,
 			Maintenance: Schedule{Days: everyDay, Levels: noRates},
 		},
-		Power: Power{Battery: Run, Saver: BackgroundWaits},
+		Cost: Cost{Network: Auto, Transfer: [bits.Priorities]bits.Cost{
+			bits.Foreground: bits.TransferAlways,
+			bits.High:       bits.TransferUnmetered,
+			bits.Normal:     bits.TransferUnmetered,
+			bits.Low:        bits.TransferUnmetered,
+		}},
+		Power: Power{OnBattery: Run, PowerSaver: BackgroundWaits},
 	}
 }

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"time"
 	_ "time/tzdata" // a file means the same on a machine without a time zone database
+
+	"github.com/ebbtransfer/ebb/bits"
 )
 
 // Rate is an amount of bytes per second, Unlimited, or NoRate; 0 blocks.
@@ -299,6 +301,50 @@ func (z *Zone) UnmarshalText(b []byte) error {
 
 // MarshalText implements encoding.TextMarshaler.
 func (z Zone) MarshalText() ([]byte, error) { return []byte(z.String()), nil }
+
+// Network says what the network costs.
+type Network string
+
+// Auto leaves it to NetworkManager to say what the network costs.
+const Auto Network = "auto"
+
+// networks are names for what people know of their networks; the names of cost states do too.
+var networks = map[Network]bits.Cost{
+	"unmetered": bits.CostUnrestricted,
+	"metered":   bits.CostCappedUsageUnknown,
+}
+
+// costStates are all states that a network can be in.
+const costStates = bits.TransferAlways &^ bits.CostIgnoreCongestion
+
+// UnmarshalText implements encoding.TextUnmarshaler: "auto", "unmetered", "metered", or cost
+// states such as "roaming" or "near-cap|roaming".
+func (n *Network) UnmarshalText(b []byte) error {
+	name := Network(strings.ToLower(strings.TrimSpace(string(b))))
+	if _, ok := networks[name]; ok || name == Auto {
+		*n = name
+		return nil
+	}
+	c, err := bits.ParseCost(string(name))
+	if plan := c & costStates &^ bits.CostRoaming; err != nil || c == 0 || c&^costStates != 0 || plan&(plan-1) != 0 {
+		return fmt.Errorf("%q is not the cost of a network (want \"auto\", \"unmetered\", \"metered\", \"roaming\", or a cost state such as \"near-cap\" or \"usage-based|roaming\")", b)
+	}
+	*n = name
+	return nil
+}
+
+// State returns the cost state that the network is said to be in; false if NetworkManager is
+// to be asked.
+func (n Network) State() (bits.Cost, bool) {
+	if n == Auto {
+		return 0, false
+	}
+	if c, ok := networks[n]; ok {
+		return c, true
+	}
+	c, err := bits.ParseCost(string(n))
+	return c, err == nil
+}
 
 // LocalZoneFile is the file that names the machine's time zone.
 const LocalZoneFile = "/etc/localtime"
