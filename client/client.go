@@ -228,6 +228,15 @@ func (m *Manager) Service(ctx context.Context) (*bits.Service, error) {
 	return &s, m.call(ctx, "GET", "/v1/service", nil, &s)
 }
 
+// Paths returns the network paths that the service's transfers use: what they can carry, who uses
+// them, and why background jobs move as fast as they do. It is empty while nothing moves. Rates
+// are in bytes per second and change several times a second.
+func (m *Manager) Paths(ctx context.Context) ([]bits.Path, error) {
+	var paths []bits.Path
+	err := m.call(ctx, "GET", "/v1/paths", nil, &paths)
+	return paths, err
+}
+
 // Create makes a job; it is SUSPENDED unless spec.Resume is set. The id is chosen here unless
 // spec has one, so that a call whose answer was lost with the service is made again without
 // making a second job.

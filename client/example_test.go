@@ -161,6 +161,24 @@ func ExampleManager() {
 	// true
 }
 
+// Paths tells why background jobs move as fast as they do, such as to hold back work that would
+// make a busy link busier.
+func ExampleManager_Paths() {
+	m := client.New(socket)
+	defer m.Close()
+	paths, err := m.Paths(context.Background())
+	busy := 0
+	for _, p := range paths {
+		if p.State == bits.PaceYielding {
+			fmt.Printf("%s: %s\n", p.Name, p.Why)
+			busy++
+		}
+	}
+	fmt.Println(busy, "busy paths", err)
+	// Output:
+	// 0 busy paths <nil>
+}
+
 // A Job is filled, started, waited for and completed. The handle stays readable afterwards.
 func ExampleJob() {
 	ctx := context.Background()

@@ -172,7 +172,7 @@ func (j *Job) WaitFunc(ctx context.Context, progress bool, see func(bits.Event))
 		info, err := j.Status(ctx)
 		if err == nil {
 			see(bits.Event{Time: info.Times.Modified, Kind: bits.EventState, Job: info.ID, Name: info.Name, State: info.State,
-				Progress: &info.Progress, Error: info.Error, RetryAt: info.Times.RetryAt})
+				Progress: &info.Progress, Pace: info.Pace, Error: info.Error, RetryAt: info.Times.RetryAt})
 			if !settled(info.State) || info.State == bits.Transferred && info.Properties.AutoComplete {
 				continue
 			}
