@@ -33,6 +33,7 @@ type fake struct {
 
 	mu      sync.Mutex // guards what follows
 	jobs    []*bits.Job
+	paths   []bits.Path
 	events  []bits.Event
 	changed chan struct{} // closed with the next event
 }
@@ -63,6 +64,11 @@ func startFake(t *testing.T, f *fake) string {
 func (f *fake) handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /v1/service", func(w http.ResponseWriter, _ *http.Request) { reply(w, f.about) })
+	mux.HandleFunc("GET /v1/paths", func(w http.ResponseWriter, _ *http.Request) {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		reply(w, append([]bits.Path{}, f.paths...))
+	})
 	mux.HandleFunc("GET /v1/events", f.serveEvents)
 	mux.HandleFunc("POST /v1/jobs", f.serveCreate)
 	mux.HandleFunc("GET /v1/jobs", f.serveList)
@@ -261,6 +267,9 @@ func (f *fake) emit(j *bits.Job, kind bits.EventKind) {
 	p := j.Progress
 	e := bits.Event{Seq: uint64(len(f.events) + 1), Time: time.Now().UTC(), Kind: kind, Job: j.ID, Name: j.Name, State: j.State,
 		Progress: &p, Error: j.Error, RetryAt: j.Times.RetryAt}
+	if kind == bits.EventProgress {
+		e.Pace = j.Pace
+	}
 	if kind == bits.EventProgress || kind == bits.EventNote {
 		file := j.Files[0]
 		e.File = &file

@@ -116,6 +116,38 @@ func amount(done int64, total bits.Size) string {
 	return fmt.Sprintf("%s / %s %d%%", size(done), size(total), percent(done, total))
 }
 
+// listedProgress is progressText for a table: "30% of 4.0 GiB".
+func listedProgress(p bits.Progress) string {
+	if p.FilesTotal == 0 || p.BytesTotal < 0 {
+		return progressText(p)
+	}
+	return fmt.Sprintf("%d%% of %s", percent(p.BytesTransferred, p.BytesTotal), size(p.BytesTotal))
+}
+
+// rate writes a number of bytes per second.
+func rate(n int64) string { return size(n) + "/s" }
+
+// paceText is how fast a job moves and why.
+func paceText(p bits.Pace) string { return rate(p.Rate) + ", " + safe(p.Why) }
+
+// heldBack says in two words why a job moves no faster than it does, or nothing where nothing
+// that a person must know of holds it back.
+func heldBack(p *bits.Pace) string {
+	if p == nil {
+		return ""
+	}
+	switch p.State {
+	case bits.PaceProbing:
+		return "probing"
+	case bits.PaceYielding:
+		return "giving way"
+	case bits.PaceCapped:
+		return "capped by policy"
+	case bits.PaceUnrestricted, bits.PaceIdle:
+	}
+	return ""
+}
+
 // percent is 100 only when nothing is left.
 func percent(done int64, total bits.Size) int {
 	if done >= int64(total) {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -32,6 +33,89 @@ func TestProgressText(t *testing.T) {
 	} {
 		if got := progressText(p); got != strings.TrimSpace(want) {
 			t.Errorf("got %q, want %q", got, want)
+		}
+	}
+}
+
+func TestListedProgress(t *testing.T) {
+	for want, p := range map[string]bits.Progress{
+		"-":              {},
+		"0 B / ?":        {FilesTotal: 1, BytesTotal: bits.Unknown},
+		"25% of 4.0 GiB": {FilesTotal: 1, BytesTotal: 4 << 30, BytesTransferred: 1 << 30},
+	} {
+		if got := listedProgress(p); got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	}
+}
+
+// TestFit makes a table as narrow as terminals are.
+func TestFit(t *testing.T) {
+	for _, c := range []struct {
+		over int
+		want []int
+	}{
+		{0, []int{8, 40, 8, 12, 14, 9, 5, 50}},
+		{10, []int{8, 30, 8, 12, 14, 9, 5, 50}},
+		{36, []int{8, 24, 8, 12, 14, 9, 5, 30}},
+		{48, []int{8, 12, 8, 12, 14, 9, 5, 30}},
+		{50, []int{8, 12, 8, 12, 14, 0, 5, 30}},
+		{70, []int{8, 8, 8, 12, 14, 0, 5, 23}},
+		{999, []int{8, 8, 8, 12, 14, 0, 5, 10}},
+	} {
+		widths := []int{8, 40, 8, 12, 14, 9, 5, 50}
+		fit(widths, c.over, len(widths)-1)
+		if !slices.Equal(widths, c.want) {
+			t.Errorf("%d too wide: got %v, want %v", c.over, widths, c.want)
+		}
+	}
+}
+
+func TestTrackTellsWhy(t *testing.T) {
+	at := time.Unix(0, 0)
+	tr := &track{}
+	event := func(state bits.State, done int64, pace *bits.Pace) bits.Event {
+		return bits.Event{Kind: bits.EventProgress, State: state, Pace: pace, Progress: &bits.Progress{FilesTotal: 1, BytesTotal: 8192, BytesTransferred: done}}
+	}
+	for _, c := range []struct {
+		e    bits.Event
+		want string
+	}{
+		{event(bits.Connecting, 0, nil), "connecting"},
+		{event(bits.Transferring, 0, &bits.Pace{State: bits.PaceProbing}), "transferring, probing"},
+		{event(bits.Transferring, 1024, &bits.Pace{State: bits.PaceIdle}), "1.0 KiB/s, 7 s left"},
+		{event(bits.Transferring, 2048, nil), "1.0 KiB/s, 6 s left"},
+		{event(bits.Transferring, 3072, &bits.Pace{State: bits.PaceYielding}), "1.0 KiB/s, 5 s left, giving way"},
+		{event(bits.Transferring, 4096, nil), "1.0 KiB/s, 4 s left, giving way"}, // news without a pace changes none
+		{event(bits.Transferring, 5120, &bits.Pace{State: bits.PaceCapped}), "1.0 KiB/s, 3 s left, capped by policy"},
+		{event(bits.Transferring, 6144, &bits.Pace{State: bits.PaceUnrestricted}), "1.0 KiB/s, 2 s left"},
+		{event(bits.Queued, 6144, nil), "waiting for its turn"},
+		{event(bits.Transferring, 6144, nil), "transferring"},
+	} {
+		at = at.Add(time.Second)
+		tr.update(c.e, at)
+		if got := tr.status(at); got != c.want {
+			t.Errorf("after %s %+v: got %q, want %q", c.e.State, c.e.Pace, got, c.want)
+		}
+	}
+}
+
+func TestTimeLeft(t *testing.T) {
+	for _, c := range []struct {
+		total bits.Size
+		rate  int64
+		want  time.Duration
+		known bool
+	}{
+		{1000, 10, 90 * time.Second, true},
+		{1000, 0, 0, false},
+		{100, 10, 0, false},
+		{bits.Unknown, 10, 0, false},
+		{1 << 60, 1, 0, false},
+	} {
+		got, known := timeLeft(bits.Progress{BytesTotal: c.total, BytesTransferred: 100}, c.rate)
+		if known != c.known || known && got != c.want {
+			t.Errorf("%d at %d: got %v, %v", c.total, c.rate, got, known)
 		}
 	}
 }

@@ -161,7 +161,7 @@ func (a *app) arrived(ctx context.Context, job *client.Job, info *bits.Job, show
 		a.printPlaces(info)
 	}
 	n := info.Progress.BytesTransferred
-	show.say(fmt.Sprintf("%s in %s (%s/s)", size(n), seconds(took), size(int64(float64(n)/took.Seconds()))))
+	show.say(fmt.Sprintf("%s in %s (%s)", size(n), seconds(took), rate(int64(float64(n)/took.Seconds()))))
 	return nil
 }
 

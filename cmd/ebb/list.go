@@ -77,6 +77,7 @@ func (a *app) listJSON(ctx context.Context, srv *service, o client.ListOptions) 
 type column struct {
 	head  string
 	right bool
+	spare bool // left out if no job has it, and on a terminal if it does not fit
 	cell  func(*bits.Job) string
 }
 
@@ -93,7 +94,13 @@ func columns(o client.ListOptions) []column {
 		{head: "NAME", cell: func(j *bits.Job) string { return safe(j.Name) }},
 		{head: "PRIORITY", cell: func(j *bits.Job) string { return j.Priority.String() }},
 		{head: "STATE", cell: func(j *bits.Job) string { return j.State.String() }},
-		{head: "PROGRESS", right: true, cell: func(j *bits.Job) string { return progressText(j.Progress) }},
+		{head: "PROGRESS", right: true, cell: func(j *bits.Job) string { return listedProgress(j.Progress) }},
+		{head: "RATE", right: true, spare: true, cell: func(j *bits.Job) string {
+			if j.Pace == nil {
+				return ""
+			}
+			return rate(j.Pace.Rate)
+		}},
 		{head: "FILES", right: true, cell: func(j *bits.Job) string {
 			return fmt.Sprintf("%d/%d", j.Progress.FilesTransferred, j.Progress.FilesTotal)
 		}},
@@ -101,7 +108,7 @@ func columns(o client.ListOptions) []column {
 	if o.AllUsers {
 		cols = append(cols, column{head: "OWNER", cell: func(j *bits.Job) string { return safe(j.Owner) }})
 	}
-	return append(cols, column{head: "ERROR", cell: func(j *bits.Job) string {
+	return append(cols, column{head: "ERROR", spare: true, cell: func(j *bits.Job) string {
 		if j.Error == nil {
 			return ""
 		}
@@ -113,6 +120,7 @@ const (
 	idColumn    = 0
 	nameColumn  = 1
 	stateColumn = 3
+	rateColumn  = 5
 )
 
 func (a *app) list(ctx context.Context, srv *service, o client.ListOptions) error {
@@ -149,6 +157,22 @@ func (a *app) list(ctx context.Context, srv *service, o client.ListOptions) erro
 	return a.printTable(cols, rows)
 }
 
+// fit makes columns narrower by as much as the table is too wide.
+func fit(widths []int, over, errorColumn int) {
+	for _, give := range []struct{ col, least int }{{nameColumn, 24}, {errorColumn, 30}, {nameColumn, 12}, {rateColumn, 0}, {nameColumn, 8}, {errorColumn, 10}} {
+		w := widths[give.col]
+		switch {
+		case over <= 0 || w <= give.least:
+		case give.col == rateColumn: // half a number is none
+			widths[give.col] = 0
+			over -= w + 2
+		default:
+			widths[give.col] = max(give.least, w-over)
+			over -= w - widths[give.col]
+		}
+	}
+}
+
 // printTable prints rows in aligned columns. On a terminal the error and the name give way
 // when the line would be too long; a program gets all of it.
 func (a *app) printTable(cols []column, rows []row) error {
@@ -156,25 +180,16 @@ func (a *app) printTable(cols []column, rows []row) error {
 	widths := make([]int, len(cols))
 	total := 0
 	for i, c := range cols {
-		if i < errorColumn {
-			widths[i] = len(c.head)
-		}
 		for _, r := range rows {
 			widths[i] = max(widths[i], runewidth.StringWidth(r.cells[i]))
 		}
-		if i == errorColumn && widths[i] > 0 {
+		if widths[i] > 0 || !c.spare {
 			widths[i] = max(widths[i], len(c.head))
+			total += widths[i] + 2
 		}
-		total += widths[i] + 2
 	}
 	if a.outTerm.is {
-		over := total - 2 - a.outTerm.width()
-		for _, give := range []struct{ col, least int }{{nameColumn, 24}, {errorColumn, 30}, {nameColumn, 8}, {errorColumn, 10}} {
-			if w := widths[give.col]; over > 0 && w > give.least {
-				widths[give.col] = max(give.least, w-over)
-				over -= w - widths[give.col]
-			}
-		}
+		fit(widths, total-2-a.outTerm.width(), errorColumn)
 	}
 	w := bufio.NewWriter(a.out)
 	line := func(cells []string, paint func(col int, s string) string) {

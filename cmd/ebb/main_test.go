@@ -223,6 +223,48 @@ func TestVerbs(t *testing.T) {
 	do("version", "--json").want(t, 0, "v0.0.0-fake", "")
 }
 
+// TestPace has a job whose pace changes, and looks at how each verb tells why.
+func TestPace(t *testing.T) {
+	t.Chdir(t.TempDir())
+	f := newFake()
+	socket := startFake(t, f)
+	ebb(t, socket, "create", "bulk").want(t, 0, "", "")
+	ebb(t, socket, "add", "bulk", "https://h/a", "a").want(t, 0, "", "")
+	id := f.job(t).ID
+	moves := func(done int64, state bits.PaceState, rate int64, why string) {
+		f.change(id, bits.EventProgress, func(j *bits.Job) {
+			j.State, j.Progress.BytesTotal, j.Progress.BytesTransferred = bits.Transferring, 8<<20, done
+			j.Pace = &bits.Pace{State: state, Why: why, Rate: rate}
+		})
+	}
+	ebb(t, socket, "list").want(t, 0, "PROGRESS  FILES\n", "")
+	moves(1<<20, bits.PaceUnrestricted, 3<<20, "takes what it can get")
+	moves(2<<20, bits.PaceIdle, 2<<20, "background: uses the idle capacity")
+	moves(3<<20, bits.PaceIdle, 2<<20, "background: uses the idle capacity")
+	moves(4<<20, bits.PaceYielding, 2<<10, "background: someone \x1belse uses the link")
+	ebb(t, socket, "show", "bulk").want(t, 0, "\nrate          2.0 KiB/s, background: someone \\x1belse uses the link\n", "")
+	ebb(t, socket, "list").want(t, 0, "TRANSFERRING  50% of 8.0 MiB  2.0 KiB/s    0/1\n", "")
+	ebb(t, socket, "cancel", "bulk").want(t, 0, "", "")
+
+	o := ebb(t, socket, "watch", "--after", "2", "bulk").want(t, 0, "removed", "")
+	for _, want := range []string{"2.0 MiB/s, background: uses the idle", "2.0 KiB/s, background: someone \\x1belse"} {
+		if strings.Count(o.out, want) != 1 {
+			t.Errorf("want %q in one line of\n%s", want, o.out)
+		}
+	}
+	if strings.Contains(o.out, "takes what it can get") {
+		t.Errorf("what holds nothing back is told:\n%s", o.out)
+	}
+	o = ebb(t, socket, "watch", "--json", "--after", "2", "bulk").want(t, 0, `"pace":{"state":"yielding"`, "")
+	if n := strings.Count(o.out, `"kind":"progress"`); n != 2 {
+		t.Errorf("%d news of the pace, want 2:\n%s", n, o.out)
+	}
+	o = ebb(t, socket, "watch", "--bytes", "--after", "2", "bulk").want(t, 0, "removed", "")
+	if n := strings.Count(o.out, "progress "); n != 4 {
+		t.Errorf("with --bytes %d news of bytes, want 4:\n%s", n, o.out)
+	}
+}
+
 func TestCancelSeveral(t *testing.T) {
 	f := newFake()
 	socket := startFake(t, f)

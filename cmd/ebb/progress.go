@@ -130,6 +130,7 @@ type track struct {
 	name     string
 	state    bits.State
 	progress bits.Progress
+	pace     *bits.Pace
 	retryAt  *time.Time
 	rate     meter
 	moving   []movingFile
@@ -150,6 +151,9 @@ func (t *track) update(e bits.Event, now time.Time) (tell []string) {
 	t.name, t.state, t.retryAt = e.Name, e.State, e.RetryAt
 	if e.Progress != nil {
 		t.progress = *e.Progress
+	}
+	if e.Pace != nil || !e.State.Running() {
+		t.pace = e.Pace
 	}
 	if e.State == bits.Transferring {
 		t.rate.add(now, t.progress.BytesTransferred)
@@ -250,17 +254,32 @@ func (t *track) status(now time.Time) string {
 	case bits.Suspended:
 		return "suspended"
 	case bits.Transferring:
-		rate := t.rate.perSecond()
-		if rate <= 0 {
-			return "transferring"
+		s := "transferring"
+		if n := t.rate.perSecond(); n > 0 {
+			s = rate(n)
+			if left, ok := timeLeft(t.progress, n); ok {
+				s += ", " + duration(left) + " left"
+			}
 		}
-		s := size(rate) + "/s"
-		if left := int64(t.progress.BytesTotal) - t.progress.BytesTransferred; t.progress.BytesTotal >= 0 && left > 0 {
-			s += ", " + duration(time.Duration(float64(left)/float64(rate)*float64(time.Second))) + " left"
+		if why := heldBack(t.pace); why != "" {
+			s += ", " + why
 		}
 		return s
 	}
 	return ""
+}
+
+// mostLeft is the longest time that is told: beyond it the rate says nothing about the end.
+const mostLeft = 100 * 24 * time.Hour
+
+// timeLeft is how long a job takes at n bytes a second, if that can be told.
+func timeLeft(p bits.Progress, n int64) (time.Duration, bool) {
+	left := int64(p.BytesTotal) - p.BytesTransferred
+	if p.BytesTotal < 0 || left <= 0 || n <= 0 {
+		return 0, false
+	}
+	seconds := float64(left) / float64(n)
+	return time.Duration(seconds * float64(time.Second)), seconds < mostLeft.Seconds()
 }
 
 // meterSpan is the time over which a rate is measured: long enough to be calm, short enough

@@ -20,9 +20,10 @@ func newShowCmd(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "show JOB",
 		Short: "Show everything about a job",
-		Long: `Show a job's state, progress, error, properties, times and files. Jobs that were
-completed or cancelled can be shown for a while. JOB is an id, a unique beginning of
-one, or a name.`,
+		Long: `Show a job's state, progress, error, properties, times and files and, while it runs, how
+fast it moves and why: idle capacity was found, somebody else uses the link, policy
+allows no more, or ebb is probing for what is free. Jobs that were completed or cancelled
+can be shown for a while. JOB is an id, a unique beginning of one, or a name.`,
 		Example: `  ebb show nightly
   ebb show --json 6af46e48 | jq .error`,
 		Args:              cobra.ExactArgs(1),
@@ -69,6 +70,9 @@ func (a *app) showJob(w io.Writer, j *bits.Job, mostFiles int, now time.Time) {
 	line("priority", "%s", j.Priority)
 	line("state", "%s", a.outTerm.paint(stateColour(j.State), j.State.String()))
 	line("progress", "%s, %d of %s", progressText(j.Progress), j.Progress.FilesTransferred, filesText(j.Progress.FilesTotal))
+	if j.Pace != nil {
+		line("rate", "%s", paceText(*j.Pace))
+	}
 	if e := j.Error; e != nil {
 		line("error", "%s", a.outTerm.paint(red, safe(e.Message)))
 		line("  code", "%s %s", safe(e.Code), safe(e.HResult))

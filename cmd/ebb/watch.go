@@ -19,7 +19,8 @@ func newWatchCmd(a *app) *cobra.Command {
 		Long: `Print a line for each piece of news about your jobs, or only about the jobs named, until
 Ctrl+C or until all jobs named have been completed or cancelled. When the service goes
 away ebb waits for it and goes on where it stopped, so nothing is missed. Each event has
-a number; --after goes on after one.`,
+a number; --after goes on after one. While a job runs a line also tells when the reason
+for its rate changes.`,
 		Example: `  ebb watch
   ebb watch --json --after 4711 | jq -r 'select(.kind == "error") | .name'`,
 		ValidArgsFunction: a.completeJobs,
@@ -63,9 +64,15 @@ func (a *app) watch(ctx context.Context, srv *service, f client.Filter) error {
 	if len(f.Job) > 0 && len(alive) == 0 {
 		return nil
 	}
+	bytes := f.Progress
+	f.Progress = true // it has the pace
+	paces := paces{}
 	for e, err := range srv.Watch(ctx, f) {
 		if err != nil {
 			return err
+		}
+		if changed := paces.change(e); e.Kind == bits.EventProgress && !bytes && !changed {
+			continue
 		}
 		if a.json {
 			if err := writeJSON(a.outTerm.forJSON(a.out), e, ""); err != nil {
@@ -84,12 +91,32 @@ func (a *app) watch(ctx context.Context, srv *service, f client.Filter) error {
 	return nil
 }
 
+// paces are the pace states of the jobs that run, as they were told last.
+type paces map[bits.ID]bits.PaceState
+
+// change takes in an event and reports whether the pace of its job is another one now. That
+// nothing holds back a job is news only if something did.
+func (p paces) change(e bits.Event) bool {
+	switch {
+	case e.Pace != nil:
+		was, told := p[e.Job]
+		p[e.Job] = e.Pace.State
+		return e.Pace.State != was && (told || e.Pace.State != bits.PaceUnrestricted)
+	case !e.State.Running():
+		delete(p, e.Job)
+	}
+	return false
+}
+
 // eventLine is an event for people.
 func (a *app) eventLine(e bits.Event) string {
 	parts := []string{e.Time.Local().Format("15:04:05"), shortID(e.Job), fmt.Sprintf("%-11s", e.Kind),
 		a.outTerm.paint(stateColour(e.State), fmt.Sprintf("%-15s", e.State)), safe(e.Name)}
 	if e.Progress != nil {
 		parts = append(parts, progressText(*e.Progress))
+	}
+	if e.Pace != nil {
+		parts = append(parts, paceText(*e.Pace))
 	}
 	switch {
 	case e.File != nil && e.Kind == bits.EventNote:
