@@ -1,5 +1,6 @@
-// Package conditions tells what the machine allows: today, whether and when its network
-// changes. It reports and never decides.
+// Package conditions tells what the machine allows: whether and when its network changes, what
+// the network costs, how the machine is powered, and when its clock is set. It reports and never
+// decides.
 package conditions
 
 import (

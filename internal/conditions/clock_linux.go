@@ -1,0 +1,82 @@
+package conditions
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// WatchClock calls changed each time that the clock was set, or the machine woke up, until ctx
+// ends. It sleeps in between.
+func WatchClock(ctx context.Context, changed func()) error {
+	fd, err := unix.TimerfdCreate(unix.CLOCK_REALTIME, unix.TFD_CLOEXEC|unix.TFD_NONBLOCK)
+	if err != nil {
+		return fmt.Errorf("watch the clock: %w", err)
+	}
+	timer := os.NewFile(uintptr(fd), "clock")
+	defer timer.Close()
+	defer context.AfterFunc(ctx, func() { _ = timer.SetReadDeadline(time.Now()) })()
+	for {
+		// The timer is there to be cancelled; a year hence it is set again.
+		at := unix.ItimerSpec{Value: unix.NsecToTimespec(time.Now().AddDate(1, 0, 0).UnixNano())}
+		if err := unix.TimerfdSettime(fd, unix.TFD_TIMER_ABSTIME|unix.TFD_TIMER_CANCEL_ON_SET, &at, nil); err != nil {
+			return fmt.Errorf("watch the clock: %w", err)
+		}
+		var ticks [8]byte
+		_, err := timer.Read(ticks[:])
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case errors.Is(err, unix.ECANCELED):
+			changed()
+		case err != nil:
+			return fmt.Errorf("watch the clock: %w", err)
+		}
+	}
+}
+
+// Asleep returns how long the machine was suspended since it was started.
+func Asleep() time.Duration {
+	var all, awake unix.Timespec
+	if unix.ClockGettime(unix.CLOCK_BOOTTIME, &all) != nil || unix.ClockGettime(unix.CLOCK_MONOTONIC, &awake) != nil {
+		return 0
+	}
+	return time.Duration(all.Nano() - awake.Nano())
+}
+
+// WatchFile calls changed each time that a file was written or replaced, also as the target of a
+// symbolic link that was, until ctx ends. It sleeps while nothing in its directory changes.
+func WatchFile(ctx context.Context, name string, changed func()) error {
+	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
+	if err != nil {
+		return fmt.Errorf("watch %s: %w", name, err)
+	}
+	events := os.NewFile(uintptr(fd), "watch "+name)
+	defer events.Close()
+	defer context.AfterFunc(ctx, func() { _ = events.SetReadDeadline(time.Now()) })()
+	if _, err := unix.InotifyAddWatch(fd, filepath.Dir(name), unix.IN_CREATE|unix.IN_MOVED_TO|unix.IN_CLOSE_WRITE|unix.IN_ONLYDIR); err != nil {
+		return fmt.Errorf("watch %s: %w", name, err)
+	}
+	last, _ := os.Stat(name)
+	buf := make([]byte, 4<<10)
+	for {
+		_, err := events.Read(buf)
+		if ctx.Err() != nil {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("watch %s: %w", name, err)
+		}
+		now, err := os.Stat(name)
+		if err != nil || last != nil && os.SameFile(last, now) && last.ModTime().Equal(now.ModTime()) {
+			continue // something else, or just being replaced
+		}
+		last = now
+		changed()
+	}
+}

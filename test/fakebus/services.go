@@ -1,0 +1,148 @@
+package fakebus
+
+import "github.com/godbus/dbus/v5"
+
+// What NetworkManager says about a network (NMMetered).
+const (
+	Unknown  uint32 = 0
+	Yes      uint32 = 1
+	No       uint32 = 2
+	GuessYes uint32 = 3
+	GuessNo  uint32 = 4
+)
+
+// The paths of NetworkManager's objects, and the modem that is one of its devices.
+const (
+	managerPath    dbus.ObjectPath = "/org/freedesktop/NetworkManager"
+	connectionPath dbus.ObjectPath = managerPath + "/ActiveConnection/1"
+	devicePath     dbus.ObjectPath = managerPath + "/Devices/2"
+	modemPath      dbus.ObjectPath = "/org/freedesktop/ModemManager1/Modem/0"
+)
+
+// NetworkManager is the fake of NetworkManager: one device has the primary connection.
+type NetworkManager struct{ *Service }
+
+// NetworkManager puts NetworkManager on the bus, with an unmetered Ethernet called eth0.
+func (b *Bus) NetworkManager() (NetworkManager, error) {
+	s, err := b.Own("org.freedesktop.NetworkManager")
+	if err != nil {
+		return NetworkManager{}, err
+	}
+	nm := NetworkManager{s}
+	return nm, first(
+		nm.Device("eth0", "/sys/devices/eth0"),
+		s.Set(connectionPath, "org.freedesktop.NetworkManager.Connection.Active", "Devices", []dbus.ObjectPath{devicePath}),
+		nm.Metered(No, No),
+		nm.Primary(true),
+	)
+}
+
+// Metered sets what is said about the network as a whole and about the primary device.
+func (nm NetworkManager) Metered(global, device uint32) error {
+	return first(
+		nm.Set(devicePath, "org.freedesktop.NetworkManager.Device", "Metered", device),
+		nm.Set(managerPath, "org.freedesktop.NetworkManager", "Metered", global),
+	)
+}
+
+// Device sets the interface and the hardware identifier of the primary device.
+func (nm NetworkManager) Device(iface, udi string) error {
+	const device = "org.freedesktop.NetworkManager.Device"
+	return first(
+		nm.Set(devicePath, device, "Udi", udi),
+		nm.Set(devicePath, device, "Interface", iface),
+		nm.Set(devicePath, device, "IpInterface", iface),
+	)
+}
+
+// Primary sets whether there is a primary connection.
+func (nm NetworkManager) Primary(up bool) error {
+	path := connectionPath
+	if !up {
+		path = "/"
+	}
+	return nm.Set(managerPath, "org.freedesktop.NetworkManager", "PrimaryConnection", path)
+}
+
+// UseModem makes the primary device the modem of ModemManager.
+func (nm NetworkManager) UseModem() error { return nm.Device("wwan0", string(modemPath)) }
+
+// ModemManager is the fake of ModemManager with one modem.
+type ModemManager struct{ *Service }
+
+// ModemManager puts ModemManager on the bus, its modem in its home network.
+func (b *Bus) ModemManager() (ModemManager, error) {
+	s, err := b.Own("org.freedesktop.ModemManager1")
+	if err != nil {
+		return ModemManager{}, err
+	}
+	mm := ModemManager{s}
+	return mm, mm.Roaming(false)
+}
+
+// Roaming sets whether the modem is in a foreign network.
+func (mm ModemManager) Roaming(yes bool) error {
+	state := uint32(1) // home
+	if yes {
+		state = 5
+	}
+	return mm.Set(modemPath, "org.freedesktop.ModemManager1.Modem.Modem3gpp", "RegistrationState", state)
+}
+
+// UPower is the fake of UPower.
+type UPower struct{ *Service }
+
+// UPower puts UPower on the bus, on mains power.
+func (b *Bus) UPower() (UPower, error) {
+	s, err := b.Own("org.freedesktop.UPower")
+	if err != nil {
+		return UPower{}, err
+	}
+	u := UPower{s}
+	return u, u.OnBattery(false)
+}
+
+// OnBattery sets whether the machine runs on battery.
+func (u UPower) OnBattery(yes bool) error {
+	return u.Set("/org/freedesktop/UPower", "org.freedesktop.UPower", "OnBattery", yes)
+}
+
+// PowerProfiles is the fake of the power profiles.
+type PowerProfiles struct {
+	*Service
+	path dbus.ObjectPath
+}
+
+// PowerProfiles puts the power profiles on the bus under their present name, balanced.
+func (b *Bus) PowerProfiles() (PowerProfiles, error) {
+	return b.powerProfiles("org.freedesktop.UPower.PowerProfiles", "/org/freedesktop/UPower/PowerProfiles")
+}
+
+// OldPowerProfiles is PowerProfiles under their former name.
+func (b *Bus) OldPowerProfiles() (PowerProfiles, error) {
+	return b.powerProfiles("net.hadess.PowerProfiles", "/net/hadess/PowerProfiles")
+}
+
+func (b *Bus) powerProfiles(name string, path dbus.ObjectPath) (PowerProfiles, error) {
+	s, err := b.Own(name)
+	if err != nil {
+		return PowerProfiles{}, err
+	}
+	p := PowerProfiles{s, path}
+	return p, p.Profile("balanced")
+}
+
+// Profile sets the active profile: power-saver, balanced or performance.
+func (p PowerProfiles) Profile(name string) error {
+	return p.Set(p.path, p.Name, "ActiveProfile", name)
+}
+
+// first returns the first error.
+func first(errs ...error) error {
+	for _, err := range errs {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
