@@ -25,7 +25,7 @@ func newBus(t *testing.T) *fakebus.Bus {
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	b, err := fakebus.Start(dir)
-	if errors.Is(err, fakebus.ErrNotInstalled) {
+	if errors.Is(err, fakebus.ErrNotInstalled) && os.Getenv("CI") == "" {
 		t.Skip(err)
 	}
 	if err != nil {
