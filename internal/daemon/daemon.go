@@ -139,6 +139,9 @@ func Run(ctx context.Context, c Config) error {
 	// then drop the clients, so that those that were answered have their answers.
 	_ = listener.Close()
 	err = errors.Join(err, s.queue.Close())
+	if err := s.governor.Close(); err != nil {
+		c.Log.Warn("what was learned of the network could not be kept", "err", err)
+	}
 	_ = server.Close()
 	background.Wait()
 	c.Log.Info("service stopped")
@@ -183,7 +186,7 @@ func (s *service) listen(ctx context.Context) (net.Listener, error) {
 
 // open opens the store and the queue; a store that cannot be used is set aside.
 func (s *service) open(p policy.Policy) error {
-	s.governor = governor.New()
+	s.governor = governor.New(filepath.Join(s.State, "paths.json"))
 	s.http = httpget.New("Ebb/"+s.Version, s.governor)
 	engine := transfer.NewEngine(s.http, time.Duration(p.Transfer.StallTimeout))
 	try := func() error {

@@ -6,7 +6,13 @@
 package governor
 
 import (
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
 	"sync"
+	"sync/atomic"
+	"time"
 
 	"github.com/ebbtransfer/ebb/bits"
 )
@@ -24,21 +30,161 @@ type Caps struct {
 
 // Governor watches over all connections of the service.
 type Governor struct {
-	mu   sync.Mutex
-	caps Caps // guarded by mu
+	start  time.Time
+	limits [2]limiter // by class
+	known  memories
+
+	mu         sync.Mutex
+	caps       Caps                  // guarded by mu
+	paths      map[route]*path       // guarded by mu
+	interfaces map[string]*neighbour // guarded by mu
 }
 
-// New returns a Governor without caps.
-func New() *Governor {
-	return &Governor{caps: Caps{Foreground: Unlimited, Background: Unlimited}}
+// New returns a Governor without caps. It remembers what it learns of paths in the file memory;
+// without a name it forgets.
+func New(memory string) *Governor {
+	g := &Governor{start: time.Now(), paths: map[route]*path{}, interfaces: map[string]*neighbour{}, known: memories{file: memory}}
+	g.known.load()
+	g.SetCaps(Caps{Foreground: Unlimited, Background: Unlimited})
+	return g
 }
 
 // SetCaps changes the ceilings, also for connections that are open.
 func (g *Governor) SetCaps(c Caps) {
 	g.mu.Lock()
-	defer g.mu.Unlock()
 	g.caps = c
+	g.mu.Unlock()
+	g.limits[Foreground].set(c.Foreground)
+	g.limits[Background].set(c.Background)
 }
 
-// Paths returns what is known of the paths that are in use.
-func (g *Governor) Paths() []bits.Path { return []bits.Path{} }
+// Close writes down what was learned of the paths.
+func (g *Governor) Close() error {
+	g.mu.Lock()
+	paths := make([]*path, 0, len(g.paths))
+	for _, p := range g.paths {
+		paths = append(paths, p)
+	}
+	g.mu.Unlock()
+	for _, p := range paths {
+		p.mu.Lock()
+		g.known.put(p.route, p.law.memory())
+		p.mu.Unlock()
+	}
+	return g.known.save()
+}
+
+func (g *Governor) ceiling() (int64, bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.caps.Background, g.caps.LANExempt
+}
+
+// Govern puts a new connection under the governor, before anything was sent over it.
+func (g *Governor) Govern(conn *net.TCPConn, class Class) *Conn {
+	remote := addrOf(conn.RemoteAddr())
+	r := routeTo(remote)
+	c := &Conn{Conn: conn, class: class, limit: &g.limits[class], path: g.path(r), remote: remote}
+	c.raw, _ = conn.SyscallConn() // only a closed connection has none
+	g.mu.Lock()
+	if g.caps.LANExempt && r.local {
+		c.limit = nil
+	}
+	g.mu.Unlock()
+	if class == Background && !remote.IsLoopback() {
+		c.governed = true
+		setLowerEffort(c.raw, remote)
+		c.clamp(listenFirst)
+	}
+	return c
+}
+
+func addrOf(a net.Addr) netip.Addr {
+	t, ok := a.(*net.TCPAddr)
+	if !ok {
+		return netip.Addr{}
+	}
+	return t.AddrPort().Addr().Unmap()
+}
+
+// path returns the path of a route, making it if need be.
+func (g *Governor) path(r route) *path {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if p := g.paths[r]; p != nil {
+		return p
+	}
+	for k, p := range g.paths { // a network that was left
+		if p.idle(time.Now()) > forgetAfter {
+			p.mu.Lock()
+			g.known.put(p.route, p.law.memory())
+			p.mu.Unlock()
+			delete(g.paths, k)
+		}
+	}
+	n := g.interfaces[r.device]
+	if n == nil {
+		n = &neighbour{device: r.device}
+		g.interfaces[r.device] = n
+	}
+	p := &path{g: g, route: r, law: newControl(g.known.get(r)), others: n, conns: map[*Conn]struct{}{}, bases: map[netip.Addr]float64{}, used: time.Now()}
+	p.room.L = &p.mu
+	g.paths[r] = p
+	return p
+}
+
+// forgetAfter is how long a path that is not used is kept at hand.
+const forgetAfter = time.Hour
+
+// Paths returns what is known of the paths that were in use within the last moments.
+func (g *Governor) Paths() []bits.Path {
+	g.mu.Lock()
+	var paths []*path
+	caps := g.caps
+	for _, p := range g.paths {
+		if p.idle(time.Now()) < 10*time.Second {
+			paths = append(paths, p)
+		}
+	}
+	g.mu.Unlock()
+	out := make([]bits.Path, 0, len(paths))
+	for _, p := range paths {
+		out = append(out, p.describe(caps))
+	}
+	slices.SortFunc(out, func(a, b bits.Path) int { return strings.Compare(a.Name, b.Name) })
+	return out
+}
+
+// Class says on which terms a connection takes bandwidth.
+type Class uint8
+
+// The classes.
+const (
+	Background Class = iota // only what nobody else wants
+	Foreground              // as any other program
+)
+
+// meter measures a rate.
+type meter struct {
+	total  atomic.Int64
+	mu     sync.Mutex
+	at     time.Time // guarded by mu
+	before int64     // guarded by mu
+	rate   float64   // guarded by mu
+}
+
+// perSecond returns the bytes per second of about the last half second.
+func (m *meter) perSecond(now time.Time) int64 {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	total := m.total.Load()
+	if m.at.IsZero() {
+		m.at, m.before = now, total
+		return 0
+	}
+	if dt := now.Sub(m.at).Seconds(); dt >= 0.1 {
+		m.rate += min(1, 2*dt) * (float64(total-m.before)/dt - m.rate)
+		m.at, m.before = now, total
+	}
+	return int64(m.rate)
+}

@@ -19,6 +19,7 @@ import (
 	"github.com/zeebo/blake3"
 
 	"github.com/ebbtransfer/ebb/bits"
+	"github.com/ebbtransfer/ebb/internal/governor"
 	"github.com/ebbtransfer/ebb/internal/localfile"
 	"github.com/ebbtransfer/ebb/internal/store"
 	"github.com/ebbtransfer/ebb/internal/transfer/httpget"
@@ -260,9 +261,26 @@ func (d *download) request(ctx context.Context) error {
 	defer cancel(nil)
 	stalled := time.AfterFunc(headerPatience(d.stall), func() { cancel(d.stallError()) })
 	defer stalled.Stop()
+	var conn *governor.Conn
+	end := func() {
+		if conn != nil {
+			conn.End()
+		}
+		conn = nil
+	}
+	defer end()
+	got := func(c *governor.Conn) {
+		end() // of the request that was redirected
+		d.run.live.took(c)
+		stalled.Stop() // the wait for room is not the server's
+		if err := c.Begin(ctx); err == nil {
+			conn = c
+		}
+		stalled.Reset(headerPatience(d.stall))
+	}
 
 	resp, err := d.http.Get(ctx, httpget.Request{URL: d.f.Remote, Header: d.job.Header, Offset: d.offset(), Validator: d.validator,
-		Class: d.job.Class, Got: d.run.live.took})
+		Class: d.job.Class, Got: got})
 	if err != nil {
 		return err
 	}

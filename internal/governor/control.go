@@ -1,0 +1,537 @@
+package governor
+
+import (
+	"fmt"
+	"math"
+	"slices"
+
+	"github.com/ebbtransfer/ebb/bits"
+)
+
+// The constants of the control law. Times are in seconds, sizes in bytes.
+const (
+	segment     = 1448.0 // payload of a full packet
+	tick        = 0.004  // how often the law is asked
+	maxStep     = 0.030  // longest time that one step integrates over
+	tau         = 0.0015 // the queue that we aim to keep ourselves
+	margin      = 0.004  // queue beyond our own from which it is somebody else's
+	gain        = 0.5    // kappa
+	suspicion   = 0.012  // how long an excess must last
+	suddenly    = 0.020  // over how long the shortest wait is taken to see that others came
+	holdLeast   = 0.4    // quiet time before a return
+	holdMost    = 8.0    // the same after several returns that failed
+	holdApart   = 16.0   // the same where the network keeps flows apart
+	calmAfter   = 1.5    // a return that lasts so long was right
+	listenFirst = 4 * segment
+	leastWindow = 2 * segment
+	saturated   = 0.9 // of the capacity
+)
+
+// phase is what the law is doing.
+type phase uint8
+
+const (
+	starting phase = iota // listening, then doubling
+	cruising              // holding our own queue near tau
+	yielding              // stepped back; listening for quiet
+	ramping               // coming back to a known capacity
+)
+
+// sample is what was seen since the last tick.
+type sample struct {
+	now    float64 // seconds, of any clock that does not jump
+	rtt    float64 // seconds; 0 if nothing arrived
+	bytes  float64 // received by all connections together
+	lost   int     // packets that came out of order, as they do after a loss
+	late   bool    // the tick itself came late, so that what it sees may be our own delay
+	others float64 // bytes per second that others on this machine receive; 0 if none or unknown
+	cap    float64 // ceiling in bytes per second; negative: none
+}
+
+// memory is what is worth knowing of a path the next time.
+type memory struct {
+	Base     float64 // round-trip time of the empty path
+	Capacity float64 // bytes per second
+}
+
+// control is the control law for one bottleneck: a pure function of its samples. It sets window,
+// the bytes that all background connections together may have under way, so that their own
+// queue stays near tau, and any longer queue is somebody else's: then it steps back.
+type control struct {
+	window float64
+	phase  phase
+	why    reason
+
+	now      float64
+	base     float64 // lowest round-trip time seen
+	capacity float64 // payload bytes per second that the path was seen to carry
+	z        quiet   // what a quiet path looks like
+	noise    float64 // slow mean of (rtt - least recent rtt) while calm
+	queue    float64 // seconds, by the least round-trip time of the last one and a half
+	sudden   float64 // the same, by that of the last moment
+
+	since      float64 // when the phase began
+	graceUntil float64
+	suspect    float64 // how long there was an excess
+	growth     float64 // of the window per round trip while there is no queue
+	lastLoss   float64
+	lossWindow float64
+	held       holder // what else bounds the window
+
+	hold      float64
+	busy      float64 // for how long a queue was seen while yielding
+	lastBusy  float64
+	failures  int
+	fails     [4]float64 // rates at the last failed returns
+	returned  float64    // when the last return began
+	tried     float64    // when the last forced return was tried
+	patience  float64    // until the next forced return
+	forced    bool
+	saved     quiet // z before a forced return
+	savedBase float64
+	listened  []float64 // RTT samples of the listening
+	heard     float64   // time of the newest of them
+	doubled   float64   // when the growth in starting was last looked at
+	doubledAt float64   // the rate then
+	flat      int       // round trips in which it did not grow
+	known     bool      // base and capacity come from memory
+
+	ring  [1024]moment
+	at    int // index of the newest moment
+	count int
+	total float64 // bytes in all
+}
+
+// quiet are percentiles of (rtt - base) on a path that nobody else uses.
+type quiet struct{ p10, p25, p75 float64 }
+
+type moment struct{ now, total, rtt, window float64 }
+
+// holder is what bounds the window besides the queue.
+type holder uint8
+
+const (
+	nobody holder = iota
+	byLocal
+	byPolicy
+)
+
+type reason uint8
+
+const (
+	whyListening reason = iota
+	whyProbing
+	whyIdle
+	whyQueue
+)
+
+func newControl(m memory) *control {
+	return &control{window: listenFirst, base: m.Base, capacity: m.Capacity, known: m.Base > 0 && m.Capacity > 0, hold: holdLeast, patience: 5, why: whyListening}
+}
+
+// memory returns what to remember of the path.
+func (c *control) memory() memory { return memory{c.base, c.capacity} }
+
+// step takes a sample and sets the window.
+func (c *control) step(s sample) {
+	dt := min(max(s.now-c.now, 0), maxStep)
+	if c.now == 0 {
+		dt = 0
+		c.since, c.doubled = s.now, s.now
+	}
+	c.now = s.now
+	c.record(s)
+	if c.base == 0 {
+		return // nothing came yet
+	}
+	rtt := max(c.least(max(0.5*c.base, 0.025)), c.base)
+	if s.late {
+		c.graceUntil = max(c.graceUntil, c.now+1.5*rtt)
+	}
+	c.queue = max(0, rtt-c.base-c.z.p10)
+	span := suddenly
+	if c.phase != cruising || c.rate(1.1*rtt) < 0.95*c.capacity {
+		// What we send is bunched, and the end of a bunch waits for its beginning.
+		span = max(span, 1.1*c.base)
+	}
+	c.sudden = max(0, c.least(span)-c.base-c.z.p10)
+	f := dt / (c.base + c.queue) // round trips in this step
+	rate := c.rate(4 * rtt)
+	if c.phase == cruising || c.phase == ramping || c.phase == starting {
+		c.learnCapacity(rate, dt)
+	}
+	switch c.phase {
+	case starting:
+		c.start(s, rtt, f)
+	case cruising:
+		c.cruise(s, rtt, rate, f, dt)
+	case yielding:
+		c.yield(s)
+	case ramping:
+		c.ramp(s, rtt, rate, f, dt)
+	}
+	c.bound(s)
+}
+
+// record notes a sample.
+func (c *control) record(s sample) {
+	if s.rtt > 0 {
+		if c.base == 0 || s.rtt < c.base {
+			c.base = s.rtt
+		}
+	}
+	c.total += s.bytes
+	c.at = (c.at + 1) % len(c.ring)
+	c.count = min(c.count+1, len(c.ring))
+	c.ring[c.at] = moment{s.now, c.total, s.rtt, c.window}
+}
+
+// back calls f for the moments of the last d seconds, newest first, until it returns false.
+func (c *control) back(d float64, f func(*moment) bool) {
+	for i := range c.count {
+		m := &c.ring[(c.at-i+len(c.ring))%len(c.ring)]
+		if i > 0 && c.now-m.now > d || !f(m) {
+			return
+		}
+	}
+}
+
+// least returns the lowest round-trip time of the last d seconds; base if none was seen.
+func (c *control) least(d float64) float64 {
+	lo := math.Inf(1)
+	c.back(d, func(m *moment) bool {
+		if m.rtt > 0 {
+			lo = min(lo, m.rtt)
+		}
+		return true
+	})
+	if math.IsInf(lo, 1) { // nothing arrived: the newest that did
+		c.back(4, func(m *moment) bool {
+			if m.rtt > 0 {
+				lo = m.rtt
+			}
+			return m.rtt == 0
+		})
+	}
+	if math.IsInf(lo, 1) {
+		return c.base
+	}
+	return lo
+}
+
+// rate returns the bytes per second of the last d seconds.
+func (c *control) rate(d float64) float64 {
+	d = max(d, 5*tick)
+	var first *moment
+	c.back(d, func(m *moment) bool { first = m; return true })
+	if first == nil || c.now <= first.now {
+		return 0
+	}
+	return (c.total - first.total) / max(c.now-first.now, d/2)
+}
+
+// largest returns the largest window of the last d seconds.
+func (c *control) largest(d float64) float64 {
+	w := 0.0
+	c.back(d, func(m *moment) bool { w = max(w, m.window); return true })
+	return w
+}
+
+func (c *control) learnCapacity(rate, dt float64) {
+	switch {
+	case rate > c.capacity:
+		c.capacity = rate
+	case c.phase == cruising && c.suspect == 0 && c.why == whyIdle && c.now-c.since > 1 && c.window >= saturated*c.capacity*c.base:
+		c.capacity += (rate - c.capacity) * dt / 10
+	}
+}
+
+func (c *control) to(p phase, why reason) {
+	c.phase, c.why, c.since = p, why, c.now
+	c.suspect = 0
+	c.listened = c.listened[:0]
+	c.heard = c.now
+}
+
+// start listens, then doubles the window until something shows that the path is full.
+func (c *control) start(s sample, rtt, f float64) {
+	if c.why == whyListening {
+		c.window = listenFirst
+		if s.rtt > 0 {
+			c.listened = append(c.listened, s.rtt)
+		}
+		if len(c.listened) < 12 || c.now-c.since < max(3*c.base, 0.2) {
+			return
+		}
+		c.z = c.percentiles().clip()
+		if c.known && percentile(c.listened, 0.5)-c.base > tau+margin {
+			c.back0()
+			return
+		}
+		if c.known {
+			c.returned = c.now
+			c.to(ramping, whyProbing)
+			return
+		}
+		c.to(starting, whyProbing)
+		c.doubled, c.doubledAt, c.flat = c.now, 0, 0
+		return
+	}
+	rate := c.rate(rtt)
+	c.window = min(c.window*math.Exp(math.Ln2*f), max(c.window, 2.5*rate*rtt+10*segment))
+	full := c.sudden > tau+0.001+c.z.spread() && c.now-c.since > 0.1 || c.sudden > tau+c.base/4+0.002+c.z.spread()
+	if c.now-c.doubled >= max(rtt, 6*tick) {
+		if rate < 1.25*c.doubledAt {
+			c.flat++
+		} else {
+			c.flat = 0
+		}
+		c.doubled, c.doubledAt = c.now, rate
+	}
+	if full || c.flat >= 3 {
+		c.capacity = max(c.capacity, rate)
+		c.window = c.capacity * c.base
+		c.to(cruising, whyIdle)
+		c.graceUntil = c.now + 3*rtt + 0.05
+		c.returned = c.now
+	}
+}
+
+// back0 steps back.
+func (c *control) back0() {
+	c.to(yielding, whyQueue)
+	c.window = leastWindow
+}
+
+// excess returns the queue that is not our own.
+func (c *control) excess(rtt float64) float64 {
+	self := 0.0
+	if c.capacity > 0 {
+		self = max(0, c.largest(2*rtt)/c.capacity-c.base)
+	}
+	return c.sudden - max(self, tau)
+}
+
+// margin returns the excess from which somebody else is there: what the path's own jitter looks
+// like does not count.
+func (c *control) margin() float64 { return margin + min(c.noise, 0.003) + c.z.spread() }
+
+// cruise holds our own queue near tau and watches for others.
+func (c *control) cruise(s sample, rtt, rate, f, dt float64) {
+	if s.rtt > 0 {
+		c.noise += (s.rtt - rtt - c.noise) * min(1, dt/2)
+	}
+	e := (c.base+tau)/(c.base+c.queue) - 1
+	bdp := c.capacity * c.base
+	switch {
+	case e <= 0:
+		c.window += gain * f * c.window * e
+		c.growth = min(0.02, tau/2/c.base)
+	case c.window < saturated*bdp:
+		c.window *= math.Exp(math.Ln2 * f)
+	case c.lossWindow > 0 && c.window > c.lossWindow:
+		c.window *= 1 + 0.01*f
+	default:
+		c.growth = min(c.growth*math.Pow(1.5, f), 0.35)
+		c.window *= 1 + f*max(gain*e, c.growth)
+	}
+	c.window = min(c.window, max(1.25*rate*(c.base+c.queue), 1.05*bdp)+10*segment)
+	if s.lost > 0 && c.now-c.lastLoss > 2*rtt {
+		c.lastLoss = c.now
+		if c.queue > tau && rate > saturated*c.capacity {
+			c.lossWindow = c.window
+			c.window *= 0.9
+		}
+	}
+	if c.now < c.graceUntil {
+		c.suspect = 0
+		return
+	}
+	if c.excess(rtt) > c.margin() {
+		c.suspect += dt
+	} else {
+		c.suspect = 0
+	}
+	if c.suspect >= suspicion {
+		c.wall(rate, whyQueue)
+		return
+	}
+	if c.forced && c.now-c.since > 2 { // what looked like a queue is the path
+		c.forced = false
+		c.patience = 5
+	}
+	if c.now-c.returned > calmAfter {
+		c.failures = 0
+		c.hold = holdLeast
+	}
+}
+
+// wall ends a use of the path because somebody else wants it.
+func (c *control) wall(rate float64, why reason) {
+	if c.forced {
+		c.forced = false
+		c.z, c.base = c.saved, c.savedBase
+		c.patience = min(2*c.patience, 60)
+	}
+	if c.now-c.returned > calmAfter {
+		c.failures, c.hold = 0, holdLeast
+	} else {
+		c.fails[c.failures%len(c.fails)] = rate
+		c.failures++
+		c.hold = min(3*c.hold, holdMost)
+	}
+	c.to(yielding, why)
+	c.tried = c.now
+	c.window = leastWindow
+}
+
+// yield listens with next to nothing under way until the path is quiet.
+func (c *control) yield(s sample) {
+	if s.rtt > 0 {
+		c.listened = append(c.listened, s.rtt)
+		c.heard = c.now
+		c.window = leastWindow
+		if s.rtt-c.base-c.z.p10 > margin {
+			// One segment, which our own side acknowledges late, is all that is asked for.
+			c.window = segment
+		}
+		// A queue that is there makes all that was heard before worthless.
+		if s.rtt-c.base-c.z.p10 > 2*margin+c.z.p75 {
+			c.listened = c.listened[:0]
+			c.since = c.now
+			if c.busy += c.now - c.lastBusy; c.now-c.lastBusy > 1 {
+				c.busy = 0
+			}
+			if c.lastBusy = c.now; c.busy > 1 {
+				// A flow that queues all the time: its end will be plain to see.
+				c.hold, c.failures = holdLeast, 0
+			}
+		}
+	}
+	if len(c.listened) > 512 {
+		c.listened = slices.Delete(c.listened, 0, 256)
+	}
+	if c.now-c.since < c.hold || len(c.listened) < 4 {
+		return
+	}
+	p := c.percentiles()
+	if p.p25 < c.z.p25+tau/2+0.001 && p.p75 < c.z.p75+tau/2+0.001 {
+		c.z = c.z.blend(p)
+		c.returned = c.now
+		c.to(ramping, whyProbing)
+		return
+	}
+	if c.now-c.tried > c.patience {
+		// Perhaps the path itself has changed: try once, relative to what it looks like now.
+		c.saved, c.savedBase = c.z, c.base
+		c.forced, c.tried = true, c.now
+		c.base += p.p10
+		c.z = quiet{0, p.p25 - p.p10, p.p75 - p.p10}.clip()
+		c.returned = c.now
+		c.to(ramping, whyProbing)
+		return
+	}
+	c.listened = c.listened[:0]
+	c.since = c.now
+}
+
+// ramp comes back to a known capacity.
+func (c *control) ramp(s sample, rtt, rate, f, dt float64) {
+	bdp := c.capacity * c.base
+	c.window = max(c.window, bdp/10) * math.Exp(0.25*f)
+	if c.excess(rtt) > c.margin()-0.4*margin && c.now >= c.graceUntil {
+		c.suspect += dt
+	} else {
+		c.suspect = 0
+	}
+	if c.suspect >= suspicion {
+		c.wall(rate, whyQueue)
+		return
+	}
+	if c.window >= 0.92*bdp {
+		c.to(cruising, whyIdle)
+		c.graceUntil = max(c.graceUntil, c.now+2*rtt)
+		c.growth = min(0.02, tau/2/c.base)
+	}
+}
+
+// bound keeps the window within what others on this machine and the policy leave.
+func (c *control) bound(s sample) {
+	c.held = nobody
+	if c.capacity > 0 && s.others > 0.03*c.capacity && c.phase != starting {
+		if w := (c.capacity - 1.5*s.others) * (c.base + tau); w < c.window {
+			c.window, c.held = w, byLocal
+		}
+	}
+	if s.cap >= 0 {
+		if w := s.cap * (c.base + c.queue); w < c.window {
+			c.window, c.held = w, byPolicy
+		}
+	}
+	if c.phase != yielding {
+		c.window = max(c.window, leastWindow)
+	}
+}
+
+func (c *control) percentiles() quiet {
+	slices.Sort(c.listened)
+	return quiet{percentile(c.listened, 0.10) - c.base, percentile(c.listened, 0.25) - c.base, percentile(c.listened, 0.75) - c.base}
+}
+
+func percentile(sorted []float64, p float64) float64 {
+	if len(sorted) == 0 {
+		return 0
+	}
+	return sorted[int(p*float64(len(sorted)-1))]
+}
+
+// spread returns how much the round-trip time of a quiet path varies, beyond what the clock of
+// TCP's timestamps makes of it.
+func (q quiet) spread() float64 { return max(0, q.p75-q.p25-0.0015) }
+
+// clip bounds what may count as quiet.
+func (q quiet) clip() quiet { return quiet{min(q.p10, 0.005), min(q.p25, 0.008), min(q.p75, 0.012)} }
+
+func (q quiet) blend(p quiet) quiet {
+	return quiet{q.p10 + (p.p10-q.p10)/4, q.p25 + (p.p25-q.p25)/4, q.p75 + (p.p75-q.p75)/4}.clip()
+}
+
+// share returns the window of one of n connections.
+func (c *control) share(n int) float64 {
+	least := leastWindow
+	if c.phase == yielding {
+		least = segment
+	}
+	return max(c.window/float64(n), least)
+}
+
+// newest returns what the kernel's smoothed round-trip time of a receiver tells of the newest
+// samples, when it was before and is now, with so many segments between: it takes a lower sample
+// as it is and goes an eighth of the way to a higher one (tcp_rcv_rtt_update). 0 if there is no
+// news.
+func newest(before, now float64, segments int) float64 {
+	if segments == 1 && now > before && before > 0 {
+		return before + 8*(now-before)
+	}
+	if segments == 0 {
+		return 0
+	}
+	return now
+}
+
+// pace says what the law is doing, and the same for people.
+func (c *control) pace() (bits.PaceState, string) {
+	switch {
+	case c.held == byPolicy:
+		return bits.PaceCapped, "the bandwidth policy allows no more"
+	case c.held == byLocal:
+		return bits.PaceYielding, "another program on this machine uses the network"
+	case c.phase == yielding:
+		return bits.PaceYielding, fmt.Sprintf("someone else uses the link (packets wait %.0f ms); listening until it is quiet", c.queue*1000)
+	case c.phase == cruising:
+		return bits.PaceIdle, "uses the link's idle capacity"
+	case c.why == whyListening:
+		return bits.PaceProbing, "listening whether the link is in use"
+	}
+	return bits.PaceProbing, "finding out how much of the link is idle"
+}

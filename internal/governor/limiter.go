@@ -1,0 +1,66 @@
+package governor
+
+import (
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/time/rate"
+)
+
+// limiter keeps the connections of one class together below a ceiling.
+type limiter struct {
+	bucket atomic.Pointer[rate.Limiter] // nil: no ceiling
+	waited atomic.Int64                 // when it last held a reader back, in Unix nanoseconds
+}
+
+// leastRate is the ceiling that smaller ones become, but for 0, which the queue deals with:
+// client.md 8.4, "values below 2 kbit/s behave as about 2".
+const leastRate = 2000 / 8
+
+func (l *limiter) set(bytesPerSecond int64) {
+	if bytesPerSecond < 0 {
+		l.bucket.Store(nil)
+		return
+	}
+	n := max(bytesPerSecond, leastRate)
+	burst := int(max(min(n/4, 1<<20), 4096))
+	if b := l.bucket.Load(); b != nil {
+		if b.Limit() != rate.Limit(n) {
+			b.SetLimit(rate.Limit(n))
+			b.SetBurst(burst)
+		}
+		return
+	}
+	l.bucket.Store(rate.NewLimiter(rate.Limit(n), burst))
+}
+
+// bound shortens a buffer to what may be read at once.
+func (l *limiter) bound(b []byte) []byte {
+	if t := l.bucket.Load(); t != nil {
+		return b[:min(len(b), t.Burst())]
+	}
+	return b
+}
+
+// wait holds a reader back until its n bytes are within the ceiling.
+func (l *limiter) wait(n int) {
+	t := l.bucket.Load()
+	if t == nil {
+		return
+	}
+	r := t.ReserveN(time.Now(), min(n, t.Burst()))
+	d := r.Delay()
+	if d <= 0 {
+		return
+	}
+	l.waited.Store(time.Now().UnixNano())
+	time.Sleep(min(d, maxWait))
+}
+
+// maxWait bounds a single wait, so that a ceiling that is lifted is felt soon.
+const maxWait = 2 * time.Second
+
+// active reports whether the ceiling held somebody back within the last moments.
+func (l *limiter) active() bool {
+	return l.bucket.Load() != nil && time.Now().UnixNano()-l.waited.Load() < int64(2*time.Second)
+}

@@ -1,0 +1,65 @@
+package governor
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// neighbour is the other traffic of this machine on an interface: what the interface received
+// less what background jobs did.
+type neighbour struct {
+	device string
+	own    atomic.Int64 // bytes of background jobs
+
+	mu      sync.Mutex
+	counter counter   // guarded by mu
+	at      time.Time // guarded by mu
+	rx, was int64     // guarded by mu: the counter and own at that time
+	smooth  float64   // guarded by mu: bytes per second
+	ok      bool      // guarded by mu
+}
+
+// lookEvery is how often the counters are read. Their values are made by the kernel at once.
+const lookEvery = 100 * time.Millisecond
+
+// overhead is what a segment's headers add on the wire, per byte of payload.
+const overhead = 66.0 / segment
+
+// look reads the counters if it is time to.
+func (n *neighbour) look(now time.Time) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	dt := now.Sub(n.at)
+	if dt < lookEvery {
+		return
+	}
+	rx, err := n.counter.received(n.device)
+	if err != nil {
+		n.ok = false
+		return
+	}
+	own := n.own.Load()
+	if n.ok && dt < 10*lookEvery && rx >= n.rx {
+		others := float64(rx-n.rx) - float64(own-n.was)*(1+overhead)
+		n.smooth += (max(0, others)/dt.Seconds() - n.smooth) / 2
+	} else {
+		n.smooth = 0
+	}
+	n.at, n.rx, n.was, n.ok = now, rx, own, true
+}
+
+func (n *neighbour) rate() float64 {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if !n.ok {
+		return 0
+	}
+	return n.smooth
+}
+
+func (n *neighbour) known() bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.ok
+}

@@ -1,0 +1,228 @@
+package governor
+
+import (
+	"context"
+	"math"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/ebbtransfer/ebb/bits"
+)
+
+// path is one bottleneck: what goes through one gateway shares a controller.
+type path struct {
+	g      *Governor
+	route  route
+	others *neighbour
+
+	background, foreground meter
+
+	mu    sync.Mutex
+	room  sync.Cond              // signalled when a request may begin
+	law   *control               // guarded by mu
+	conns map[*Conn]struct{}     // guarded by mu: background connections with a request under way
+	bases map[netip.Addr]float64 // guarded by mu: round-trip time of the empty path to each server
+	ticks bool                   // guarded by mu: whether run runs
+	used  time.Time              // guarded by mu: when bytes last moved
+	saw   float64                // guarded by mu: others' rate at the last look
+}
+
+func (p *path) count(class Class, n int) {
+	if class == Foreground {
+		p.foreground.total.Add(int64(n))
+		return
+	}
+	p.background.total.Add(int64(n))
+	p.others.own.Add(int64(n))
+}
+
+// idle returns how long the path was not used.
+func (p *path) idle(now time.Time) time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.conns) > 0 {
+		return 0
+	}
+	return now.Sub(p.used)
+}
+
+// slots is how many requests may be under way at once: each needs a window of its own of at
+// least two segments.
+func (p *path) slots() int {
+	return max(1, int(p.law.window/(4*segment)))
+}
+
+// begin waits for room and opens the connection's window.
+func (p *path) begin(ctx context.Context, c *Conn) error {
+	stop := context.AfterFunc(ctx, func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.room.Broadcast()
+	})
+	defer stop()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for len(p.conns) >= p.slots() {
+		if _, mine := p.conns[c]; mine { // another stream of the same connection
+			break
+		}
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		p.room.Wait()
+	}
+	c.requests++
+	if c.requests > 1 {
+		return nil
+	}
+	if len(p.conns) == 0 && time.Since(p.used) > relearnAfter {
+		p.law = newControl(p.law.memory())
+	}
+	p.conns[c] = struct{}{}
+	p.used = time.Now()
+	c.last = c.read()
+	c.rtt = 0
+	c.clamp(p.law.share(len(p.conns)))
+	if !p.ticks {
+		p.ticks = true
+		go p.run()
+	}
+	return nil
+}
+
+// relearnAfter is how long a pause makes what was seen of the path's queue worthless; its base
+// and capacity are kept.
+const relearnAfter = 2 * time.Second
+
+func (p *path) end(c *Conn, closed bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if c.requests == 0 {
+		return
+	}
+	c.requests--
+	if c.requests == 0 || closed {
+		c.requests = 0
+		delete(p.conns, c)
+		p.used = time.Now()
+		p.room.Broadcast()
+	}
+}
+
+// restAfter is how long the path is watched after its last request.
+const restAfter = 250 * time.Millisecond
+
+// run asks the law every tick as long as there are requests.
+func (p *path) run() {
+	t := time.NewTicker(time.Duration(tick * float64(time.Second)))
+	defer t.Stop()
+	for range t.C {
+		if !p.step(time.Now()) {
+			return
+		}
+	}
+}
+
+// step takes a sample and sets the windows; false if there is nothing to do for now.
+func (p *path) step(now time.Time) bool {
+	p.others.look(now)
+	limit, lanExempt := p.g.ceiling()
+	if lanExempt && p.route.local {
+		limit = Unlimited
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.conns) == 0 {
+		if now.Sub(p.used) < restAfter {
+			return true
+		}
+		p.ticks = false
+		p.g.known.put(p.route, p.law.memory())
+		return false
+	}
+	s := p.sample(now)
+	s.others = p.others.rate()
+	s.cap = -1
+	if limit >= 0 {
+		s.cap = float64(limit)
+	}
+	before := p.slots()
+	p.law.step(s)
+	if p.slots() > before {
+		p.room.Broadcast()
+	}
+	window := p.law.share(len(p.conns))
+	for c := range p.conns {
+		c.clamp(window)
+	}
+	return true
+}
+
+// sample reads the connections.
+func (p *path) sample(now time.Time) sample {
+	s := sample{now: seconds(now.Sub(p.g.start)) + 1}
+	s.late = p.law.now > 0 && s.now-p.law.now > maxStep
+	for c := range p.conns {
+		r := c.read()
+		segments := int(r.segments - c.last.segments)
+		s.bytes += float64(r.bytes - c.last.bytes)
+		s.lost += int(r.outOfOrder - c.last.outOfOrder)
+		c.last = r
+		if segments == 0 || !r.timestamps {
+			continue
+		}
+		// Below a millisecond the clock of TCP's timestamps shows nothing.
+		est := max(r.rtt, leastRTT)
+		rtt := newest(c.rtt, est, segments)
+		c.rtt = est
+		base := p.bases[c.remote]
+		if base == 0 || rtt < base {
+			base = rtt
+			p.bases[c.remote] = base
+		}
+		if p.law.base > 0 && len(p.bases) > 1 {
+			// What counts is the wait in the queue, which all share, not how far a server is.
+			rtt += p.law.base - base
+		}
+		if s.rtt == 0 || rtt < s.rtt {
+			s.rtt = rtt
+		}
+	}
+	return s
+}
+
+// leastRTT is the least round-trip time that the kernel can tell.
+const leastRTT = 0.001
+
+// describe returns what others see of the path.
+func (p *path) describe(caps Caps) bits.Path {
+	now := time.Now()
+	d := bits.Path{
+		Name: p.route.String(), Interface: p.route.device, Server: p.route.via.String(),
+		Background: p.background.perSecond(now), Foreground: p.foreground.perSecond(now),
+		Signals: []string{"rcv_rtt"},
+	}
+	if p.others.known() {
+		n := int64(p.others.rate())
+		d.Others = &n
+		d.Signals = append(d.Signals, "interface_counters")
+	}
+	if caps.Background >= 0 && !(caps.LANExempt && p.route.local) {
+		n := caps.Background
+		d.Limit = &n
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	d.State, d.Why = p.law.pace()
+	if len(p.conns) == 0 {
+		d.State, d.Why = bits.PaceUnrestricted, "no background transfer uses the path now"
+	}
+	d.Connections = len(p.conns)
+	d.Capacity = int64(p.law.capacity)
+	d.Window = int64(p.law.window)
+	ms := func(s float64) float64 { return math.Round(s*1e5) / 100 }
+	d.BaseRTT, d.Queue = ms(p.law.base), ms(p.law.queue)
+	d.RTT = ms(p.law.base + p.law.queue + p.law.z.p10)
+	return d
+}

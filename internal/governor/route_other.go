@@ -1,0 +1,7 @@
+//go:build !linux
+
+package governor
+
+import "net/netip"
+
+func routeTo(remote netip.Addr) route { return route{via: remote} }
