@@ -10,11 +10,13 @@ import (
 	"path/filepath"
 	"strconv"
 	"time"
+
+	"github.com/ebbtransfer/ebb/bench/internal/process"
 )
 
 // aria2 is aria2c as a daemon, spoken to by JSON-RPC.
 type aria2 struct {
-	*process
+	*process.Process
 	port string
 	log  string
 	args []string
@@ -33,8 +35,8 @@ func (l *lab) newAria2(name string, args ...string) (*aria2, error) {
 	a := &aria2{port: port, log: filepath.Join(l.temp, name+".log")}
 	a.args = append([]string{"aria2c", "--no-conf", "--quiet", "--enable-rpc", "--rpc-listen-port=" + port, "--rpc-max-request-size=64M"}, args...)
 	l.onClose(func() {
-		if a.process != nil {
-			a.kill()
+		if a.Process != nil {
+			a.Kill()
 		}
 	})
 	return a, nil
@@ -42,7 +44,7 @@ func (l *lab) newAria2(name string, args ...string) (*aria2, error) {
 
 // start starts the daemon and returns when it answers.
 func (a *aria2) start(ctx context.Context, dir string, more ...string) (err error) {
-	if a.process, err = spawn(a.log, nil, dir, append(a.args, more...)...); err != nil {
+	if a.Process, err = process.Spawn(a.log, nil, dir, append(a.args, more...)...); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, startLimit)
@@ -50,10 +52,10 @@ func (a *aria2) start(ctx context.Context, dir string, more ...string) (err erro
 	for {
 		if err := a.call(ctx, "aria2.getVersion", nil); err == nil {
 			return nil
-		} else if !a.running() {
+		} else if !a.Running() {
 			return fmt.Errorf("aria2c ended; it may have said why in %s", a.log)
 		}
-		if err := sleep(ctx, 2*time.Millisecond); err != nil {
+		if err := process.Sleep(ctx, 2*time.Millisecond); err != nil {
 			return fmt.Errorf("aria2c does not answer: %w", err)
 		}
 	}

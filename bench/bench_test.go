@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ebbtransfer/ebb/bench/internal/process"
 	"github.com/ebbtransfer/ebb/test/faultserver"
 )
 
@@ -39,7 +40,7 @@ odd:	3 GB
 }
 
 func TestProcessorTimeOfAProcess(t *testing.T) {
-	before, err := cpuTime(os.Getpid())
+	before, err := process.CPUTime(os.Getpid())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -47,7 +48,7 @@ func TestProcessorTimeOfAProcess(t *testing.T) {
 	for end := time.Now().Add(work); time.Now().Before(end); {
 		continue
 	}
-	after, err := cpuTime(os.Getpid())
+	after, err := process.CPUTime(os.Getpid())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -15,6 +15,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/ebbtransfer/ebb/bench/internal/process"
 	"github.com/ebbtransfer/ebb/bits"
 	"github.com/ebbtransfer/ebb/test/faultserver"
 )
@@ -82,10 +83,10 @@ func (w *swap) part(ctx context.Context) (context.Context, context.CancelFunc) {
 
 // A downloader fetches the file into a directory, can be killed, and goes on.
 type downloader interface {
-	// start begins the download or, after kill, goes on.
+	// start begins the download or, after Kill, goes on.
 	start(ctx context.Context) error
-	// kill ends the program as kill -9 does.
-	kill()
+	// Kill ends the program as kill -9 does.
+	Kill()
 	// wait returns when the download has ended, with what the program says of it.
 	wait(ctx context.Context) error
 }
@@ -206,7 +207,7 @@ func (w *swap) killAt(ctx context.Context, d downloader, at int64) error {
 		return err
 	}
 	err := w.web.Await(ctx, func() bool { return w.web.Sent("/"+swapName) >= at })
-	d.kill()
+	d.Kill()
 	if err != nil {
 		return fmt.Errorf("the server has sent %d bytes, not yet %d: %w", w.web.Sent("/"+swapName), at, err)
 	}
@@ -224,7 +225,7 @@ func (w *swap) goOn(ctx context.Context, d downloader, dir string, want faultser
 	if err := d.wait(part); err != nil {
 		o.said = err.Error()
 	}
-	d.kill()
+	d.Kill()
 	if ctx.Err() != nil {
 		return o, ctx.Err()
 	}
@@ -297,7 +298,7 @@ func sameBlock(got, buf []byte, f faultserver.File, offset int64) bool {
 
 // commandLine is a downloader that is one command.
 type commandLine struct {
-	*process
+	*process.Process
 	dir, log string
 	argv     []string
 }
@@ -314,20 +315,16 @@ func cli(argv ...string) func(*swap, string) (downloader, error) {
 }
 
 func (c *commandLine) start(context.Context) (err error) {
-	c.process, err = spawn(c.log, nil, c.dir, c.argv...)
+	c.Process, err = process.Spawn(c.log, nil, c.dir, c.argv...)
 	return err
 }
 
 func (c *commandLine) wait(ctx context.Context) error {
-	select {
-	case <-c.ended:
-		if code := c.cmd.ProcessState.ExitCode(); code != 0 {
-			return fmt.Errorf("exit status %d", code)
-		}
-		return nil
-	case <-ctx.Done():
+	err := c.Wait(ctx)
+	if ctx.Err() != nil {
 		return errors.New("does not end")
 	}
+	return err
 }
 
 // ariaDownload is a download in aria2's daemon, which saves its session and the state of its files
@@ -372,7 +369,7 @@ func (a *ariaDownload) wait(ctx context.Context) error {
 		case len(active) == 0:
 			return errors.New("the job is gone")
 		}
-		if sleep(ctx, 20*time.Millisecond) != nil {
+		if process.Sleep(ctx, 20*time.Millisecond) != nil {
 			return errors.New("does not end")
 		}
 	}

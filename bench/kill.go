@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/ebbtransfer/ebb/bench/internal/process"
 	"github.com/ebbtransfer/ebb/bits"
 	"github.com/ebbtransfer/ebb/test/faultserver"
 )
@@ -99,7 +100,7 @@ func (k *killer) run(ctx context.Context, kills int) error {
 		k.downloads++
 		note("download %d: %d kills so far, at most %s fetched twice", k.downloads, len(k.again), size(k.again.max()))
 	}
-	s.kill()
+	s.Kill()
 	return nil
 }
 
@@ -117,7 +118,7 @@ func (k *killer) download(ctx context.Context, web *faultserver.Server, s *servi
 	for i := range k.files {
 		specs = append(specs, bits.FileSpec{Remote: web.URL() + path(i), Local: filepath.Join(dir, path(i))})
 	}
-	if s.process == nil || !s.running() {
+	if s.Process == nil || !s.Running() {
 		if _, err := s.start(ctx); err != nil {
 			return err
 		}
@@ -128,17 +129,17 @@ func (k *killer) download(ctx context.Context, web *faultserver.Server, s *servi
 	}
 	var moments []time.Time
 	for left := kills - len(k.again); left > len(moments) && !k.inPlace(dir); {
-		if err := sleep(ctx, time.Duration(k.random.Int64N(int64(k.life)))); err != nil {
+		if err := process.Sleep(ctx, time.Duration(k.random.Int64N(int64(k.life)))); err != nil {
 			return err
 		}
-		if !s.running() {
+		if !s.Running() {
 			return fmt.Errorf("the service ended by itself")
 		}
 		if !answers(s.socket) {
 			k.early++
 		}
 		moments = append(moments, time.Now())
-		s.kill()
+		s.Kill()
 		if err := s.launch(); err != nil {
 			return err
 		}

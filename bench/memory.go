@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/ebbtransfer/ebb/bench/internal/process"
 	"github.com/ebbtransfer/ebb/bits"
 	"github.com/ebbtransfer/ebb/test/servers"
 )
@@ -70,10 +71,10 @@ func measureMemory(ctx context.Context, l *lab, one, four int64, idle time.Durat
 	}
 
 	note("watching the idle service for %v", idle)
-	if err := sleep(ctx, 10*time.Second); err != nil { // the backup after the start is over
+	if err := process.Sleep(ctx, 10*time.Second); err != nil { // the backup after the start is over
 		return err
 	}
-	fresh, err := watchIdle(ctx, ebb.process, idle)
+	fresh, err := watchIdle(ctx, ebb.Process, idle)
 	if err != nil {
 		return err
 	}
@@ -109,10 +110,10 @@ func measureMemory(ctx context.Context, l *lab, one, four int64, idle time.Durat
 	t.print("%s from nginx, median (least to greatest) of %d runs; the last two are of the whole machine:", size(one), l.runs)
 
 	note("moving 4 files of %v at once", size(four))
-	if err := resetPeak(ebb.pid); err != nil {
+	if err := resetPeak(ebb.PID); err != nil {
 		return err
 	}
-	before, err := ebb.cpu()
+	before, err := ebb.CPU()
 	if err != nil {
 		return err
 	}
@@ -121,20 +122,20 @@ func measureMemory(ctx context.Context, l *lab, one, four int64, idle time.Durat
 		return err
 	}
 	took := time.Since(began)
-	after, err := ebb.cpu()
+	after, err := ebb.CPU()
 	if err != nil {
 		return err
 	}
-	_, peak, err := memoryUse(ebb.pid)
+	_, peak, err := memoryUse(ebb.PID)
 	if err != nil {
 		return err
 	}
 	note("watching the idle service for %v", idle)
 	// The service keeps its connections for 20 s, in case that there is more to fetch.
-	if err := sleep(ctx, 30*time.Second); err != nil {
+	if err := process.Sleep(ctx, 30*time.Second); err != nil {
 		return err
 	}
-	used, err := watchIdle(ctx, ebb.process, idle)
+	used, err := watchIdle(ctx, ebb.Process, idle)
 	if err != nil {
 		return err
 	}
@@ -245,26 +246,26 @@ type idleUse struct {
 	cpu      float64 // ms a second
 }
 
-func watchIdle(ctx context.Context, p *process, d time.Duration) (u idleUse, err error) {
-	cpu0, err := p.cpu()
+func watchIdle(ctx context.Context, p *process.Process, d time.Duration) (u idleUse, err error) {
+	cpu0, err := p.CPU()
 	if err != nil {
 		return u, err
 	}
-	woke0, err := wakeups(p.pid)
+	woke0, err := wakeups(p.PID)
 	if err != nil {
 		return u, err
 	}
-	if err := sleep(ctx, d); err != nil {
+	if err := process.Sleep(ctx, d); err != nil {
 		return u, err
 	}
-	cpu1, err := p.cpu()
+	cpu1, err := p.CPU()
 	if err != nil {
 		return u, err
 	}
-	woke1, err := wakeups(p.pid)
+	woke1, err := wakeups(p.PID)
 	if err != nil {
 		return u, err
 	}
-	resident, _, err := memoryUse(p.pid)
+	resident, _, err := memoryUse(p.PID)
 	return idleUse{float64(resident) / mib, float64(woke1-woke0) / d.Seconds(), float64((cpu1 - cpu0).Microseconds()) / 1000 / d.Seconds()}, err
 }

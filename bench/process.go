@@ -9,13 +9,11 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
-	"golang.org/x/sys/unix"
+	"github.com/ebbtransfer/ebb/bench/internal/process"
 )
 
 // usage is what some work cost.
@@ -40,22 +38,10 @@ func (u usages) seconds(of func(usage) time.Duration) figures {
 	return f
 }
 
-// environment is that of all contenders: no proxy, no configuration of the user's.
-func environment(more ...string) []string {
-	var env []string
-	for _, v := range os.Environ() {
-		name, _, _ := strings.Cut(v, "=")
-		if !strings.HasSuffix(strings.ToLower(name), "_proxy") {
-			env = append(env, v)
-		}
-	}
-	return append(env, more...)
-}
-
 // command runs a program to its end and returns what it used, its start included.
 func command(ctx context.Context, argv ...string) (usage, error) {
 	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
-	cmd.Env = environment()
+	cmd.Env = process.Environment()
 	var said bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &said, &said
 	began := time.Now()
@@ -71,91 +57,6 @@ func command(ctx context.Context, argv ...string) (usage, error) {
 		return u, fmt.Errorf("%s: %w; it said: %.500s", strings.Join(argv, " "), err, said.String())
 	}
 	return u, nil
-}
-
-// process is a program in the background. It does not outlive this one.
-type process struct {
-	cmd   *exec.Cmd
-	pid   int
-	ended chan struct{}
-}
-
-// spawn starts a program in the background; what it says goes to the end of the file log.
-func spawn(log string, env []string, dir string, argv ...string) (*process, error) {
-	out, err := os.OpenFile(log, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = out.Close() }()
-	cmd := exec.Command(argv[0], argv[1:]...)
-	cmd.Env, cmd.Dir, cmd.Stdout, cmd.Stderr = environment(env...), dir, out, out
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	p := &process{cmd: cmd, ended: make(chan struct{})}
-	started := make(chan error)
-	go func() {
-		// The parent of Pdeathsig is a thread; the runtime must not end it before the process.
-		runtime.LockOSThread()
-		defer runtime.UnlockOSThread()
-		err := cmd.Start()
-		started <- err
-		if err == nil {
-			_ = cmd.Wait() // how it ended is for those to say who wait for it
-			close(p.ended)
-		}
-	}()
-	if err := <-started; err != nil {
-		return nil, err
-	}
-	p.pid = cmd.Process.Pid
-	return p, nil
-}
-
-// kill ends the process as kill -9 does, and returns when it is gone. It may be called again.
-func (p *process) kill() {
-	_ = cmdKill(p.cmd, syscall.SIGKILL)
-	<-p.ended
-}
-
-// terminate asks the process to end and returns how long that took.
-func (p *process) terminate(ctx context.Context) (time.Duration, error) {
-	began := time.Now()
-	if err := cmdKill(p.cmd, syscall.SIGTERM); err != nil {
-		return 0, err
-	}
-	select {
-	case <-p.ended:
-		return time.Since(began), nil
-	case <-ctx.Done():
-		return 0, ctx.Err()
-	}
-}
-
-func cmdKill(cmd *exec.Cmd, sig os.Signal) error { return cmd.Process.Signal(sig) }
-
-// running reports whether the process has not ended.
-func (p *process) running() bool {
-	select {
-	case <-p.ended:
-		return false
-	default:
-		return true
-	}
-}
-
-// cpu returns the processor time of the process so far.
-func (p *process) cpu() (time.Duration, error) { return cpuTime(p.pid) }
-
-// cpuTime returns the processor time of a process with all its threads, those that ended included,
-// to the nanosecond. /proc/PID/stat has the same in ticks of 10 ms, and schedstat lacks the threads
-// that ended.
-func cpuTime(pid int) (time.Duration, error) {
-	// clock_getcpuclockid(3): the complement of the pid, and 2 for the scheduler's clock.
-	clock := int32(^pid<<3 | 2)
-	var t unix.Timespec
-	if err := unix.ClockGettime(clock, &t); err != nil {
-		return 0, fmt.Errorf("read the processor time of process %d: %w", pid, err)
-	}
-	return time.Duration(t.Nano()), nil
 }
 
 // procFields reads a file of /proc whose lines are "name: number", or "name: number kB", which it
@@ -220,14 +121,4 @@ func wakeups(pid int) (int64, error) {
 		sum += f["voluntary_ctxt_switches"]
 	}
 	return sum, nil
-}
-
-// sleep waits, or returns the context's error.
-func sleep(ctx context.Context, d time.Duration) error {
-	select {
-	case <-time.After(d):
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }

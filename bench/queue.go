@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/ebbtransfer/ebb/bench/internal/process"
 	"github.com/ebbtransfer/ebb/bits"
 	"github.com/ebbtransfer/ebb/client"
 )
@@ -148,11 +149,11 @@ func (q *waiting) fill(ctx context.Context) error {
 			note("run %d of %d: %d jobs from %d clients, %.0f/s", round+1, q.l.runs, len(ids), turn.clients, float64(len(ids))/took.Seconds())
 		}
 	}
-	filled, peak, err := memoryUse(q.s.pid)
+	filled, peak, err := memoryUse(q.s.PID)
 	if err != nil {
 		return err
 	}
-	q.s.kill()
+	q.s.Kill()
 	began := time.Now()
 	answer, err := q.s.start(ctx)
 	if err != nil {
@@ -192,13 +193,13 @@ func (q *waiting) crashes(ctx context.Context) error {
 	var known []bits.ID
 	for range 2 * q.l.runs {
 		moment := 20*time.Millisecond + time.Duration(q.random.Int64N(int64(300*time.Millisecond)))
-		timer := time.AfterFunc(moment, s.kill)
+		timer := time.AfterFunc(moment, s.Kill)
 		var next atomic.Int64
 		ids, err := q.add(ctx, s, manyClients, &next, 1<<40)
 		if timer.Stop() {
 			return fmt.Errorf("the service did not live until it was killed: %w; it said: %s", err, s.said())
 		}
-		s.kill() // wait for its end
+		s.Kill() // wait for its end
 		answered += len(ids)
 		known = append(known, ids...)
 		if _, err := s.start(ctx); err != nil {
@@ -218,7 +219,7 @@ func (q *waiting) crashes(ctx context.Context) error {
 			}
 		}
 	}
-	s.kill()
+	s.Kill()
 	fmt.Printf("\nkill -9 at %d random moments while %d clients add: %d jobs were answered, %d are lost.\n", 2*q.l.runs, manyClients, answered, lost)
 	q.promise("answered jobs lost by kill -9", 0, "%.0f", float64(lost))
 	if lost > 0 {
@@ -256,7 +257,7 @@ func (q *waiting) lists(ctx context.Context) error {
 		}
 		files = append(files, d.Seconds())
 	}
-	resident, _, err := memoryUse(q.s.pid)
+	resident, _, err := memoryUse(q.s.PID)
 	if err != nil {
 		return err
 	}
@@ -281,14 +282,14 @@ func (q *waiting) stalls(ctx context.Context) error {
 		return err
 	}
 	log := filepath.Join(q.l.temp, "testserver.log")
-	web, err := spawn(log, nil, "/", program, "--rate", "20M")
+	web, err := process.Spawn(log, nil, "/", program, "--rate", "20M")
 	if err != nil {
 		return err
 	}
-	defer web.kill()
+	defer web.Kill()
 	url := ""
 	for url == "" {
-		if err := sleep(ctx, 5*time.Millisecond); err != nil {
+		if err := process.Sleep(ctx, 5*time.Millisecond); err != nil {
 			return err
 		}
 		b, _ := os.ReadFile(log)
@@ -301,13 +302,13 @@ func (q *waiting) stalls(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := sleep(ctx, time.Second); err != nil {
+	if err := process.Sleep(ctx, time.Second); err != nil {
 		return err
 	}
 	var quiet, busy figures
 	listings := 0
 	for range q.l.runs {
-		gap, err := longestGap(ctx, q.s.pid, q.stall)
+		gap, err := longestGap(ctx, q.s.PID, q.stall)
 		if err != nil {
 			return err
 		}
@@ -327,7 +328,7 @@ func (q *waiting) stalls(ctx context.Context) error {
 				listings++
 			}
 		}()
-		gap, err = longestGap(ctx, q.s.pid, q.stall)
+		gap, err = longestGap(ctx, q.s.PID, q.stall)
 		stop()
 		if err := errors.Join(err, <-ended); err != nil {
 			return err
@@ -365,7 +366,7 @@ func longestGap(ctx context.Context, pid int, d time.Duration) (longest time.Dur
 		} else {
 			longest = max(longest, now.Sub(since))
 		}
-		if err := sleep(ctx, time.Millisecond); err != nil {
+		if err := process.Sleep(ctx, time.Millisecond); err != nil {
 			return 0, err
 		}
 	}
@@ -387,9 +388,9 @@ func (q *waiting) restarts(ctx context.Context) error {
 				return err
 			}
 			if i == 0 {
-				q.s.kill()
+				q.s.Kill()
 			} else {
-				d, err := q.s.terminate(ctx)
+				d, err := q.s.Terminate(ctx)
 				if err != nil {
 					return err
 				}
@@ -425,14 +426,14 @@ func (q *waiting) restarts(ctx context.Context) error {
 // rest watches the idle service.
 func (q *waiting) rest(ctx context.Context) error {
 	note("watching the idle service for %v", q.idle)
-	if err := sleep(ctx, 10*time.Second); err != nil { // the backup after the start is over
+	if err := process.Sleep(ctx, 10*time.Second); err != nil { // the backup after the start is over
 		return err
 	}
-	u, err := watchIdle(ctx, q.s.process, q.idle)
+	u, err := watchIdle(ctx, q.s.Process, q.idle)
 	if err != nil {
 		return err
 	}
-	_, peak, err := memoryUse(q.s.pid)
+	_, peak, err := memoryUse(q.s.PID)
 	if err != nil {
 		return err
 	}
@@ -476,11 +477,11 @@ func (q *waiting) rival(ctx context.Context) error {
 			*list.f = append(*list.f, time.Since(began).Seconds())
 		}
 	}
-	resident, _, err := memoryUse(a.pid)
+	resident, _, err := memoryUse(a.PID)
 	if err != nil {
 		return err
 	}
-	a.kill()
+	a.Kill()
 	q.aria[rowFirst], q.aria[rowAll] = fmt.Sprintf("%.2f", 1000*first.median()), fmt.Sprintf("%.2f", all.median())
 	q.aria[rowMemory] = fmt.Sprintf("%.0f", float64(resident)/mib)
 	return nil

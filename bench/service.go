@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/ebbtransfer/ebb/bench/internal/process"
 	"github.com/ebbtransfer/ebb/bits"
 	"github.com/ebbtransfer/ebb/client"
 )
@@ -25,11 +26,11 @@ const (
 // service is an Ebb service of this lab, with a store on the measured disk.
 type service struct {
 	*client.Manager
-	*process // nil before the first start
-	l        *lab
-	socket   string
-	state    string
-	log      string
+	*process.Process // nil before the first start
+	l                *lab
+	socket           string
+	state            string
+	log              string
 }
 
 // newService makes a service that has not been started.
@@ -41,8 +42,8 @@ func (l *lab) newService(name string) (*service, error) {
 	s := &service{l: l, state: state, socket: filepath.Join(l.temp, name+".sock"), log: filepath.Join(l.temp, name+".log")}
 	s.Manager = client.New(s.socket)
 	l.onClose(func() {
-		if s.process != nil {
-			s.kill()
+		if s.Process != nil {
+			s.Kill()
 		}
 		s.Close()
 	})
@@ -61,7 +62,7 @@ func (l *lab) startService(ctx context.Context, name string) (*service, error) {
 
 // launch starts the process and does not wait for anything.
 func (s *service) launch() (err error) {
-	s.process, err = spawn(s.log, []string{"SSL_CERT_FILE=" + s.l.ca}, "/",
+	s.Process, err = process.Spawn(s.log, []string{"SSL_CERT_FILE=" + s.l.ca}, "/",
 		s.l.ebb, "--socket", s.socket, "daemon", "--state", s.state)
 	return err
 }
@@ -86,13 +87,13 @@ func (s *service) ready(ctx context.Context) error {
 		if err == nil {
 			return nil
 		}
-		if !s.running() {
+		if !s.Running() {
 			return fmt.Errorf("the service ended; it said: %s", s.said())
 		}
 		if !errors.Is(err, client.ErrNoService) {
 			return err
 		}
-		if err := sleep(ctx, 500*time.Microsecond); err != nil {
+		if err := process.Sleep(ctx, 500*time.Microsecond); err != nil {
 			return fmt.Errorf("the service does not answer: %w", err)
 		}
 	}
@@ -130,7 +131,7 @@ func (s *service) list(ctx context.Context, o client.ListOptions) (int, error) {
 
 // get runs `ebb get` and returns what it and the service used.
 func (s *service) get(ctx context.Context, args ...string) (usage, error) {
-	before, err := s.cpu()
+	before, err := s.CPU()
 	if err != nil {
 		return usage{}, err
 	}
@@ -138,10 +139,10 @@ func (s *service) get(ctx context.Context, args ...string) (usage, error) {
 	if err != nil {
 		return u, err
 	}
-	if err := sleep(ctx, settle); err != nil {
+	if err := process.Sleep(ctx, settle); err != nil {
 		return u, err
 	}
-	after, err := s.cpu()
+	after, err := s.CPU()
 	u.cpu += after - before
 	return u, err
 }
