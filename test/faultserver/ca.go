@@ -69,8 +69,8 @@ func newAuthority(name string) (*authority, error) {
 	return &authority{der: der, cert: cert, key: key}, nil
 }
 
-// issue makes a server certificate of the given kind.
-func issue(kind Certificate) (tls.Certificate, error) {
+// issue makes a server certificate of the given kind; Valid ones are for more addresses, too.
+func issue(kind Certificate, more ...net.IP) (tls.Certificate, error) {
 	signer := trusted
 	if kind == Untrusted {
 		signer = untrusted
@@ -82,7 +82,7 @@ func issue(kind Certificate) (tls.Certificate, error) {
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: "localhost"},
 		NotBefore: time.Now().Add(-24 * time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
-		DNSNames: []string{"localhost"}, IPAddresses: []net.IP{{127, 0, 0, 1}, {127, 0, 0, 2}, net.IPv6loopback},
+		DNSNames: []string{"localhost"}, IPAddresses: append([]net.IP{{127, 0, 0, 1}, {127, 0, 0, 2}, net.IPv6loopback}, more...),
 		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 	}
 	switch kind {
@@ -128,9 +128,9 @@ func CAPool() (*x509.CertPool, error) {
 }
 
 // WriteCertificate writes a certificate of the given kind and its key to dir/cert.pem and
-// dir/key.pem, for servers that read them from files.
-func WriteCertificate(dir string, kind Certificate) (certFile, keyFile string, err error) {
-	cert, err := issue(kind)
+// dir/key.pem, for servers that read them from files. A Valid one is for more addresses, too.
+func WriteCertificate(dir string, kind Certificate, more ...net.IP) (certFile, keyFile string, err error) {
+	cert, err := issue(kind, more...)
 	if err != nil {
 		return "", "", fmt.Errorf("make a test certificate: %w", err)
 	}

@@ -1,0 +1,219 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/ebbtransfer/ebb/bench/politeness/link"
+)
+
+// The parts of the bed, each a network namespace. Between provider and router lies the link:
+//
+//	cubic ─┐                              ┌─ machine      runs ebb or a rival
+//	       provider ── the link ── router ┤
+//	bbr ───┘                              └─ neighbour
+const (
+	cubic     = "cubic"    // a server whose connections use CUBIC
+	bbr       = "bbr"      // a server whose connections use BBR
+	provider  = "provider" // the far end of the link
+	router    = "router"   // the near end
+	machine   = "machine"
+	neighbour = "neighbour"
+)
+
+// addresses are those of the outer parts, in the range for benchmarks (RFC 2544). Each is alone with
+// the router or the provider, which has the address before it.
+var addresses = map[string]string{cubic: "198.18.1.2", bbr: "198.18.2.2", machine: "198.18.3.2", neighbour: "198.18.4.2"}
+
+// prefix begins the names of namespaces. The number of the process follows.
+const prefix = "ebblab"
+
+// bed is a set of connected namespaces.
+type bed struct {
+	far, near *link.TUN // ends of the link; nil where a cable is in its place
+}
+
+// namespace returns the name of a part's network namespace.
+func namespace(part string) string { return fmt.Sprintf("%s-%d-%s", prefix, os.Getpid(), part) }
+
+// newBed makes the namespaces. Between provider and router lies a link that a Wire must run, or with
+// cable a veth pair, as fast as the machine. sysctls are for the part "machine", as KEY=VALUE.
+func newBed(ctx context.Context, cable bool, sysctls []string) (_ *bed, err error) {
+	if os.Geteuid() != 0 {
+		return nil, errors.New("network namespaces need root")
+	}
+	sweep()
+	b := &bed{}
+	defer func() {
+		if err != nil {
+			b.close()
+		}
+	}()
+	parts := []string{cubic, bbr, provider, router, machine, neighbour}
+	for _, p := range parts {
+		if err := ip(ctx, "netns", "add", namespace(p)); err != nil {
+			return nil, err
+		}
+		if err := configure(ctx, p, sysctls); err != nil {
+			return nil, err
+		}
+	}
+	if cable {
+		err = connect(ctx, provider, "198.18.0.1", router, "198.18.0.2")
+	} else {
+		err = b.layLink(ctx)
+	}
+	if err != nil {
+		return nil, err
+	}
+	for part, address := range addresses {
+		hub := provider
+		if part == machine || part == neighbour {
+			hub = router
+		}
+		gateway := strings.TrimSuffix(address, "2") + "1"
+		if err := connect(ctx, hub, gateway, part, address); err != nil {
+			return nil, err
+		}
+		if err := ip(ctx, "-n", namespace(part), "route", "add", "default", "via", gateway); err != nil {
+			return nil, err
+		}
+	}
+	for _, route := range [][2]string{{provider, "198.18.0.2"}, {router, "198.18.0.1"}} {
+		if err := ip(ctx, "-n", namespace(route[0]), "route", "add", "default", "via", route[1]); err != nil {
+			return nil, err
+		}
+	}
+	return b, nil
+}
+
+// configure sets what a namespace must not inherit from this machine.
+func configure(ctx context.Context, part string, more []string) error {
+	settings := []string{
+		"net.ipv4.ip_forward=1",
+		"net.ipv4.conf.all.rp_filter=0",
+		"net.ipv4.conf.default.rp_filter=0",
+		"net.ipv4.tcp_no_metrics_save=1", // a connection must not learn from the one before
+		"net.ipv4.tcp_rmem=4096 131072 6291456",
+		"net.ipv4.tcp_wmem=4096 16384 4194304",
+		"net.ipv4.ping_group_range=0 2147483647", // as most distributions have it
+	}
+	if part == machine {
+		settings = append(settings, more...)
+	}
+	if out, err := command(ctx, part, append([]string{"sysctl", "-qw"}, settings...)...).CombinedOutput(); err != nil {
+		return fmt.Errorf("set sysctls of the %s: %w: %s", part, err, out)
+	}
+	return ip(ctx, "-n", namespace(part), "link", "set", "lo", "up")
+}
+
+// connect lays a cable between two parts. Segmentation is left to TCP, so that bytes are counted as
+// a network card counts them.
+func connect(ctx context.Context, a, addressA, b, addressB string) error {
+	nameA, nameB := "to-"+b, "to-"+a
+	if err := ip(ctx, "-n", namespace(a), "link", "add", nameA, "type", "veth", "peer", "name", nameB, "netns", namespace(b)); err != nil {
+		return err
+	}
+	if err := up(ctx, a, nameA, addressA); err != nil {
+		return err
+	}
+	return up(ctx, b, nameB, addressB)
+}
+
+// up gives a device its address and starts it.
+func up(ctx context.Context, part, device, address string) error {
+	return errors.Join(
+		ip(ctx, "-n", namespace(part), "addr", "add", address+"/24", "dev", device),
+		ip(ctx, "-n", namespace(part), "link", "set", "dev", device, "gso_max_segs", "1", "txqueuelen", "10000", "up"))
+}
+
+// layLink makes the TUN devices at the ends of the link.
+func (b *bed) layLink(ctx context.Context) error {
+	for _, end := range []struct {
+		part, address, peer string
+		tun                 **link.TUN
+	}{{provider, "198.18.0.1", "198.18.0.2", &b.far}, {router, "198.18.0.2", "198.18.0.1", &b.near}} {
+		err := within(end.part, func() (err error) {
+			*end.tun, err = link.OpenTUN("link")
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		if err := up(ctx, end.part, "link", end.address); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// close removes everything.
+func (b *bed) close() {
+	for _, tun := range []*link.TUN{b.far, b.near} {
+		if tun != nil {
+			_ = tun.Close()
+		}
+	}
+	remove(fmt.Sprintf("%s-%d-", prefix, os.Getpid()))
+}
+
+// remove removes the namespaces whose names begin so.
+func remove(start string) {
+	names, _ := filepath.Glob("/run/netns/" + start + "*")
+	for _, n := range names {
+		_ = ip(context.Background(), "netns", "del", filepath.Base(n))
+	}
+}
+
+// sweep removes namespaces of processes that did not live to do it themselves.
+func sweep() {
+	names, _ := filepath.Glob("/run/netns/" + prefix + "-*")
+	for _, n := range names {
+		pid, err := strconv.Atoi(strings.Split(filepath.Base(n), "-")[1])
+		if err == nil && errors.Is(unix.Kill(pid, 0), unix.ESRCH) {
+			remove(fmt.Sprintf("%s-%d-", prefix, pid))
+		}
+	}
+}
+
+// ip runs ip(8).
+func ip(ctx context.Context, args ...string) error {
+	if out, err := exec.CommandContext(ctx, "ip", args...).CombinedOutput(); err != nil {
+		return fmt.Errorf("ip %s: %w: %s", strings.Join(args, " "), err, strings.TrimSpace(string(out)))
+	}
+	return nil
+}
+
+// command is a program in a part of the bed.
+func command(ctx context.Context, part string, argv ...string) *exec.Cmd {
+	return exec.CommandContext(ctx, "ip", append([]string{"netns", "exec", namespace(part)}, argv...)...)
+}
+
+// within calls f on a thread in a part of the bed.
+func within(part string, f func() error) error {
+	result := make(chan error)
+	go func() {
+		runtime.LockOSThread() // for good: the thread ends with the goroutine
+		result <- func() error {
+			ns, err := os.Open("/run/netns/" + namespace(part))
+			if err != nil {
+				return err
+			}
+			defer func() { _ = ns.Close() }()
+			if err := unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET); err != nil {
+				return fmt.Errorf("enter the namespace %s: %w", ns.Name(), err)
+			}
+			return f()
+		}()
+	}()
+	return <-result
+}

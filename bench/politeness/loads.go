@@ -1,0 +1,117 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"time"
+)
+
+// Loads of the foreground.
+const (
+	bulk    = "bulk"     // one TCP flow that takes what it gets
+	bulkBBR = "bulk-bbr" // the same from a server that uses BBR
+	web     = "web"      // 20 KB every 200 ms over a kept connection
+	page    = "page"     // pages of many objects, one after the other
+	video   = "video"    // segments of 2 s, fetched as they are played
+	voice   = "voice"    // 50 datagrams of 160 bytes a second
+)
+
+// sample is something a load did.
+type sample struct {
+	At   int64   `json:"at"`   // when it began, ns since 1970
+	Took float64 `json:"took"` // seconds: of a request, a page, a stall, or of a datagram on its way
+}
+
+// load is the program of a foreground load: it runs for --for, or with --for 0 until it is told to
+// end, and prints a list of samples.
+func load(ctx context.Context, args []string) error {
+	flags := flag.NewFlagSet("load", flag.ContinueOnError)
+	duration := flags.Duration("for", 0, "")
+	rate := flags.Int64("rate", 0, "bit/s of a video")
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	if flags.NArg() != 2 {
+		return errors.New("usage: load [FLAGS] KIND SERVER")
+	}
+	if *duration > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, *duration)
+		defer cancel()
+	}
+	kind, server := flags.Arg(0), flags.Arg(1)
+	c := &consumer{client: &http.Client{Transport: &http.Transport{MaxConnsPerHost: 6}}, base: fmt.Sprintf("http://%s:%d", server, foregroundPort), began: time.Now()}
+	var err error
+	switch kind {
+	case bulk, bulkBBR:
+		err = c.fetch(ctx, "/file/bulk")
+	case web:
+		err = c.web(ctx)
+	case page:
+		err = c.pages(ctx)
+	case video:
+		err = c.video(ctx, *rate)
+	case voice:
+		err = c.voice(ctx, server)
+	default:
+		return fmt.Errorf("no load %q", kind)
+	}
+	if err != nil && ctx.Err() == nil {
+		return err
+	}
+	return json.NewEncoder(os.Stdout).Encode(c.samples)
+}
+
+// consumer is who waits for the foreground.
+type consumer struct {
+	client  *http.Client
+	base    string
+	began   time.Time
+	samples []sample
+}
+
+func (c *consumer) note(began time.Time, took time.Duration) {
+	c.samples = append(c.samples, sample{began.UnixNano(), took.Seconds()})
+}
+
+// fetch reads a path and throws it away.
+func (c *consumer) fetch(ctx context.Context, path string) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.base+path, nil)
+	if err != nil {
+		return err
+	}
+	resp, err := c.client.Do(req)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("%s answers %s", path, resp.Status)
+	}
+	_, err = io.CopyBuffer(struct{ io.Writer }{io.Discard}, resp.Body, make([]byte, 256<<10))
+	return err
+}
+
+// web fetches something small every 200 ms, or as soon as the one before is there.
+func (c *consumer) web(ctx context.Context) error {
+	tick := time.NewTicker(200 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		began := time.Now()
+		if err := c.fetch(ctx, "/bytes/20000"); err != nil {
+			return err
+		}
+		c.note(began, time.Since(began))
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}

@@ -1,0 +1,141 @@
+// Command politeness is the link laboratory: it measures what a transfer in the background does to
+// others who use the same link, and what it makes of a link that nobody else uses.
+//
+//	sudo go run ./bench/politeness                          one link, bulk foreground on a neighbour
+//	sudo go run ./bench/politeness --links all --rivals ebb,curl,aria2c,wget,counters --plots DIR
+//	sudo go run ./bench/politeness --load web,page,video,voice --links 20m-100ms
+//
+// The bed is made of network namespaces with a server, a router, this machine and a neighbour; the
+// link between them is emulated in user space (package link) and checked against arithmetic before
+// anything is measured. docs/politeness.md says what is measured and how.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	"time"
+)
+
+func main() {
+	if err := run(os.Args[1:]); err != nil && !errors.Is(err, flag.ErrHelp) {
+		fmt.Fprintln(os.Stderr, "politeness:", err)
+		os.Exit(1)
+	}
+}
+
+// run is this program, or that of a server or a load, which are the same with other arguments.
+func run(args []string) error {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	programs := map[string]func(context.Context, []string) error{"serve": serve, "load": load}
+	if len(args) > 0 && programs[args[0]] != nil {
+		return programs[args[0]](ctx, args[1:])
+	}
+	return measure(ctx, args)
+}
+
+// measure makes all runs that the flags name and prints the table.
+func measure(ctx context.Context, args []string) error {
+	var o options
+	if err := o.parse(args); err != nil {
+		return err
+	}
+	l, err := newLab(ctx, o.dir, o.ebb, o.logs, false, o.sysctls, o.fileSize())
+	if err != nil {
+		return err
+	}
+	defer l.close()
+	if err := hurry(); err != nil {
+		fmt.Fprintln(os.Stderr, "politeness: the link runs without real-time priority and may be late:", err)
+	}
+	for _, c := range o.cases() {
+		if err := l.measureCase(ctx, c, o); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// options are the flags.
+type options struct {
+	links         []linkSpec
+	loads, rivals []string
+	from, proto   string
+	server        string
+	connections   int
+	runs          int
+	phases        [3]time.Duration
+	dir, ebb      string
+	logs          string
+	sysctls       []string
+}
+
+func (o *options) parse(args []string) (err error) {
+	flags := flag.NewFlagSet("politeness", flag.ContinueOnError)
+	links := flags.String("links", "short", "links and groups of links, separated by commas; groups: short, tail, other, all; links: "+linkNames())
+	loads := flags.String("loads", bulk, "foreground `loads`: bulk, bulk-bbr, web, page, video, voice")
+	names := flags.String("rivals", "ebb,curl", "who transfers in the background: "+strings.Join(rivals, ", "))
+	phases := flags.String("phases", "10s,12s,9s", "`durations` of idle, contention, idle")
+	flags.StringVar(&o.from, "from", neighbour, "`where` the load runs: neighbour or local")
+	flags.StringVar(&o.proto, "proto", "http", "`protocol` of the background: http, https (HTTP/1.1) or h2")
+	flags.StringVar(&o.server, "server", cubic, "congestion `control` of the background's server: cubic or bbr")
+	flags.IntVar(&o.connections, "connections", 1, "`number` of files that ebb and curl fetch at once")
+	flags.IntVar(&o.runs, "runs", 1, "`number` of runs of each case")
+	flags.StringVar(&o.dir, "dir", "", "`directory` for what is downloaded; it is removed (default the system's for temporary files)")
+	flags.StringVar(&o.ebb, "ebb", "", "measure this `binary` instead of building one")
+	flags.StringVar(&o.logs, "logs", "", "keep the logs of ebb's services in this `directory`")
+	flags.Func("sysctl", "`KEY=VALUE` in the namespace of this machine, such as net.ipv4.tcp_timestamps=0; may be repeated", func(s string) error {
+		o.sysctls = append(o.sysctls, s)
+		return nil
+	})
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	if flags.NArg() > 0 || o.runs < 1 || o.connections < 1 {
+		return errors.New("it takes flags only, at least one run and one connection; see --help")
+	}
+	o.loads, o.rivals = strings.Split(*loads, ","), strings.Split(*names, ",")
+	if o.from == "local" {
+		o.from = machine
+	}
+	if o.links, err = findLinks(*links); err != nil {
+		return err
+	}
+	parts := strings.Split(*phases, ",")
+	if len(parts) != len(o.phases) {
+		return fmt.Errorf("--phases %s: want three durations", *phases)
+	}
+	for i, p := range parts {
+		if o.phases[i], err = time.ParseDuration(p); err != nil || o.phases[i] < 0 {
+			return fmt.Errorf("--phases %s: want three durations", *phases)
+		}
+	}
+	return nil
+}
+
+// fileSize returns how large a file must be that no run finishes.
+func (o *options) fileSize() int64 {
+	var most int64
+	for _, l := range o.links {
+		most = max(most, l.rate)
+	}
+	total := lead + o.phases[0] + o.phases[1] + o.phases[2]
+	return max(64<<20, most/8*int64(total/time.Second+1)*5/4)
+}
+
+// cases returns a spec without rival for every row of the table.
+func (o *options) cases() []spec {
+	var list []spec
+	for _, l := range o.links {
+		for _, load := range o.loads {
+			list = append(list, spec{link: l, load: load, from: o.from, server: o.server, proto: o.proto, connections: o.connections, phases: o.phases})
+		}
+	}
+	return list
+}

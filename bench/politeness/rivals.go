@@ -1,0 +1,125 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/ebbtransfer/ebb/bench/internal/process"
+)
+
+// Rivals, the subjects included.
+const (
+	nobody   = ""
+	ebbRival = "ebb"
+	curl     = "curl"
+	aria2    = "aria2c" // with five connections
+	wget     = "wget"
+)
+
+var rivals = []string{ebbRival, curl, aria2, wget}
+
+// rival is a transfer in the background that runs.
+type rival struct {
+	*process.Process // whose processor time counts
+	stop             func()
+}
+
+// remote returns the URL of a background file.
+func (s spec) remote(i int) string {
+	scheme, port := "http", httpPort
+	switch s.proto {
+	case "https":
+		scheme, port = "https", httpsPort
+	case "h2":
+		scheme, port = "https", h2Port
+	}
+	return fmt.Sprintf("%s://%s:%d/file/%d", scheme, addresses[s.server], port, i)
+}
+
+// prepare makes ready what takes time and no bandwidth, and returns a function that starts the
+// transfer. Its files are in dir.
+func (l *lab) prepare(ctx context.Context, s spec, dir string) (start func() (*rival, error), err error) {
+	url := s.remote(1)
+	run := func(argv ...string) func() (*rival, error) {
+		return func() (*rival, error) {
+			p, err := l.spawn(machine, filepath.Join(dir, "log"), argv...)
+			if err != nil {
+				return nil, err
+			}
+			return &rival{p, p.Kill}, nil
+		}
+	}
+	switch s.rival {
+	case ebbRival:
+		return l.prepareEbb(ctx, s, dir)
+	case curl:
+		version := "--http1.1"
+		if s.proto == "h2" {
+			version = "--http2"
+		}
+		argv := []string{"curl", "-q", "-sS", "--cacert", l.ca, version, "--parallel", "--parallel-immediate"}
+		for i := range s.connections {
+			argv = append(argv, "-o", "/dev/null", s.remote(i+1))
+		}
+		return run(argv...), nil
+	case aria2:
+		return run("aria2c", "--no-conf", "-q", "-x5", "-s5", "-k1M", "--file-allocation=none", "--ca-certificate="+l.ca, "-d", dir, "-o", "file", url), nil
+	case wget:
+		return run("wget", "--no-config", "-q", "--ca-certificate="+l.ca, "-O", "/dev/null", url), nil
+	}
+	return nil, fmt.Errorf("no rival %q; there are %s", s.rival, strings.Join(rivals, ", "))
+}
+
+// prepareEbb starts a service that knows nothing yet.
+func (l *lab) prepareEbb(ctx context.Context, s spec, dir string) (func() (*rival, error), error) {
+	socket := filepath.Join(dir, "sock")
+	log := filepath.Join(dir, "log")
+	if l.logs != "" {
+		log = filepath.Join(l.logs, s.String()+".log")
+	}
+	daemon, err := l.spawn(machine, log, l.ebb, "daemon", "--state", filepath.Join(dir, "state"), "--socket", socket)
+	if err != nil {
+		return nil, err
+	}
+	ebb := func(args ...string) error {
+		argv := slices.Concat(ordinary, []string{l.ebb, "--socket", socket}, args)
+		cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
+		cmd.Dir = dir
+		if out, err := cmd.CombinedOutput(); err != nil {
+			return fmt.Errorf("ebb %s: %w: %s", args[0], err, out)
+		}
+		return nil
+	}
+	ready, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	for ebb("list") != nil {
+		if !daemon.Running() || process.Sleep(ready, 20*ms) != nil {
+			daemon.Kill()
+			said, _ := os.ReadFile(log)
+			return nil, fmt.Errorf("the service does not answer; it said: %s", said)
+		}
+	}
+	list := filepath.Join(dir, "list")
+	var urls []string
+	for i := range s.connections {
+		urls = append(urls, s.remote(i+1))
+	}
+	if err := os.WriteFile(list, []byte(strings.Join(urls, "\n")), 0o600); err != nil {
+		daemon.Kill()
+		return nil, err
+	}
+	return func() (*rival, error) {
+		if err := ebb("get", "--background", "--detach", "--connections", strconv.Itoa(s.connections), "-i", list, dir); err != nil {
+			daemon.Kill()
+			return nil, err
+		}
+		return &rival{daemon, daemon.Kill}, nil
+	}, nil
+}
