@@ -1,7 +1,6 @@
 package policy
 
 import (
-	"slices"
 	"time"
 
 	"github.com/ebbtransfer/ebb/bits"
@@ -146,15 +145,15 @@ const horizon = 15 * day
 // it is put forward or back.
 func (b *Bandwidth) next(now time.Time, differs func(time.Time) bool) time.Time {
 	var edges []int
-	add := func(h Hours, rates ...Rate) {
-		if slices.ContainsFunc(rates, func(r Rate) bool { return r != NoRate }) {
-			edges = append(edges, h.From, h.To)
-		}
+	if limits(b.Interval.Limit, b.Interval.Otherwise) {
+		edges = append(edges, b.Interval.Hours.From, b.Interval.Hours.To)
 	}
-	w, n, m := b.Work, b.NonWork, b.Maintenance
-	add(b.Interval.Hours, b.Interval.Limit, b.Interval.Otherwise)
-	add(w.Hours, w.High, w.Normal, w.Low, n.High, n.Normal, n.Low)
-	add(m.Hours, m.High, m.Normal, m.Low)
+	if b.Work.limits() || b.NonWork.limits() {
+		edges = append(edges, b.Work.Hours.From, b.Work.Hours.To)
+	}
+	if b.Maintenance.limits() {
+		edges = append(edges, b.Maintenance.Hours.From, b.Maintenance.Hours.To)
+	}
 	if len(edges) == 0 {
 		return time.Time{}
 	}

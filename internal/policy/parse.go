@@ -9,47 +9,21 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/pelletier/go-toml/v2"
-	"github.com/pelletier/go-toml/v2/unstable"
+	"github.com/ebbtransfer/ebb/bits"
 )
 
-// Problem is something wrong with a file, or worth knowing about it.
-type Problem struct {
-	File    string // "" where there is none
-	Line    int    // 0 where the file as a whole is meant
-	Key     string // "" where none is meant
-	Message string
-}
-
-func (p Problem) String() string {
-	var b strings.Builder
-	if p.File != "" {
-		b.WriteString(p.File + ":")
-	}
-	if p.Line > 0 {
-		if p.File == "" {
-			b.WriteString("line ")
-		}
-		fmt.Fprintf(&b, "%d:", p.Line)
-	}
-	if b.Len() > 0 {
-		b.WriteByte(' ')
-	}
-	if p.Key != "" {
-		b.WriteString(p.Key + ": ")
-	}
-	return b.String() + p.Message
-}
-
 // Problems are all that is wrong with a file, in the order of its lines.
-type Problems []Problem
+type Problems []bits.PolicyProblem
 
+// Error returns the first problem and the number of the others: it has to fit in a line.
 func (p Problems) Error() string {
-	lines := make([]string, len(p))
-	for i := range p {
-		lines[i] = p[i].String()
+	switch len(p) {
+	case 0:
+		return "no problem"
+	case 1:
+		return p[0].String()
 	}
-	return strings.Join(lines, "\n")
+	return fmt.Sprintf("%s (and %d more)", p[0], len(p)-1)
 }
 
 // Load reads a file; an empty name stands for the defaults. What is wrong with the file is told
@@ -68,117 +42,152 @@ func Load(name string) (Policy, error) {
 	return Parse(name, text)
 }
 
-// Parse reads the text of a file of that name.
+// Parse reads the text of a file of that name. What is wrong with it is told as Problems.
 func Parse(name string, text []byte) (Policy, error) {
-	p := Default()
-	p.file, p.from = name, map[string]source{}
-	settings, problems := scan(text)
-	for _, s := range settings {
-		problems = append(problems, p.apply(s)...)
+	r := reader{policy: Default()}
+	r.policy.Bandwidth.Zone = Zone{localZone()}
+	r.policy.from = map[string]Source{}
+	doc, wrong := scan(text)
+	if wrong != nil {
+		r.problems = Problems{*wrong}
 	}
-	for i := range problems {
-		problems[i].File = name
+	known := make([]bool, len(doc.headers))
+	for i, h := range doc.headers {
+		known[i] = r.table(h)
 	}
-	slices.SortStableFunc(problems, func(a, b Problem) int { return cmp.Compare(a.Line, b.Line) })
-	if len(problems) > 0 {
-		return p, problems
+	var foreign []setting
+	for _, s := range doc.settings {
+		if known[s.section] && s.path[0] == bitsTable {
+			foreign = append(foreign, s)
+		}
 	}
-	return p, nil
+	r.readBITS(foreign)
+	for _, s := range doc.settings {
+		if known[s.section] && s.path[0] != bitsTable {
+			r.read(s)
+		}
+	}
+	r.check()
+	for _, list := range []Problems{r.problems, r.policy.Notices} {
+		for i := range list {
+			list[i].File = name
+		}
+		slices.SortStableFunc(list, func(a, b bits.PolicyProblem) int { return cmp.Compare(a.Line, b.Line) })
+	}
+	if len(r.problems) > 0 {
+		return Default(), r.problems
+	}
+	return r.policy, nil
 }
 
-func (p *Policy) apply(s setting) Problems {
-	k := keyNamed(s.key)
+// reader turns settings into a policy.
+type reader struct {
+	policy   Policy
+	problems Problems
+}
+
+func (r *reader) problem(line int, key, format string, args ...any) {
+	r.problems = append(r.problems, bits.PolicyProblem{Line: line, Key: key, Message: fmt.Sprintf(format, args...)})
+}
+
+func (r *reader) notice(line int, key, format string, args ...any) {
+	r.policy.Notices = append(r.policy.Notices, bits.PolicyProblem{Line: line, Key: key, Message: fmt.Sprintf(format, args...)})
+}
+
+// read takes over a setting with a key of Ebb's own.
+func (r *reader) read(s setting) {
+	name := s.name()
+	k := keyNamed(name)
 	if k == nil {
-		return Problems{{Line: s.line, Key: s.key, Message: unknown(s.key)}}
+		r.problem(s.line, name, "%s", unknown(name))
+		return
 	}
-	if err := k.set(p, s.value); err != nil {
-		return Problems{{Line: s.line, Key: s.key, Message: err.Error()}}
+	if err := k.set(&r.policy, s.value); err != nil {
+		r.problem(s.line, name, "%s", err)
+		return
 	}
-	p.from[s.key] = source{line: s.line}
-	return nil
+	if was := r.policy.from[name]; was.BITS != "" {
+		r.notice(was.Line, was.BITS, "has no effect: %s in line %d takes precedence", name, s.line)
+	}
+	r.policy.from[name] = Source{Line: s.line}
 }
 
+// table tells whether there is a table of that name.
+func (r *reader) table(h header) bool {
+	name := strings.Join(h.path, ".")
+	fits := func(s string) bool { return s == name || h.path[0] == bitsTable && strings.EqualFold(s, name) }
+	names := tables()
+	switch {
+	case len(h.path) == 0:
+	case !slices.ContainsFunc(names, fits):
+		r.problem(h.line, name, "there is no such table%s", meant(suggest(name, names)))
+		return false
+	case h.array:
+		r.problem(h.line, name, "is one table; write [%s]", name)
+		return false
+	}
+	return true
+}
+
+// unknown says what may be meant by a key that does not exist.
 func unknown(name string) string {
-	names := make([]string, len(keys))
-	for i := range keys {
-		names[i] = keys[i].name
-	}
-	if s := suggest(name, names); s != "" {
-		return "there is no such key; did you mean " + s + "?"
-	}
-	return "there is no such key"
-}
-
-// setting is one KEY = VALUE of a file.
-type setting struct {
-	key  string // with its tables, joined by dots
-	line int
-	value
-}
-
-// value is a value as it is in a file: its kind and its text, without quotes.
-type value struct {
-	kind unstable.Kind
-	text string
-}
-
-const (
-	kindString = unstable.String
-	kindInt    = unstable.Integer
-	kindBool   = unstable.Bool
-)
-
-// scan takes a file apart. After an error of TOML itself it returns no settings.
-func scan(text []byte) ([]setting, Problems) {
-	var tree map[string]any // finds what the parser below does not: keys that are set twice
-	if err := toml.Unmarshal(text, &tree); err != nil {
-		problem := Problem{Message: strings.TrimPrefix(err.Error(), "toml: ")}
-		var at *toml.DecodeError
-		if errors.As(err, &at) {
-			problem.Line, _ = at.Position()
-		}
-		return nil, Problems{problem}
-	}
-	var (
-		parser   unstable.Parser
-		settings []setting
-		table    []string
-	)
-	parser.Reset(text)
-	for parser.NextExpression() {
-		switch e := parser.Expression(); e.Kind {
-		case unstable.Table, unstable.ArrayTable:
-			table = names(e)
-		case unstable.KeyValue:
-			settings = collect(&parser, settings, table, e)
+	for _, b := range bitsNames {
+		if strings.EqualFold(name, b.name) {
+			return fmt.Sprintf("is a name of BITS; it goes into the table [%s]", bitsTable)
 		}
 	}
-	if err := parser.Error(); err != nil {
-		return nil, Problems{{Message: err.Error()}}
-	}
-	return settings, nil
+	return "there is no such key" + meant(suggest(name, KeyNames()))
 }
 
-// collect adds what a KEY = VALUE sets: one setting or, with an inline table, several.
-func collect(parser *unstable.Parser, settings []setting, table []string, e *unstable.Node) []setting {
-	path := append(slices.Clip(table), names(e)...)
-	v := e.Value()
-	if v.Kind == unstable.InlineTable {
-		for it := v.Children(); it.Next(); {
-			if n := it.Node(); n.Kind == unstable.KeyValue {
-				settings = collect(parser, settings, path, n)
+// meant asks whether another name is meant.
+func meant(name string) string {
+	if name == "" {
+		return ""
+	}
+	return "; did you mean " + name + "?"
+}
+
+// tables returns the names of all tables.
+func tables() []string {
+	out := []string{bitsTable}
+	for _, list := range [][]string{KeyNames(), bitsTableNames()} {
+		for _, name := range list {
+			for i, c := range name {
+				if c == '.' && !slices.Contains(out, name[:i]) {
+					out = append(out, name[:i])
+				}
 			}
 		}
-		return settings
-	}
-	line := parser.Shape(e.Raw).Start.Line
-	return append(settings, setting{key: strings.Join(path, "."), line: line, value: value{kind: v.Kind, text: string(v.Data)}})
-}
-
-func names(e *unstable.Node) []string {
-	var out []string
-	for it := e.Key(); it.Next(); {
-		out = append(out, string(it.Node().Data))
 	}
 	return out
+}
+
+// check looks at the settings together.
+func (r *reader) check() {
+	p := &r.policy
+	if p.Jobs.MaxPerUser > p.Jobs.MaxPerMachine {
+		at := p.from["jobs.max_per_user"]
+		if at == (Source{}) {
+			at = p.from["jobs.max_per_machine"]
+		}
+		r.notice(at.Line, "jobs.max_per_user", "%d has no effect: it is more than jobs.max_per_machine, %d", p.Jobs.MaxPerUser, p.Jobs.MaxPerMachine)
+	}
+	for _, k := range keys {
+		if rate, ok := k.field(p).(*Rate); ok && *rate > 0 && *rate < least {
+			r.notice(p.from[k.name].Line, k.name, "behaves as %s; write \"block\" to let nothing through", least)
+		}
+	}
+	for _, k := range keys {
+		if from, ok := p.from[k.name]; ok && !p.uses(k.name) {
+			table, _ := cutLast(k.name)
+			r.notice(from.Line, k.name, "has no effect: there is no limit in [%s]", table)
+		}
+	}
+	for _, level := range []string{".high", ".normal", ".low"} {
+		from, limited := p.from["bandwidth.maintenance"+level]
+		if _, ok := p.from["bandwidth.maintenance.hours"]; limited && !ok {
+			r.problem(from.Line, "bandwidth.maintenance"+level, "needs bandwidth.maintenance.hours")
+			return
+		}
+	}
 }

@@ -19,14 +19,21 @@ type Policy struct {
 	Cost      Cost
 	Power     Power
 
-	file string
-	from map[string]source // by key, for those that the file sets
+	// Notices are what is worth knowing about the file that this was read from: what has no
+	// effect, what takes precedence.
+	Notices []bits.PolicyProblem
+
+	from map[string]Source // by key, for those that the file sets
 }
 
-// source is where a key was set.
-type source struct {
-	line int
+// Source is where a key gets its value from.
+type Source struct {
+	Line int    // of the file; 0: the value is the default
+	BITS string // BITS's name of the value, if that is what the file has
 }
+
+// Source returns where a key gets its value from.
+func (p *Policy) Source(key string) Source { return p.from[key] }
 
 // Jobs rules how many jobs there may be, how many run, and how long they are kept.
 type Jobs struct {
@@ -60,15 +67,6 @@ type Power struct {
 	OnBattery  PowerRule // while the machine runs on battery
 	PowerSaver PowerRule // while it is in power-saver mode
 }
-
-// PowerRule says which jobs may run.
-type PowerRule string
-
-// The power rules.
-const (
-	Run             PowerRule = "run"              // all jobs run
-	BackgroundWaits PowerRule = "background-waits" // foreground jobs run, the others wait
-)
 
 // Default returns the policy of a service without a file.
 func Default() Policy {

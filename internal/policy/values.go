@@ -275,6 +275,9 @@ func (h *Hours) UnmarshalText(b []byte) error {
 }
 
 func (h Hours) String() string {
+	if h.To == 0 {
+		h.To = 24 * 60
+	}
 	return fmt.Sprintf("%02d:%02d-%02d:%02d", h.From/60, h.From%60, h.To/60, h.To%60)
 }
 
@@ -333,6 +336,8 @@ func (n *Network) UnmarshalText(b []byte) error {
 	return nil
 }
 
+func (n Network) String() string { return string(n) }
+
 // State returns the cost state that the network is said to be in; false if NetworkManager is
 // to be asked.
 func (n Network) State() (bits.Cost, bool) {
@@ -345,6 +350,27 @@ func (n Network) State() (bits.Cost, bool) {
 	c, err := bits.ParseCost(string(n))
 	return c, err == nil
 }
+
+// PowerRule says which jobs may run.
+type PowerRule string
+
+// The power rules.
+const (
+	Run             PowerRule = "run"              // all jobs run
+	BackgroundWaits PowerRule = "background-waits" // foreground jobs run, the others wait
+)
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (r *PowerRule) UnmarshalText(b []byte) error {
+	rule := PowerRule(strings.ToLower(strings.TrimSpace(string(b))))
+	if rule != Run && rule != BackgroundWaits {
+		return fmt.Errorf("%q is not a power rule (want %q or %q)", b, Run, BackgroundWaits)
+	}
+	*r = rule
+	return nil
+}
+
+func (r PowerRule) String() string { return string(r) }
 
 // LocalZoneFile is the file that names the machine's time zone.
 const LocalZoneFile = "/etc/localtime"
