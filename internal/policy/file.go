@@ -197,10 +197,28 @@ func (f *File) Watch(ctx context.Context, done func(error)) error {
 	}
 }
 
-// follow makes the watch see all directories in which a change can matter: those of the files,
-// of the files that they are links to and, of a directory that is not there, its nearest
-// ancestor.
+// follow makes the watch see all directories in which a change can matter.
 func (f *File) follow(w *fsnotify.Watcher) {
+	for dirs := f.dirs(); ; {
+		for _, old := range w.WatchList() {
+			if !slices.Contains(dirs, old) {
+				_ = w.Remove(old)
+			}
+		}
+		for _, dir := range dirs {
+			_ = w.Add(dir) // one that cannot be watched leaves the others
+		}
+		// A directory that came or went before it was watched was not seen to do so.
+		was := dirs
+		if dirs = f.dirs(); slices.Equal(dirs, was) {
+			return
+		}
+	}
+}
+
+// dirs returns the directories of the files, of those that they are links to and, of a
+// directory that is not there, the nearest ancestor that is.
+func (f *File) dirs() []string {
 	names := []string{f.given}
 	if f.given == "" {
 		names = candidates()
@@ -219,12 +237,5 @@ func (f *File) follow(w *fsnotify.Watcher) {
 		}
 		dirs = append(dirs, dir)
 	}
-	for _, old := range w.WatchList() {
-		if !slices.Contains(dirs, old) {
-			_ = w.Remove(old)
-		}
-	}
-	for _, dir := range dirs {
-		_ = w.Add(dir) // one that cannot be watched has the others
-	}
+	return dirs
 }
