@@ -16,13 +16,14 @@ const (
 	tau         = 0.0015 // the queue that we aim to keep ourselves
 	margin      = 0.004  // queue beyond our own from which it is somebody else's
 	gain        = 0.5    // kappa
+	lossMargin  = 0.002  // queue beyond ours that, with a loss, is somebody else's
 	suspicion   = 0.012  // how long an excess must last
 	suddenly    = 0.020  // over how long the shortest wait is taken to see that others came
 	holdLeast   = 0.4    // quiet time before a return
 	holdMost    = 8.0    // the same after several returns that failed
 	holdApart   = 16.0   // the same where the network keeps flows apart
 	calmAfter   = 1.5    // a return that lasts so long was right
-	listenFirst = 4 * segment
+	listenFirst = 2 * segment
 	leastWindow = 2 * segment
 	saturated   = 0.9 // of the capacity
 )
@@ -144,7 +145,7 @@ func (c *control) step(s sample) {
 	if c.base == 0 {
 		return // nothing came yet
 	}
-	rtt := max(c.least(max(0.5*c.base, 0.025)), c.base)
+	rtt := max(c.least(max(0.5*c.base, 0.025), 6), c.base)
 	if s.late {
 		c.graceUntil = max(c.graceUntil, c.now+1.5*rtt)
 	}
@@ -154,7 +155,7 @@ func (c *control) step(s sample) {
 		// What we send is bunched, and the end of a bunch waits for its beginning.
 		span = max(span, 1.1*c.base)
 	}
-	c.sudden = max(0, c.least(span)-c.base-c.z.p10)
+	c.sudden = max(0, c.least(span, 3)-c.base-c.z.p10)
 	f := dt / (c.base + c.queue) // round trips in this step
 	rate := c.rate(4 * rtt)
 	if c.phase == cruising || c.phase == ramping || c.phase == starting {
@@ -196,23 +197,17 @@ func (c *control) back(d float64, f func(*moment) bool) {
 	}
 }
 
-// least returns the lowest round-trip time of the last d seconds; base if none was seen.
-func (c *control) least(d float64) float64 {
+// least returns the lowest round-trip time of the last d seconds, or of more if it takes that to
+// have n samples; base if none was seen.
+func (c *control) least(d float64, n int) float64 {
 	lo := math.Inf(1)
-	c.back(d, func(m *moment) bool {
+	c.back(max(d, 3*c.base), func(m *moment) bool {
 		if m.rtt > 0 {
 			lo = min(lo, m.rtt)
+			n--
 		}
-		return true
+		return c.now-m.now < d || n > 0
 	})
-	if math.IsInf(lo, 1) { // nothing arrived: the newest that did
-		c.back(4, func(m *moment) bool {
-			if m.rtt > 0 {
-				lo = m.rtt
-			}
-			return m.rtt == 0
-		})
-	}
 	if math.IsInf(lo, 1) {
 		return c.base
 	}
@@ -260,7 +255,7 @@ func (c *control) start(s sample, rtt, f float64) {
 		if s.rtt > 0 {
 			c.listened = append(c.listened, s.rtt)
 		}
-		if len(c.listened) < 12 || c.now-c.since < max(3*c.base, 0.2) {
+		if (len(c.listened) < 10 && c.now-c.since < 0.5) || len(c.listened) < 4 || c.now-c.since < 0.2 {
 			return
 		}
 		c.z = c.percentiles().clip()
@@ -307,7 +302,9 @@ func (c *control) back0() {
 func (c *control) excess(rtt float64) float64 {
 	self := 0.0
 	if c.capacity > 0 {
-		self = max(0, c.largest(2*rtt)/c.capacity-c.base)
+		// Of the window, only what the server really had under way waits in the queue.
+		flight := min(c.largest(2*rtt), 1.1*c.rate(rtt)*(c.base+c.sudden)+2*segment)
+		self = max(0, flight/c.capacity-c.base)
 	}
 	return c.sudden - max(self, tau)
 }
@@ -347,12 +344,13 @@ func (c *control) cruise(s sample, rtt, rate, f, dt float64) {
 		c.suspect = 0
 		return
 	}
-	if c.excess(rtt) > c.margin() {
+	full := s.lost > 0 && c.sudden > tau+lossMargin+c.z.spread() // the queue ran over
+	if c.excess(rtt) > c.margin() || full {
 		c.suspect += dt
 	} else {
 		c.suspect = 0
 	}
-	if c.suspect >= suspicion {
+	if c.suspect >= suspicion || full {
 		c.wall(rate, whyQueue)
 		return
 	}
@@ -506,11 +504,12 @@ func (c *control) share(n int) float64 {
 }
 
 // newest returns what the kernel's smoothed round-trip time of a receiver tells of the newest
-// samples, when it was before and is now, with so many segments between: it takes a lower sample
+// sample, when it was before and is now, with so many segments between (two that were sent
+// together make one sample): it takes a lower sample
 // as it is and goes an eighth of the way to a higher one (tcp_rcv_rtt_update). 0 if there is no
 // news.
 func newest(before, now float64, segments int) float64 {
-	if segments == 1 && now > before && before > 0 {
+	if (segments == 1 || segments == 2) && now > before && before > 0 {
 		return before + 8*(now-before)
 	}
 	if segments == 0 {

@@ -210,6 +210,7 @@ type tcp struct {
 	recover        int
 	edge           float64 // packets that the receiver allows, from the start
 	wmax, epoch    float64
+	friendly       float64 // cwnd when the epoch began
 	lastAck        float64
 	srtt, minRTT   float64
 	roundMin       float64
@@ -425,7 +426,7 @@ func (t *tcp) grow(n int) {
 		return
 	}
 	if t.epoch == 0 {
-		t.epoch = t.w.now
+		t.epoch, t.friendly = t.w.now, t.cwnd
 		if t.wmax < t.cwnd {
 			t.wmax = t.cwnd
 		}
@@ -433,7 +434,7 @@ func (t *tcp) grow(n int) {
 	k := math.Cbrt(t.wmax * 0.3 / 0.4)
 	x := t.w.now - t.epoch + t.srtt - k
 	target := 0.4*x*x*x + t.wmax
-	reno := t.wmax*0.7 + 3*0.3/1.7*(t.w.now-t.epoch)/t.srtt
+	reno := t.friendly + 3*0.3/1.7*(t.w.now-t.epoch)/t.srtt
 	target = max(target, reno)
 	if target > t.cwnd {
 		t.cwnd += min((target-t.cwnd)/t.cwnd*float64(n), 0.5*float64(n))
