@@ -18,6 +18,7 @@ import (
 
 	"github.com/ebbtransfer/ebb/bits"
 	"github.com/ebbtransfer/ebb/internal/governor"
+	"github.com/ebbtransfer/ebb/internal/policy"
 	"github.com/ebbtransfer/ebb/internal/queue"
 )
 
@@ -29,9 +30,9 @@ type Service func() bits.Service
 
 // New returns the handler of the API. Requests must carry their caller in the context; see
 // WithCaller.
-func New(q *queue.Queue, gov *governor.Governor, service Service) http.Handler {
+func New(q *queue.Queue, gov *governor.Governor, file *policy.File, service Service) http.Handler {
 	mux := http.NewServeMux()
-	s := &server{q: q, gov: gov, service: service}
+	s := &server{q: q, gov: gov, policy: file, service: service}
 	s.register(humago.New(mux, config()))
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if h, pattern := mux.Handler(r); pattern == "" {
@@ -187,6 +188,7 @@ func answer(err error) error {
 type server struct {
 	q       *queue.Queue
 	gov     *governor.Governor
+	policy  *policy.File
 	service Service
 }
 
@@ -207,6 +209,7 @@ func (s *server) register(a huma.API) {
 		func(context.Context, *struct{}) (*Body[[]bits.Path], error) {
 			return &Body[[]bits.Path]{s.gov.Paths()}, nil
 		})
+	s.registerPolicy(a)
 	huma.Register(a, huma.Operation{OperationID: "createJob", Method: "POST", Path: "/v1/jobs", Summary: "Create a job, with files if wanted, and start it if wanted",
 		DefaultStatus: http.StatusCreated, MaxBodyBytes: maxBody, SkipValidateBody: true, Errors: []int{422, 500}},
 		func(ctx context.Context, in *Body[bits.NewJob]) (*Body[bits.Summary], error) {

@@ -49,7 +49,21 @@ func newAPI(t testing.TB) http.Handler {
 			t.Error(err)
 		}
 	})
-	return New(q, governor.New(""), func() bits.Service { return bits.Service{Version: "test"} })
+	return New(q, governor.New(""), configuration(t, ""), func() bits.Service { return bits.Service{Version: "test"} })
+}
+
+// configuration returns a configuration file with a text.
+func configuration(t testing.TB, text string) *policy.File {
+	t.Helper()
+	name := filepath.Join(t.TempDir(), "policy.toml")
+	if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f, err := policy.Open(name, func(policy.Policy) {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return f
 }
 
 // as makes all requests those of a caller.

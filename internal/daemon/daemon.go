@@ -15,6 +15,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -38,7 +39,7 @@ import (
 type Config struct {
 	State    string        // directory of the job store
 	Socket   string        // path of the API's socket; unused if systemd hands one over
-	Policy   string        // configuration file; may be empty
+	Policy   string        // configuration file; empty: the one that policy.Find finds
 	IdleExit time.Duration // end after so long without work and without a client; 0: never
 	Version  string
 	Log      *slog.Logger
@@ -66,6 +67,8 @@ func Lock(state string) (unlock func(), err error) {
 type service struct {
 	Config
 	queue    *queue.Queue
+	engine   *transfer.Engine
+	policy   *policy.File
 	governor *governor.Governor
 	http     *httpget.Client
 	started  time.Time
@@ -91,8 +94,7 @@ func Run(ctx context.Context, c Config) error {
 		return fmt.Errorf("%w %s", err, c.State)
 	}
 	defer unlock()
-	p, err := policy.Load(c.Policy)
-	if err != nil {
+	if s.policy, err = policy.Open(c.Policy, s.setPolicy); err != nil {
 		return err
 	}
 	listener, err := s.listen(ctx)
@@ -100,7 +102,7 @@ func Run(ctx context.Context, c Config) error {
 		return err
 	}
 	defer listener.Close()
-	if err := s.open(p); err != nil {
+	if err := s.open(s.policy.Policy()); err != nil {
 		return err
 	}
 	// What loading left behind goes back to the system before the long quiet begins.
@@ -110,12 +112,13 @@ func Run(ctx context.Context, c Config) error {
 	background.Go(func() { s.watchNetwork(ctx) })
 	background.Go(func() { s.keepHouse(ctx) })
 	background.Go(func() { s.reload(ctx) })
+	background.Go(func() { s.watchPolicy(ctx) })
 	if c.IdleExit > 0 {
 		background.Go(func() { s.exitWhenIdle(ctx, cancel) })
 	}
 
 	server := &http.Server{
-		Handler:           s.count(api.OwnUserOnly(api.New(s.queue, s.governor, s.describe))),
+		Handler:           s.count(api.OwnUserOnly(api.New(s.queue, s.governor, s.policy, s.describe))),
 		ConnContext:       api.WithCaller,
 		ReadHeaderTimeout: 30 * time.Second,
 		MaxHeaderBytes:    64 << 10,
@@ -188,13 +191,13 @@ func (s *service) listen(ctx context.Context) (net.Listener, error) {
 func (s *service) open(p policy.Policy) error {
 	s.governor = governor.New(filepath.Join(s.State, "paths.json"))
 	s.http = httpget.New("Ebb/"+s.Version, s.governor)
-	engine := transfer.NewEngine(s.http, time.Duration(p.Transfer.StallTimeout))
+	s.engine = transfer.NewEngine(s.http, time.Duration(p.Transfer.StallTimeout))
 	try := func() error {
 		st, err := store.Open(s.State, s.storeTrouble)
 		if err != nil {
 			return err
 		}
-		s.queue, err = queue.Open(st, engine, s.governor, p, s.Log)
+		s.queue, err = queue.Open(st, s.engine, s.governor, p, s.Log)
 		if err != nil {
 			st.Close()
 		}
@@ -269,6 +272,12 @@ func (s *service) keepHouse(ctx context.Context) {
 	}
 }
 
+// setPolicy puts a new policy in force.
+func (s *service) setPolicy(p policy.Policy) {
+	s.engine.SetStall(time.Duration(p.Transfer.StallTimeout))
+	s.queue.SetPolicy(p)
+}
+
 // reload reads the configuration again on SIGHUP. A file with an error changes nothing.
 func (s *service) reload(ctx context.Context) {
 	hup := make(chan os.Signal, 1)
@@ -280,13 +289,34 @@ func (s *service) reload(ctx context.Context) {
 			return
 		case <-hup:
 		}
-		p, err := policy.Load(s.Policy)
-		if err != nil {
-			s.Log.Error("the configuration was not reloaded", "err", err)
-			continue
+		s.reloaded(s.policy.Reload())
+	}
+}
+
+// watchPolicy reads the configuration again when it changes.
+func (s *service) watchPolicy(ctx context.Context) {
+	for pause := time.Second; ; pause = min(2*pause, time.Minute) {
+		err := s.policy.Watch(ctx, s.reloaded)
+		if ctx.Err() != nil {
+			return
 		}
-		s.queue.SetPolicy(p)
-		s.Log.Info("configuration reloaded", "file", s.Policy)
+		s.Log.Warn("changes of the configuration are not seen at once; trying again", "err", err, "in", pause)
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(pause):
+		}
+	}
+}
+
+// reloaded tells that the configuration was read again, or why it was not.
+func (s *service) reloaded(err error) {
+	if err == nil {
+		s.Log.Info("configuration reloaded", "file", s.policy.Describe().File)
+		return
+	}
+	for _, p := range s.policy.Problems() {
+		s.Log.Error("the configuration was not reloaded", "err", p.String())
 	}
 }
 
@@ -324,5 +354,9 @@ func (s *service) count(next http.Handler) http.Handler {
 }
 
 func (s *service) describe() bits.Service {
-	return bits.Service{Version: s.Version, PID: os.Getpid(), State: s.State, Started: s.started.UTC(), Jobs: s.queue.Counts(), Notices: s.notices}
+	notices := slices.Clone(s.notices)
+	if p := s.policy.Problems(); len(p) > 0 {
+		notices = append(notices, fmt.Sprintf("the configuration has errors, and what was read before them is in effect: %v; `ebb policy check` tells all", p))
+	}
+	return bits.Service{Version: s.Version, PID: os.Getpid(), State: s.State, Started: s.started.UTC(), Jobs: s.queue.Counts(), Notices: notices}
 }

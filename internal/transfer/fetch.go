@@ -259,7 +259,7 @@ func (d *download) request(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	stalled := time.AfterFunc(headerPatience(d.stall), func() { cancel(d.stallError()) })
+	stalled := time.AfterFunc(headerPatience(d.stallTime()), func() { cancel(d.stallError()) })
 	defer stalled.Stop()
 	var conn *governor.Conn
 	end := func() {
@@ -276,7 +276,7 @@ func (d *download) request(ctx context.Context) error {
 		if err := c.Begin(ctx); err == nil {
 			conn = c
 		}
-		stalled.Reset(headerPatience(d.stall))
+		stalled.Reset(headerPatience(d.stallTime()))
 	}
 
 	resp, err := d.http.Get(ctx, httpget.Request{URL: d.f.Remote, Header: d.job.Header, Offset: d.offset(), Validator: d.validator,
@@ -303,7 +303,7 @@ func (d *download) request(ctx context.Context) error {
 func headerPatience(stall time.Duration) time.Duration { return 2 * stall }
 
 func (d *download) stallError() error {
-	return &bits.Error{Code: bits.WinHTTPTimeout, Context: bits.ContextGeneralTransport, File: d.f.Remote, Message: fmt.Sprintf("no byte came for %v", d.stall)}
+	return &bits.Error{Code: bits.WinHTTPTimeout, Context: bits.ContextGeneralTransport, File: d.f.Remote, Message: fmt.Sprintf("no byte came for %v", d.stallTime())}
 }
 
 // accept prepares the part file for an answer.
@@ -346,7 +346,7 @@ func (d *download) accept(ctx context.Context, resp *httpget.Response) error {
 func (d *download) copy(ctx context.Context, resp *httpget.Response, stalled *time.Timer) error {
 	left := resp.Length
 	for {
-		stalled.Reset(d.stall)
+		stalled.Reset(d.stallTime())
 		n, err := resp.Body.Read(d.part.Space())
 		stalled.Stop() // what follows is the disk's time
 		if n > 0 {

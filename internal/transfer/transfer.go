@@ -51,13 +51,20 @@ type Outcome struct {
 // Engine is what all transfers share.
 type Engine struct {
 	http  *httpget.Client
-	stall time.Duration
+	stall atomic.Int64 // time.Duration
 }
 
 // NewEngine returns an Engine. A connection without a byte for the stall time is dropped.
 func NewEngine(client *httpget.Client, stall time.Duration) *Engine {
-	return &Engine{http: client, stall: stall}
+	e := &Engine{http: client}
+	e.SetStall(stall)
+	return e
 }
+
+// SetStall changes the stall time, also of connections that are open.
+func (e *Engine) SetStall(d time.Duration) { e.stall.Store(int64(d)) }
+
+func (e *Engine) stallTime() time.Duration { return time.Duration(e.stall.Load()) }
 
 // Live is the part of a transfer that changes all the time, for whoever shows progress.
 type Live struct {
