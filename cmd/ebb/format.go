@@ -15,12 +15,16 @@ import (
 	"github.com/ebbtransfer/ebb/bits"
 )
 
-// The colours of a terminal.
+// The colours and styles of a terminal.
 const (
-	bold   = "1"
-	red    = "31"
-	green  = "32"
-	yellow = "33"
+	bold    = "1"
+	dim     = "2"
+	reverse = "7"
+	red     = "31"
+	green   = "32"
+	yellow  = "33"
+	magenta = "35"
+	cyan    = "36"
 )
 
 func (t terminal) paint(colour, s string) string {

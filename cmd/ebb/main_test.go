@@ -293,7 +293,7 @@ func TestNotices(t *testing.T) {
 }
 
 func TestUsage(t *testing.T) {
-	for _, args := range []string{"get --nonsense https://h/a", "get", "lits", "show", "show a b", "list extra", "set a b", "set a nonsense=1", "set a connections=99",
+	for _, args := range []string{"get --nonsense https://h/a", "get", "lits", "show", "show a b", "list extra", "top extra", "top --interval soon", "set a b", "set a nonsense=1", "set a connections=99",
 		"get --background=foreground https://h/a", "get --background high https://h/a", "get --checksum md5:00 https://h/a", "get --progress=loud https://h/a",
 		"get --header broken https://h/a", "create --type sideways a", "list --state nowhere", "completion tcsh", "complete", "cancel", "add a https://h/b", "get --connections=many https://h/a"} {
 		o := ebb(t, "/nowhere", strings.Fields(args)...)
@@ -304,7 +304,7 @@ func TestUsage(t *testing.T) {
 }
 
 func TestNoService(t *testing.T) {
-	for _, args := range []string{"list", "list --json", "show a", "get https://h/a", "create a", "wait a", "watch", "watch a", "cancel --all", "cancel a"} {
+	for _, args := range []string{"list", "list --json", "show a", "get https://h/a", "create a", "wait a", "top", "top --json", "watch", "watch a", "cancel --all", "cancel a"} {
 		ebb(t, "/nowhere/ebb.sock", strings.Fields(args)...).want(t, 3, "", "no ebb service is running on /nowhere/ebb.sock: connect: no such file or directory\nhint: start it")
 	}
 	ebb(t, "/nowhere", "version").want(t, 0, "no service runs", "")

@@ -241,30 +241,36 @@ func (t *track) brief(now time.Time) string {
 
 // status is what the job does now: the rate and the time left, or why it does not move.
 func (t *track) status(now time.Time) string {
-	switch t.state {
+	if t.state != bits.Transferring {
+		return stands(t.state, t.retryAt, now)
+	}
+	s := "transferring"
+	if n := t.rate.perSecond(); n > 0 {
+		s = rate(n)
+		if left, ok := timeLeft(t.progress, n); ok {
+			s += ", " + duration(left) + " left"
+		}
+	}
+	if why := heldBack(t.pace); why != "" {
+		s += ", " + why
+	}
+	return s
+}
+
+// stands says why a job does not move, in few words; nothing about one that is settled.
+func stands(s bits.State, retryAt *time.Time, now time.Time) string {
+	switch s {
 	case bits.Queued:
 		return "waiting for its turn"
 	case bits.Connecting:
 		return "connecting"
 	case bits.TransientError:
-		if t.retryAt != nil && t.retryAt.After(now) {
-			return "trying again " + relative(*t.retryAt, now)
+		if retryAt != nil && retryAt.After(now) {
+			return "trying again " + relative(*retryAt, now)
 		}
 		return "waiting to try again"
 	case bits.Suspended:
 		return "suspended"
-	case bits.Transferring:
-		s := "transferring"
-		if n := t.rate.perSecond(); n > 0 {
-			s = rate(n)
-			if left, ok := timeLeft(t.progress, n); ok {
-				s += ", " + duration(left) + " left"
-			}
-		}
-		if why := heldBack(t.pace); why != "" {
-			s += ", " + why
-		}
-		return s
 	}
 	return ""
 }
