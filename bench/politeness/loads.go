@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"sync/atomic"
 	"time"
 )
 
@@ -29,7 +30,7 @@ type sample struct {
 }
 
 // load is the program of a foreground load: it runs for --for, or with --for 0 until it is told to
-// end, and prints a list of samples.
+// end, and prints a report.
 func load(ctx context.Context, args []string) error {
 	flags := flag.NewFlagSet("load", flag.ContinueOnError)
 	duration := flags.Duration("for", 0, "")
@@ -46,7 +47,7 @@ func load(ctx context.Context, args []string) error {
 		defer cancel()
 	}
 	kind, server := flags.Arg(0), flags.Arg(1)
-	c := &consumer{client: &http.Client{Transport: &http.Transport{MaxConnsPerHost: 6}}, base: fmt.Sprintf("http://%s:%d", server, foregroundPort), began: time.Now()}
+	c := &consumer{client: &http.Client{Transport: &http.Transport{MaxConnsPerHost: 6}}, base: fmt.Sprintf("http://%s:%d", server, foregroundPort)}
 	var err error
 	switch kind {
 	case bulk, bulkBBR:
@@ -65,19 +66,26 @@ func load(ctx context.Context, args []string) error {
 	if err != nil && ctx.Err() == nil {
 		return err
 	}
-	return json.NewEncoder(os.Stdout).Encode(c.samples)
+	c.Bytes = c.count.Load()
+	return json.NewEncoder(os.Stdout).Encode(c.loadReport)
 }
 
 // consumer is who waits for the foreground.
 type consumer struct {
-	client  *http.Client
-	base    string
-	began   time.Time
-	samples []sample
+	client *http.Client
+	base   string
+	count  atomic.Int64
+	loadReport
+}
+
+// loadReport is what a load prints.
+type loadReport struct {
+	Samples []sample `json:"samples"`
+	Bytes   int64    `json:"bytes"` // of answers, whole or not
 }
 
 func (c *consumer) note(began time.Time, took time.Duration) {
-	c.samples = append(c.samples, sample{began.UnixNano(), took.Seconds()})
+	c.Samples = append(c.Samples, sample{began.UnixNano(), took.Seconds()})
 }
 
 // fetch reads a path and throws it away.
@@ -94,7 +102,8 @@ func (c *consumer) fetch(ctx context.Context, path string) error {
 	if resp.StatusCode != http.StatusOK {
 		return fmt.Errorf("%s answers %s", path, resp.Status)
 	}
-	_, err = io.CopyBuffer(struct{ io.Writer }{io.Discard}, resp.Body, make([]byte, 256<<10))
+	n, err := io.CopyBuffer(struct{ io.Writer }{io.Discard}, resp.Body, make([]byte, 256<<10))
+	c.count.Add(n)
 	return err
 }
 

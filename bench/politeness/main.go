@@ -17,6 +17,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"time"
@@ -33,7 +34,7 @@ func main() {
 func run(args []string) error {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	programs := map[string]func(context.Context, []string) error{"serve": serve, "load": load}
+	programs := map[string]func(context.Context, []string) error{"serve": serve, "load": load, "follow": follow, "watch": watch}
 	if len(args) > 0 && programs[args[0]] != nil {
 		return programs[args[0]](ctx, args[1:])
 	}
@@ -51,15 +52,72 @@ func measure(ctx context.Context, args []string) error {
 		return err
 	}
 	defer l.close()
-	if err := hurry(); err != nil {
-		fmt.Fprintln(os.Stderr, "politeness: the link runs without real-time priority and may be late:", err)
-	}
-	for _, c := range o.cases() {
-		if err := l.measureCase(ctx, c, o); err != nil {
+	if o.plots != "" {
+		if err := os.MkdirAll(o.plots, 0o755); err != nil {
 			return err
 		}
 	}
+	if err := hurry(); err != nil {
+		fmt.Fprintln(os.Stderr, "politeness: the link runs without real-time priority and may be late:", err)
+	}
+	if err := l.validate(ctx, o.links); err != nil {
+		return err
+	}
+	var results []*result
+	for _, c := range o.cases() {
+		r, err := l.measureCase(ctx, c, o)
+		if err != nil {
+			return err
+		}
+		results = append(results, r...)
+	}
+	printTables(results)
+	if o.json != "" {
+		return writeJSON(o.json, results)
+	}
 	return nil
+}
+
+// measureCase makes the references of a case, and then its runs.
+func (l *lab) measureCase(ctx context.Context, c spec, o options) ([]*result, error) {
+	alone := c
+	switch {
+	case c.probing():
+		alone.phases = [3]time.Duration{0, c.total(), 0}
+	case len(c.link.steps) == 0:
+		alone.phases = [3]time.Duration{0, c.phases[1], 0}
+	}
+	reference, err := l.run(ctx, alone)
+	if err != nil {
+		return nil, err
+	}
+	idle := c
+	idle.load, idle.rival, idle.connections = "", curl, 1
+	idle.phases = [3]time.Duration{max(c.phases[0], 5*time.Second), 0, 0}
+	curlAlone, err := l.run(ctx, idle)
+	if err != nil {
+		return nil, err
+	}
+	var results []*result
+	for i := range o.runs {
+		for _, name := range o.rivals {
+			s := c
+			s.rival, s.seed = name, uint64(i)
+			t, err := l.run(ctx, s)
+			if err != nil {
+				return nil, err
+			}
+			r := evaluate(t, reference, curlAlone)
+			fmt.Fprintln(os.Stderr, r)
+			if o.plots != "" {
+				if err := plotRun(filepath.Join(o.plots, s.String()+".svg"), t); err != nil {
+					return nil, err
+				}
+			}
+			results = append(results, r)
+		}
+	}
+	return results, nil
 }
 
 // options are the flags.
@@ -72,6 +130,7 @@ type options struct {
 	runs          int
 	phases        [3]time.Duration
 	dir, ebb      string
+	plots, json   string
 	logs          string
 	sysctls       []string
 }
@@ -81,7 +140,7 @@ func (o *options) parse(args []string) (err error) {
 	links := flags.String("links", "short", "links and groups of links, separated by commas; groups: short, tail, other, all; links: "+linkNames())
 	loads := flags.String("loads", bulk, "foreground `loads`: bulk, bulk-bbr, web, page, video, voice")
 	names := flags.String("rivals", "ebb,curl", "who transfers in the background: "+strings.Join(rivals, ", "))
-	phases := flags.String("phases", "10s,12s,9s", "`durations` of idle, contention, idle")
+	phases := flags.String("phases", "10s,12s,9s", "`durations` of idle, contention, idle; a negative first one has the background start after the foreground")
 	flags.StringVar(&o.from, "from", neighbour, "`where` the load runs: neighbour or local")
 	flags.StringVar(&o.proto, "proto", "http", "`protocol` of the background: http, https (HTTP/1.1) or h2")
 	flags.StringVar(&o.server, "server", cubic, "congestion `control` of the background's server: cubic or bbr")
@@ -89,6 +148,8 @@ func (o *options) parse(args []string) (err error) {
 	flags.IntVar(&o.runs, "runs", 1, "`number` of runs of each case")
 	flags.StringVar(&o.dir, "dir", "", "`directory` for what is downloaded; it is removed (default the system's for temporary files)")
 	flags.StringVar(&o.ebb, "ebb", "", "measure this `binary` instead of building one")
+	flags.StringVar(&o.plots, "plots", "", "write a plot of each run to this `directory`")
+	flags.StringVar(&o.json, "json", "", "write the results of all runs, with their bins, to this `file`")
 	flags.StringVar(&o.logs, "logs", "", "keep the logs of ebb's services in this `directory`")
 	flags.Func("sysctl", "`KEY=VALUE` in the namespace of this machine, such as net.ipv4.tcp_timestamps=0; may be repeated", func(s string) error {
 		o.sysctls = append(o.sysctls, s)
@@ -112,7 +173,7 @@ func (o *options) parse(args []string) (err error) {
 		return fmt.Errorf("--phases %s: want three durations", *phases)
 	}
 	for i, p := range parts {
-		if o.phases[i], err = time.ParseDuration(p); err != nil || o.phases[i] < 0 {
+		if o.phases[i], err = time.ParseDuration(p); err != nil || i > 0 && o.phases[i] < 0 {
 			return fmt.Errorf("--phases %s: want three durations", *phases)
 		}
 	}
@@ -125,7 +186,7 @@ func (o *options) fileSize() int64 {
 	for _, l := range o.links {
 		most = max(most, l.rate)
 	}
-	total := lead + o.phases[0] + o.phases[1] + o.phases[2]
+	total := lead + spec{phases: o.phases}.total()
 	return max(64<<20, most/8*int64(total/time.Second+1)*5/4)
 }
 

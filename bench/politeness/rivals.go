@@ -21,9 +21,10 @@ const (
 	curl     = "curl"
 	aria2    = "aria2c" // with five connections
 	wget     = "wget"
+	counters = "counters" // follows the counters of this machine's interface, as BITS documents of itself
 )
 
-var rivals = []string{ebbRival, curl, aria2, wget}
+var rivals = []string{ebbRival, curl, aria2, wget, counters}
 
 // rival is a transfer in the background that runs.
 type rival struct {
@@ -73,6 +74,8 @@ func (l *lab) prepare(ctx context.Context, s spec, dir string) (start func() (*r
 		return run("aria2c", "--no-conf", "-q", "-x5", "-s5", "-k1M", "--file-allocation=none", "--ca-certificate="+l.ca, "-d", dir, "-o", "file", url), nil
 	case wget:
 		return run("wget", "--no-config", "-q", "--ca-certificate="+l.ca, "-O", "/dev/null", url), nil
+	case counters:
+		return run(l.self, "follow", url), nil
 	}
 	return nil, fmt.Errorf("no rival %q; there are %s", s.rival, strings.Join(rivals, ", "))
 }

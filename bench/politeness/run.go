@@ -7,7 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/ebbtransfer/ebb/bench/internal/process"
@@ -23,8 +22,10 @@ type spec struct {
 	server      string // of the rival
 	proto       string
 	connections int
-	phases      [3]time.Duration // idle, contention, idle
-	seed        uint64
+	// phases are idle, contention, idle. When the first is negative the rival starts by so much after
+	// the load.
+	phases [3]time.Duration
+	seed   uint64
 }
 
 func (s spec) String() string {
@@ -45,11 +46,11 @@ type trace struct {
 	loaded   time.Duration // when the load's program was started
 	started  time.Duration // when the rival was
 	stopped  time.Duration
-	samples  []sample
-	began    time.Time
-	cpu      float64 // of the rival while the link was idle otherwise, in cores
-	wire     link.Report
-	machine  machineUse
+	loadReport
+	began time.Time
+	cpu   float64 // of the rival while the link was idle otherwise, in cores
+	wire  link.Report
+	late  time.Duration // p99 of how late a program of the lab woke up
 }
 
 // run makes a run.
@@ -61,8 +62,8 @@ func (l *lab) run(ctx context.Context, s spec) (_ *trace, err error) {
 	defer func() { _ = os.RemoveAll(dir) }()
 
 	t := &trace{spec: s}
-	total := lead + s.phases[0] + s.phases[1] + s.phases[2]
-	t.down, t.up = newRecorder(total+5*time.Second), newRecorder(total+5*time.Second)
+	room := lead + s.total() + 2*time.Second
+	t.down, t.up = newRecorder(room), newRecorder(room)
 	downConfig, upConfig := s.link.directions(s.seed)
 	down, err := link.New(downConfig, t.down)
 	if err != nil {
@@ -78,7 +79,11 @@ func (l *lab) run(ctx context.Context, s spec) (_ *trace, err error) {
 			return nil, err
 		}
 	}
-	watch := watchMachine()
+	watch, err := l.spawn(machine, filepath.Join(dir, "watch"), l.self, "watch")
+	if err != nil {
+		return nil, err
+	}
+	defer watch.Kill()
 	wire := link.Run(l.bed.far, l.bed.near, down, up)
 	t.began = wire.Began()
 	err = l.phases(ctx, s, t, dir, wire, start)
@@ -86,9 +91,12 @@ func (l *lab) run(ctx context.Context, s spec) (_ *trace, err error) {
 		err = process.Sleep(ctx, downConfig.Delay*4+s.link.queue+200*ms) // what is on its way
 	}
 	report, wireErr := wire.Stop()
-	t.wire, t.machine = report, watch()
+	t.wire = report
 	if err == nil {
 		err = wireErr
+	}
+	if err == nil {
+		t.late, err = lateness(ctx, watch, filepath.Join(dir, "watch"))
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", s, err)
@@ -96,58 +104,66 @@ func (l *lab) run(ctx context.Context, s spec) (_ *trace, err error) {
 	return t, nil
 }
 
+// total is how long the run takes from the start of the rival or, where that is first, of the load.
+func (s spec) total() time.Duration { return max(0, s.phases[0]) + s.phases[1] + s.phases[2] }
+
 // phases starts and ends the rival and the load.
 func (l *lab) phases(ctx context.Context, s spec, t *trace, dir string, wire *link.Wire, start func() (*rival, error)) error {
 	var fg *loadProcess
-	var err error
-	begin := func(d time.Duration) error {
+	var bg *rival
+	defer func() {
+		if fg != nil {
+			fg.Kill()
+		}
+		if bg != nil {
+			bg.stop()
+		}
+	}()
+	beginLoad := func(d time.Duration) (err error) {
 		t.loaded = wire.Now()
 		fg, err = l.load(s, dir, d)
 		return err
 	}
-	if s.probing() {
-		if err := begin(lead + s.phases[0] + s.phases[1] + s.phases[2]); err != nil {
-			return err
-		}
-		defer fg.Kill()
-		if err := process.Sleep(ctx, lead); err != nil {
-			return err
-		}
-	}
-	t.started = wire.Now()
-	bg, err := start()
-	if err != nil {
+	beginRival := func() (err error) {
+		t.started = wire.Now()
+		bg, err = start()
 		return err
 	}
-	if bg != nil {
-		defer bg.stop()
-	}
 	wait := func(until time.Duration) error {
+		if err := process.Sleep(ctx, until-wire.Now()); err != nil {
+			return err
+		}
 		if bg != nil && !bg.Running() {
 			said, _ := os.ReadFile(filepath.Join(dir, "log"))
 			return fmt.Errorf("%s has ended; it said: %s", s.rival, said)
 		}
-		return process.Sleep(ctx, until-wire.Now())
+		return nil
 	}
-	if err := t.idle(s, bg, wait); err != nil {
-		return err
+	var steps []func() error
+	end := s.total()
+	switch {
+	case s.load == "":
+		steps = []func() error{beginRival, func() error { return t.idle(s, bg, wait) }}
+	case s.probing():
+		end += lead
+		steps = []func() error{func() error { return beginLoad(end) }, func() error { return wait(lead) }, beginRival, func() error { return t.idle(s, bg, wait) }}
+	case s.phases[0] < 0:
+		steps = []func() error{func() error { return beginLoad(s.phases[1]) }, func() error { return wait(-s.phases[0]) }, beginRival}
+	default:
+		steps = []func() error{beginRival, func() error { return t.idle(s, bg, wait) }, func() error { return beginLoad(s.phases[1]) }}
 	}
-	if s.load != "" && !s.probing() {
-		if err := begin(s.phases[1]); err != nil {
+	steps = append(steps, func() error { return wait(end) })
+	for _, step := range steps {
+		if err := step(); err != nil {
 			return err
 		}
-		defer fg.Kill()
-	}
-	if err := wait(t.started + s.phases[0] + s.phases[1] + s.phases[2]); err != nil {
-		return err
-	}
-	if err := wait(wire.Now()); err != nil {
-		return err
 	}
 	t.stopped = wire.Now()
-	if fg != nil {
-		t.samples, err = fg.samples(ctx)
+	if fg == nil {
+		return nil
 	}
+	var err error
+	t.loadReport, err = fg.report(ctx)
 	return err
 }
 
@@ -198,54 +214,47 @@ func (l *lab) load(s spec, dir string, d time.Duration) (*loadProcess, error) {
 // videoRate is that of a video that suits the link.
 func videoRate(l linkSpec) int64 { return min(8*mbit, l.rate/3) }
 
-// samples returns what the load noted, when it has ended.
-func (p *loadProcess) samples(ctx context.Context) ([]sample, error) {
+// report returns what the load printed, when it has ended.
+func (p *loadProcess) report(ctx context.Context) (r loadReport, err error) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	err := p.Wait(ctx)
+	err = p.Wait(ctx)
 	b, readErr := os.ReadFile(p.out)
+	if err == nil {
+		err = readErr
+	}
+	if err == nil {
+		err = json.Unmarshal(b, &r)
+	}
 	if err != nil {
-		return nil, fmt.Errorf("the load failed: %w; it said: %s", err, b)
+		return r, fmt.Errorf("the load failed: %w; it said: %s", err, b)
 	}
-	if readErr != nil {
-		return nil, readErr
-	}
-	var list []sample
-	if err := json.Unmarshal(b, &list); err != nil {
-		return nil, fmt.Errorf("the load said: %s", b)
-	}
-	return list, nil
+	return r, nil
 }
 
-// machineUse is what all of the machine did in a time, as shares of its processors' time.
-type machineUse struct{ idle, stolen float64 }
-
-// watchMachine begins to watch. The function that it returns ends that.
-func watchMachine() func() machineUse {
-	before := processorTimes()
-	return func() machineUse {
-		after := processorTimes()
-		var sum float64
-		for i := range min(len(before), len(after)) {
-			after[i] -= before[i]
-			sum += after[i]
-		}
-		if len(after) < 8 || sum == 0 {
-			return machineUse{idle: 1}
-		}
-		return machineUse{idle: (after[3] + after[4]) / sum, stolen: after[7] / sum}
+// watch is a program that sleeps and wakes up until it is told to end; then it prints how late it
+// woke up, p99, in nanoseconds.
+func watch(ctx context.Context, _ []string) error {
+	var late []float64
+	for ctx.Err() == nil {
+		const nap = 5 * ms
+		began := time.Now()
+		time.Sleep(nap)
+		late = append(late, float64(time.Since(began)-nap))
 	}
+	_, err := fmt.Printf("%.0f", percentile(late, 0.99))
+	return err
 }
 
-// processorTimes returns the numbers of the first line of /proc/stat: user, nice, system, idle,
-// waiting for disks, interrupts, soft interrupts, stolen by the host.
-func processorTimes() []float64 {
-	b, _ := os.ReadFile("/proc/stat")
-	line, _, _ := strings.Cut(string(b), "\n")
-	var times []float64
-	for _, word := range strings.Fields(line)[1:] {
-		n, _ := strconv.ParseFloat(word, 64)
-		times = append(times, n)
+// lateness ends that program and returns what it printed.
+func lateness(ctx context.Context, p *process.Process, out string) (time.Duration, error) {
+	if _, err := p.Terminate(ctx); err != nil {
+		return 0, err
 	}
-	return times[:min(8, len(times))]
+	b, err := os.ReadFile(out)
+	if err != nil {
+		return 0, err
+	}
+	n, err := strconv.ParseInt(string(b), 10, 64)
+	return time.Duration(n), err
 }

@@ -183,9 +183,6 @@ func (d *Direction) Next() (time.Duration, bool) {
 	return 0, false
 }
 
-// Wait returns how long the packet waited in the queue and was serialized.
-func (p *Packet) Wait(departed time.Duration) time.Duration { return departed - p.arrived }
-
 // advance carries out what happened until now.
 func (d *Direction) advance(now time.Duration) {
 	for {
