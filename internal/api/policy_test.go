@@ -1,6 +1,7 @@
 package api
 
 import (
+	"log/slog"
 	"net/http"
 	"os"
 	"testing"
@@ -17,7 +18,7 @@ low = "block"
 
 func TestPolicy(t *testing.T) {
 	file := configuration(t, officeHours)
-	h := New(nil, governor.New(""), file, nil)
+	h := New(nil, governor.New("", slog.New(slog.DiscardHandler)), file, nil)
 	p := decode[bits.Policy](t, call(as(alice, h), "GET", "/v1/policy", ""), http.StatusOK)
 	name := file.Describe().File
 	if p.File != name || !p.Exists || len(p.Errors) > 0 || len(p.Notices) > 0 {
@@ -50,7 +51,7 @@ func TestPolicy(t *testing.T) {
 }
 
 func TestLimits(t *testing.T) {
-	h := as(alice, New(nil, governor.New(""), configuration(t, officeHours), nil))
+	h := as(alice, New(nil, governor.New("", slog.New(slog.DiscardHandler)), configuration(t, officeHours), nil))
 	limits := decode[[]bits.PolicyLimit](t, call(h, "GET", "/v1/policy/limits?at=2026-11-20T12:00:00Z", ""), http.StatusOK)
 	if len(limits) != bits.Priorities || limits[bits.Foreground].Now.Rate != nil || limits[bits.Foreground].Next != nil {
 		t.Fatalf("%+v", limits)

@@ -40,7 +40,7 @@ func newAPI(t testing.TB) http.Handler {
 	if err != nil {
 		t.Fatal(err)
 	}
-	q, err := queue.Open(s, transfer.NewEngine(httpget.New("test", governor.New("")), time.Second), governor.New(""), policy.Default(), slog.New(slog.DiscardHandler))
+	q, err := queue.Open(s, transfer.NewEngine(httpget.New("test", governor.New("", slog.New(slog.DiscardHandler))), time.Second), governor.New("", slog.New(slog.DiscardHandler)), policy.Default(), slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -49,7 +49,7 @@ func newAPI(t testing.TB) http.Handler {
 			t.Error(err)
 		}
 	})
-	return New(q, governor.New(""), configuration(t, ""), func() bits.Service { return bits.Service{Version: "test"} })
+	return New(q, governor.New("", slog.New(slog.DiscardHandler)), configuration(t, ""), func() bits.Service { return bits.Service{Version: "test"} })
 }
 
 // configuration returns a configuration file with a text.

@@ -189,7 +189,7 @@ func (s *service) listen(ctx context.Context) (net.Listener, error) {
 
 // open opens the store and the queue; a store that cannot be used is set aside.
 func (s *service) open(p policy.Policy) error {
-	s.governor = governor.New(filepath.Join(s.State, "paths.json"))
+	s.governor = governor.New(filepath.Join(s.State, "paths.json"), s.Log)
 	s.http = httpget.New("Ebb/"+s.Version, s.governor)
 	s.engine = transfer.NewEngine(s.http, time.Duration(p.Transfer.StallTimeout))
 	try := func() error {

@@ -20,6 +20,10 @@ type Conn struct {
 	path     *path
 	remote   netip.Addr
 
+	// The reader's own.
+	gathered time.Time // when it last read
+	drained  bool      // whether it then took all there was
+
 	// Guarded by path.mu.
 	requests int // under way
 	last     reading
@@ -33,15 +37,36 @@ func (c *Conn) Read(b []byte) (int, error) {
 	if c.limit != nil {
 		b = c.limit.bound(b)
 	}
+	if c.governed {
+		c.gather()
+	}
 	n, err := c.Conn.Read(b)
 	if n > 0 {
 		c.path.count(c.class, n)
+		if c.governed {
+			c.gathered, c.drained = time.Now(), n < len(b)
+			c.path.arrived(c, c.gathered)
+		}
 		if c.limit != nil {
 			c.limit.wait(n)
 		}
 	}
 	return n, err
 }
+
+// gather lets what arrives come together for a tick: to wake for every packet costs more than to
+// move it, and what the kernel measures once the reader has emptied its queue tells more.
+func (c *Conn) gather() {
+	if !c.drained {
+		return
+	}
+	if d := time.Until(c.gathered.Add(gatherFor)); d > 0 {
+		time.Sleep(d)
+	}
+}
+
+// gatherFor is how long what arrives may wait for its reader.
+const gatherFor = time.Duration(tick * float64(time.Second))
 
 // Begin says that a request goes over the connection now. Of a background connection it waits
 // until the path has room for another. Every Begin without an error is followed by an End.
@@ -93,10 +118,9 @@ func (c *Conn) clamp(window float64) {
 // reading is what the kernel tells of a connection.
 type reading struct {
 	rtt        float64 // its smoothed estimate of the round-trip time, as a receiver; 0 if none
+	handshake  float64 // least round-trip time as a sender, so of the handshake or the request
 	bytes      int64   // received
 	segments   int64   // with data, received
 	outOfOrder int64
 	timestamps bool // without them the estimate means nothing
 }
-
-func seconds(d time.Duration) float64 { return d.Seconds() }

@@ -38,6 +38,8 @@ const (
 	ramping               // coming back to a known capacity
 )
 
+func (p phase) String() string { return [...]string{"start", "cruise", "yield", "ramp"}[p] }
+
 // sample is what was seen since the last tick.
 type sample struct {
 	now    float64 // seconds, of any clock that does not jump
@@ -503,20 +505,23 @@ func (c *control) share(n int) float64 {
 	return max(c.window/float64(n), least)
 }
 
-// newest returns what the kernel's smoothed round-trip time of a receiver tells of the newest
-// sample, when it was before and is now, with so many segments between (two that were sent
-// together make one sample): it takes a lower sample
-// as it is and goes an eighth of the way to a higher one (tcp_rcv_rtt_update). 0 if there is no
-// news.
-func newest(before, now float64, segments int) float64 {
-	if (segments == 1 || segments == 2) && now > before && before > 0 {
+// newest returns the newest round-trip time that the kernel measured, from its smoothed estimate
+// before and now; 0 if there is none. The kernel takes a lower sample, which has whole
+// milliseconds, as it is and goes an eighth of the way to a higher one; and higher ones count only
+// for the first segment after the reader emptied the queue (tcp_rcv_rtt_update), so that there is
+// at most one between two reads.
+func newest(before, now float64) float64 {
+	switch {
+	case now > before && before > 0:
 		return before + 8*(now-before)
-	}
-	if segments == 0 {
-		return 0
+	case now == before && math.Abs(math.Remainder(now, leastRTT)) > 2e-6:
+		return 0 // it was no sample that made it so
 	}
 	return now
 }
+
+// leastRTT is the least round-trip time that the kernel can tell, and the step of its clock.
+const leastRTT = 0.001
 
 // pace says what the law is doing, and the same for people.
 func (c *control) pace() (bits.PaceState, string) {

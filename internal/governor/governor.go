@@ -6,6 +6,7 @@
 package governor
 
 import (
+	"log/slog"
 	"net"
 	"net/netip"
 	"slices"
@@ -30,6 +31,7 @@ type Caps struct {
 
 // Governor watches over all connections of the service.
 type Governor struct {
+	log    *slog.Logger
 	start  time.Time
 	limits [2]limiter // by class
 	known  memories
@@ -41,9 +43,9 @@ type Governor struct {
 }
 
 // New returns a Governor without caps. It remembers what it learns of paths in the file memory;
-// without a name it forgets.
-func New(memory string) *Governor {
-	g := &Governor{start: time.Now(), paths: map[route]*path{}, interfaces: map[string]*neighbour{}, known: memories{file: memory}}
+// without a name it forgets. At level debug the log gets what the law sees and does.
+func New(memory string, log *slog.Logger) *Governor {
+	g := &Governor{log: log, start: time.Now(), paths: map[route]*path{}, interfaces: map[string]*neighbour{}, known: memories{file: memory}}
 	g.known.load()
 	g.SetCaps(Caps{Foreground: Unlimited, Background: Unlimited})
 	return g

@@ -89,7 +89,7 @@ func play(s scene, seed uint64, law bool, fg bool, bg bool, fgOn, fgOff, end flo
 	}
 	if trace != nil {
 		var tr func()
-		tr = func() { trace(w, c); w.after(0.05, tr) }
+		tr = func() { trace(w, c); w.after(0.01, tr) }
 		w.after(0.05, tr)
 	}
 	w.run(end)
@@ -171,7 +171,7 @@ func TestLawTable(t *testing.T) {
 			seed, _ := strconv.ParseUint(os.Getenv("SEED"), 10, 64)
 			at := 8 + float64(seed)*0.217
 			play(s, seed, true, true, true, at, at+12, at+21, func(w *world, c *control) {
-				fmt.Printf("%6.2f phase %d why %d W %8.0f bdp %8.0f base %.1f q %.1f/%.1f queue %.1fms rate %.2f fg %.0f C %.2f hold %.1f fails %d z %.1f\n", w.now, c.phase, c.why, c.window, c.capacity*c.base, c.base*1000, c.queue*1000, c.sudden*1000, w.link.backlog/w.link.rate*1000, c.rate(0.1)*8/1e6, traced.cwnd, c.capacity*8/1e6, c.hold, c.failures, c.z.p10*1000)
+				fmt.Printf("%6.2f phase %d why %d W %8.0f bdp %8.0f base %.1f q %.1f/%.1f queue %.1fms rate %.2f fg %.0f C %.2f g %.3f hold %.1f fails %d z %.1f\n", w.now, c.phase, c.why, c.window, c.capacity*c.base, c.base*1000, c.queue*1000, c.sudden*1000, w.link.backlog/w.link.rate*1000, c.rate(0.1)*8/1e6, traced.cwnd, c.capacity*8/1e6, c.growth, c.hold, c.failures, c.z.p10*1000)
 			})
 		}
 	}

@@ -2,6 +2,7 @@ package governor
 
 import (
 	"context"
+	"log/slog"
 	"math"
 	"net/netip"
 	"sync"
@@ -18,14 +19,15 @@ type path struct {
 
 	background, foreground meter
 
-	mu    sync.Mutex
-	room  sync.Cond              // signalled when a request may begin
-	law   *control               // guarded by mu
-	conns map[*Conn]struct{}     // guarded by mu: background connections with a request under way
-	bases map[netip.Addr]float64 // guarded by mu: round-trip time of the empty path to each server
-	ticks bool                   // guarded by mu: whether run runs
-	used  time.Time              // guarded by mu: when bytes last moved
-	saw   float64                // guarded by mu: others' rate at the last look
+	mu              sync.Mutex
+	room            sync.Cond              // signalled when a request may begin
+	law             *control               // guarded by mu
+	conns           map[*Conn]struct{}     // guarded by mu: background connections with a request under way
+	bases           map[netip.Addr]float64 // guarded by mu: round-trip time of the empty path to each server
+	ticks           bool                   // guarded by mu: whether run runs
+	seen            sample                 // guarded by mu: since the last step
+	used            time.Time              // guarded by mu: when bytes last moved
+	stepped, logged time.Time              // guarded by mu: when the law was asked, and when that was logged
 }
 
 func (p *path) count(class Class, n int) {
@@ -113,24 +115,22 @@ func (p *path) end(c *Conn, closed bool) {
 // restAfter is how long the path is watched after its last request.
 const restAfter = 250 * time.Millisecond
 
-// run asks the law every tick as long as there are requests.
+// watchEvery is how often the law is asked when nothing arrives.
+const watchEvery = 20 * time.Millisecond
+
+// run asks the law when nothing arrives, as long as there are requests.
 func (p *path) run() {
-	t := time.NewTicker(time.Duration(tick * float64(time.Second)))
+	t := time.NewTicker(watchEvery)
 	defer t.Stop()
 	for range t.C {
-		if !p.step(time.Now()) {
+		if !p.watch(time.Now()) {
 			return
 		}
 	}
 }
 
-// step takes a sample and sets the windows; false if there is nothing to do for now.
-func (p *path) step(now time.Time) bool {
-	p.others.look(now)
-	limit, lanExempt := p.g.ceiling()
-	if lanExempt && p.route.local {
-		limit = Unlimited
-	}
+// watch returns false if there is nothing to do for now.
+func (p *path) watch(now time.Time) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if len(p.conns) == 0 {
@@ -141,59 +141,103 @@ func (p *path) step(now time.Time) bool {
 		p.g.known.put(p.route, p.law.memory())
 		return false
 	}
-	s := p.sample(now)
-	s.others = p.others.rate()
-	s.cap = -1
-	if limit >= 0 {
-		s.cap = float64(limit)
-	}
-	before := p.slots()
-	p.law.step(s)
-	if p.slots() > before {
-		p.room.Broadcast()
-	}
-	window := p.law.share(len(p.conns))
-	for c := range p.conns {
-		c.clamp(window)
+	if now.Sub(p.stepped) >= watchEvery*3/4 {
+		p.step(now)
 	}
 	return true
 }
 
-// sample reads the connections.
-func (p *path) sample(now time.Time) sample {
-	s := sample{now: seconds(now.Sub(p.g.start)) + 1}
-	s.late = p.law.now > 0 && s.now-p.law.now > maxStep
-	for c := range p.conns {
-		r := c.read()
-		segments := int(r.segments - c.last.segments)
-		s.bytes += float64(r.bytes - c.last.bytes)
-		s.lost += int(r.outOfOrder - c.last.outOfOrder)
-		c.last = r
-		if segments == 0 || !r.timestamps {
-			continue
-		}
-		// Below a millisecond the clock of TCP's timestamps shows nothing.
-		est := max(r.rtt, leastRTT)
-		rtt := newest(c.rtt, est, segments)
-		c.rtt = est
-		base := p.bases[c.remote]
-		if base == 0 || rtt < base {
-			base = rtt
-			p.bases[c.remote] = base
-		}
-		if p.law.base > 0 && len(p.bases) > 1 {
-			// What counts is the wait in the queue, which all share, not how far a server is.
-			rtt += p.law.base - base
-		}
-		if s.rtt == 0 || rtt < s.rtt {
-			s.rtt = rtt
-		}
+// arrived takes in what a connection received and returns until when its reader may leave what
+// comes next in the kernel.
+func (p *path) arrived(c *Conn, now time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if _, active := p.conns[c]; !active {
+		return
 	}
-	return s
+	p.look(c)
+	if now.Sub(p.stepped) >= stepEvery {
+		p.step(now)
+	}
+	c.clamp(p.law.share(len(p.conns)))
 }
 
-// leastRTT is the least round-trip time that the kernel can tell.
-const leastRTT = 0.001
+// stepEvery is the least time between two steps of the law.
+const stepEvery = time.Duration(0.8 * tick * float64(time.Second))
+
+// step asks the law with what was seen since the last time; p.mu is held.
+func (p *path) step(now time.Time) {
+	p.others.look(now)
+	limit, lanExempt := p.g.ceiling()
+	s := p.seen
+	p.seen = sample{}
+	s.now = now.Sub(p.g.start).Seconds() + 1
+	s.late = p.law.now > 0 && s.now-p.law.now > maxStep
+	s.others = p.others.rate()
+	s.cap = -1
+	if limit >= 0 && !(lanExempt && p.route.local) {
+		s.cap = float64(limit)
+	}
+	before, phase := p.slots(), p.law.phase
+	p.law.step(s)
+	p.stepped = now
+	if p.law.phase != phase || now.Sub(p.logged) >= logEvery {
+		p.logged = now
+		p.trace(s)
+	}
+	if p.slots() > before {
+		p.room.Broadcast()
+	}
+}
+
+// logEvery is how often the law's state is logged besides at changes.
+const logEvery = 100 * time.Millisecond
+
+func (p *path) trace(s sample) {
+	if !p.g.log.Enabled(context.Background(), slog.LevelDebug) {
+		return
+	}
+	l, ms := p.law, func(s float64) float64 { return math.Round(s*1e5) / 100 }
+	p.g.log.Debug("pace", "path", p.route, "phase", l.phase, "window", int(l.window), "rate", int(l.rate(0.1)), "capacity", int(l.capacity),
+		"base", ms(l.base), "rtt", ms(s.rtt), "queue", ms(l.queue), "sudden", ms(l.sudden), "spread", ms(l.z.spread()), "quiet", ms(l.z.p10), "hold", l.hold, "failures", l.failures, "others", int(s.others), "connections", len(p.conns))
+}
+
+// look reads what the kernel tells of a connection and adds it to what was seen.
+func (p *path) look(c *Conn) {
+	r := c.read()
+	segments := int(r.segments - c.last.segments)
+	p.seen.bytes += float64(r.bytes - c.last.bytes)
+	p.seen.lost += int(r.outOfOrder - c.last.outOfOrder)
+	c.last = r
+	if segments == 0 || !r.timestamps {
+		return
+	}
+	est := r.rtt
+	switch {
+	case est > 0 && est > r.handshake-2*leastRTT:
+	case r.handshake < 2*leastRTT:
+		est = leastRTT // below it the clock of TCP's timestamps shows nothing
+	default:
+		return // not measured yet
+	}
+	rtt := newest(c.rtt, est)
+	c.rtt = est
+	if rtt == 0 {
+		return
+	}
+	base := p.bases[c.remote]
+	if base == 0 || rtt < base {
+		base = rtt
+		p.bases[c.remote] = base
+	}
+	if p.law.base > 0 && len(p.bases) > 1 {
+		// What counts is the wait in the queue, which all share, not how far a server is.
+		rtt += p.law.base - base
+	}
+	if p.seen.rtt == 0 || rtt < p.seen.rtt {
+		p.seen.rtt = rtt
+	}
+}
 
 // describe returns what others see of the path.
 func (p *path) describe(caps Caps) bits.Path {

@@ -309,7 +309,7 @@ func (t *tcp) receive(p *pkt) {
 		m := max(ms, 1) / 1000
 		if t.est == 0 || m < t.est {
 			t.est = m
-		} else {
+		} else if t.segs == 1 { // the queue of the socket was empty
 			t.est += (m - t.est) / 8
 		}
 	}
@@ -454,7 +454,7 @@ func (w *world) governed(flows []*tcp, c *control, others func() float64) {
 		s := sample{now: w.now + 1, cap: -1}
 		n := 0
 		for _, t := range flows {
-			if rtt := newest(t.estBefore, t.est, t.segs); rtt > 0 && (s.rtt == 0 || rtt < s.rtt) {
+			if rtt := newest(t.estBefore, t.est); t.segs > 0 && rtt > 0 && (s.rtt == 0 || rtt < s.rtt) {
 				s.rtt = rtt
 			}
 			t.segs, t.estBefore = 0, t.est

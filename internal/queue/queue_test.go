@@ -29,7 +29,7 @@ func open(t *testing.T, dir string) *Queue {
 	if err != nil {
 		t.Fatal(err)
 	}
-	q, err := Open(s, transfer.NewEngine(httpget.New("test", governor.New("")), time.Second), governor.New(""), policy.Default(), slog.New(slog.DiscardHandler))
+	q, err := Open(s, transfer.NewEngine(httpget.New("test", governor.New("", slog.New(slog.DiscardHandler))), time.Second), governor.New("", slog.New(slog.DiscardHandler)), policy.Default(), slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -312,7 +312,7 @@ func TestEndedJobsAreForgottenAfterAWhile(t *testing.T) {
 	}
 	p := policy.Default()
 	p.Jobs.KeepFinished = 0
-	q, err := Open(s, transfer.NewEngine(httpget.New("test", governor.New("")), time.Second), governor.New(""), p, slog.New(slog.DiscardHandler))
+	q, err := Open(s, transfer.NewEngine(httpget.New("test", governor.New("", slog.New(slog.DiscardHandler))), time.Second), governor.New("", slog.New(slog.DiscardHandler)), p, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -442,7 +442,7 @@ func TestAFailedCommitIsUndone(t *testing.T) {
 		t.Fatal(err)
 	}
 	var log countingHandler
-	q, err := Open(s, transfer.NewEngine(httpget.New("test", governor.New("")), time.Second), governor.New(""), policy.Default(), slog.New(&log))
+	q, err := Open(s, transfer.NewEngine(httpget.New("test", governor.New("", slog.New(slog.DiscardHandler))), time.Second), governor.New("", slog.New(slog.DiscardHandler)), policy.Default(), slog.New(&log))
 	if err != nil {
 		t.Fatal(err)
 	}

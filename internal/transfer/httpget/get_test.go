@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -208,7 +209,7 @@ func TestCustomHeadersStayWithTheirHost(t *testing.T) {
 	}))
 	defer origin.Close()
 
-	resp, err := New("test", governor.New("")).Get(context.Background(), Request{URL: origin.URL + "/first", Header: http.Header{"X-Token": {"secret"}, "Authorization": {"Bearer secret"}}})
+	resp, err := New("test", governor.New("", slog.New(slog.DiscardHandler))).Get(context.Background(), Request{URL: origin.URL + "/first", Header: http.Header{"X-Token": {"secret"}, "Authorization": {"Bearer secret"}}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -229,7 +230,7 @@ func TestTheContextsOwnErrorIsReturned(t *testing.T) {
 	why := errors.New("stalled")
 	ctx, cancel := context.WithCancelCause(context.Background())
 	cancel(why)
-	if _, err := New("test", governor.New("")).Get(ctx, Request{URL: s.URL}); !errors.Is(err, why) {
+	if _, err := New("test", governor.New("", slog.New(slog.DiscardHandler))).Get(ctx, Request{URL: s.URL}); !errors.Is(err, why) {
 		t.Errorf("got %v", err)
 	}
 }
@@ -250,7 +251,7 @@ func TestEveryTransportErrorHasACode(t *testing.T) {
 		{"untrusted certificate", tls.URL, bits.CertUntrusted},
 		{"no TLS", strings.Replace(plain.URL, "http:", "https:", 1), bits.SecureFailure},
 	} {
-		_, err := New("test", governor.New("")).Get(context.Background(), Request{URL: c.url})
+		_, err := New("test", governor.New("", slog.New(slog.DiscardHandler))).Get(context.Background(), Request{URL: c.url})
 		var e *bits.Error
 		if !errors.As(err, &e) || e.Code != c.want {
 			t.Errorf("%s: %v, want %s", c.name, err, c.want)
