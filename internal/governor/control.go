@@ -16,6 +16,7 @@ const (
 	tau         = 0.0015 // the queue that we aim to keep ourselves
 	margin      = 0.004  // queue beyond our own from which it is somebody else's
 	gain        = 0.5    // kappa
+	probing     = 0.47   // growth of the window per round trip, as a logarithm, while its limit is not known
 	lossMargin  = 0.002  // queue beyond ours that, with a loss, is somebody else's
 	suspicion   = 0.012  // how long an excess must last
 	suddenly    = 0.020  // over how long the shortest wait is taken to see that others came
@@ -275,7 +276,7 @@ func (c *control) start(s sample, rtt, f float64) {
 		return
 	}
 	rate := c.rate(rtt)
-	c.window = min(c.window*math.Exp(math.Ln2*f), max(c.window, 2.5*rate*rtt+10*segment))
+	c.window = min(c.window*math.Exp(probing*f), max(c.window, 2*rate*rtt+10*segment))
 	full := c.sudden > tau+0.001+c.z.spread() && c.now-c.since > 0.1 || c.sudden > tau+c.base/4+0.002+c.z.spread()
 	if c.now-c.doubled >= max(rtt, 6*tick) {
 		if rate < 1.25*c.doubledAt {
