@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/ebbtransfer/ebb/bits"
+	"github.com/ebbtransfer/ebb/internal/policy"
 )
 
 // fake is a service without transfers: the tests say what happens to a job. It keeps its jobs
@@ -25,6 +26,8 @@ import (
 type fake struct {
 	file  string
 	about bits.Service
+	// policy is its configuration, if the test needs one.
+	policy *policy.File
 	// began is called, in a goroutine of its own, when a job is resumed.
 	began func(f *fake, id bits.ID)
 	// watched gets a value when somebody starts to read events, looked when somebody looks at
@@ -68,6 +71,20 @@ func (f *fake) handler() http.Handler {
 		f.mu.Lock()
 		defer f.mu.Unlock()
 		reply(w, append([]bits.Path{}, f.paths...))
+	})
+	mux.HandleFunc("GET /v1/policy", func(w http.ResponseWriter, _ *http.Request) { reply(w, f.policy.Describe()) })
+	mux.HandleFunc("POST /v1/policy/reload", func(w http.ResponseWriter, _ *http.Request) {
+		_ = f.policy.Reload()
+		reply(w, f.policy.Describe())
+	})
+	mux.HandleFunc("GET /v1/policy/limits", func(w http.ResponseWriter, r *http.Request) {
+		at, err := time.Parse(time.RFC3339Nano, r.URL.Query().Get("at"))
+		if err != nil {
+			refuse(w, bits.Errorf(bits.InvalidArg, "%v", err))
+			return
+		}
+		p := f.policy.Policy()
+		reply(w, p.Limits(at))
 	})
 	mux.HandleFunc("GET /v1/events", f.serveEvents)
 	mux.HandleFunc("POST /v1/jobs", f.serveCreate)

@@ -58,6 +58,9 @@ func newVersionCmd(a *app) *cobra.Command {
 				a.printf("the service on %s does not answer: %s\n", safe(m.Socket()), safe(err.Error()))
 			default:
 				a.printf("service %s, process %d, on %s, up since %s\n", safe(info.Version), info.PID, safe(m.Socket()), moment(info.Started, time.Now()))
+				for _, n := range info.Notices {
+					a.note("%s", n)
+				}
 			}
 			return nil
 		},

@@ -95,7 +95,7 @@ func Run(ctx context.Context, c Config) error {
 	}
 	defer unlock()
 	if s.policy, err = policy.Open(c.Policy, s.setPolicy); err != nil {
-		return err
+		return fmt.Errorf("the configuration has errors, of which `ebb policy check` tells all: %w", err)
 	}
 	listener, err := s.listen(ctx)
 	if err != nil {
@@ -356,7 +356,7 @@ func (s *service) count(next http.Handler) http.Handler {
 func (s *service) describe() bits.Service {
 	notices := slices.Clone(s.notices)
 	if p := s.policy.Problems(); len(p) > 0 {
-		notices = append(notices, fmt.Sprintf("the configuration has errors, and what was read before them is in effect: %v; `ebb policy check` tells all", p))
+		notices = append(notices, fmt.Sprintf("the configuration has errors, and what was read before them is in effect: %v; `ebb policy check %s` tells all", p, s.policy.Describe().File))
 	}
 	return bits.Service{Version: s.Version, PID: os.Getpid(), State: s.State, Started: s.started.UTC(), Jobs: s.queue.Counts(), Notices: notices}
 }

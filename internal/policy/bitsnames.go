@@ -311,7 +311,7 @@ func (b *bitsReader) hours(key, start, end string) {
 	if !first && !last {
 		return
 	}
-	if strings.Contains(key, "maintenance") && !(first && last) {
+	if strings.Contains(key, "maintenance") && first != last {
 		b.problem(max(b.values[start].line, b.values[end].line), bitsTable+"."+start, "and EndHour are needed both")
 		return
 	}

@@ -144,7 +144,8 @@ func Template() string {
 	p := Default()
 	var b strings.Builder
 	b.WriteString("# Ebb's configuration: all keys with their defaults. To change one, remove the \"# \" before it\n" +
-		"# and before the [table] above it.\n")
+		"# and before the [table] above it. The limits of a schedule are examples: they have no default.\n" +
+		"# Of maintenance, work or nonwork, interval, and background the first that has a limit decides.\n")
 	last := ""
 	for i := range keys {
 		k := &keys[i]

@@ -69,6 +69,13 @@ type File struct {
 // Find returns, if there is one. An error, such as Problems, means that the service should
 // not start. The function apply is called with each new policy, but not with this first one.
 func Open(given string, apply func(Policy)) (*File, error) {
+	if given != "" {
+		abs, err := filepath.Abs(given)
+		if err != nil {
+			return nil, err
+		}
+		given = abs // what is told of it should mean the same to others
+	}
 	f := &File{given: given, apply: apply}
 	if _, err := f.reload(true); err != nil {
 		return nil, err

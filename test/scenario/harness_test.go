@@ -130,6 +130,10 @@ func prepare(t *testing.T, o options) *service {
 	return s
 }
 
+// configHome is where the service looks for its configuration: not where that of whoever runs
+// the test is.
+func (s *service) configHome() string { return filepath.Join(filepath.Dir(s.dir), "config") }
+
 // launch starts the process without waiting for its answer.
 func (s *service) launch() {
 	s.t.Helper()
@@ -140,7 +144,7 @@ func (s *service) launch() {
 	defer func() { _ = log.Close() }()
 	args := slices.Concat(s.before, []string{ebb, "daemon", "--state", s.state, "--socket", s.socket}, s.args)
 	s.cmd = exec.Command(args[0], args[1:]...)
-	s.cmd.Env = append(os.Environ(), s.env...)
+	s.cmd.Env = slices.Concat(os.Environ(), []string{"XDG_CONFIG_HOME=" + s.configHome()}, s.env)
 	s.cmd.Stdout, s.cmd.Stderr = log, log
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := s.cmd.Start(); err != nil {
@@ -254,7 +258,7 @@ func (s *service) begin(args ...string) *call {
 	s.t.Helper()
 	c := &call{t: s.t, cmd: exec.CommandContext(s.ctx(), ebb, args...)}
 	c.cmd.Dir = s.dir
-	c.cmd.Env = append(os.Environ(), "EBB_SOCKET="+s.socket)
+	c.cmd.Env = append(os.Environ(), "EBB_SOCKET="+s.socket, "XDG_CONFIG_HOME="+s.configHome())
 	c.cmd.Stdout, c.cmd.Stderr = &c.out, &c.err
 	c.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := c.cmd.Start(); err != nil {
