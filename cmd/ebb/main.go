@@ -78,6 +78,7 @@ puts each file in its place only when it is whole.
   ebb get https://example.org/image.iso     fetch a file and wait for it
   ebb get --detach https://example.org/a    leave it to the service
   ebb list                                  what is in the queue
+  ebb top                                   jobs, rates and the network, live
 
 The service is found on --socket, else on $EBB_SOCKET, else it is the user's own,
 else the system's. When none runs, ebb starts one for the user; it ends by itself

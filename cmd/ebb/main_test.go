@@ -239,15 +239,15 @@ func TestPace(t *testing.T) {
 	}
 	ebb(t, socket, "list").want(t, 0, "PROGRESS  FILES\n", "")
 	moves(1<<20, bits.PaceUnrestricted, 3<<20, "takes what it can get")
-	moves(2<<20, bits.PaceIdle, 2<<20, "background: uses the idle capacity")
-	moves(3<<20, bits.PaceIdle, 2<<20, "background: uses the idle capacity")
-	moves(4<<20, bits.PaceYielding, 2<<10, "background: someone \x1belse uses the link")
-	ebb(t, socket, "show", "bulk").want(t, 0, "\nrate          2.0 KiB/s, background: someone \\x1belse uses the link\n", "")
+	moves(2<<20, bits.PaceIdle, 2<<20, "uses the idle capacity")
+	moves(3<<20, bits.PaceIdle, 2<<20, "uses the idle capacity")
+	moves(4<<20, bits.PaceYielding, 2<<10, "someone \x1belse uses the link")
+	ebb(t, socket, "show", "bulk").want(t, 0, "\nrate          2.0 KiB/s, someone \\x1belse uses the link\n", "")
 	ebb(t, socket, "list").want(t, 0, "TRANSFERRING  50% of 8.0 MiB  2.0 KiB/s    0/1\n", "")
 	ebb(t, socket, "cancel", "bulk").want(t, 0, "", "")
 
 	o := ebb(t, socket, "watch", "--after", "2", "bulk").want(t, 0, "removed", "")
-	for _, want := range []string{"2.0 MiB/s, background: uses the idle", "2.0 KiB/s, background: someone \\x1belse"} {
+	for _, want := range []string{"2.0 MiB/s, uses the idle", "2.0 KiB/s, someone \\x1belse"} {
 		if strings.Count(o.out, want) != 1 {
 			t.Errorf("want %q in one line of\n%s", want, o.out)
 		}

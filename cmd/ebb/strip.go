@@ -118,8 +118,8 @@ func chartTop(cols []traffic) float64 {
 // eighths are the cells that are filled from below by so many eighths.
 var eighths = []string{" ", "▁", "▂", "▃", "▄", "▅", "▆", "▇", "█"}
 
-// seriesColour are the colours of the series; both lie well apart for eyes that do not tell red
-// from green, and show on dark and on light ground.
+// seriesColour are the colours of the series. They lie apart for eyes that do not tell red from
+// green, and show on dark and on light ground.
 var seriesColour = [seriesCount]string{cyan, magenta, yellow}
 
 // key is how a series looks in a cell of its own.
@@ -146,7 +146,7 @@ func (k look) rule() string {
 // cell draws one column in one row, counted from the bottom, of a chart with so many rows.
 func (k look) cell(t *traffic, row, rows int, top float64) (style, glyph string) {
 	units := float64(8*rows) / top
-	var share [seriesCount]int // how many eighths of this cell the series has
+	var share [seriesCount]int // how many eighths of this cell each series has
 	sum, from, largest := 0.0, 0, 0
 	for i, v := range t.series {
 		sum += v
@@ -172,9 +172,6 @@ func (k look) cell(t *traffic, row, rows int, top float64) (style, glyph string)
 		if n > share[largest] {
 			largest = i
 		}
-	}
-	if share[largest] == 0 && low >= 0 {
-		largest = low
 	}
 	shaded := !k.colour || !k.utf8 // a cell is full or empty
 	switch {

@@ -21,7 +21,7 @@ import (
 const topInterval = 250 * time.Millisecond
 
 // topFrames is how often in a second the screen takes in what keys changed.
-const topFrames = 20
+const topFrames = 10
 
 func newTopCmd(a *app) *cobra.Command {
 	var once bool
@@ -36,7 +36,7 @@ selected job can be suspended, resumed, cancelled or given another priority; ? t
 
 When the service goes away ebb top waits for it. Where the standard output is no terminal,
 and with --once, it prints how things stand and ends; with --json as an object with the
-service, its paths and its jobs.`,
+service, its paths and its jobs. NO_COLOR is honoured.`,
 		Example: `  ebb top
   ebb top --once
   ebb top --json | jq '.paths[] | {name, state, capacity}'`,
@@ -45,35 +45,44 @@ service, its paths and its jobs.`,
 			if interval < topInterval {
 				return usagef("--interval=%v: want at least %v", interval, topInterval)
 			}
-			srv := a.connect()
-			defer srv.Close()
-			if _, err := srv.Service(cmd.Context()); err != nil { // starts one where that is for ebb to do
-				return err
-			}
-			srv.mine = false // whoever only watches does not keep the service alive
-			ctx, stop := context.WithCancel(cmd.Context())
-			defer stop()
-			t := newTop(ctx, srv, interval, look{colour: a.outTerm.colour, utf8: utf8Terminal()})
-			if err := t.begin(); err != nil {
-				return err
-			}
-			switch {
-			case a.json:
-				return a.printJSON(topJSON{t.about, append([]bits.Path{}, t.paths...), append([]bits.Job{}, t.jobs...)})
-			case once || !a.outTerm.is || os.Getenv("TERM") == "dumb":
-				t.width, t.height = endless, endless
-				if a.outTerm.is {
-					t.width = a.outTerm.width()
-				}
-				a.printf("%s", t.page())
-				return nil
-			}
-			return t.run()
+			return a.top(cmd.Context(), once || !a.outTerm.is || os.Getenv("TERM") == "dumb", interval)
 		},
 	}
 	cmd.Flags().BoolVar(&once, "once", false, "print one frame as text and end")
 	cmd.Flags().DurationVar(&interval, "interval", topInterval, "`time` between two frames, such as 1s")
 	return cmd
+}
+
+func (a *app) top(ctx context.Context, once bool, interval time.Duration) error {
+	srv := a.connect()
+	defer srv.Close()
+	if _, err := srv.Service(ctx); err != nil { // starts one where that is for ebb to do
+		return err
+	}
+	srv.mine = false // whoever only watches does not keep the service alive
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	t := newTop(ctx, srv, interval, look{colour: a.outTerm.colour, utf8: utf8Terminal()})
+	if err := t.begin(); err != nil {
+		return err
+	}
+	if !once && !a.json {
+		return t.run()
+	}
+	time.Sleep(topInterval) // the service measures rates from one question to the next
+	t.now = time.Now()
+	if err := t.begin(); err != nil {
+		return err
+	}
+	if a.json {
+		return a.printJSON(topJSON{t.about, append([]bits.Path{}, t.paths...), append([]bits.Job{}, t.jobs...)})
+	}
+	t.width = endless
+	if a.outTerm.is {
+		t.width = a.outTerm.width()
+	}
+	a.printf("%s", t.page())
+	return nil
 }
 
 // utf8Terminal reports whether the terminal shows UTF-8, and block characters one column wide.
@@ -96,7 +105,7 @@ type topJSON struct {
 	Jobs    []bits.Job    `json:"jobs"`
 }
 
-// begin asks for all that the first frame shows.
+// begin asks for all that a first frame shows.
 func (t *top) begin() error {
 	jobs := t.askJobs(false)().(jobsIs)
 	if jobs.err != nil {

@@ -33,9 +33,9 @@ func ptr[T any](v T) *T { return &v }
 // testPaths are a link with traffic and one with a ceiling.
 func testPaths() []bits.Path {
 	return []bits.Path{
-		{Name: "eth0 203.0.113.7", State: bits.PaceYielding, Why: "background: someone else uses the link (18.2 ms of queue); waiting for it to be quiet",
+		{Name: "eth0 203.0.113.7", State: bits.PaceYielding, Why: "someone else uses the link (packets wait 18 ms); listening until it is quiet",
 			Background: 90_000, Foreground: 0, Others: ptr(int64(1_900_000)), Capacity: 2_400_000, Window: 2896, RTT: 48.2, BaseRTT: 30, Queue: 18.2, Connections: 4, Signals: []string{"rcv_rtt"}},
-		{Name: "wlan0 mirror.example.net", State: bits.PaceCapped, Why: "background: policy allows 500 KiB/s from 09:00 to 17:00",
+		{Name: "wlan0 mirror.example.net", State: bits.PaceCapped, Why: "the bandwidth policy allows no more",
 			Background: 512_000, Capacity: 2_000_000, Limit: ptr(int64(512_000)), Window: 12345, RTT: 9.2, BaseRTT: 9, Connections: 1},
 	}
 }
@@ -56,7 +56,7 @@ func testJobs() []bits.Job {
 		testJob(8, "fetched", bits.Normal, bits.Transferred, 4<<20, 4<<20),
 	}
 	jobs[1].Error = &bits.ErrorInfo{Message: "the server answered 404 Not Found"}
-	jobs[2].Pace = &bits.Pace{State: bits.PaceYielding, Why: "background: someone else uses the link", Rate: 90_000}
+	jobs[2].Pace = &bits.Pace{State: bits.PaceYielding, Why: "someone else uses the link", Rate: 90_000}
 	jobs[5].Error = &bits.ErrorInfo{Message: "the network's cost does not allow the job to run"}
 	jobs[6].Error = &bits.ErrorInfo{Message: "connection refused"}
 	jobs[6].Times.RetryAt = ptr(noon.Add(3 * time.Minute))
@@ -372,11 +372,11 @@ func TestTopFollowsTheService(t *testing.T) {
 	s.ticks()
 	s.shows(t, "> one ", "SUSPENDED", "eth0 203.0.113.7  yielding", "link carries 2.3 MiB/s")
 	f.change(f.job(t).ID, bits.EventProgress, func(j *bits.Job) {
-		j.State, j.Pace = bits.Transferring, &bits.Pace{State: bits.PaceIdle, Why: "background: all that is free", Rate: 3 << 20}
+		j.State, j.Pace = bits.Transferring, &bits.Pace{State: bits.PaceIdle, Why: "uses the link's idle capacity", Rate: 3 << 20}
 		j.Progress = bits.Progress{FilesTotal: 1, BytesTotal: 300 << 20}
 	})
 	s.ticks()
-	s.shows(t, "TRANSFERRING", "3.0 MiB/s   1 min 40 s", "background: all that is free")
+	s.shows(t, "TRANSFERRING", "3.0 MiB/s   1 min 40 s", "uses the link's idle capacity")
 }
 
 // TestTopOutlivesTheService stops the service and starts another one.
@@ -564,7 +564,7 @@ func TestTopOnce(t *testing.T) {
 	ebb(t, socket, "create", strings.Repeat("long", 50)).want(t, 0, "", "")
 	f.paths = testPaths()
 	o := ebb(t, socket, "top", "--once").want(t, 0, strings.Repeat("long", 50), "")
-	for _, want := range []string{"v0.0.0-fake", "\nwlan0 mirror.example.net  capped  background: policy allows 500 KiB/s from 09:00 to 17:00\n", "background 87.9 KiB/s  others 1.8 MiB/s\n"} {
+	for _, want := range []string{"v0.0.0-fake", "\nwlan0 mirror.example.net  capped  the bandwidth policy allows no more\n", "background 87.9 KiB/s  others 1.8 MiB/s\n"} {
 		if !strings.Contains(o.out, want) {
 			t.Errorf("%q is missing in\n%s", want, o.out)
 		}

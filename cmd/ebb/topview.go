@@ -41,6 +41,7 @@ func (t *top) frame() string {
 
 // page is the frame for a file or a pipe: everything there is, once.
 func (t *top) page() string {
+	t.selected = bits.ID{}
 	rows := append(t.header(), "")
 	for i := range t.paths {
 		rows = append(rows, t.pathHead(&t.paths[i]), t.pathFigures(&t.paths[i]), t.legend(&t.paths[i], nil), "")
@@ -238,9 +239,10 @@ func (t *top) pathFigures(p *bits.Path) string {
 		figures = append(figures, "RTT "+ms(p.RTT))
 	}
 	switch {
+	case p.Window <= 0 || p.Connections == 0: // nothing is held back
 	case p.Connections == 1:
 		figures = append(figures, "window "+size(p.Window))
-	case p.Connections > 1:
+	default:
 		figures = append(figures, fmt.Sprintf("window %s in %d connections", size(p.Window), p.Connections))
 	}
 	if len(p.Signals) > 0 {
@@ -410,7 +412,7 @@ func (t *top) heads(cols []topColumn) string {
 
 func (t *top) row(cols []topColumn, tail int, j *bits.Job) string {
 	l := t.line(t.width)
-	if j.ID == t.selected && t.width != endless {
+	if j.ID == t.selected {
 		l.all = reverse
 		l.add("", ">")
 	}
