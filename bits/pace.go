@@ -36,5 +36,5 @@ type Path struct {
 	BaseRTT     float64   `json:"base_rtt_ms" doc:"Round-trip time of the empty path, in milliseconds; 0 while unknown"`
 	Queue       float64   `json:"queue_ms" doc:"Time that packets wait in queues now, in milliseconds"`
 	Connections int       `json:"connections" doc:"Background connections"`
-	Signals     []string  `json:"signals" doc:"What the pace is decided by: rcv_rtt, interface_counters, icmp"`
+	Signals     []string  `json:"signals" doc:"What the pace is decided by: rcv_rtt (TCP timestamps), window_rate (how long a window takes to come, without them), interface_counters"`
 }

@@ -27,7 +27,9 @@ type Conn struct {
 	// Guarded by path.mu.
 	requests int // under way
 	last     reading
-	rtt      float64 // the kernel's estimate at the last reading
+	rtt      float64   // the kernel's estimate at the last reading
+	marked   time.Time // when the bytes that fill a window began to come, and their end
+	markEnd  int64
 	clamped  int
 }
 
@@ -106,6 +108,24 @@ func (c *Conn) Pace() (bits.PaceState, string) {
 	c.path.mu.Lock()
 	defer c.path.mu.Unlock()
 	return c.path.law.pace()
+}
+
+// byWindow measures the round-trip time of a connection without TCP timestamps by how long a
+// window's worth of bytes takes to come: the server sends a window in a round trip. It is as
+// coarse as a tick, and too long when something else holds the server back, which errs on the
+// polite side. 0 if there is none yet.
+func (c *Conn) byWindow(r reading, now time.Time) float64 {
+	if !c.marked.IsZero() && r.bytes < c.markEnd {
+		return 0
+	}
+	rtt := 0.0
+	if c.marked.IsZero() {
+		rtt = r.handshake
+	} else {
+		rtt = max(now.Sub(c.marked).Seconds()-tick/2, r.handshake)
+	}
+	c.marked, c.markEnd = now, r.bytes+int64(c.clamped)
+	return rtt
 }
 
 // clamp bounds the bytes that the server may have under way to us; path.mu is held, or the

@@ -45,6 +45,7 @@ func (p phase) String() string { return [...]string{"start", "cruise", "yield", 
 type sample struct {
 	now    float64 // seconds, of any clock that does not jump
 	rtt    float64 // seconds; 0 if nothing arrived
+	coarse float64 // how coarse the round-trip times are, in seconds
 	bytes  float64 // received by all connections together
 	lost   int     // packets that came out of order, as they do after a loss
 	late   bool    // the tick itself came late, so that what it sees may be our own delay
@@ -70,6 +71,7 @@ type control struct {
 	base     float64 // lowest round-trip time seen
 	capacity float64 // payload bytes per second that the path was seen to carry
 	z        quiet   // what a quiet path looks like
+	coarse   float64 // of the newest sample
 	noise    float64 // slow mean of (rtt - least recent rtt) while calm
 	queue    float64 // seconds, by the least round-trip time of the last one and a half
 	sudden   float64 // the same, by that of the last moment
@@ -180,6 +182,7 @@ func (c *control) step(s sample) {
 // record notes a sample.
 func (c *control) record(s sample) {
 	if s.rtt > 0 {
+		c.coarse = s.coarse
 		if c.base == 0 || s.rtt < c.base {
 			c.base = s.rtt
 		}
@@ -314,7 +317,7 @@ func (c *control) excess(rtt float64) float64 {
 
 // margin returns the excess from which somebody else is there: what the path's own jitter looks
 // like does not count.
-func (c *control) margin() float64 { return margin + min(c.noise, 0.003) + c.z.spread() }
+func (c *control) margin() float64 { return margin + min(c.noise, 0.003) + c.z.spread() + c.coarse }
 
 // cruise holds our own queue near tau and watches for others.
 func (c *control) cruise(s sample, rtt, rate, f, dt float64) {

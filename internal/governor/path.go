@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"math"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -84,7 +85,7 @@ func (p *path) begin(ctx context.Context, c *Conn) error {
 	p.conns[c] = struct{}{}
 	p.used = time.Now()
 	c.last = c.read()
-	c.rtt = 0
+	c.rtt, c.marked = 0, time.Time{}
 	c.clamp(p.law.share(len(p.conns)))
 	if !p.ticks {
 		p.ticks = true
@@ -155,7 +156,7 @@ func (p *path) arrived(c *Conn, now time.Time) {
 	if _, active := p.conns[c]; !active {
 		return
 	}
-	p.look(c)
+	p.look(c, now)
 	if now.Sub(p.stepped) >= stepEvery {
 		p.step(now)
 	}
@@ -203,13 +204,20 @@ func (p *path) trace(s sample) {
 }
 
 // look reads what the kernel tells of a connection and adds it to what was seen.
-func (p *path) look(c *Conn) {
+func (p *path) look(c *Conn, now time.Time) {
 	r := c.read()
 	segments := int(r.segments - c.last.segments)
 	p.seen.bytes += float64(r.bytes - c.last.bytes)
 	p.seen.lost += int(r.outOfOrder - c.last.outOfOrder)
 	c.last = r
-	if segments == 0 || !r.timestamps {
+	if segments == 0 {
+		return
+	}
+	if !r.timestamps {
+		if rtt := c.byWindow(r, now); rtt > 0 {
+			p.seen.coarse = tick
+			p.add(c, rtt)
+		}
 		return
 	}
 	est := r.rtt
@@ -222,9 +230,13 @@ func (p *path) look(c *Conn) {
 	}
 	rtt := newest(c.rtt, est)
 	c.rtt = est
-	if rtt == 0 {
-		return
+	if rtt > 0 {
+		p.add(c, rtt)
 	}
+}
+
+// add takes in a round-trip time that a connection saw.
+func (p *path) add(c *Conn, rtt float64) {
 	base := p.bases[c.remote]
 	if base == 0 || rtt < base {
 		base = rtt
@@ -245,7 +257,7 @@ func (p *path) describe(caps Caps) bits.Path {
 	d := bits.Path{
 		Name: p.route.String(), Interface: p.route.device, Server: p.route.via.String(),
 		Background: p.background.perSecond(now), Foreground: p.foreground.perSecond(now),
-		Signals: []string{"rcv_rtt"},
+		Signals: []string{},
 	}
 	if p.others.known() {
 		n := int64(p.others.rate())
@@ -263,6 +275,16 @@ func (p *path) describe(caps Caps) bits.Path {
 		d.State, d.Why = bits.PaceUnrestricted, "no background transfer uses the path now"
 	}
 	d.Connections = len(p.conns)
+	for c := range p.conns {
+		s := "rcv_rtt"
+		if !c.last.timestamps {
+			s = "window_rate"
+		}
+		if !slices.Contains(d.Signals, s) {
+			d.Signals = append(d.Signals, s)
+		}
+	}
+	slices.Sort(d.Signals)
 	d.Capacity = int64(p.law.capacity)
 	d.Window = int64(p.law.window)
 	ms := func(s float64) float64 { return math.Round(s*1e5) / 100 }
