@@ -23,10 +23,10 @@ func newDaemonCmd(a *app) *cobra.Command {
 		Short: "Run the service in the foreground",
 		Long: `Run the service in the foreground, as systemd does. It logs to standard error,
 ends on SIGTERM or SIGINT within two seconds, and reads its configuration again
-on SIGHUP. There is no need to call this by hand: the other verbs start the
+when the file changes, and on SIGHUP. There is no need to call this by hand: the other verbs start the
 user's service when none runs.`,
 		Example: `  ebb daemon
-  ebb daemon --state /var/lib/ebb --socket /run/ebb/ebb.sock --config /etc/ebb/ebb.toml`,
+  ebb daemon --state /var/lib/ebb --socket /run/ebb/ebb.sock --config /etc/ebb/policy.toml`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			level := slog.LevelInfo
@@ -54,7 +54,7 @@ user's service when none runs.`,
 		},
 	}
 	cmd.Flags().StringVar(&c.State, "state", client.UserState(), "`directory` of the job store")
-	cmd.Flags().StringVar(&c.Policy, "config", "", "configuration `file` (docs/policy.md)")
+	cmd.Flags().StringVar(&c.Policy, "config", "", "configuration `file` (see `ebb policy --help` for where it is else)")
 	cmd.Flags().DurationVar(&c.IdleExit, "idle-exit", 0, "end after so long without work; 0 means never")
 	cmd.Flags().BoolVar(&verbose, "verbose", false, "log more")
 	cmd.AddCommand(newRestoreCmd(a))

@@ -53,7 +53,7 @@ var bitsNames = func() []bitsName {
 		{name: "MaxDownloadTime", lo: 1, hi: 1 << 31, key: "jobs.max_download_time", form: inSeconds},
 		{name: "MaxJobsPerMachine", lo: 1, hi: 1e7, key: "jobs.max_per_machine", form: asNumber},
 		{name: "MaxJobsPerUser", lo: 1, hi: 1e7, key: "jobs.max_per_user", form: asNumber},
-		{name: "MaxFilesPerJob", lo: 1, hi: 1e7, key: "jobs.max_files", form: asNumber},
+		{name: "MaxFilesPerJob", lo: 1, hi: bits.MaxFilesPerJob, key: "jobs.max_files", form: asNumber},
 		{name: "MaxRangesPerFile", lo: 1, hi: dword, unused: noRanges},
 		{name: "DisableBranchCache", hi: 1, unused: noCache},
 		{name: "EnablePeercaching", hi: 1, unused: noPeers},

@@ -45,7 +45,7 @@ type Jobs struct {
 
 	MaxPerMachine int // jobs that are not final, of all users together; 1 to 10,000,000
 	MaxPerUser    int // the same of one user; 1 to 10,000,000
-	MaxFiles      int // files of a job; 1 to 10,000,000
+	MaxFiles      int // files of a job; 1 to bits.MaxFilesPerJob
 
 	Inactivity      Duration // a job without progress or change for so long is cancelled; 0s (never), or 1s to 999d
 	MaxDownloadTime Duration // time in CONNECTING and TRANSFERRING after which a job fails, unless it has a limit of its own; 0s (never), or 1s to 2147483648s

@@ -337,6 +337,31 @@ func TestTemplate(t *testing.T) {
 	}
 }
 
+// The documentation has all keys and all of BITS's names.
+func TestDocumentation(t *testing.T) {
+	b, err := os.ReadFile("../../docs/policy.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	doc := string(b)
+	if !strings.Contains(doc, "```toml\n"+Template()+"```\n") {
+		t.Error("docs/policy.md does not have what `ebb policy show --defaults` prints")
+	}
+	for _, n := range bitsNames {
+		if _, name := cutLast("." + n.name); !strings.Contains(doc, name) {
+			t.Errorf("docs/policy.md does not tell of %s", n.name)
+		}
+	}
+	if _, example, ok := strings.Cut(doc, "```toml\n[bits]\n"); ok {
+		example, _, _ = strings.Cut(example, "```")
+		if p := parse(t, "[bits]\n"+example); p.Bandwidth.Work.Low != 250_000 || len(p.Notices) > 0 {
+			t.Errorf("the example says %v, notices %v", p.Bandwidth.Work, p.Notices)
+		}
+	} else {
+		t.Error("docs/policy.md has no example of BITS's names")
+	}
+}
+
 func FuzzParse(f *testing.F) {
 	f.Add([]byte("[jobs]\nbackground = 2\n"))
 	f.Add([]byte("jobs = 3"))
