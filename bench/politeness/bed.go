@@ -39,7 +39,8 @@ const prefix = "ebblab"
 
 // bed is a set of connected namespaces.
 type bed struct {
-	far, near *link.TUN // ends of the link; nil where a cable is in its place
+	cable     bool      // in the place of the link
+	far, near *link.TUN // ends of the link, if there is one
 }
 
 // namespace returns the name of a part's network namespace.
@@ -52,7 +53,7 @@ func newBed(ctx context.Context, cable bool, sysctls []string) (_ *bed, err erro
 		return nil, errors.New("network namespaces need root")
 	}
 	sweep()
-	b := &bed{}
+	b := &bed{cable: cable}
 	defer func() {
 		if err != nil {
 			b.close()
@@ -68,7 +69,7 @@ func newBed(ctx context.Context, cable bool, sysctls []string) (_ *bed, err erro
 		}
 	}
 	if cable {
-		err = connect(ctx, provider, "198.18.0.1", router, "198.18.0.2")
+		err = b.connect(ctx, provider, "198.18.0.1", router, "198.18.0.2")
 	} else {
 		err = b.layLink(ctx)
 	}
@@ -81,7 +82,7 @@ func newBed(ctx context.Context, cable bool, sysctls []string) (_ *bed, err erro
 			hub = router
 		}
 		gateway := strings.TrimSuffix(address, "2") + "1"
-		if err := connect(ctx, hub, gateway, part, address); err != nil {
+		if err := b.connect(ctx, hub, gateway, part, address); err != nil {
 			return nil, err
 		}
 		if err := ip(ctx, "-n", namespace(part), "route", "add", "default", "via", gateway); err != nil {
@@ -110,30 +111,39 @@ func configure(ctx context.Context, part string, more []string) error {
 	if part == machine {
 		settings = append(settings, more...)
 	}
-	if out, err := command(ctx, part, append([]string{"sysctl", "-qw"}, settings...)...).CombinedOutput(); err != nil {
-		return fmt.Errorf("set sysctls of the %s: %w: %s", part, err, out)
+	err := within(part, func() error {
+		for _, s := range settings {
+			key, value, _ := strings.Cut(s, "=")
+			if err := os.WriteFile("/proc/sys/"+strings.ReplaceAll(key, ".", "/"), []byte(value), 0); err != nil {
+				return fmt.Errorf("set %s for the part %s of the bed: %w", s, part, err)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return err
 	}
 	return ip(ctx, "-n", namespace(part), "link", "set", "lo", "up")
 }
 
-// connect lays a cable between two parts. Segmentation is left to TCP, so that bytes are counted as
-// a network card counts them.
-func connect(ctx context.Context, a, addressA, b, addressB string) error {
-	nameA, nameB := "to-"+b, "to-"+a
-	if err := ip(ctx, "-n", namespace(a), "link", "add", nameA, "type", "veth", "peer", "name", nameB, "netns", namespace(b)); err != nil {
+// connect lays a cable between two parts.
+func (b *bed) connect(ctx context.Context, one, address, other, otherAddress string) error {
+	name, otherName := "to-"+other, "to-"+one
+	if err := ip(ctx, "-n", namespace(one), "link", "add", name, "type", "veth", "peer", "name", otherName, "netns", namespace(other)); err != nil {
 		return err
 	}
-	if err := up(ctx, a, nameA, addressA); err != nil {
-		return err
-	}
-	return up(ctx, b, nameB, addressB)
+	return errors.Join(b.up(ctx, one, name, address), b.up(ctx, other, otherName, otherAddress))
 }
 
-// up gives a device its address and starts it.
-func up(ctx context.Context, part, device, address string) error {
-	return errors.Join(
-		ip(ctx, "-n", namespace(part), "addr", "add", address+"/24", "dev", device),
-		ip(ctx, "-n", namespace(part), "link", "set", "dev", device, "gso_max_segs", "1", "txqueuelen", "10000", "up"))
+// up gives a device its address and starts it. Beside an emulated link TCP makes the segments, not
+// the device, so that bytes are counted as a network card counts them; a path that is only to be
+// fast has whatever makes it fast.
+func (b *bed) up(ctx context.Context, part, device, address string) error {
+	set := []string{"-n", namespace(part), "link", "set", "dev", device, "txqueuelen", "10000", "up"}
+	if !b.cable {
+		set = append(set, "gso_max_segs", "1")
+	}
+	return errors.Join(ip(ctx, "-n", namespace(part), "addr", "add", address+"/24", "dev", device), ip(ctx, set...))
 }
 
 // layLink makes the TUN devices at the ends of the link.
@@ -149,7 +159,7 @@ func (b *bed) layLink(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if err := up(ctx, end.part, "link", end.address); err != nil {
+		if err := b.up(ctx, end.part, "link", end.address); err != nil {
 			return err
 		}
 	}

@@ -77,9 +77,12 @@ func follow(ctx context.Context, args []string) error {
 // segmentPayload is what a full TCP segment with a time stamp carries, in bytes.
 const segmentPayload = 1448
 
-// receivedBytes returns what the interface of this machine has received.
+// receivedFile counts the bytes that this machine has received, in its namespace.
+const receivedFile = "/sys/class/net/to-" + router + "/statistics/rx_bytes"
+
+// receivedBytes returns what it counts.
 func receivedBytes() (int64, error) {
-	b, err := os.ReadFile("/sys/class/net/to-" + router + "/statistics/rx_bytes")
+	b, err := os.ReadFile(receivedFile)
 	if err != nil {
 		return 0, err
 	}

@@ -31,15 +31,16 @@ type lab struct {
 	closers []func()
 }
 
-// newLab makes a lab below dir with a bed whose servers serve files of size bytes.
-func newLab(ctx context.Context, dir, ebb, logs string, cable bool, sysctls []string, size int64) (_ *lab, err error) {
-	l := &lab{ebb: ebb, logs: logs}
+// newLab makes a lab with a bed whose servers serve files of size bytes; with cable there is no
+// emulated link.
+func newLab(ctx context.Context, o options, cable bool, size int64) (_ *lab, err error) {
+	l := &lab{ebb: o.ebb, logs: o.logs}
 	defer func() {
 		if err != nil {
 			l.close()
 		}
 	}()
-	if l.dir, err = os.MkdirTemp(dir, "ebb-lab-"); err != nil {
+	if l.dir, err = os.MkdirTemp(o.dir, "ebb-lab-"); err != nil {
 		return nil, err
 	}
 	l.closers = append(l.closers, func() { _ = os.RemoveAll(l.dir) })
@@ -70,7 +71,7 @@ func newLab(ctx context.Context, dir, ebb, logs string, cable bool, sysctls []st
 	if err != nil {
 		return nil, err
 	}
-	if l.bed, err = newBed(ctx, cable, sysctls); err != nil {
+	if l.bed, err = newBed(ctx, cable, o.sysctls); err != nil {
 		return nil, err
 	}
 	l.closers = append(l.closers, l.bed.close)
@@ -84,6 +85,9 @@ func newLab(ctx context.Context, dir, ebb, logs string, cable bool, sysctls []st
 		if err := l.answers(ctx, server, p, log); err != nil {
 			return nil, err
 		}
+	}
+	if err := hurry(); err != nil {
+		fmt.Fprintln(os.Stderr, "politeness: the link runs without real-time priority and may be late:", err)
 	}
 	return l, nil
 }

@@ -18,6 +18,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -30,11 +31,13 @@ func main() {
 	}
 }
 
-// run is this program, or that of a server or a load, which are the same with other arguments.
+// programs are those of servers, loads and others that run in a part of the bed.
+var programs = map[string]func(context.Context, []string) error{"serve": serve, "load": load, "follow": follow, "watch": watch}
+
+// run is this program, or one of those, which are the same with other arguments.
 func run(args []string) error {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	programs := map[string]func(context.Context, []string) error{"serve": serve, "load": load, "follow": follow, "watch": watch}
 	if len(args) > 0 && programs[args[0]] != nil {
 		return programs[args[0]](ctx, args[1:])
 	}
@@ -47,7 +50,25 @@ func measure(ctx context.Context, args []string) error {
 	if err := o.parse(args); err != nil {
 		return err
 	}
-	l, err := newLab(ctx, o.dir, o.ebb, o.logs, false, o.sysctls, o.fileSize())
+	if o.smoke {
+		return smoke(ctx, o)
+	}
+	emulated := slices.DeleteFunc(slices.Clone(o.links), func(l linkSpec) bool { return l.rate == 0 })
+	cables := len(o.links) - len(emulated)
+	if o.links = emulated; len(emulated) > 0 {
+		if err := measureLinks(ctx, o); err != nil {
+			return err
+		}
+	}
+	if cables > 0 {
+		return measureCable(ctx, o)
+	}
+	return nil
+}
+
+// measureLinks measures what goes over emulated links.
+func measureLinks(ctx context.Context, o options) error {
+	l, err := newLab(ctx, o, false, o.fileSize())
 	if err != nil {
 		return err
 	}
@@ -56,9 +77,6 @@ func measure(ctx context.Context, args []string) error {
 		if err := os.MkdirAll(o.plots, 0o755); err != nil {
 			return err
 		}
-	}
-	if err := hurry(); err != nil {
-		fmt.Fprintln(os.Stderr, "politeness: the link runs without real-time priority and may be late:", err)
 	}
 	if err := l.validate(ctx, o.links); err != nil {
 		return err
@@ -127,6 +145,7 @@ type options struct {
 	from, proto   string
 	server        string
 	connections   int
+	smoke         bool
 	runs          int
 	phases        [3]time.Duration
 	dir, ebb      string
@@ -146,6 +165,7 @@ func (o *options) parse(args []string) (err error) {
 	flags.StringVar(&o.server, "server", cubic, "congestion `control` of the background's server: cubic or bbr")
 	flags.IntVar(&o.connections, "connections", 1, "`number` of files that ebb and curl fetch at once")
 	flags.IntVar(&o.runs, "runs", 1, "`number` of runs of each case")
+	flags.BoolVar(&o.smoke, "smoke", false, "make one short run with ebb and end with 1 unless it yields and recovers")
 	flags.StringVar(&o.dir, "dir", "", "`directory` for what is downloaded; it is removed (default the system's for temporary files)")
 	flags.StringVar(&o.ebb, "ebb", "", "measure this `binary` instead of building one")
 	flags.StringVar(&o.plots, "plots", "", "write a plot of each run to this `directory`")

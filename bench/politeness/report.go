@@ -92,8 +92,9 @@ func evaluate(t, alone, curlAlone *trace) *result {
 
 	r.Alone = rate(alone.down.payload[foreground], alone.up.first[foreground], alone.up.first[foreground]+s.phases[1])
 	r.With = rate(fg, loadStart, loadStart+s.phases[1])
-	if at, ok := passes(bg, max(loadStart, t.started), loadStart+s.phases[1], func(bps float64) bool { return bps < 0.1*float64(s.link.rate) }); ok {
-		took := (at - loadStart).Seconds()
+	both := max(loadStart, t.started)
+	if at, ok := passes(bg, both, loadStart+s.phases[1], func(bps float64) bool { return bps < 0.1*float64(s.link.rate) }); ok {
+		took := (at - both).Seconds()
 		r.Yield = &took
 	}
 	was := r.Idle
@@ -160,7 +161,7 @@ func printTables(results []*result) {
 		head  []string
 		cells func([]*result) []string
 	}{
-		{"A bulk foreground: goodput in Mbit/s, times in seconds, median (worst)", []string{bulk, bulkBBR, page, video},
+		{"A bulk foreground: goodput in Mbit/s, times in seconds, median (worst)", []string{bulk, bulkBBR},
 			[]string{"alone", "with it", "lost", "yield", "recover"}, func(r []*result) []string {
 				return []string{
 					fmt.Sprintf("%.2f", r[0].Alone/mbit),
@@ -191,7 +192,10 @@ func printTables(results []*result) {
 			if !slices.Contains(k.loads, r.Load) {
 				continue
 			}
-			idle := fmt.Sprintf("%.0f%%", 100*median(group, (*result).use))
+			idle := "-"
+			if r.Idle > 0 {
+				idle = fmt.Sprintf("%.0f%%", 100*median(group, (*result).use))
+			}
 			if r.Alone > 0 {
 				idle += fmt.Sprintf(", %.0f%%", 100*median(group, (*result).useAfter))
 			}

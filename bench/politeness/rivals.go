@@ -18,13 +18,15 @@ import (
 const (
 	nobody   = ""
 	ebbRival = "ebb"
-	curl     = "curl"
-	aria2    = "aria2c" // with five connections
-	wget     = "wget"
-	counters = "counters" // follows the counters of this machine's interface, as BITS documents of itself
+	// ebbForeground is ebb without --background.
+	ebbForeground = "ebb-foreground"
+	curl          = "curl"
+	aria2         = "aria2c" // with five connections
+	wget          = "wget"
+	counters      = "counters" // follows the counters of this machine's interface, as BITS documents of itself
 )
 
-var rivals = []string{ebbRival, curl, aria2, wget, counters}
+var rivals = []string{ebbRival, ebbForeground, curl, aria2, wget, counters}
 
 // rival is a transfer in the background that runs.
 type rival struct {
@@ -58,7 +60,7 @@ func (l *lab) prepare(ctx context.Context, s spec, dir string) (start func() (*r
 		}
 	}
 	switch s.rival {
-	case ebbRival:
+	case ebbRival, ebbForeground:
 		return l.prepareEbb(ctx, s, dir)
 	case curl:
 		version := "--http1.1"
@@ -119,7 +121,11 @@ func (l *lab) prepareEbb(ctx context.Context, s spec, dir string) (func() (*riva
 		return nil, err
 	}
 	return func() (*rival, error) {
-		if err := ebb("get", "--background", "--detach", "--connections", strconv.Itoa(s.connections), "-i", list, dir); err != nil {
+		args := []string{"get", "--detach", "--connections", strconv.Itoa(s.connections), "-i", list, dir}
+		if s.rival == ebbRival {
+			args = append(args, "--background")
+		}
+		if err := ebb(args...); err != nil {
 			daemon.Kill()
 			return nil, err
 		}

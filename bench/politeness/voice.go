@@ -4,9 +4,10 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"net"
+	"net/netip"
 	"os"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -18,36 +19,44 @@ const (
 	voiceInterval = 20 * time.Millisecond
 )
 
-// serveVoice sends datagrams to whoever has sent one in the last second. Each holds the time at
+// serveVoice sends datagrams to whoever has asked for them in the last second. Each holds the time at
 // which it left.
 func serveVoice() error {
-	conn, err := net.ListenPacket("udp4", fmt.Sprintf(":%d", foregroundPort))
+	conn, err := net.ListenUDP("udp4", &net.UDPAddr{Port: foregroundPort})
 	if err != nil {
 		return err
 	}
 	defer func() { _ = conn.Close() }()
+	type request struct {
+		from netip.AddrPort
+		at   time.Time
+	}
+	var last atomic.Pointer[request]
+	failed := make(chan error)
+	go func() {
+		b := make([]byte, voiceBytes)
+		for {
+			_, from, err := conn.ReadFromUDPAddrPort(b)
+			if err != nil {
+				failed <- err
+				return
+			}
+			last.Store(&request{from, time.Now()})
+		}
+	}()
+	tick := time.NewTicker(voiceInterval)
+	defer tick.Stop()
 	b := make([]byte, voiceBytes)
 	for {
-		_, listener, err := conn.ReadFrom(b)
-		if err != nil {
+		select {
+		case <-tick.C:
+			if r := last.Load(); r != nil && time.Since(r.at) < time.Second {
+				binary.BigEndian.PutUint64(b, uint64(time.Now().UnixNano()))
+				_, _ = conn.WriteToUDPAddrPort(b, r.from) // a listener that is gone asks no more
+			}
+		case err := <-failed:
 			return err
 		}
-		heard := time.Now()
-		tick := time.NewTicker(voiceInterval)
-		for range tick.C {
-			_ = conn.SetReadDeadline(time.Now())
-			if _, _, err := conn.ReadFrom(b); err == nil {
-				heard = time.Now()
-			} else if time.Since(heard) > time.Second {
-				break
-			}
-			binary.BigEndian.PutUint64(b, uint64(time.Now().UnixNano()))
-			if _, err := conn.WriteTo(b, listener); err != nil {
-				break
-			}
-		}
-		tick.Stop()
-		_ = conn.SetReadDeadline(time.Time{})
 	}
 }
 
