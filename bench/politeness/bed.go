@@ -8,7 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
-	"strconv"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -34,7 +34,8 @@ const (
 // the router or the provider, which has the address before it.
 var addresses = map[string]string{cubic: "198.18.1.2", bbr: "198.18.2.2", machine: "198.18.3.2", neighbour: "198.18.4.2"}
 
-// prefix begins the names of namespaces. The number of the process follows.
+// prefix begins the names of namespaces and of the lab's directory. The number of the process
+// follows.
 const prefix = "ebblab"
 
 // bed is a set of connected namespaces.
@@ -173,26 +174,28 @@ func (b *bed) close() {
 			_ = tun.Close()
 		}
 	}
-	remove(fmt.Sprintf("%s-%d-", prefix, os.Getpid()))
-}
-
-// remove removes the namespaces whose names begin so.
-func remove(start string) {
-	names, _ := filepath.Glob("/run/netns/" + start + "*")
+	names, _ := filepath.Glob("/run/netns/" + namespace("*"))
 	for _, n := range names {
 		_ = ip(context.Background(), "netns", "del", filepath.Base(n))
 	}
 }
 
-// sweep removes namespaces of processes that did not live to do it themselves.
+// sweep removes the namespaces of processes that did not live to do it themselves.
 func sweep() {
-	names, _ := filepath.Glob("/run/netns/" + prefix + "-*")
-	for _, n := range names {
-		pid, err := strconv.Atoi(strings.Split(filepath.Base(n), "-")[1])
-		if err == nil && errors.Is(unix.Kill(pid, 0), unix.ESRCH) {
-			remove(fmt.Sprintf("%s-%d-", prefix, pid))
-		}
+	for _, n := range leftBehind("/run/netns") {
+		_ = ip(context.Background(), "netns", "del", filepath.Base(n))
 	}
+}
+
+// leftBehind returns the paths in a directory that are named after processes of the lab that are
+// gone.
+func leftBehind(dir string) []string {
+	names, _ := filepath.Glob(filepath.Join(dir, prefix+"-*"))
+	return slices.DeleteFunc(names, func(name string) bool {
+		pid := strings.Split(filepath.Base(name), "-")[1]
+		commandLine, _ := os.ReadFile("/proc/" + pid + "/cmdline")
+		return len(commandLine) > 0 // also that of a process that waits to be buried is empty
+	})
 }
 
 // ip runs ip(8).

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -40,7 +41,10 @@ func newLab(ctx context.Context, o options, cable bool, size int64) (_ *lab, err
 			l.close()
 		}
 	}()
-	if l.dir, err = os.MkdirTemp(o.dir, "ebb-lab-"); err != nil {
+	for _, old := range leftBehind(cmp.Or(o.dir, os.TempDir())) {
+		_ = os.RemoveAll(old)
+	}
+	if l.dir, err = os.MkdirTemp(o.dir, fmt.Sprintf("%s-%d-", prefix, os.Getpid())); err != nil {
 		return nil, err
 	}
 	l.closers = append(l.closers, func() { _ = os.RemoveAll(l.dir) })
