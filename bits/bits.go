@@ -290,6 +290,7 @@ type Job struct {
 	Files      []File     `json:"files,omitzero" doc:"The files, where they were asked for"`
 	Error      *ErrorInfo `json:"error" doc:"Why the job is in ERROR or TRANSIENT_ERROR"`
 	ErrorCount int        `json:"error_count" doc:"How often a transfer was interrupted by an error"`
+	Note       string     `json:"note,omitempty" doc:"What a person should know, such as why the service cancelled the job"`
 	Times      Times      `json:"times"`
 	Properties Properties `json:"properties"`
 }
@@ -300,8 +301,8 @@ const (
 	MaxDescriptionLen = 1024 // characters
 	MaxURLLen         = 8192 // bytes; BITS allows 2,200 characters
 	MaxConnections    = 64
-	MaxHeaderBytes    = 16384 // all custom headers of a job together
-	MaxFilesPerJob    = 100_000
+	MaxHeaderBytes    = 16384   // all custom headers of a job together
+	MaxFilesPerJob    = 1 << 20 // policy allows fewer: jobs.max_files
 
 	DefaultMinimumRetryDelay = 600 * time.Second
 	LeastMinimumRetryDelay   = 5 * time.Second

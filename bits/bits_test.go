@@ -200,7 +200,7 @@ func TestSettingsCheck(t *testing.T) {
 }
 
 func TestEveryPropertyCanBeSet(t *testing.T) {
-	values := map[string]string{"name": "n", "description": "d", "priority": "low", "minimum_retry_delay": "90s", "no_progress_timeout": "2h", "connections": "4", "auto_complete": "true", "header": "A: b"}
+	values := map[string]string{"name": "n", "description": "d", "priority": "low", "minimum_retry_delay": "90s", "no_progress_timeout": "2h", "connections": "4", "auto_complete": "true", "transfer_policy": "not-roaming", "maximum_download_time": "1h", "header": "A: b"}
 	var s Settings
 	for _, p := range PropertyTable {
 		if err := s.Set(p.Name, values[p.Name]); err != nil {
@@ -210,7 +210,7 @@ func TestEveryPropertyCanBeSet(t *testing.T) {
 	if e := s.Check(false); e != nil {
 		t.Fatal(e)
 	}
-	if *s.Priority != Low || *s.MinimumRetryDelay != 90 || *s.NoProgressTimeout != 7200 || *s.Connections != 4 || !*s.AutoComplete || (*s.Headers)[0] != "A: b" {
+	if *s.Priority != Low || *s.MinimumRetryDelay != 90 || *s.NoProgressTimeout != 7200 || *s.Connections != 4 || !*s.AutoComplete || *s.TransferPolicy != TransferNotRoaming || *s.MaximumDownloadTime != 3600 || (*s.Headers)[0] != "A: b" {
 		t.Errorf("got %+v", s)
 	}
 	if err := s.Set("colour", "red"); err == nil || !strings.Contains(err.Error(), "priority") {
@@ -227,6 +227,8 @@ func TestSetRefusesWithoutAChange(t *testing.T) {
 		{"no_progress_timeout", "99999999999999999999"},
 		{"connections", "4.0"},
 		{"auto_complete", "perhaps"},
+		{"transfer_policy", "cheap"},
+		{"maximum_download_time", "forever"},
 	} {
 		var s Settings
 		if err := s.Set(c.name, c.value); err == nil || s != (Settings{}) {

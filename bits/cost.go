@@ -67,20 +67,18 @@ const costStates = 9 // of costNames are single states
 // costDefined are all bits with a meaning.
 const costDefined = TransferAlways | CostIgnoreCongestion
 
-// plan is what is known of a network's cost besides roaming; a network of which nothing is known
-// counts as unrestricted.
-func (c Cost) plan() Cost {
-	if p := c &^ (CostRoaming | CostIgnoreCongestion); p != 0 {
-		return p
+// Refuses returns the states, of those that a network is in, that a transfer policy does not
+// allow. A network of whose plan nothing is known counts as unrestricted.
+func (c Cost) Refuses(state Cost) Cost {
+	state &^= CostIgnoreCongestion
+	if state&^CostRoaming == 0 {
+		state |= CostUnrestricted
 	}
-	return CostUnrestricted
+	return state &^ c
 }
 
 // Allows reports whether a transfer policy lets a job run on a network in a state.
-func (c Cost) Allows(state Cost) bool {
-	need := state.plan() | state&CostRoaming
-	return c&need == need
-}
+func (c Cost) Allows(state Cost) bool { return c.Refuses(state) == 0 }
 
 // ParseCost reads a policy's name, the names of states joined by '|', or a number such as
 // 0x80000021.

@@ -33,6 +33,20 @@ func TestTransferPolicies(t *testing.T) {
 	}
 }
 
+func TestRefusesNamesWhatIsInTheWay(t *testing.T) {
+	for _, c := range []struct{ policy, state, want Cost }{
+		{TransferNotRoaming, CostCappedUsageUnknown | CostRoaming, CostRoaming},
+		{TransferUnmetered, CostCappedUsageUnknown | CostRoaming, CostCappedUsageUnknown | CostRoaming},
+		{CostCappedUsageUnknown, 0, CostUnrestricted},
+		{CostCappedUsageUnknown | CostRoaming, CostRoaming, CostUnrestricted},
+		{TransferAlways, CostNearCap | CostRoaming, 0},
+	} {
+		if got := c.policy.Refuses(c.state); got != c.want {
+			t.Errorf("%s refuses %s of %s, want %s", c.policy, got, c.state, c.want)
+		}
+	}
+}
+
 func TestCostTexts(t *testing.T) {
 	for _, c := range []struct {
 		text string

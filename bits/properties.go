@@ -13,24 +13,28 @@ import (
 
 // Properties are the settings of a job that its owner may change.
 type Properties struct {
-	Description       string   `json:"description"`
-	MinimumRetryDelay int64    `json:"minimum_retry_delay" doc:"Least seconds between a transient error and the next attempt; the delay grows from there"`
-	NoProgressTimeout int64    `json:"no_progress_timeout" doc:"Seconds without progress after which a transient error becomes ERROR; 0 means at once"`
-	Connections       int      `json:"connections" doc:"Files of the job that move at once; a large one moves alone"`
-	AutoComplete      bool     `json:"auto_complete" doc:"The service completes the job by itself once it is TRANSFERRED"`
-	HeaderNames       []string `json:"header_names,omitempty" doc:"Names of the custom request headers; the values are never shown"`
+	Description         string   `json:"description"`
+	MinimumRetryDelay   int64    `json:"minimum_retry_delay" doc:"Least seconds between a transient error and the next attempt; the delay grows from there"`
+	NoProgressTimeout   int64    `json:"no_progress_timeout" doc:"Seconds without progress after which a transient error becomes ERROR; 0 means at once"`
+	Connections         int      `json:"connections" doc:"Files of the job that move at once; a large one moves alone"`
+	AutoComplete        bool     `json:"auto_complete" doc:"The service completes the job by itself once it is TRANSFERRED"`
+	TransferPolicy      Cost     `json:"transfer_policy" doc:"On which networks the job runs (BITS's COST_FLAGS): the name of a policy, or cost states; 'default' leaves it to the service's policy for the job's priority"`
+	MaximumDownloadTime int64    `json:"maximum_download_time" doc:"Seconds in CONNECTING and TRANSFERRING after which the job becomes ERROR; 0 means never"`
+	HeaderNames         []string `json:"header_names,omitempty" doc:"Names of the custom request headers; the values are never shown"`
 }
 
 // Settings are changes of a job; a nil field leaves its property alone.
 type Settings struct {
-	Name              *string   `json:"name,omitempty" doc:"Display name"`
-	Priority          *Priority `json:"priority,omitempty"`
-	Description       *string   `json:"description,omitempty"`
-	MinimumRetryDelay *int64    `json:"minimum_retry_delay,omitempty" doc:"Seconds, at least 5; smaller values become 5"`
-	NoProgressTimeout *int64    `json:"no_progress_timeout,omitempty" doc:"Seconds; 0 turns the first transient error into ERROR"`
-	Connections       *int      `json:"connections,omitempty" doc:"1 to 64"`
-	AutoComplete      *bool     `json:"auto_complete,omitempty"`
-	Headers           *[]string `json:"headers,omitempty" doc:"Request headers, each as 'Name: value'; an empty list removes them"`
+	Name                *string   `json:"name,omitempty" doc:"Display name"`
+	Priority            *Priority `json:"priority,omitempty"`
+	Description         *string   `json:"description,omitempty"`
+	MinimumRetryDelay   *int64    `json:"minimum_retry_delay,omitempty" doc:"Seconds, at least 5; smaller values become 5"`
+	NoProgressTimeout   *int64    `json:"no_progress_timeout,omitempty" doc:"Seconds; 0 turns the first transient error into ERROR"`
+	Connections         *int      `json:"connections,omitempty" doc:"1 to 64"`
+	AutoComplete        *bool     `json:"auto_complete,omitempty"`
+	TransferPolicy      *Cost     `json:"transfer_policy,omitempty" doc:"On which networks the job runs: always, not-roaming, no-surcharge, standard, unmetered, unrestricted, or cost states such as 'flat-rate|roaming' or 0x80000021; 'default' for the policy of its priority"`
+	MaximumDownloadTime *int64    `json:"maximum_download_time,omitempty" doc:"Seconds; 0 means never"`
+	Headers             *[]string `json:"headers,omitempty" doc:"Request headers, each as 'Name: value'; an empty list removes them"`
 }
 
 // A Property describes one settable property: the table from which validation, the CLI's help
@@ -76,6 +80,18 @@ var PropertyTable = []Property{
 			return fmt.Errorf("auto_complete=%s: want true or false", v)
 		}
 		return nil
+	}},
+	{"transfer_policy", "default", strings.Join(TransferPolicies(), ", "), "on which networks the job runs; default is the policy of its priority; takes effect at once", func(s *Settings, v string) error {
+		c := TransferDefault
+		s.TransferPolicy = &c
+		if v == "" {
+			return nil
+		}
+		return c.UnmarshalText([]byte(v))
+	}},
+	{"maximum_download_time", "7776000", "0 s or more", "seconds in CONNECTING and TRANSFERRING after which the job becomes ERROR; 0 means never", func(s *Settings, v string) (err error) {
+		s.MaximumDownloadTime, err = seconds(v)
+		return err
 	}},
 	{"header", "", "'Name: value'", "a request header sent with every request; repeat it for more; empty removes all", func(s *Settings, v string) error {
 		if s.Headers == nil {
@@ -161,6 +177,12 @@ func (s *Settings) Check(create bool) *Error {
 	}
 	if d := s.NoProgressTimeout; d != nil && (*d < 0 || *d > maxSeconds) {
 		return Errorf(InvalidArg, "no_progress_timeout is %d; want 0 to %d seconds", *d, int64(maxSeconds))
+	}
+	if d := s.MaximumDownloadTime; d != nil && (*d < 0 || *d > maxSeconds) {
+		return Errorf(InvalidArg, "maximum_download_time is %d; want 0 to %d seconds", *d, int64(maxSeconds))
+	}
+	if c := s.TransferPolicy; c != nil && *c != TransferDefault && *c&^CostIgnoreCongestion == 0 {
+		return Errorf(InvalidArg, "the transfer policy %s allows no network at all", *c)
 	}
 	if n := s.Connections; n != nil && (*n < 1 || *n > MaxConnections) {
 		return Errorf(InvalidArg, "connections is %d; want 1 to %d", *n, MaxConnections)

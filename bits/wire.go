@@ -28,12 +28,26 @@ type Summary struct {
 
 // Service describes the running service.
 type Service struct {
-	Version string         `json:"version"`
-	PID     int            `json:"pid"`
-	State   string         `json:"state" doc:"Directory of the job store"`
-	Started time.Time      `json:"started"`
-	Jobs    map[string]int `json:"jobs" doc:"Number of jobs in each state that is not final"`
-	Notices []string       `json:"notices,omitempty" doc:"What a person should know, such as that a damaged store was set aside"`
+	Version    string         `json:"version"`
+	PID        int            `json:"pid"`
+	State      string         `json:"state" doc:"Directory of the job store"`
+	Started    time.Time      `json:"started"`
+	Jobs       map[string]int `json:"jobs" doc:"Number of jobs in each state that is not final"`
+	Notices    []string       `json:"notices,omitempty" doc:"What a person should know, such as that a damaged store was set aside"`
+	Conditions Conditions     `json:"conditions"`
+}
+
+// Conditions are what the machine allows now.
+type Conditions struct {
+	Online      bool   `json:"online" doc:"There is a network besides the machine itself"`
+	Cost        Cost   `json:"cost" doc:"Cost states of the network in use; flat-rate if nobody knows"`
+	CostSource  string `json:"cost_source" doc:"Who says what the network costs, such as NetworkManager or the policy's cost.network; empty if nobody does"`
+	Interface   string `json:"interface" doc:"Network interface in use; empty if unknown"`
+	OnBattery   bool   `json:"on_battery"`
+	Battery     *int   `json:"battery,omitempty" doc:"How full the battery is, in percent, where there is one"`
+	PowerSource string `json:"power_source" doc:"Who says whether the machine runs on battery; empty if nobody does"`
+	PowerSaver  bool   `json:"power_saver"`
+	SaverSource string `json:"power_saver_source" doc:"Who says whether the machine saves power; empty if nobody does"`
 }
 
 // EventKind says what an event is about.
@@ -66,6 +80,7 @@ type Event struct {
 	File     *File      `json:"file,omitempty" doc:"The file that a file or note event is about, or the one moving now"`
 	Error    *ErrorInfo `json:"error,omitempty" doc:"With the states ERROR and TRANSIENT_ERROR"`
 	RetryAt  *time.Time `json:"retry_at,omitempty" doc:"With TRANSIENT_ERROR, when a timer decides the next attempt"`
+	Note     string     `json:"note,omitempty" doc:"What a person should know, such as why the service cancelled the job"`
 }
 
 // Problem is an error answer of the HTTP API (RFC 9457).

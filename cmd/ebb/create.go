@@ -11,7 +11,7 @@ import (
 )
 
 func newCreateCmd(a *app) *cobra.Command {
-	var kind, priority string
+	var kind, priority, transferPolicy string
 	cmd := &cobra.Command{
 		Use:   "create NAME",
 		Short: "Create an empty, suspended job and print its id",
@@ -31,6 +31,9 @@ A name need not be unique, but a job is easier to refer to when it is.`,
 			if err := spec.Priority.UnmarshalText([]byte(priority)); err != nil {
 				return usagef("--priority: %w", err)
 			}
+			if err := spec.Set("transfer_policy", transferPolicy); err != nil {
+				return usagef("--transfer-policy: %w", err)
+			}
 			if e := spec.Check(true); e != nil {
 				return usagef("%s", e.Sentence())
 			}
@@ -45,9 +48,16 @@ A name need not be unique, but a job is easier to refer to when it is.`,
 	}
 	cmd.Flags().StringVar(&kind, "type", "download", "`type` of the job: download")
 	cmd.Flags().StringVar(&priority, "priority", "normal", "`priority`: foreground, high, normal or low")
+	transferPolicyFlag(cmd, &transferPolicy)
 	complete(cmd, "type", "download")
 	complete(cmd, "priority", "foreground", "high", "normal", "low")
 	return cmd
+}
+
+// transferPolicyFlag adds --transfer-policy to a verb that makes a job.
+func transferPolicyFlag(cmd *cobra.Command, v *string) {
+	cmd.Flags().StringVar(v, "transfer-policy", "", "run on networks that this `policy` allows: always, not-roaming, no-surcharge, standard, unmetered or unrestricted (default that of the priority)")
+	complete(cmd, "transfer-policy", bits.TransferPolicies()...)
 }
 
 // createFailed adds what to do when nobody knows whether the job was created.

@@ -166,3 +166,9 @@ func jobError(e *bits.ErrorInfo) (sentence, hint string) {
 	}
 	return fmt.Sprintf("%s (%s %s)", sentence, e.Code, e.HResult), e.Hint
 }
+
+// waiting reports whether a job waits for something that no attempt helps against: a network, a
+// policy, mains power.
+func waiting(s bits.State, e *bits.ErrorInfo) bool {
+	return s == bits.TransientError && e != nil && e.Err().Code.Class() == bits.Waiting
+}

@@ -33,6 +33,7 @@ type getOptions struct {
 	connections string
 	retryDelay  string
 	timeout     string
+	transfer    string
 	progress    string
 }
 
@@ -79,6 +80,7 @@ current directory or absolute.`,
 	f.StringVar(&o.connections, "connections", "", "files that move at once, 1 to 64 (`number`, default 16)")
 	f.StringVar(&o.retryDelay, "retry-delay", "", "least `time` until a failed attempt is repeated, such as 30 or 10m (default 5 s; 10 min in the background)")
 	f.StringVar(&o.timeout, "timeout", "", "give up after this `time` without progress (default 1 h; 14 days in the background)")
+	transferPolicyFlag(cmd, &o.transfer)
 	progressFlag(cmd, &o.progress)
 	complete(cmd, "background", "high", "normal", "low")
 	return cmd
@@ -251,7 +253,7 @@ func getSettings(o getOptions, files []bits.FileSpec) (bits.Settings, error) {
 	} else if err := priority.UnmarshalText([]byte(o.background)); err != nil || priority == bits.Foreground {
 		return bits.Settings{}, usagef("--background=%s: want high, normal or low", o.background)
 	}
-	values = append(values, setting{"--retry-delay", "minimum_retry_delay", o.retryDelay}, setting{"--timeout", "no_progress_timeout", o.timeout})
+	values = append(values, setting{"--retry-delay", "minimum_retry_delay", o.retryDelay}, setting{"--timeout", "no_progress_timeout", o.timeout}, setting{"--transfer-policy", "transfer_policy", o.transfer})
 	s := bits.Settings{Priority: &priority, AutoComplete: &o.detach}
 	for _, v := range values {
 		if v.value == "" {

@@ -265,7 +265,10 @@ func stands(s bits.State, retryAt *time.Time, now time.Time) string {
 	case bits.Connecting:
 		return "connecting"
 	case bits.TransientError:
-		if retryAt != nil && retryAt.After(now) {
+		switch {
+		case retryAt == nil: // no attempt would help
+			return "waiting"
+		case retryAt.After(now):
 			return "trying again " + relative(*retryAt, now)
 		}
 		return "waiting to try again"

@@ -12,7 +12,7 @@ import (
 func newSetCmd(a *app) *cobra.Command {
 	var table strings.Builder
 	for _, p := range bits.PropertyTable {
-		fmt.Fprintf(&table, "  %-20s %s\n  %20s %s", p.Name, p.Doc, "", p.Range)
+		fmt.Fprintf(&table, "  %-22s %s\n  %22s %s", p.Name, p.Doc, "", p.Range)
 		if p.Default != "" {
 			fmt.Fprintf(&table, "; default %s", p.Default)
 		}

@@ -74,7 +74,11 @@ func (a *app) showJob(w io.Writer, j *bits.Job, mostFiles int, now time.Time) {
 		line("rate", "%s", paceText(*j.Pace))
 	}
 	if e := j.Error; e != nil {
-		line("error", "%s", a.outTerm.paint(red, safe(e.Message)))
+		if waiting(j.State, e) {
+			line("waits", "%s", a.outTerm.paint(yellow, safe(e.Message)))
+		} else {
+			line("error", "%s", a.outTerm.paint(red, safe(e.Message)))
+		}
 		line("  code", "%s %s", safe(e.Code), safe(e.HResult))
 		line("  context", "%s", e.Context)
 		if e.File != "" {
@@ -83,6 +87,9 @@ func (a *app) showJob(w io.Writer, j *bits.Job, mostFiles int, now time.Time) {
 		if e.Hint != "" {
 			line("  hint", "%s", safe(e.Hint))
 		}
+	}
+	if j.Note != "" {
+		line("note", "%s", safe(j.Note))
 	}
 	line("errors", "%d", j.ErrorCount)
 	line("created", "%s", moment(j.Times.Created, now))
@@ -97,6 +104,10 @@ func (a *app) showJob(w io.Writer, j *bits.Job, mostFiles int, now time.Time) {
 	line("retry delay", "%s", span(time.Duration(p.MinimumRetryDelay)*time.Second))
 	line("no progress", "ERROR after %s", span(time.Duration(p.NoProgressTimeout)*time.Second))
 	line("connections", "%d", p.Connections)
+	line("transfer", "%s", p.TransferPolicy)
+	if d := p.MaximumDownloadTime; d > 0 {
+		line("download time", "ERROR after %s", span(time.Duration(d)*time.Second))
+	}
 	line("auto complete", "%s", map[bool]string{true: "yes", false: "no"}[p.AutoComplete])
 	if len(p.HeaderNames) > 0 {
 		line("headers", "%s", safe(strings.Join(p.HeaderNames, ", ")))

@@ -51,6 +51,10 @@ func appendJob(b []byte, j *bits.Job) []byte {
 	b = appendAny(b, j.Error)
 	b = append(b, `,"error_count":`...)
 	b = strconv.AppendInt(b, int64(j.ErrorCount), 10)
+	if j.Note != "" {
+		b = append(b, `,"note":`...)
+		b = appendString(b, j.Note)
+	}
 	b = append(b, `,"times":{"created":`...)
 	b = appendTime(b, j.Times.Created)
 	b = append(b, `,"modified":`...)
@@ -76,6 +80,10 @@ func appendJob(b []byte, j *bits.Job) []byte {
 	b = strconv.AppendInt(b, int64(q.Connections), 10)
 	b = append(b, `,"auto_complete":`...)
 	b = strconv.AppendBool(b, q.AutoComplete)
+	b = append(b, `,"transfer_policy":"`...)
+	b = append(b, q.TransferPolicy.String()...)
+	b = append(b, `","maximum_download_time":`...)
+	b = strconv.AppendInt(b, q.MaximumDownloadTime, 10)
 	if len(q.HeaderNames) > 0 {
 		b = append(b, `,"header_names":`...)
 		b = appendAny(b, q.HeaderNames)

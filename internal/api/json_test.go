@@ -50,6 +50,9 @@ func fill(t *testing.T, r *rand.Rand, v reflect.Value) {
 	case *bits.Context:
 		*x = bits.Context(r.IntN(9))
 		return
+	case *bits.Cost:
+		*x = bits.Cost(r.Uint32())
+		return
 	case *bits.Size:
 		*x = bits.Size(r.Int64N(100) - 50)
 		return

@@ -16,6 +16,7 @@ type (
 	contextSchema  struct{}
 	idSchema       struct{}
 	sizeSchema     struct{}
+	costSchema     struct{}
 )
 
 func (stateSchema) Schema(huma.Registry) *huma.Schema    { return enum[bits.State](bits.States) }
@@ -27,6 +28,9 @@ func (idSchema) Schema(huma.Registry) *huma.Schema {
 }
 func (sizeSchema) Schema(huma.Registry) *huma.Schema {
 	return &huma.Schema{Type: huma.TypeInteger, Format: "int64", Nullable: true}
+}
+func (costSchema) Schema(huma.Registry) *huma.Schema {
+	return &huma.Schema{Type: huma.TypeString, Examples: []any{bits.TransferUnmetered.String(), (bits.CostCappedUsageUnknown | bits.CostRoaming).String()}}
 }
 
 // enum makes the schema of a type whose n values from 0 on are written by name.
@@ -49,6 +53,7 @@ func registerSchemas(r huma.Registry) {
 		typeOf[bits.Context]():  typeOf[contextSchema](),
 		typeOf[bits.ID]():       typeOf[idSchema](),
 		typeOf[bits.Size]():     typeOf[sizeSchema](),
+		typeOf[bits.Cost]():     typeOf[costSchema](),
 	} {
 		r.RegisterTypeAlias(t, alias)
 	}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -47,36 +46,4 @@ func Asleep() time.Duration {
 		return 0
 	}
 	return time.Duration(all.Nano() - awake.Nano())
-}
-
-// WatchFile calls changed each time that a file was written or replaced, also as the target of a
-// symbolic link that was, until ctx ends. It sleeps while nothing in its directory changes.
-func WatchFile(ctx context.Context, name string, changed func()) error {
-	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
-	if err != nil {
-		return fmt.Errorf("watch %s: %w", name, err)
-	}
-	events := os.NewFile(uintptr(fd), "watch "+name)
-	defer events.Close()
-	defer context.AfterFunc(ctx, func() { _ = events.SetReadDeadline(time.Now()) })()
-	if _, err := unix.InotifyAddWatch(fd, filepath.Dir(name), unix.IN_CREATE|unix.IN_MOVED_TO|unix.IN_CLOSE_WRITE|unix.IN_ONLYDIR); err != nil {
-		return fmt.Errorf("watch %s: %w", name, err)
-	}
-	last, _ := os.Stat(name)
-	buf := make([]byte, 4<<10)
-	for {
-		_, err := events.Read(buf)
-		if ctx.Err() != nil {
-			return nil
-		}
-		if err != nil {
-			return fmt.Errorf("watch %s: %w", name, err)
-		}
-		now, err := os.Stat(name)
-		if err != nil || last != nil && os.SameFile(last, now) && last.ModTime().Equal(now.ModTime()) {
-			continue // something else, or just being replaced
-		}
-		last = now
-		changed()
-	}
 }

@@ -2,8 +2,6 @@ package conditions
 
 import (
 	"context"
-	"os"
-	"path/filepath"
 	"testing"
 	"time"
 
@@ -50,41 +48,4 @@ func TestTheClockThatIsSetIsSeen(t *testing.T) {
 			break
 		}
 	}
-}
-
-func TestAFileThatIsReplacedIsSeen(t *testing.T) {
-	dir := t.TempDir()
-	name := filepath.Join(dir, "localtime")
-	write := func(file, text string) {
-		t.Helper()
-		ok(t, os.WriteFile(filepath.Join(dir, file), []byte(text), 0o600))
-	}
-	write("Berlin", "B")
-	write("Tokyo", "T")
-	ok(t, os.Symlink("Berlin", name))
-	calls := told(t, func(ctx context.Context, changed func()) error { return WatchFile(ctx, name, changed) })
-	seen := func(what string, change func()) {
-		t.Helper()
-		for deadline := time.Now().Add(patience); ; {
-			change()
-			select {
-			case <-calls:
-				return
-			case <-time.After(50 * time.Millisecond): // the watch may not have begun
-				if time.Now().After(deadline) {
-					t.Fatalf("%s is not seen", what)
-				}
-			}
-		}
-	}
-	towns := [2]string{"Tokyo", "Berlin"}
-	n := 0
-	seen("another target", func() {
-		ok(t, os.Symlink(towns[n%2], name+".new"), os.Rename(name+".new", name))
-		n++
-	})
-	seen("a new file", func() {
-		write("new", time.Now().String())
-		ok(t, os.Rename(filepath.Join(dir, "new"), name))
-	})
 }

@@ -34,9 +34,3 @@ func WatchClock(ctx context.Context, changed func()) error {
 
 // Asleep returns 0: how long this system was suspended is not known.
 func Asleep() time.Duration { return 0 }
-
-// WatchFile waits for ctx: ebb does not see on this system when a file changes.
-func WatchFile(ctx context.Context, _ string, _ func()) error {
-	<-ctx.Done()
-	return nil
-}

@@ -9,9 +9,9 @@ type State struct {
 	Interface  string    // of that network; empty while unknown
 	CostSource string    // who says so
 
-	OnBattery     bool
-	BatterySource string // who says so; empty while nobody does
+	OnBattery   bool
+	PowerSource string // who says so; empty while nobody does
 
-	PowerSaver       bool
-	PowerSaverSource string
+	PowerSaver  bool
+	SaverSource string
 }

@@ -98,9 +98,9 @@ func Watch(ctx context.Context, changed func(State)) {
 
 // withSupplies adds what the kernel says about the battery where UPower says nothing.
 func (s State) withSupplies() State {
-	if s.BatterySource == "" {
+	if s.PowerSource == "" {
 		if on, known := onBattery(powerSupplies); known {
-			s.OnBattery, s.BatterySource = on, "the kernel"
+			s.OnBattery, s.PowerSource = on, "the kernel"
 		}
 	}
 	return s
@@ -201,11 +201,11 @@ func (b *bus) state(ctx context.Context) State {
 	var s State
 	b.network(ctx, &s)
 	if on, ok := get[bool](ctx, b, upower, upowerPath, upower, "OnBattery"); ok {
-		s.OnBattery, s.BatterySource = on, source[upower]
+		s.OnBattery, s.PowerSource = on, source[upower]
 	}
 	for _, p := range powerProfiles {
 		if profile, ok := get[string](ctx, b, p.name, dbus.ObjectPath(p.path), p.name, "ActiveProfile"); ok {
-			s.PowerSaver, s.PowerSaverSource = profile == "power-saver", source[p.name]
+			s.PowerSaver, s.SaverSource = profile == "power-saver", source[p.name]
 			break
 		}
 	}

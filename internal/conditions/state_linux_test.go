@@ -153,7 +153,7 @@ func TestPowerIsSeenAtOnce(t *testing.T) {
 			is := func(battery, saver bool) {
 				t.Helper()
 				s := w.until("the power", func(s State) bool { return s.OnBattery == battery && s.PowerSaver == saver })
-				if s.BatterySource != "UPower" || s.PowerSaverSource != "power-profiles-daemon" {
+				if s.PowerSource != "UPower" || s.SaverSource != "power-profiles-daemon" {
 					t.Errorf("the sources of %+v", s)
 				}
 			}

@@ -102,17 +102,34 @@ func Run(ctx context.Context, c Config) error {
 		return err
 	}
 	defer listener.Close()
-	if err := s.open(s.policy.Policy()); err != nil {
+	var background sync.WaitGroup
+	defer background.Wait()
+	defer cancel()
+	states := make(chan conditions.State)
+	background.Go(func() {
+		conditions.Watch(ctx, func(c conditions.State) {
+			select {
+			case states <- c:
+			case <-ctx.Done():
+			}
+		})
+	})
+	if err := s.open(s.policy.Policy(), firstState(states)); err != nil {
 		return err
 	}
 	// What loading left behind goes back to the system before the long quiet begins.
 	debug.FreeOSMemory()
 
-	var background sync.WaitGroup
 	background.Go(func() { s.watchNetwork(ctx) })
+	background.Go(func() { s.watchConditions(ctx, states) })
+	background.Go(func() {
+		s.watch(ctx, "clock changes", func() error { return conditions.WatchClock(ctx, s.queue.ClockSet) })
+	})
 	background.Go(func() { s.keepHouse(ctx) })
 	background.Go(func() { s.reload(ctx) })
-	background.Go(func() { s.watchPolicy(ctx) })
+	background.Go(func() {
+		s.watch(ctx, "changes of the configuration", func() error { return s.policy.Watch(ctx, s.reloaded) })
+	})
 	if c.IdleExit > 0 {
 		background.Go(func() { s.exitWhenIdle(ctx, cancel) })
 	}
@@ -188,7 +205,7 @@ func (s *service) listen(ctx context.Context) (net.Listener, error) {
 }
 
 // open opens the store and the queue; a store that cannot be used is set aside.
-func (s *service) open(p policy.Policy) error {
+func (s *service) open(p policy.Policy, c conditions.State) error {
 	s.governor = governor.New(filepath.Join(s.State, "paths.json"), s.Log)
 	s.http = httpget.New("Ebb/"+s.Version, s.governor)
 	s.engine = transfer.NewEngine(s.http, time.Duration(p.Transfer.StallTimeout))
@@ -197,7 +214,7 @@ func (s *service) open(p policy.Policy) error {
 		if err != nil {
 			return err
 		}
-		s.queue, err = queue.Open(st, s.engine, s.governor, p, s.Log)
+		s.queue, err = queue.Open(st, s.engine, s.governor, p, c, s.Log)
 		if err != nil {
 			st.Close()
 		}
@@ -226,7 +243,7 @@ func (s *service) storeTrouble(err error) {
 // watchNetwork tells the queue when the network changes, and drops connections that it left
 // behind.
 func (s *service) watchNetwork(ctx context.Context) {
-	online := conditions.Online()
+	online, again := conditions.Online(), false
 	changed := func() {
 		s.http.CloseIdle()
 		s.http.DropConns(func(a netip.Addr) bool { return !conditions.AddrAlive(a) })
@@ -234,17 +251,54 @@ func (s *service) watchNetwork(ctx context.Context) {
 		online = conditions.Online()
 		s.queue.NetworkChanged(online && !was)
 	}
+	s.watch(ctx, "network changes", func() error {
+		if again {
+			changed() // what happened meanwhile was not seen
+		}
+		again = true
+		return conditions.WatchNetwork(ctx, changed)
+	})
+}
+
+// watch runs a watch until ctx ends, again and again if it cannot watch.
+func (s *service) watch(ctx context.Context, what string, run func() error) {
 	for pause := time.Second; ; pause = min(2*pause, time.Minute) {
-		err := conditions.WatchNetwork(ctx, changed)
+		err := run()
 		if ctx.Err() != nil {
 			return
 		}
-		s.Log.Warn("network changes are not seen; trying again", "err", err, "in", pause)
+		s.Log.Warn(what+" are not seen; trying again", "err", err, "in", pause)
 		select {
 		case <-ctx.Done():
 			return
 		case <-time.After(pause):
-			changed() // what happened meanwhile was not seen
+		}
+	}
+}
+
+// statePatience is how long a start waits for what the system's services say about the network
+// and the power, so that no job begins that they would hold back.
+const statePatience = 2 * time.Second
+
+// firstState returns what the machine says, or nothing if that takes too long.
+func firstState(states <-chan conditions.State) conditions.State {
+	select {
+	case c := <-states:
+		return c
+	case <-time.After(statePatience):
+		return conditions.State{}
+	}
+}
+
+// watchConditions tells the queue what the network costs and how the machine is powered.
+func (s *service) watchConditions(ctx context.Context, states <-chan conditions.State) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case c := <-states:
+			s.Log.Debug("conditions", "cost", c.Cost, "source", c.CostSource, "interface", c.Interface, "on_battery", c.OnBattery, "power_saver", c.PowerSaver)
+			s.queue.SetConditions(c)
 		}
 	}
 }
@@ -290,22 +344,6 @@ func (s *service) reload(ctx context.Context) {
 		case <-hup:
 		}
 		s.reloaded(s.policy.Reload())
-	}
-}
-
-// watchPolicy reads the configuration again when it changes.
-func (s *service) watchPolicy(ctx context.Context) {
-	for pause := time.Second; ; pause = min(2*pause, time.Minute) {
-		err := s.policy.Watch(ctx, s.reloaded)
-		if ctx.Err() != nil {
-			return
-		}
-		s.Log.Warn("changes of the configuration are not seen at once; trying again", "err", err, "in", pause)
-		select {
-		case <-ctx.Done():
-			return
-		case <-time.After(pause):
-		}
 	}
 }
 
@@ -358,5 +396,16 @@ func (s *service) describe() bits.Service {
 	if p := s.policy.Problems(); len(p) > 0 {
 		notices = append(notices, fmt.Sprintf("the configuration has errors, and what was read before them is in effect: %v; `ebb policy check %s` tells all", p, s.policy.Describe().File))
 	}
-	return bits.Service{Version: s.Version, PID: os.Getpid(), State: s.State, Started: s.started.UTC(), Jobs: s.queue.Counts(), Notices: notices}
+	return bits.Service{Version: s.Version, PID: os.Getpid(), State: s.State, Started: s.started.UTC(), Jobs: s.queue.Counts(), Notices: notices,
+		Conditions: s.conditions()}
+}
+
+// conditions describes what the machine allows now.
+func (s *service) conditions() bits.Conditions {
+	c := s.queue.Conditions()
+	c.Online = conditions.Online()
+	if n, ok := conditions.BatteryPercent(); ok {
+		c.Battery = &n
+	}
+	return c
 }

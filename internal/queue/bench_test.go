@@ -19,7 +19,7 @@ func BenchmarkListing(b *testing.B) {
 		b.Run(name, func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
-				if _, err := json.Marshal(v.view(&names, files, nil)); err != nil {
+				if _, err := json.Marshal(v.view(&names, 0, files, nil)); err != nil {
 					b.Fatal(err)
 				}
 			}

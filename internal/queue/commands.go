@@ -133,7 +133,10 @@ func (q *Queue) Create(c Caller, spec bits.NewJob) (bits.Summary, error) {
 	if e := spec.Check(true); e != nil {
 		return bits.Summary{}, e
 	}
-	files, err := checkFiles(spec.Files, 0)
+	if e := q.tooManyFiles(c, len(spec.Files)); e != nil {
+		return bits.Summary{}, e
+	}
+	files, err := checkFiles(spec.Files)
 	if err != nil {
 		return bits.Summary{}, err
 	}
@@ -152,6 +155,9 @@ func (q *Queue) Create(c Caller, spec bits.NewJob) (bits.Summary, error) {
 		} else if q.byID[id] != nil {
 			return bits.Errorf(bits.InvalidArg, "the job id %s is taken", id)
 		}
+		if e := t.tooManyJobs(c); e != nil {
+			return e
+		}
 		now := t.now.UnixNano()
 		j := &job{num: q.nextNum, id: id}
 		q.nextNum++
@@ -167,6 +173,10 @@ func (q *Queue) Create(c Caller, spec bits.NewJob) (bits.Summary, error) {
 		v := &version{rec: rec, files: files, ownFiles: true}
 		v.count()
 		t.fresh = append(t.fresh, j)
+		if t.made == nil {
+			t.made = map[uint32]int{}
+		}
+		t.made[c.UID]++
 		t.put(j, v)
 		for i, f := range files {
 			t.files = append(t.files, store.FileRow{Job: j.num, Index: i, File: f})
@@ -181,11 +191,46 @@ func (q *Queue) Create(c Caller, spec bits.NewJob) (bits.Summary, error) {
 	return summary(made), nil
 }
 
-// checkFiles validates files to be added to a job that has some already.
-func checkFiles(specs []bits.FileSpec, have int) ([]*store.File, error) {
-	if have+len(specs) > bits.MaxFilesPerJob {
-		return nil, bits.Errorf(bits.TooManyFilesInJob, "the job would have %d files; %d are allowed", have+len(specs), bits.MaxFilesPerJob)
+// exempt reports whether the quotas of policy do not hold for the caller. In a service of their
+// own all users are administrators, who still have quotas.
+func (c Caller) exempt() bool { return c.UID == 0 }
+
+// tooManyJobs refuses to make another job of the caller.
+func (t *tx) tooManyJobs(c Caller) error {
+	if c.exempt() {
+		return nil
 	}
+	refuse := func(code bits.Code, format string, args ...any) error {
+		e := bits.Errorf(code, format, args...)
+		e.Context = bits.ContextGeneralQueueManager
+		return e
+	}
+	jobs := t.q.policy.Jobs
+	if t.q.counts[c.UID]+t.made[c.UID] >= jobs.MaxPerUser {
+		return refuse(bits.TooManyJobsPerUser, "the user has %d jobs that are not completed or cancelled, and may have no more (jobs.max_per_user)", jobs.MaxPerUser)
+	}
+	if t.q.count+len(t.fresh) >= jobs.MaxPerMachine {
+		return refuse(bits.TooManyJobsPerMachine, "there are %d jobs that are not completed or cancelled, and there may be no more (jobs.max_per_machine)", jobs.MaxPerMachine)
+	}
+	return nil
+}
+
+// tooManyFiles refuses to let a job of the caller have n files.
+func (q *Queue) tooManyFiles(c Caller, n int) *bits.Error {
+	q.mu.RLock()
+	most, why := q.policy.Jobs.MaxFiles, " (jobs.max_files)"
+	q.mu.RUnlock()
+	if c.exempt() || most > bits.MaxFilesPerJob {
+		most, why = bits.MaxFilesPerJob, ""
+	}
+	if n <= most {
+		return nil
+	}
+	return bits.Errorf(bits.TooManyFilesInJob, "the job would have %d files; %d are allowed%s", n, most, why)
+}
+
+// checkFiles validates files to be added to a job.
+func checkFiles(specs []bits.FileSpec) ([]*store.File, error) {
 	if len(specs) == 0 {
 		return nil, nil
 	}
@@ -233,6 +278,12 @@ func apply(s *bits.Settings, r *store.Job, d *store.Detail) {
 	if s.AutoComplete != nil {
 		d.AutoComplete = *s.AutoComplete
 	}
+	if s.TransferPolicy != nil {
+		d.TransferPolicy = *s.TransferPolicy
+	}
+	if s.MaximumDownloadTime != nil {
+		d.MaximumDownloadTime = s.MaximumDownloadTime
+	}
 	if s.Headers != nil {
 		d.Headers = *s.Headers
 	}
@@ -240,7 +291,10 @@ func apply(s *bits.Settings, r *store.Job, d *store.Detail) {
 
 // AddFiles adds files to a job: all or none.
 func (q *Queue) AddFiles(c Caller, id bits.ID, specs []bits.FileSpec) (bits.Summary, error) {
-	files, err := checkFiles(specs, 0)
+	if e := q.tooManyFiles(c, len(specs)); e != nil {
+		return bits.Summary{}, e
+	}
+	files, err := checkFiles(specs)
 	if err != nil {
 		return bits.Summary{}, err
 	}
@@ -254,8 +308,8 @@ func (q *Queue) AddFiles(c Caller, id bits.ID, specs []bits.FileSpec) (bits.Summ
 		if err := refused(v, bits.Decide(v.rec.State, bits.MethodAddFile, v.facts()), "given more files"); err != nil {
 			return err
 		}
-		if n := len(v.files) + len(files); n > bits.MaxFilesPerJob {
-			return bits.Errorf(bits.TooManyFilesInJob, "the job would have %d files; %d are allowed", n, bits.MaxFilesPerJob)
+		if e := q.tooManyFiles(c, len(v.files)+len(files)); e != nil {
+			return e
 		}
 		for _, f := range files {
 			for _, have := range v.files {
@@ -264,7 +318,7 @@ func (q *Queue) AddFiles(c Caller, id bits.ID, specs []bits.FileSpec) (bits.Summ
 				}
 			}
 		}
-		t.edit(j, func(*store.Job, *store.Detail) {})
+		t.edit(j, func(_ *store.Job, d *store.Detail) { d.Changed = changed(d, t.now) })
 		w := *t.get(j)
 		first := len(v.files)
 		w.files = append(slices.Clone(v.files), files...)
@@ -305,7 +359,10 @@ func (q *Queue) Set(c Caller, id bits.ID, s bits.Settings) (bits.Summary, error)
 		if err := refused(v, bits.Decide(v.rec.State, bits.MethodSetProperty, v.facts()), "changed"); err != nil {
 			return err
 		}
-		t.edit(j, func(r *store.Job, d *store.Detail) { apply(&s, r, d) })
+		t.edit(j, func(r *store.Job, d *store.Detail) {
+			apply(&s, r, d)
+			d.Changed = changed(d, t.now)
+		})
 		t.event(j, bits.EventModified, nil)
 		if w := t.get(j); w.rec.State == bits.Transferred && w.detail().AutoComplete && w.ready == len(w.files) && j.op == nil {
 			q.beginComplete(t, j)
@@ -326,10 +383,14 @@ func (q *Queue) Resume(c Caller, id bits.ID) (bits.Summary, error) {
 		}
 		t.edit(j, func(r *store.Job, d *store.Detail) {
 			r.Resumed = true
+			d.Active = 0
 			if verdict.Next != v.rec.State {
-				d.Attempts, d.StuckSince = 0, 0
+				d.Attempts, d.StuckSince, d.Changed = 0, 0, 0
 			}
 		})
+		if j.run != nil {
+			j.run.began, j.run.before = t.now, 0
+		}
 		t.setState(j, verdict.Next)
 		return nil
 	})
@@ -362,7 +423,7 @@ func (q *Queue) Get(c Caller, id bits.ID, withFiles bool) (bits.Job, error) {
 	if j == nil || !c.may(j.now.rec.UID) {
 		return bits.Job{}, noSuchJob(id.String())
 	}
-	out := j.now.view(&q.names, withFiles, j.moving())
+	out := j.now.view(&q.names, q.policy.Jobs.MaxDownloadTime, withFiles, j.moving())
 	out.Pace = j.pace()
 	return out, nil
 }
@@ -398,6 +459,7 @@ func (q *Queue) List(c Caller, o ListOptions, yield func(bits.Job) bool) error {
 		order = order[at:]
 	}
 	order = slices.Clone(order)
+	maxTime := q.policy.Jobs.MaxDownloadTime
 	q.mu.RUnlock()
 
 	type seen struct {
@@ -422,7 +484,7 @@ func (q *Queue) List(c Caller, o ListOptions, yield func(bits.Job) bool) error {
 		q.mu.RUnlock()
 		runtime.Gosched() // a long listing must not keep transfers from running
 		for _, s := range fit {
-			view := s.v.view(&q.names, o.Files, s.live)
+			view := s.v.view(&q.names, maxTime, o.Files, s.live)
 			view.Pace = s.pace
 			if !yield(view) {
 				return nil
@@ -448,11 +510,18 @@ func (q *Queue) Counts() map[string]int {
 	return m
 }
 
-// Prune forgets old events. It is called now and then by who owns the queue.
+// Prune forgets old events, and cancels the jobs that were idle for too long. It is called now
+// and then by who owns the queue.
 func (q *Queue) Prune(now time.Time) error {
 	var keep time.Duration
-	if err := q.do(func(*tx) error { keep = time.Duration(q.policy.Jobs.KeepEvents); return nil }); err != nil {
-		return err
+	for more := true; more; {
+		if err := q.do(func(t *tx) error {
+			keep = time.Duration(q.policy.Jobs.KeepEvents)
+			more = q.cancelIdle(t)
+			return nil
+		}); err != nil {
+			return err
+		}
 	}
 	return q.store.PruneEvents(now.Add(-keep), maxEvents)
 }

@@ -2,12 +2,17 @@ package queue
 
 import (
 	"container/heap"
+	"slices"
 	"time"
 )
 
 // deadlines is the set of jobs that a timer must look at, earliest first. An entry counts only
-// while it is the job's latest; older ones are dropped when they come up.
-type deadlines struct{ h deadlineHeap }
+// while it is the job's latest; older ones are dropped when they come up, or when they are the
+// greater part.
+type deadlines struct {
+	h    deadlineHeap
+	live int // entries that count
+}
 
 type deadline struct {
 	at time.Time
@@ -33,9 +38,18 @@ func (d *deadlines) set(j *job, at time.Time) {
 	if j.deadline.Equal(at) {
 		return
 	}
+	if !j.deadline.IsZero() {
+		d.live--
+	}
 	j.deadline = at
-	if !at.IsZero() {
-		heap.Push(&d.h, deadline{at, j})
+	if at.IsZero() {
+		return
+	}
+	d.live++
+	heap.Push(&d.h, deadline{at, j})
+	if len(d.h) > 2*d.live+64 {
+		d.h = slices.DeleteFunc(d.h, func(e deadline) bool { return !e.at.Equal(e.j.deadline) })
+		heap.Init(&d.h)
 	}
 }
 
@@ -62,5 +76,6 @@ func (d *deadlines) pop(now time.Time) *job {
 	}
 	j := heap.Pop(&d.h).(deadline).j
 	j.deadline = time.Time{}
+	d.live--
 	return j
 }

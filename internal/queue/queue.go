@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/ebbtransfer/ebb/bits"
+	"github.com/ebbtransfer/ebb/internal/conditions"
 	"github.com/ebbtransfer/ebb/internal/governor"
 	"github.com/ebbtransfer/ebb/internal/policy"
 	"github.com/ebbtransfer/ebb/internal/schedule"
@@ -31,7 +32,6 @@ type Queue struct {
 	store  *store.Store
 	engine *transfer.Engine
 	gov    *governor.Governor
-	policy policy.Policy
 	log    *slog.Logger
 	names  userNames
 
@@ -44,14 +44,23 @@ type Queue struct {
 	runs      context.Context // parent of all transfers
 	work      sync.WaitGroup  // transfers, and goroutines that place or delete files
 
-	mu     sync.RWMutex // guards the maps and slices below and each job's current version
-	byID   map[bits.ID]*job
-	order  []*job // by number
-	events eventRing
+	mu         sync.RWMutex // guards what follows up to events, and each job's current version; the loop reads it without
+	byID       map[bits.ID]*job
+	order      []*job // by number
+	policy     policy.Policy
+	conditions conditions.State
+	events     eventRing
 
 	// The loop's own.
 	sched     *schedule.Scheduler
+	holds     holds
 	deadlines deadlines
+	opened    time.Time
+	clock     time.Time      // when the clock was last seen to be right
+	asleep    time.Duration  // how long the machine had slept then
+	settled   time.Time      // no job was idle for longer than since then; zero: as the records say
+	counts    map[uint32]int // jobs of each user that are not final
+	count     int            // of all users
 	nextNum   int64
 	planAt    time.Time      // when the scheduler wants to be asked again
 	holdUntil time.Time      // a commit failed: no timer before this
@@ -87,18 +96,23 @@ const lazyDelay = 100 * time.Millisecond
 const maxBatch = 512
 
 // Open loads the jobs from the store and starts the loop. The queue owns the store from now on.
-func Open(s *store.Store, e *transfer.Engine, g *governor.Governor, p policy.Policy, log *slog.Logger) (*Queue, error) {
+func Open(s *store.Store, e *transfer.Engine, g *governor.Governor, p policy.Policy, c conditions.State, log *slog.Logger) (*Queue, error) {
 	q := &Queue{
-		store: s, engine: e, gov: g, policy: p, log: log,
+		store: s, engine: e, gov: g, policy: p, conditions: c, log: log,
 		commands: make(chan command, 2*maxBatch),
 		quit:     make(chan struct{}),
 		broken:   make(chan struct{}),
 		done:     make(chan struct{}),
 		byID:     map[bits.ID]*job{},
 		sched:    schedule.New(limits(p)),
+		holds:    holds{of: map[class]*hold{}, stale: true, sweep: true, caps: governor.Caps{Foreground: governor.Unlimited, Background: governor.Unlimited}},
+		opened:   time.Now(),
+		asleep:   conditions.Asleep(),
+		counts:   map[uint32]int{},
 		active:   map[int64]*job{},
 		troubled: map[int64]*job{},
 	}
+	q.clock = q.opened
 	q.runs, q.stopRuns = context.WithCancel(context.Background())
 	if err := q.load(); err != nil {
 		return nil, err
@@ -164,6 +178,7 @@ func (q *Queue) load() error {
 	for _, j := range jobs {
 		q.byID[j.id] = j
 		q.nextNum = j.num + 1
+		q.tally(nil, j.now)
 		q.enroll(j, j.now, now)
 		q.finishOld(j)
 	}
@@ -241,8 +256,15 @@ func (q *Queue) setTimer(timer *time.Timer) {
 		q.holdUntil = time.Time{}
 		return
 	}
+	if q.holds.sweep {
+		timer.Reset(0)
+		return
+	}
 	if d, ok := q.deadlines.next(); ok && (next.IsZero() || d.Before(next)) {
 		next = d
+	}
+	if at := q.holds.next; !at.IsZero() && (next.IsZero() || at.Before(next)) {
+		next = at
 	}
 	if next.IsZero() {
 		timer.Stop()
@@ -259,6 +281,7 @@ func (q *Queue) step(batch []command, now time.Time) {
 		errs[i] = c.do(t)
 	}
 	q.expire(t)
+	q.applyHolds(t)
 	q.plan(t)
 	if err := q.commit(t); err != nil {
 		q.log.Error("the job store took no change", "err", err)
@@ -268,6 +291,7 @@ func (q *Queue) step(batch []command, now time.Time) {
 		}
 		t.undo()
 		q.planAt, q.holdUntil = time.Time{}, now.Add(retryCommit)
+		q.holds.sweep, q.holds.from = true, 0
 		if errors.Is(err, store.ErrBroken) {
 			q.breakOnce.Do(func() { close(q.broken) })
 		}
@@ -386,6 +410,7 @@ type tx struct {
 	touched []*job // keys of staged, in order
 	fresh   []*job // made by this batch
 	files   []store.FileRow
+	made    map[uint32]int // number of fresh ones of each user
 	gone    []*job
 	news    []bits.Event
 	then    []func() // after the commit
@@ -442,6 +467,9 @@ func (t *tx) setFile(j *job, index int, f *store.File) {
 func (t *tx) event(j *job, kind bits.EventKind, file *bits.File) {
 	v := t.get(j)
 	e := bits.Event{Time: t.now.UTC(), Kind: kind, Job: j.id, Name: v.rec.Name, Owner: t.q.names.name(v.rec.UID), State: v.rec.State, File: file}
+	if d := v.rec.Detail; d != nil {
+		e.Note = d.Note
+	}
 	if s := v.rec.State; s == bits.Errored || s == bits.TransientError {
 		e.Error, e.RetryAt = v.errorInfo(), v.retryAt()
 	}
@@ -521,6 +549,7 @@ func (q *Queue) commit(t *tx) error {
 	for _, j := range t.touched {
 		v := t.staged[j]
 		v.ownFiles = false
+		q.tally(j.now, v)
 		j.now = v
 	}
 	q.order = append(q.order, t.fresh...)
@@ -538,6 +567,20 @@ func (q *Queue) commit(t *tx) error {
 	return nil
 }
 
+// tally counts the jobs that are not final; old is nil for a new one.
+func (q *Queue) tally(old, v *version) {
+	add := func(v *version, n int) {
+		if v != nil && !v.rec.State.Final() {
+			q.count += n
+			if q.counts[v.rec.UID] += n; q.counts[v.rec.UID] == 0 {
+				delete(q.counts, v.rec.UID)
+			}
+		}
+	}
+	add(old, -1)
+	add(v, 1)
+}
+
 // enroll tells the scheduler and the timers about a version of a job. Doing it again is harmless.
 func (q *Queue) enroll(j *job, v *version, now time.Time) {
 	rec := v.rec
@@ -551,7 +594,11 @@ func (q *Queue) enroll(j *job, v *version, now time.Time) {
 	} else {
 		delete(q.troubled, j.num)
 	}
-	q.deadlines.set(j, v.deadline(now, time.Duration(q.policy.Jobs.KeepFinished)))
+	at := v.deadline(now, time.Duration(q.policy.Jobs.KeepFinished))
+	if limit := v.maxDownloadTime(q.policy.Jobs.MaxDownloadTime); j.run != nil && rec.State.Running() && limit > 0 {
+		at = j.run.began.Add(limit - j.run.before)
+	}
+	q.deadlines.set(j, at)
 }
 
 // find returns the job with a number, also one that this batch makes.
@@ -567,11 +614,18 @@ func (t *tx) find(num int64) *job {
 
 func byNum(a *job, n int64) int { return cmp.Compare(a.num, n) }
 
-// SetPolicy changes the policy. Running jobs that the new limits do not allow are queued again.
+// SetPolicy changes the policy. Running jobs that the new limits do not allow are queued again,
+// those that it holds back wait.
 func (q *Queue) SetPolicy(p policy.Policy) {
-	q.post(func(*tx) error {
+	q.post(func(t *tx) error {
+		q.mu.Lock()
 		q.policy = p
+		q.mu.Unlock()
 		q.sched.SetLimits(limits(p))
+		q.holds.stale = true
+		for _, j := range q.active {
+			q.enroll(j, t.get(j), t.now)
+		}
 		return nil
 	})
 }

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/ebbtransfer/ebb/bits"
+	"github.com/ebbtransfer/ebb/internal/conditions"
 	"github.com/ebbtransfer/ebb/internal/governor"
 	"github.com/ebbtransfer/ebb/internal/policy"
 	"github.com/ebbtransfer/ebb/internal/store"
@@ -29,7 +30,7 @@ func open(t *testing.T, dir string) *Queue {
 	if err != nil {
 		t.Fatal(err)
 	}
-	q, err := Open(s, transfer.NewEngine(httpget.New("test", governor.New("", slog.New(slog.DiscardHandler))), time.Second), governor.New("", slog.New(slog.DiscardHandler)), policy.Default(), slog.New(slog.DiscardHandler))
+	q, err := Open(s, transfer.NewEngine(httpget.New("test", governor.New("", slog.New(slog.DiscardHandler))), time.Second), governor.New("", slog.New(slog.DiscardHandler)), policy.Default(), conditions.State{}, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -195,7 +196,7 @@ func TestBadRequestsChangeNothing(t *testing.T) {
 		"two files in one place": {bits.NewJob{Settings: bits.Settings{Name: &name}, Files: []bits.FileSpec{{Remote: "http://h/a", Local: "/tmp/a"}, {Remote: "http://h/b", Local: "/tmp/x/../a"}}}, bits.InvalidArg},
 		"start of nothing":       {bits.NewJob{Settings: bits.Settings{Name: &name}, Resume: true}, bits.Empty},
 		"one bad file of two":    {bits.NewJob{Settings: bits.Settings{Name: &name}, Files: []bits.FileSpec{{Remote: "http://h/a", Local: "/tmp/a"}, {Remote: "x", Local: "/tmp/b"}}}, bits.InvalidArg},
-		"more files than fit":    {bits.NewJob{Settings: bits.Settings{Name: &name}, Files: make([]bits.FileSpec, bits.MaxFilesPerJob+1)}, bits.TooManyFilesInJob},
+		"more files than fit":    {bits.NewJob{Settings: bits.Settings{Name: &name}, Files: make([]bits.FileSpec, 100_001)}, bits.TooManyFilesInJob},
 		"priority out of range":  {bits.NewJob{Settings: bits.Settings{Name: &name, Priority: new(bits.Priority(9))}}, bits.NotImplemented},
 	} {
 		if _, err := q.Create(alice, spec.job); codeOf(err) != spec.want {
@@ -312,7 +313,7 @@ func TestEndedJobsAreForgottenAfterAWhile(t *testing.T) {
 	}
 	p := policy.Default()
 	p.Jobs.KeepFinished = 0
-	q, err := Open(s, transfer.NewEngine(httpget.New("test", governor.New("", slog.New(slog.DiscardHandler))), time.Second), governor.New("", slog.New(slog.DiscardHandler)), p, slog.New(slog.DiscardHandler))
+	q, err := Open(s, transfer.NewEngine(httpget.New("test", governor.New("", slog.New(slog.DiscardHandler))), time.Second), governor.New("", slog.New(slog.DiscardHandler)), p, conditions.State{}, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -442,7 +443,7 @@ func TestAFailedCommitIsUndone(t *testing.T) {
 		t.Fatal(err)
 	}
 	var log countingHandler
-	q, err := Open(s, transfer.NewEngine(httpget.New("test", governor.New("", slog.New(slog.DiscardHandler))), time.Second), governor.New("", slog.New(slog.DiscardHandler)), policy.Default(), slog.New(&log))
+	q, err := Open(s, transfer.NewEngine(httpget.New("test", governor.New("", slog.New(slog.DiscardHandler))), time.Second), governor.New("", slog.New(slog.DiscardHandler)), policy.Default(), conditions.State{}, slog.New(&log))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -2,6 +2,7 @@ package queue
 
 import (
 	"context"
+	"fmt"
 	"math/rand/v2"
 	"net/http"
 	"strings"
@@ -10,16 +11,25 @@ import (
 	"github.com/ebbtransfer/ebb/bits"
 	"github.com/ebbtransfer/ebb/internal/conditions"
 	"github.com/ebbtransfer/ebb/internal/governor"
+	"github.com/ebbtransfer/ebb/internal/policy"
 	"github.com/ebbtransfer/ebb/internal/store"
 	"github.com/ebbtransfer/ebb/internal/transfer"
 )
 
 // running is a job's transfer.
 type running struct {
-	cancel   context.CancelFunc
-	live     *transfer.Live
-	stopping bool // the loop's own: cancel was called
+	cancel context.CancelFunc
+	live   *transfer.Live
+	class  governor.Class
+
+	// The loop's own.
+	stopping bool          // cancel was called
+	began    time.Time     // earlier by the time that the machine slept since
+	before   time.Duration // active time of the job before that
 }
+
+// active returns how long the job was CONNECTING or TRANSFERRING since it was resumed.
+func (r *running) active(now time.Time) time.Duration { return r.before + now.Sub(r.began) }
 
 func (r *running) stop() {
 	r.stopping = true
@@ -42,7 +52,11 @@ func (q *Queue) plan(t *tx) {
 		want[n] = true
 	}
 	for n, j := range q.active {
-		if want[n] || j.run.stopping {
+		// A job whose priority moved between foreground and background goes on on other terms
+		// by going on over another connection, unless that would throw away what it has: then
+		// it keeps its terms for as long.
+		stays := want[n] && (j.run.class == terms(t.get(j).rec.Priority) || j.run.live.Fixed())
+		if stays || j.run.stopping {
 			continue
 		}
 		if t.get(j).rec.State.Running() {
@@ -50,26 +64,35 @@ func (q *Queue) plan(t *tx) {
 		}
 		t.then = append(t.then, j.run.stop)
 	}
+	level := bits.Normal
 	for _, n := range nums {
-		if _, runs := q.active[n]; runs {
-			continue
+		j, runs := q.active[n]
+		if !runs {
+			j = t.find(n)
+			if q.held(t.get(j), t.now) != nil {
+				continue // it has not been told yet
+			}
+			t.setState(j, bits.Connecting)
+			t.then = append(t.then, func() { q.start(j) })
 		}
-		j := t.find(n)
-		t.setState(j, bits.Connecting)
-		t.then = append(t.then, func() { q.start(j) })
+		if p := t.get(j).rec.Priority; p != bits.Foreground {
+			level = p // the only one that runs
+		}
 	}
+	q.setCaps(level)
 }
 
 // start begins the job's transfer.
 func (q *Queue) start(j *job) {
 	v := j.now
 	ctx, cancel := context.WithCancel(q.runs)
-	r := &running{cancel: cancel, live: transfer.NewLive()}
-	spec := transfer.Job{ID: j.id, Connections: v.connections(), Header: header(v.detail().Headers), Class: class(v.rec.Priority), Files: v.pendingFiles()}
+	r := &running{cancel: cancel, live: transfer.NewLive(), class: terms(v.rec.Priority), began: time.Now(), before: time.Duration(v.detail().Active)}
+	spec := transfer.Job{ID: j.id, Connections: v.connections(), Header: header(v.detail().Headers), Class: r.class, Files: v.pendingFiles()}
 	q.mu.Lock()
 	j.run = r
 	q.active[j.num] = j
 	q.mu.Unlock()
+	q.enroll(j, v, r.began)
 	q.log.Debug("transfer starts", "job", j.id, "files", len(spec.Files))
 	q.work.Go(func() {
 		defer cancel()
@@ -81,7 +104,8 @@ func (q *Queue) start(j *job) {
 	})
 }
 
-func class(p bits.Priority) governor.Class {
+// terms says on which terms the transfers of a priority take bandwidth.
+func terms(p bits.Priority) governor.Class {
 	if p == bits.Foreground {
 		return governor.Foreground
 	}
@@ -121,11 +145,18 @@ func (s sink) File(index int, f *store.File) {
 		}
 		old := v.files[index]
 		t.setFile(s.j, index, f)
-		if d := v.rec.Detail; d != nil && d.StuckSince != 0 && (f.Done > peak(old) || f.State == store.FileDone) {
-			t.edit(s.j, func(_ *store.Job, d *store.Detail) { d.Attempts, d.StuckSince = 0, 0 })
-		} else {
-			t.edit(s.j, func(*store.Job, *store.Detail) {}) // bytes moved: a new modification time
-		}
+		progress := f.Done > peak(old) || f.State == store.FileDone
+		t.edit(s.j, func(_ *store.Job, d *store.Detail) { // also for a new modification time
+			if progress {
+				d.Attempts, d.StuckSince, d.Changed = 0, 0, 0
+			}
+			if v.rec.State == bits.TransientError { // held: this is the last of what moved before
+				stuck(d, t.now)
+			}
+			if s.j.run != nil {
+				d.Active = int64(s.j.run.active(t.now))
+			}
+		})
 		if f.State == store.FileDone {
 			view := t.get(s.j).file(index, nil)
 			t.event(s.j, bits.EventFile, &view)
@@ -161,6 +192,7 @@ func (s sink) Forget(index int, f *store.File) error {
 
 // ended deals with the end of a transfer.
 func (q *Queue) ended(t *tx, j *job, out transfer.Outcome) {
+	active := int64(j.run.active(t.now))
 	q.mu.Lock()
 	j.run = nil
 	delete(q.active, j.num)
@@ -181,24 +213,28 @@ func (q *Queue) ended(t *tx, j *job, out transfer.Outcome) {
 		return
 	}
 	v := t.get(j)
-	if s := v.rec.State; !s.Running() && s != bits.Queued {
-		return // suspended in the meantime
+	if v.rec.State.Final() {
+		return
+	}
+	t.edit(j, func(_ *store.Job, d *store.Detail) { d.Active = active })
+	whole := out.Err == nil && !out.Stopped && v.ready == len(v.files)
+	if s := v.rec.State; !s.Running() && s != bits.Queued && (!whole || !v.waits()) {
+		return // suspended or held in the meantime
 	}
 	switch {
 	case out.Err != nil:
 		q.trouble(t, j, out.Err, out.RetryAfter)
-	case out.Stopped, v.ready < len(v.files): // preempted, or files were added in the meantime
+	case !whole: // preempted, or files were added in the meantime
 		t.setState(j, bits.Queued)
 	default:
-		t.edit(j, func(_ *store.Job, d *store.Detail) { d.Error, d.Attempts, d.StuckSince = nil, 0, 0 })
+		t.edit(j, func(_ *store.Job, d *store.Detail) {
+			d.Error, d.Attempts, d.StuckSince, d.Changed, d.Active = nil, 0, 0, 0, 0
+		})
 		t.setState(j, bits.Transferred)
 		q.log.Info("job transferred", "job", j.id, "name", v.rec.Name, "files", len(v.files), "bytes", v.done)
 		if v.detail().AutoComplete {
 			q.beginComplete(t, j)
 		}
-	}
-	if len(t.touched) == 0 {
-		t.put(j, v) // so that plan starts what waited for this transfer's end
 	}
 }
 
@@ -220,6 +256,14 @@ func retryDelay(least time.Duration, p bits.Priority, n int, random float64) tim
 	return d + time.Duration(random*float64(d)/4)
 }
 
+// stuck notes that a job cannot go on, and returns since how long.
+func stuck(d *store.Detail, now time.Time) time.Duration {
+	if d.StuckSince == 0 {
+		d.StuckSince = now.UnixNano()
+	}
+	return time.Duration(now.UnixNano() - d.StuckSince)
+}
+
 // trouble puts a job that met an error into ERROR or TRANSIENT_ERROR (client.md 5.1).
 func (q *Queue) trouble(t *tx, j *job, e *bits.Error, retryAfter time.Duration) {
 	v := t.get(j)
@@ -232,10 +276,7 @@ func (q *Queue) trouble(t *tx, j *job, e *bits.Error, retryAfter time.Duration) 
 			d.ErrorCount++
 		}
 		d.Attempts++
-		if d.StuckSince == 0 {
-			d.StuckSince = now
-		}
-		if class == bits.Fatal || limit == 0 || least > limit || now-d.StuckSince >= int64(limit) {
+		if long := stuck(d, t.now); class == bits.Fatal || least > limit || long >= limit {
 			next, d.RetryAt = bits.Errored, 0
 			return
 		}
@@ -267,6 +308,9 @@ func (q *Queue) expire(t *tx) {
 			}
 		case v.rec.State.Final():
 			t.gone = append(t.gone, j)
+		case j.run != nil && v.rec.State.Running():
+			q.trouble(t, j, &bits.Error{Code: bits.MaxDownloadTimeout, Context: bits.ContextGeneralQueueManager,
+				Message: fmt.Sprintf("the download was under way for %s, which is all the time that it has", policy.Duration(v.maxDownloadTime(q.policy.Jobs.MaxDownloadTime)))}, 0)
 		}
 	}
 }

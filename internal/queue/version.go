@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/ebbtransfer/ebb/bits"
+	"github.com/ebbtransfer/ebb/internal/policy"
 	"github.com/ebbtransfer/ebb/internal/store"
 	"github.com/ebbtransfer/ebb/internal/transfer"
 )
@@ -110,6 +111,36 @@ func (v *version) connections() int {
 	return bits.DefaultConnections
 }
 
+// transferPolicy returns the job's own transfer policy, TransferDefault if it has none.
+func (v *version) transferPolicy() bits.Cost {
+	if d := v.rec.Detail; d != nil {
+		return d.TransferPolicy
+	}
+	return bits.TransferDefault
+}
+
+// maxDownloadTime returns how long the job may be active, 0 for as long as it takes; byPolicy is
+// that of jobs that do not say.
+func (v *version) maxDownloadTime(byPolicy policy.Duration) time.Duration {
+	if d := v.rec.Detail; d != nil && d.MaximumDownloadTime != nil {
+		return time.Duration(*d.MaximumDownloadTime) * time.Second
+	}
+	return time.Duration(byPolicy)
+}
+
+// waits reports whether the job waits for a hold to end.
+func (v *version) waits() bool {
+	return v.rec.State == bits.TransientError && isHold(v.detail().Error)
+}
+
+// lastActivity returns when bytes last moved or the owner last changed something.
+func (v *version) lastActivity() int64 {
+	if d := v.rec.Detail; d != nil && d.StuckSince != 0 {
+		return max(d.StuckSince, d.Changed) // attempts modify the job too
+	}
+	return v.rec.Modified
+}
+
 // deadline returns when a timer must look at the job; zero for never.
 func (v *version) deadline(now time.Time, keep time.Duration) time.Time {
 	d := v.rec.Detail
@@ -140,19 +171,22 @@ func moment(unixNano int64) *time.Time {
 type moving struct{ done, size int64 }
 
 // view makes the snapshot that others see. live are the files on their way.
-func (v *version) view(names *userNames, withFiles bool, live map[int]moving) bits.Job {
+func (v *version) view(names *userNames, maxTime policy.Duration, withFiles bool, live map[int]moving) bits.Job {
 	r, d := v.rec, v.detail()
 	j := bits.Job{
 		ID: r.ID, Name: r.Name, Type: r.Type, Priority: r.Priority, State: r.State, Owner: names.name(r.UID),
 		Error: v.errorInfo(), ErrorCount: d.ErrorCount,
 		Times: bits.Times{Created: *moment(r.Created), Modified: *moment(r.Modified), RetryAt: v.retryAt()},
 		Properties: bits.Properties{
-			Description:       d.Description,
-			MinimumRetryDelay: int64(v.minimumRetryDelay() / time.Second),
-			NoProgressTimeout: int64(v.noProgressTimeout() / time.Second),
-			Connections:       v.connections(),
-			AutoComplete:      d.AutoComplete,
+			Description:         d.Description,
+			MinimumRetryDelay:   int64(v.minimumRetryDelay() / time.Second),
+			NoProgressTimeout:   int64(v.noProgressTimeout() / time.Second),
+			Connections:         v.connections(),
+			AutoComplete:        d.AutoComplete,
+			TransferPolicy:      d.TransferPolicy,
+			MaximumDownloadTime: int64(v.maxDownloadTime(maxTime) / time.Second),
 		},
+		Note:     d.Note,
 		Progress: v.progress(live),
 	}
 	if d.Transferred != 0 {

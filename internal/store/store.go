@@ -35,27 +35,32 @@ type Job struct {
 
 // Detail is the part of a job's record that is empty for most jobs.
 type Detail struct {
-	Description       string    `json:"description,omitempty"`
-	MinimumRetryDelay *int64    `json:"min_retry,omitempty"`   // seconds
-	NoProgressTimeout *int64    `json:"no_progress,omitempty"` // seconds
-	Connections       int       `json:"connections,omitempty"`
-	AutoComplete      bool      `json:"auto_complete,omitempty"`
-	Headers           []string  `json:"headers,omitempty"`
-	Error             *ErrorRow `json:"error,omitempty"`
-	ErrorCount        int       `json:"error_count,omitempty"`
-	Attempts          int       `json:"attempts,omitempty"`    // transient errors since the last progress
-	StuckSince        int64     `json:"stuck,omitempty"`       // first transient error since the last progress
-	RetryAt           int64     `json:"retry_at,omitempty"`    // when a timer ends TRANSIENT_ERROR
-	Transferred       int64     `json:"transferred,omitempty"` // when the job became TRANSFERRED
-	Finished          int64     `json:"finished,omitempty"`    // when it became final
-	Cleanup           bool      `json:"cleanup,omitempty"`     // final, but part files may be left to delete
+	Description         string    `json:"description,omitempty"`
+	MinimumRetryDelay   *int64    `json:"min_retry,omitempty"`   // seconds
+	NoProgressTimeout   *int64    `json:"no_progress,omitempty"` // seconds
+	Connections         int       `json:"connections,omitempty"`
+	AutoComplete        bool      `json:"auto_complete,omitempty"`
+	TransferPolicy      bits.Cost `json:"transfer_policy,omitempty"`
+	MaximumDownloadTime *int64    `json:"max_download,omitempty"` // seconds
+	Headers             []string  `json:"headers,omitempty"`
+	Error               *ErrorRow `json:"error,omitempty"`
+	ErrorCount          int       `json:"error_count,omitempty"`
+	Attempts            int       `json:"attempts,omitempty"`    // transient errors since the last progress
+	StuckSince          int64     `json:"stuck,omitempty"`       // first transient error since the last progress
+	Changed             int64     `json:"changed,omitempty"`     // last change by the owner since then
+	Active              int64     `json:"active,omitempty"`      // nanoseconds in CONNECTING and TRANSFERRING since the last Resume
+	RetryAt             int64     `json:"retry_at,omitempty"`    // when a timer ends TRANSIENT_ERROR
+	Transferred         int64     `json:"transferred,omitempty"` // when the job became TRANSFERRED
+	Finished            int64     `json:"finished,omitempty"`    // when it became final
+	Cleanup             bool      `json:"cleanup,omitempty"`     // final, but part files may be left to delete
+	Note                string    `json:"note,omitempty"`        // what a person should know
 }
 
 // Zero reports whether the detail says nothing.
 func (d *Detail) Zero() bool {
 	return d.Description == "" && d.MinimumRetryDelay == nil && d.NoProgressTimeout == nil && d.Connections == 0 && !d.AutoComplete &&
-		len(d.Headers) == 0 && d.Error == nil && d.ErrorCount == 0 && d.Attempts == 0 && d.StuckSince == 0 && d.RetryAt == 0 &&
-		d.Transferred == 0 && d.Finished == 0 && !d.Cleanup
+		d.TransferPolicy == 0 && d.MaximumDownloadTime == nil && len(d.Headers) == 0 && d.Error == nil && d.ErrorCount == 0 && d.Attempts == 0 &&
+		d.StuckSince == 0 && d.Changed == 0 && d.Active == 0 && d.RetryAt == 0 && d.Transferred == 0 && d.Finished == 0 && !d.Cleanup && d.Note == ""
 }
 
 // ErrorRow is an error in its stored form.
@@ -113,7 +118,7 @@ type Change struct {
 }
 
 // MaxFiles is the number of files a job's records have room for.
-const MaxFiles = 1 << 20
+const MaxFiles = bits.MaxFilesPerJob
 
 // flushDelay is how long a change may stay in the journal alone. A longer delay saves writes
 // when the same records change again; a shorter one makes a restart replay less.
