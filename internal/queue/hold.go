@@ -37,8 +37,9 @@ type hold struct {
 }
 
 const (
-	// maxSwept bounds the jobs that one commit takes into a hold or out of it.
-	maxSwept = maxBatch
+	// maxSwept bounds the jobs that one commit takes into a hold or out of it, and with that the
+	// time that a command waits meanwhile.
+	maxSwept = maxBatch / 2
 	// maxLooked bounds the jobs that one step of a sweep looks at.
 	maxLooked = 20_000
 )
