@@ -47,7 +47,7 @@ func (c *Conn) Read(b []byte) (int, error) {
 		c.path.count(c.class, n)
 		if c.governed {
 			c.gathered, c.drained = time.Now(), n < len(b)
-			c.path.arrived(c, c.gathered)
+			c.path.arrived(c)
 		}
 		if c.limit != nil {
 			c.limit.wait(n)

@@ -10,23 +10,24 @@ import (
 
 // The constants of the control law. Times are in seconds, sizes in bytes.
 const (
-	segment     = 1448.0 // payload of a full packet
-	tick        = 0.004  // how often the law is asked
-	maxStep     = 0.030  // longest time that one step integrates over
-	tau         = 0.0015 // the queue that we aim to keep ourselves
-	margin      = 0.004  // queue beyond our own from which it is somebody else's
-	gain        = 0.5    // kappa
-	probing     = 0.47   // growth of the window per round trip, as a logarithm, while its limit is not known
-	lossMargin  = 0.002  // queue beyond ours that, with a loss, is somebody else's
-	suspicion   = 0.012  // how long an excess must last
-	suddenly    = 0.020  // over how long the shortest wait is taken to see that others came
-	holdLeast   = 0.4    // quiet time before a return
-	holdMost    = 8.0    // the same after several returns that failed
-	holdApart   = 16.0   // the same where the network keeps flows apart
-	calmAfter   = 1.5    // a return that lasts so long was right
-	listenFirst = 2 * segment
-	leastWindow = 2 * segment
-	saturated   = 0.9 // of the capacity
+	segment      = 1448.0 // payload of a full packet
+	tick         = 0.004  // how often the law is asked
+	maxStep      = 0.030  // longest time that one step integrates over
+	tau          = 0.0015 // the queue that we aim to keep ourselves
+	margin       = 0.004  // queue beyond our own from which it is somebody else's
+	gain         = 0.5    // kappa
+	probing      = 0.47   // growth of the window per round trip, as a logarithm, while its limit is not known
+	lossMargin   = 0.002  // queue beyond ours that, with a loss, is somebody else's
+	suspicion    = 0.012  // how long an excess must last
+	suddenly     = 0.020  // over how long the shortest wait is taken to see that others came
+	holdLeast    = 0.4    // quiet time before a return
+	holdMost     = 8.0    // the same after several returns that failed
+	holdApart    = 16.0   // the same where the network keeps flows apart
+	changedAfter = 5      // returns that fail at the same rate, until that is taken for the capacity
+	calmAfter    = 1.5    // a return that lasts so long was right
+	listenFirst  = 2 * segment
+	leastWindow  = 2 * segment
+	saturated    = 0.9 // of the capacity
 )
 
 // phase is what the law is doing.
@@ -88,7 +89,7 @@ type control struct {
 	busy      float64 // for how long a queue was seen while yielding
 	lastBusy  float64
 	failures  int
-	fails     [4]float64 // rates at the last failed returns
+	fails     [3]float64 // rates at the last failed returns
 	returned  float64    // when the last return began
 	tried     float64    // when the last forced return was tried
 	patience  float64    // until the next forced return
@@ -163,9 +164,7 @@ func (c *control) step(s sample) {
 	c.sudden = max(0, c.least(span, 3)-c.base-c.z.p10)
 	f := dt / (c.base + c.queue) // round trips in this step
 	rate := c.rate(4 * rtt)
-	if c.phase == cruising || c.phase == ramping || c.phase == starting {
-		c.learnCapacity(rate, dt)
-	}
+	c.learnCapacity(rtt, rate, dt)
 	switch c.phase {
 	case starting:
 		c.start(s, rtt, f)
@@ -238,11 +237,18 @@ func (c *control) largest(d float64) float64 {
 	return w
 }
 
-func (c *control) learnCapacity(rate, dt float64) {
-	switch {
-	case rate > c.capacity:
-		c.capacity = rate
-	case c.phase == cruising && c.suspect == 0 && c.why == whyIdle && c.now-c.since > 1 && c.window >= saturated*c.capacity*c.base:
+// learnCapacity follows what the path carries: up at once, but not for a burst, and down slowly
+// while we fill it undisturbed.
+func (c *control) learnCapacity(rtt, rate, dt float64) {
+	if c.phase != starting && c.phase != cruising {
+		return
+	}
+	if sure := min(c.rate(max(4*rtt, 0.1)), c.rate(max(8*rtt, 0.2))); sure > c.capacity {
+		c.capacity = sure
+		return
+	}
+	calm := c.phase == cruising && c.suspect == 0 && c.now-c.since > 1 && c.held == nobody
+	if full := c.window >= saturated*c.capacity*c.base || c.queue > tau/2; calm && full {
 		c.capacity += (rate - c.capacity) * dt / 10
 	}
 }
@@ -383,6 +389,12 @@ func (c *control) wall(rate float64, why reason) {
 		c.fails[c.failures%len(c.fails)] = rate
 		c.failures++
 		c.hold = min(3*c.hold, holdMost)
+		if c.failures >= changedAfter && why == whyQueue {
+			// The path was quiet each time until we used so much of it: so much is what it has.
+			if lo, hi := slices.Min(c.fails[:]), slices.Max(c.fails[:]); hi < 1.35*lo && hi < saturated*c.capacity {
+				c.capacity, c.failures, c.hold = lo, 0, holdLeast
+			}
+		}
 	}
 	c.to(yielding, why)
 	c.tried = c.now
@@ -472,6 +484,7 @@ func (c *control) bound(s sample) {
 			c.window, c.held = w, byPolicy
 		}
 	}
+	c.window = max(c.window, segment)
 	if c.phase != yielding {
 		c.window = max(c.window, leastWindow)
 	}

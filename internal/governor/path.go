@@ -148,15 +148,19 @@ func (p *path) watch(now time.Time) bool {
 	return true
 }
 
-// arrived takes in what a connection received and returns until when its reader may leave what
-// comes next in the kernel.
-func (p *path) arrived(c *Conn, now time.Time) {
+// arrived takes in what a connection received.
+func (p *path) arrived(c *Conn) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if _, active := p.conns[c]; !active {
 		return
 	}
-	p.look(c, now)
+	before := time.Now()
+	p.look(c, before)
+	now := time.Now()
+	if now.Sub(before) > stepEvery/2 { // something kept us from running meanwhile
+		p.seen.late = true
+	}
 	if now.Sub(p.stepped) >= stepEvery {
 		p.step(now)
 	}
@@ -173,7 +177,7 @@ func (p *path) step(now time.Time) {
 	s := p.seen
 	p.seen = sample{}
 	s.now = now.Sub(p.g.start).Seconds() + 1
-	s.late = p.law.now > 0 && s.now-p.law.now > maxStep
+	s.late = s.late || p.law.now > 0 && s.now-p.law.now > maxStep
 	s.others = p.others.rate()
 	s.cap = -1
 	if limit >= 0 && !(lanExempt && p.route.local) {
