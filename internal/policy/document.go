@@ -17,6 +17,7 @@ type document struct {
 	text     []byte
 	headers  []header // the first stands for the lines above all headers
 	settings []setting
+	inlines  []brace
 }
 
 // header is a [table].
@@ -25,6 +26,12 @@ type header struct {
 	line  int
 	array bool // [[table]]
 	end   int  // offset of the end of its line, without the line break
+}
+
+// brace is an inline table.
+type brace struct {
+	path []string
+	at   int // offset behind its brace
 }
 
 // setting is a KEY = VALUE.
@@ -98,6 +105,7 @@ func (d *document) collect(p *unstable.Parser, e *unstable.Node, table []string,
 	}
 	path := slices.Concat(table, names)
 	if v := e.Value(); v.Kind == unstable.InlineTable {
+		d.inlines = append(d.inlines, brace{path, int(v.Raw.Offset) + 1})
 		for it := v.Children(); it.Next(); {
 			if n := it.Node(); n.Kind == unstable.KeyValue {
 				d.collect(p, n, path, &span{valued, whole.to})

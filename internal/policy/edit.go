@@ -47,8 +47,8 @@ func (c Change) literal() (string, error) {
 		if !slices.ContainsFunc(bitsTableNames(), func(n string) bool { return strings.EqualFold(n, c.Key) }) {
 			return "", fmt.Errorf("%s: %s", c.Key, unknown(c.Key))
 		}
-		if _, err := strconv.ParseInt(c.Value, 0, 64); err == nil || c.Value == "true" || c.Value == "false" {
-			return c.Value, nil
+		if lit, ok := bare(c.Value); ok {
+			return lit, nil
 		}
 		return quote(c.Value), nil
 	}
@@ -56,9 +56,9 @@ func (c Change) literal() (string, error) {
 		return "", nil
 	}
 	v, lit := value{kindString, c.Value}, quote(c.Value)
-	if !k.isText() {
-		lit, v.kind = c.Value, kindInt
-		if c.Value == "true" || c.Value == "false" {
+	if text, ok := bare(c.Value); ok && !k.isText() {
+		lit, v = text, value{kindInt, text}
+		if text == "true" || text == "false" {
 			v.kind = kindBool
 		}
 	}
@@ -67,6 +67,18 @@ func (c Change) literal() (string, error) {
 		return "", fmt.Errorf("%s: %w", c.Key, err)
 	}
 	return lit, nil
+}
+
+// bare returns a number or a boolean as TOML writes it, which knows no leading zeros.
+func bare(text string) (lit string, ok bool) {
+	if text == "true" || text == "false" {
+		return text, true
+	}
+	if n, err := strconv.ParseUint(text, 0, 32); err == nil && strings.HasPrefix(text, "0x") {
+		return fmt.Sprintf("0x%X", n), true
+	}
+	n, err := strconv.ParseInt(text, 10, 64)
+	return strconv.FormatInt(n, 10), err == nil
 }
 
 func (d *document) has(path []string) bool {
@@ -115,6 +127,16 @@ func (d *document) set(path []string, lit string) []byte {
 				at := d.lineEnd(s.whole.to)
 				return d.splice(span{at, at}, eol+d.indent(s.whole.from)+key+" = "+lit)
 			}
+		}
+		for _, t := range d.inlines { // an empty one, or one of nothing but inline tables
+			if !samePath(t.path, parent) {
+				continue
+			}
+			comma := ","
+			if bytes.HasPrefix(bytes.TrimLeft(d.text[t.at:], " \t"), []byte("}")) {
+				comma = " "
+			}
+			return d.splice(span{t.at, t.at}, " "+dotted(path[depth:])+" = "+lit+comma)
 		}
 		for _, h := range d.headers {
 			if depth == len(table) && samePath(h.path, parent) {

@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"errors"
 	"strings"
 	"testing"
 
@@ -15,6 +16,7 @@ func TestEdit(t *testing.T) {
 	}{
 		{"an empty file", "", "jobs.background=2", "[jobs]\nbackground = 2\n"},
 		{"a text in quotes", "", "bandwidth.background=10 Mbit/s", "[bandwidth]\nbackground = \"10 Mbit/s\"\n"},
+		{"leading zeros", "", "jobs.background=010;bits.TransferPolicy.Low=0x00000021;bits.MaxJobsPerUser=0060", "[jobs]\nbackground = 10\n\n[bits.TransferPolicy]\nLow = 0x21\n\n[bits]\nMaxJobsPerUser = 60\n"},
 		{"a boolean", "", "bandwidth.lan_exempt=true", "[bandwidth]\nlan_exempt = true\n"},
 		{"in place, with its comment", "# mine\n[jobs] # a\n  background  =  2   # two\nforeground = 3\n", "jobs.background=5", "# mine\n[jobs] # a\n  background  =  5   # two\nforeground = 3\n"},
 		{"beside its neighbours", "[jobs]\n  background = 2 # two\n\n[transfer]\nstall_timeout = \"5s\"\n", "jobs.foreground=8", "[jobs]\n  background = 2 # two\n  foreground = 8\n\n[transfer]\nstall_timeout = \"5s\"\n"},
@@ -28,6 +30,8 @@ func TestEdit(t *testing.T) {
 		{"an inline table", "bandwidth = { background = \"1 Mbit/s\" } # x\n", "bandwidth.work.high=block", "bandwidth = { background = \"1 Mbit/s\", work.high = \"block\" } # x\n"},
 		{"in an inline table", "bandwidth = { work = { low = 0, high = 0 } }\n", "bandwidth.work.low=8 kbit/s", "bandwidth = { work = { low = \"8 kbit/s\", high = 0 } }\n"},
 		{"beside an inline table", "[bandwidth]\nwork = { low = 0 }\n", "bandwidth.work.high=block;bandwidth.background=block", "[bandwidth]\nbackground = \"block\"\nwork = { low = 0, high = \"block\" }\n"},
+		{"an empty inline table", "bandwidth = {} # x\n", "bandwidth.work.low=block", "bandwidth = { work.low = \"block\" } # x\n"},
+		{"an empty inline table in another", "bandwidth = { lan_exempt = true, work = { } }\n", "bandwidth.work.low=block", "bandwidth = { lan_exempt = true, work = { low = \"block\"  } }\n"},
 		{"line ends of Windows", "[jobs]\r\nforeground = 8\r\n", "jobs.background=2;transfer.stall_timeout=5s", "[jobs]\r\nforeground = 8\r\nbackground = 2\r\n\r\n[transfer]\r\nstall_timeout = \"5s\"\r\n"},
 		{"quoted keys", "[\"jobs\"]\n'foreground' = 8\n", "jobs.foreground=9;jobs.background=2", "[\"jobs\"]\n'foreground' = 9\nbackground = 2\n"},
 		{"a text of several lines", "bandwidth.background = '''\n1 Mbit/s''' # x\n", "bandwidth.background=block", "bandwidth.background = \"block\" # x\n"},
@@ -108,6 +112,10 @@ func FuzzEdit(f *testing.F) {
 			return
 		}
 		edited, err := Edit("", text, []Change{{k.name, value}})
+		var problems Problems
+		if errors.As(err, &problems) && !strings.Contains(problems[0].Message, "needs") {
+			t.Fatalf("%v: %s = %q in %q", err, k.name, value, text)
+		}
 		if err != nil {
 			return
 		}

@@ -131,8 +131,9 @@ func (r *reader) table(h header) bool {
 
 // unknown says what may be meant by a key that does not exist.
 func unknown(name string) string {
+	last := name[strings.LastIndexByte(name, '.')+1:]
 	for _, b := range bitsNames {
-		if strings.EqualFold(name, b.name) {
+		if strings.EqualFold(last, b.name) || strings.EqualFold(name, b.name) {
 			return fmt.Sprintf("is a name of BITS; it goes into the table [%s]", bitsTable)
 		}
 	}

@@ -64,7 +64,7 @@ func TestProblemsNameLineKeyAndRemedy(t *testing.T) {
 		{"cost that allows nothing", "cost.low = 'default'\n", "line 1: cost.low: \"default\" allows no network at all (want always, not-roaming, no-surcharge, standard, unmetered, unrestricted)\n"},
 		{"power", "power.on_battery = 'stop'\n", "line 1: power.on_battery: \"stop\" is not a power rule (want \"run\" or \"background-waits\")\n"},
 		{"maintenance at no time", "bandwidth.maintenance.low = 'block'\n", "line 1: bandwidth.maintenance.low: needs bandwidth.maintenance.hours\n"},
-		{"BITS's name", "[jobs]\nx = 1\n[bandwidth]\nMaxJobsPerUser = 60\n", "line 2: jobs.x: there is no such key\nline 4: bandwidth.MaxJobsPerUser: there is no such key\n"},
+		{"BITS's name", "[jobs]\nx = 1\n[bandwidth]\nMaxJobsPerUser = 60\n", "line 2: jobs.x: there is no such key\nline 4: bandwidth.MaxJobsPerUser: is a name of BITS; it goes into the table [bits]\n"},
 		{"BITS's name at the top", "MaxJobsPerUser = 60\n", "line 1: MaxJobsPerUser: is a name of BITS; it goes into the table [bits]\n"},
 		{"several", "[jobs]\nforeground = 0\nx = 1\n[transfer]\nstall_timeout = 1\n", "line 2: jobs.foreground: 0 is out of range; want 1 to 1000\nline 3: jobs.x: there is no such key\n" +
 			"line 5: transfer.stall_timeout: want a text such as \"90s\", \"10m\", \"24h\" or \"90d\"\n"},
