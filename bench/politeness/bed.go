@@ -28,6 +28,8 @@ const (
 	router    = "router"   // the near end
 	machine   = "machine"
 	neighbour = "neighbour"
+
+	local = "local" // as --from: on the machine
 )
 
 // addresses are those of the outer parts, in the range for benchmarks (RFC 2544). Each is alone with

@@ -96,6 +96,28 @@ func newLab(ctx context.Context, o options, cable bool, size int64) (_ *lab, err
 	return l, nil
 }
 
+// queueUp returns when no other laboratory measures on this machine, and keeps others waiting until
+// this process ends.
+func queueUp(ctx context.Context) error {
+	const name = "/run/lock/" + prefix
+	fd, err := unix.Open(name, unix.O_CREAT|unix.O_RDWR|unix.O_CLOEXEC, 0o600) // for as long as the process lives
+	if err != nil {
+		return fmt.Errorf("open %s: %w", name, err)
+	}
+	for first := true; ; first = false {
+		err := unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB)
+		if !errors.Is(err, unix.EWOULDBLOCK) {
+			return os.NewSyscallError("flock "+name, err)
+		}
+		if first {
+			fmt.Fprintln(os.Stderr, "politeness: waiting for another laboratory on this machine")
+		}
+		if err := process.Sleep(ctx, time.Second); err != nil {
+			return err
+		}
+	}
+}
+
 // answers returns when a server does, asked from beside it.
 func (l *lab) answers(ctx context.Context, server string, p *process.Process, log string) error {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)

@@ -16,6 +16,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"slices"
@@ -50,8 +51,14 @@ func measure(ctx context.Context, args []string) error {
 	if err := o.parse(args); err != nil {
 		return err
 	}
+	if err := need(o); err != nil {
+		return err
+	}
 	if o.smoke {
 		return smoke(ctx, o)
+	}
+	if err := queueUp(ctx); err != nil {
+		return err
 	}
 	emulated := slices.DeleteFunc(slices.Clone(o.links), func(l linkSpec) bool { return l.rate == 0 })
 	cables := len(o.links) - len(emulated)
@@ -160,7 +167,7 @@ func (o *options) parse(args []string) (err error) {
 	loads := flags.String("loads", bulk, "foreground `loads`: bulk, bulk-bbr, web, page, video, voice")
 	names := flags.String("rivals", "ebb,curl", "who transfers in the background: "+strings.Join(rivals, ", "))
 	phases := flags.String("phases", "10s,12s,9s", "`durations` of idle, contention, idle; a negative first one has the background start after the foreground")
-	flags.StringVar(&o.from, "from", neighbour, "`where` the load runs: neighbour or local")
+	flags.StringVar(&o.from, "from", neighbour, "`where` the load runs: neighbour, or local beside ebb")
 	flags.StringVar(&o.proto, "proto", "http", "`protocol` of the background: http, https (HTTP/1.1) or h2")
 	flags.StringVar(&o.server, "server", cubic, "congestion `control` of the background's server: cubic or bbr")
 	flags.IntVar(&o.connections, "connections", 1, "`number` of files that ebb and curl fetch at once")
@@ -182,7 +189,22 @@ func (o *options) parse(args []string) (err error) {
 		return errors.New("it takes flags only, at least one run and one connection; see --help")
 	}
 	o.loads, o.rivals = strings.Split(*loads, ","), strings.Split(*names, ",")
-	if o.from == "local" {
+	for _, c := range []struct {
+		flag   string
+		values []string
+		known  []string
+	}{
+		{"loads", o.loads, []string{bulk, bulkBBR, web, page, video, voice}}, {"rivals", o.rivals, rivals},
+		{"from", []string{o.from}, []string{neighbour, local}}, {"proto", []string{o.proto}, []string{"http", "https", "h2"}},
+		{"server", []string{o.server}, []string{cubic, bbr}},
+	} {
+		for _, v := range c.values {
+			if !slices.Contains(c.known, v) {
+				return fmt.Errorf("--%s %s: there are %s", c.flag, v, strings.Join(c.known, ", "))
+			}
+		}
+	}
+	if o.from == local {
 		o.from = machine
 	}
 	if o.links, err = findLinks(*links); err != nil {
@@ -196,6 +218,27 @@ func (o *options) parse(args []string) (err error) {
 		if o.phases[i], err = time.ParseDuration(p); err != nil || i > 0 && o.phases[i] < 0 {
 			return fmt.Errorf("--phases %s: want three durations", *phases)
 		}
+	}
+	return nil
+}
+
+// need checks that what the lab runs is installed.
+func need(o options) error {
+	programs := []string{"ip", "nice", "chrt"}
+	if !o.smoke {
+		programs = append(programs, curl)
+	}
+	for _, r := range o.rivals {
+		if r == aria2 || r == wget {
+			programs = append(programs, r)
+		}
+	}
+	missing := slices.DeleteFunc(programs, func(p string) bool {
+		_, err := exec.LookPath(p)
+		return err == nil
+	})
+	if len(missing) > 0 {
+		return fmt.Errorf("not installed: %s; apt-get install iproute2 util-linux curl aria2 wget", strings.Join(missing, ", "))
 	}
 	return nil
 }
