@@ -54,6 +54,7 @@ type PolicyLimit struct {
 	Priority Priority    `json:"priority"`
 	Now      PolicyRule  `json:"now"`
 	Next     *PolicyRule `json:"next,omitempty" doc:"What follows; absent if nothing changes"`
+	Hold     *ErrorInfo  `json:"hold,omitempty" doc:"Why jobs of the priority wait: a limit of 0, or what the network costs and how the machine is powered now; absent if they may run"`
 }
 
 // PolicyRule is a limit and the rule that it comes from.

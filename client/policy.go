@@ -23,13 +23,18 @@ func (m *Manager) ReloadPolicy(ctx context.Context) (*bits.Policy, error) {
 }
 
 // Limits returns the bandwidth limits that the configuration sets at a moment, one for each
-// priority, in the order of the priorities. The zero time stands for now.
-func (m *Manager) Limits(ctx context.Context, at time.Time) ([]bits.PolicyLimit, error) {
-	path := "/v1/policy/limits"
+// priority in the order of the priorities, and what makes jobs of that priority and with this
+// transfer policy wait. The zero time stands for now, bits.TransferDefault for the transfer
+// policy of the priority.
+func (m *Manager) Limits(ctx context.Context, at time.Time, transfer bits.Cost) ([]bits.PolicyLimit, error) {
+	q := url.Values{}
 	if !at.IsZero() {
-		path += "?at=" + url.QueryEscape(at.Format(time.RFC3339Nano))
+		q.Set("at", at.Format(time.RFC3339Nano))
+	}
+	if transfer != bits.TransferDefault {
+		q.Set("transfer_policy", transfer.String())
 	}
 	var l []bits.PolicyLimit
-	err := m.call(ctx, "GET", path, nil, &l)
+	err := m.call(ctx, "GET", "/v1/policy/limits?"+q.Encode(), nil, &l)
 	return l, err
 }

@@ -84,7 +84,12 @@ func (f *fake) handler() http.Handler {
 			return
 		}
 		p := f.policy.Policy()
-		reply(w, p.Limits(at))
+		limits := p.Limits(at)
+		if r.URL.Query().Get("transfer_policy") != "always" { // the network is metered
+			e := bits.Error{Code: bits.BlockedByCost, Message: "the network is metered"}
+			limits[bits.Low].Hold = e.Info()
+		}
+		reply(w, limits)
 	})
 	mux.HandleFunc("GET /v1/events", f.serveEvents)
 	mux.HandleFunc("POST /v1/jobs", f.serveCreate)

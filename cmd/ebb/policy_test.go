@@ -246,6 +246,7 @@ NORMAL      1 Mbit/s (122.1 KiB/s) until 17:00
 
 LOW         blocked until 17:00
             bandwidth.work.low, Mon-Fri 08:00-17:00, from FILE:6
+            waits: the network is metered (BG_E_BLOCKED_BY_COST_TRANSFER_POLICY)
             then unlimited until Sat 08:00
               bandwidth.interval.otherwise, outside of 08:00-17:00, from FILE:9 bits.MaxTransferRateOnSchedule
 `
@@ -261,6 +262,10 @@ LOW         blocked until 17:00
 	}
 	f.jobs = []*bits.Job{{ID: bits.NewID(), Name: "nightly", Priority: bits.Low}}
 	ebb(t, socket, "policy", "explain", "nightly", "--at", "2026-03-27 12:00").want(t, 0, "12:00:00 Europe/Berlin\n\nLOW         blocked until 17:00\n", "")
+	f.jobs[0].Properties.TransferPolicy = bits.TransferAlways
+	if o := ebb(t, socket, "policy", "explain", "nightly"); o.code != 0 || strings.Contains(o.out, "waits") {
+		t.Errorf("a job that runs on any network: %+v", o)
+	}
 	ebb(t, socket, "policy", "explain", "nightly", "--priority", "low").want(t, 2, "", "a job has its own priority")
 	ebb(t, socket, "policy", "explain", "--priority", "lowest").want(t, 2, "", "priority")
 	ebb(t, socket, "policy", "explain", "--at", "noon").want(t, 2, "", `"noon" is not a time`)

@@ -26,8 +26,10 @@ func newPolicyExplainCmd(a *app) *cobra.Command {
 		Use:   "explain [JOB]",
 		Short: "Explain which bandwidth limit holds, why, and until when",
 		Long: `Explain which limit the configuration sets for each priority, or for that of a job:
-until when it holds, which rule it comes from and where that stands, and what follows.
---at asks about another moment, by the clock that the configuration means.`,
+until when it holds, which rule it comes from and where that stands, and what follows;
+and whether jobs wait because of what the network costs or how the machine is powered.
+--at asks about another moment, by the clock that the configuration means; network and
+power are taken as they are now.`,
 		Example: `  ebb policy explain
   ebb policy explain nightly
   ebb policy explain --at 'Sun 03:00' --priority low
@@ -39,6 +41,7 @@ until when it holds, which rule it comes from and where that stands, and what fo
 				return usagef("a job has its own priority; leave out --priority or the job")
 			}
 			var only *bits.Priority
+			transfer := bits.TransferDefault
 			if priority != "" {
 				only = new(bits.Priority)
 				if err := only.UnmarshalText([]byte(priority)); err != nil {
@@ -56,9 +59,9 @@ until when it holds, which rule it comes from and where that stands, and what fo
 				if err != nil {
 					return err
 				}
-				only = &info.Priority
+				only, transfer = &info.Priority, info.Properties.TransferPolicy
 			}
-			e, err := srv.explain(cmd.Context(), at)
+			e, err := srv.explain(cmd.Context(), at, transfer)
 			if err != nil {
 				return err
 			}
@@ -79,7 +82,7 @@ until when it holds, which rule it comes from and where that stands, and what fo
 }
 
 // explain asks the service about the limits at a time that people wrote; "" is now.
-func (s *service) explain(ctx context.Context, at string) (explanation, error) {
+func (s *service) explain(ctx context.Context, at string, transfer bits.Cost) (explanation, error) {
 	p, err := s.Policy(ctx)
 	if err != nil {
 		return explanation{}, err
@@ -100,7 +103,7 @@ func (s *service) explain(ctx context.Context, at string) (explanation, error) {
 			return e, usagef("%w", err)
 		}
 	}
-	e.Limits, err = s.Limits(ctx, e.At)
+	e.Limits, err = s.Limits(ctx, e.At, transfer)
 	if err == nil && len(e.Limits) != bits.Priorities {
 		err = fmt.Errorf("the service tells limits of %d priorities", len(e.Limits))
 	}
@@ -149,6 +152,9 @@ func (a *app) explain(e explanation) {
 	for _, l := range e.Limits {
 		a.printf("\n%s  %s%s\n", a.outTerm.paint(bold, fmt.Sprintf("%-10s", l.Priority)), a.rateText(l.Now.Rate), untilText(l.Now, e.At))
 		a.printf("%12s%s\n", "", whyText(l.Now, e.File))
+		if h := l.Hold; h != nil && h.Code != bits.BlockedByPolicy.Name() { // a limit of 0 is told already
+			a.printf("%12s%s: %s (%s)\n", "", a.outTerm.paint(red, "waits"), safe(h.Message), safe(h.Code))
+		}
 		if l.Next != nil {
 			a.printf("%12sthen %s%s\n%14s%s\n", "", a.rateText(l.Next.Rate), untilText(*l.Next, e.At), "", whyText(*l.Next, e.File))
 		}

@@ -51,7 +51,7 @@ func TestPolicy(t *testing.T) {
 }
 
 func TestLimits(t *testing.T) {
-	h := as(alice, New(nil, governor.New("", slog.New(slog.DiscardHandler)), configuration(t, officeHours), nil))
+	h := as(alice, newAPIWith(t, configuration(t, officeHours)))
 	limits := decode[[]bits.PolicyLimit](t, call(h, "GET", "/v1/policy/limits?at=2026-11-20T12:00:00Z", ""), http.StatusOK)
 	if len(limits) != bits.Priorities || limits[bits.Foreground].Now.Rate != nil || limits[bits.Foreground].Next != nil {
 		t.Fatalf("%+v", limits)
@@ -61,6 +61,15 @@ func TestLimits(t *testing.T) {
 		low.Now.Hours != "Mon-Fri 08:00-17:00" || low.Now.Until == nil || low.Now.Until.Format("2006-01-02T15:04:05Z07:00") != "2026-11-20T17:00:00+01:00" ||
 		low.Next == nil || low.Next.Rate != nil || low.Next.Until == nil {
 		t.Errorf("%+v", low)
+	}
+	// The queue of this test is under the default policy, on a network of which nothing is known.
+	if low.Hold != nil {
+		t.Errorf("held: %+v", low.Hold)
+	}
+	decode[bits.Problem](t, call(h, "GET", "/v1/policy/limits?transfer_policy=sometimes", ""), http.StatusUnprocessableEntity)
+	roaming := decode[[]bits.PolicyLimit](t, call(h, "GET", "/v1/policy/limits?transfer_policy=roaming", ""), http.StatusOK)
+	if e := roaming[bits.Foreground].Hold; e == nil || e.Code != bits.BlockedByCost.Name() {
+		t.Errorf("jobs that run while roaming only are held by %+v", e)
 	}
 	if now := decode[[]bits.PolicyLimit](t, call(h, "GET", "/v1/policy/limits", ""), http.StatusOK); len(now) != bits.Priorities {
 		t.Errorf("%+v", now)

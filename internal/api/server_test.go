@@ -37,6 +37,12 @@ var (
 // newAPI returns the API of a queue on a store of its own.
 func newAPI(t testing.TB) http.Handler {
 	t.Helper()
+	return newAPIWith(t, configuration(t, ""))
+}
+
+// newAPIWith is newAPI with a configuration that the queue does not know of.
+func newAPIWith(t testing.TB, file *policy.File) http.Handler {
+	t.Helper()
 	s, err := store.Open(t.TempDir(), func(err error) { t.Error(err) })
 	if err != nil {
 		t.Fatal(err)
@@ -50,7 +56,7 @@ func newAPI(t testing.TB) http.Handler {
 			t.Error(err)
 		}
 	})
-	return New(q, governor.New("", slog.New(slog.DiscardHandler)), configuration(t, ""), func() bits.Service { return bits.Service{Version: "test"} })
+	return New(q, governor.New("", slog.New(slog.DiscardHandler)), file, func() bits.Service { return bits.Service{Version: "test"} })
 }
 
 // configuration returns a configuration file with a text.

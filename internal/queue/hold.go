@@ -176,6 +176,20 @@ func (q *Queue) SetConditions(c conditions.State) {
 	})
 }
 
+// Held tells why jobs of a priority and a transfer policy (TransferDefault for that of the
+// priority) wait, nil if nothing makes them. A moment to come is judged by its bandwidth limits,
+// and by what the machine allows now.
+func (q *Queue) Held(prio bits.Priority, transfer bits.Cost, at time.Time) *bits.ErrorInfo {
+	q.mu.RLock()
+	defer q.mu.RUnlock()
+	h := schedule.Held(prio, transfer, q.conditions, &q.policy, at)
+	if h == nil {
+		return nil
+	}
+	e := bits.Error{Code: h.Code, Context: bits.ContextGeneralQueueManager, Message: h.Sentence}
+	return e.Info()
+}
+
 // Conditions returns what the machine allows, as jobs are held back by it.
 func (q *Queue) Conditions() bits.Conditions {
 	q.mu.RLock()

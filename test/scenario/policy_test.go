@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/ebbtransfer/ebb/bits"
+	"github.com/ebbtransfer/ebb/test/faultserver"
 )
 
 // inEffect waits until a key of the configuration has a value.
@@ -70,7 +71,7 @@ func TestConfigurationIsFollowed(t *testing.T) {
 	if err != nil || p.File != name || !p.Exists {
 		t.Fatalf("%+v %v", p, err)
 	}
-	limits, err := s.Limits(s.ctx(), time.Time{})
+	limits, err := s.Limits(s.ctx(), time.Time{}, bits.TransferDefault)
 	if err != nil || len(limits) != bits.Priorities || limits[bits.Low].Now.Rate == nil || *limits[bits.Low].Now.Rate != 1_000_000 || limits[bits.Low].Now.Line != 4 {
 		t.Errorf("%+v %v", limits, err)
 	}
@@ -133,4 +134,22 @@ func TestServiceDoesNotStartWithErrors(t *testing.T) {
 	if err != nil || !strings.Contains(string(log), "config.toml:2: bandwidth.background: \"10\" has no unit") {
 		t.Errorf("the log is %q, %v", log, err)
 	}
+}
+
+// A limit that is set while a job runs holds it at once, `ebb policy explain` tells where it
+// stands, and without it the job goes on.
+func TestPolicySetHoldsRunningJobs(t *testing.T) {
+	t.Parallel()
+	srv := serve(t, faultserver.Options{SendBuffer: 64 * kib})
+	s := start(t, options{config: "[bandwidth]\nbackground = \"unlimited\"\n"})
+	big := slow(srv, "/big", mib)
+	job := s.at(bits.Low, big, "big")
+	s.moved(job, mib)
+	s.cli("policy", "set", "bandwidth.background=block").want(t, 0)
+	s.held(job, bits.BlockedByPolicy, "bandwidth.background")
+	if r := s.cli("policy", "explain", "big").want(t, 0); !strings.Contains(r.out, "LOW         blocked\n            bandwidth.background, from ") || !strings.Contains(r.out, "config.toml:2\n") {
+		t.Errorf("ebb policy explain tells\n%s", r.out)
+	}
+	s.cli("policy", "set", "bandwidth.background=").want(t, 0)
+	s.arrives(job, big)
 }
