@@ -62,7 +62,7 @@ func (l *lab) startService(ctx context.Context, name string) (*service, error) {
 
 // launch starts the process and does not wait for anything.
 func (s *service) launch() (err error) {
-	s.Process, err = process.Spawn(s.log, []string{"SSL_CERT_FILE=" + s.l.ca}, "/",
+	s.Process, err = process.Spawn(s.log, []string{"SSL_CERT_FILE=" + s.l.ca, "DBUS_SYSTEM_BUS_ADDRESS=unix:path=/nonexistent/bus"}, "/",
 		s.l.ebb, "--socket", s.socket, "daemon", "--state", s.state)
 	return err
 }

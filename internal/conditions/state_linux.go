@@ -41,6 +41,9 @@ var source = map[string]string{
 	powerProfiles[1].name: "power-profiles-daemon",
 }
 
+// ownerChanged is the signal that a service came or went.
+const ownerChanged = "org.freedesktop.DBus.NameOwnerChanged"
+
 const (
 	// burst is how long signals must have stopped before the services are asked: one change
 	// brings several.
@@ -166,6 +169,9 @@ func (b *bus) follow(ctx context.Context, supplies <-chan struct{}, report func(
 			if !ok {
 				return
 			}
+			if strings.HasPrefix(s.Name, "org.freedesktop.DBus.Name") && s.Name != ownerChanged {
+				continue // about this connection itself, which nobody asked for
+			}
 			if left(s) {
 				delay = restart
 			}
@@ -187,7 +193,7 @@ func (b *bus) follow(ctx context.Context, supplies <-chan struct{}, report func(
 
 // left reports whether a signal says that a service went away.
 func left(s *dbus.Signal) bool {
-	if s.Name != "org.freedesktop.DBus.NameOwnerChanged" || len(s.Body) != 3 {
+	if s.Name != ownerChanged || len(s.Body) != 3 {
 		return false
 	}
 	owner, ok := s.Body[2].(string)

@@ -101,6 +101,7 @@ func settle(t *testing.T) {
 // states returns the states of which events told, with their times as the clock showed them.
 func states(t *testing.T, q *Queue, id bits.ID) (all []string) {
 	t.Helper()
+	synctest.Wait()
 	for _, e := range q.events.recent {
 		if e.Job == id && e.Kind == bits.EventState {
 			all = append(all, e.Time.Format("15:04:05 ")+e.State.String())

@@ -278,6 +278,31 @@ func TestDeadlinesComeInOrderAndOnlyTheLatestOfAJobCounts(t *testing.T) {
 	}
 }
 
+// TestDeadlinesForgetWhatNoLongerCounts moves one deadline again and again, before one that stays.
+func TestDeadlinesForgetWhatNoLongerCounts(t *testing.T) {
+	var d deadlines
+	t0 := time.Now()
+	first, moves := &job{num: 1}, &job{num: 2}
+	d.set(first, t0.Add(time.Second))
+	for i := range 10_001 {
+		d.set(moves, t0.Add(time.Hour+time.Duration(i)))
+		if i%3 == 0 {
+			d.set(moves, time.Time{})
+		}
+	}
+	if n := len(d.h); n > 100 {
+		t.Errorf("%d entries for 2 jobs", n)
+	}
+	for _, want := range []*job{first, moves} {
+		if j := d.pop(t0.Add(2 * time.Hour)); j != want {
+			t.Fatalf("got %v, want job %d", j, want.num)
+		}
+	}
+	if _, ok := d.next(); ok || d.live != 0 {
+		t.Errorf("%d are left", d.live)
+	}
+}
+
 func TestEventRing(t *testing.T) {
 	var r eventRing
 	r.init(10)

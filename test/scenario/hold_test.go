@@ -360,3 +360,28 @@ func TestQuotas(t *testing.T) {
 	cli("cancel", "b").want(t, 0)
 	cli("create", "c").want(t, 0)
 }
+
+// TestThePolicysLimitsReachTransfers: also those of the foreground, and at once.
+func TestThePolicysLimitsReachTransfers(t *testing.T) {
+	t.Parallel()
+	srv := serve(t, faultserver.Options{})
+	s := start(t, options{config: "[bandwidth]\nforeground = \"1 MB/s\"\nbackground = \"500 KB/s\"\n"})
+	for _, c := range []struct {
+		prio bits.Priority
+		rate int64
+	}{{bits.Foreground, 1e6}, {bits.High, 5e5}} {
+		name := strings.ToLower(c.prio.String())
+		e := srv.File("/"+name, faultserver.File{Seed: 1, Size: 40e6})
+		job := s.at(c.prio, e, name)
+		s.moved(job, 1)
+		from, began := s.info(job).Progress.BytesTransferred, time.Now()
+		time.Sleep(3 * time.Second)
+		got := float64(s.info(job).Progress.BytesTransferred-from) / time.Since(began).Seconds()
+		if got > 1.3*float64(c.rate) || got < 0.3*float64(c.rate) {
+			t.Errorf("%s moves %.0f bytes a second, want at most %d and not much less", name, got, c.rate)
+		}
+		s.reconfigure("")
+		s.arrives(job, e) // 40 s or 80 s with the limit
+		s.reconfigure("[bandwidth]\nforeground = \"1 MB/s\"\nbackground = \"500 KB/s\"\n")
+	}
+}
