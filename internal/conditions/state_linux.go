@@ -51,7 +51,7 @@ const (
 	// restart is how long a service that went away has to come back before what it said is
 	// forgotten.
 	restart = 5 * time.Second
-	// answer is how long a service may take to answer.
+	// answer is how long the answers of a service may take.
 	answer = 5 * time.Second
 	// maxReconnect is the longest pause before a bus that was lost is tried again.
 	maxReconnect = 10 * time.Minute
@@ -200,22 +200,31 @@ func left(s *dbus.Signal) bool {
 	return ok && owner == ""
 }
 
-// state asks all services.
-func (b *bus) state(ctx context.Context) State {
-	ctx, cancel := context.WithTimeout(ctx, answer)
-	defer cancel()
-	var s State
-	b.network(ctx, &s)
+// state asks all services. One that does not answer keeps nobody from asking the others.
+func (b *bus) state(ctx context.Context) (s State) {
+	for _, ask := range []func(context.Context, *State){b.network, b.battery, b.profile} {
+		patient, cancel := context.WithTimeout(ctx, answer)
+		ask(patient, &s)
+		cancel()
+	}
+	return s
+}
+
+// battery asks UPower.
+func (b *bus) battery(ctx context.Context, s *State) {
 	if on, ok := get[bool](ctx, b, upower, upowerPath, upower, "OnBattery"); ok {
 		s.OnBattery, s.PowerSource = on, source[upower]
 	}
+}
+
+// profile asks whoever has the power profiles.
+func (b *bus) profile(ctx context.Context, s *State) {
 	for _, p := range powerProfiles {
 		if profile, ok := get[string](ctx, b, p.name, dbus.ObjectPath(p.path), p.name, "ActiveProfile"); ok {
 			s.PowerSaver, s.SaverSource = profile == "power-saver", source[p.name]
-			break
+			return
 		}
 	}
-	return s
 }
 
 // network asks NetworkManager, and ModemManager where the network is one of its modems.
