@@ -93,14 +93,19 @@ func rate(bytes []int64, from, to time.Duration) float64 {
 	return float64(sum) * 8 / (time.Duration(j-i) * bin).Seconds()
 }
 
-// smoothing is the width of the window over which a rate is taken where its course matters.
-const smoothing = 100 * time.Millisecond
+const (
+	// smoothing is the width of the window over which a rate is taken where its course matters.
+	smoothing = 100 * time.Millisecond
+	// settling is how long a rate must stay on the new side in the mean, so that neither a dip nor
+	// a peak counts.
+	settling = 500 * time.Millisecond
+)
 
 // passes returns the first time from a start on, up to an end, at which the rate around it is as
-// wanted, and false when it never is.
+// wanted and stays so in the mean, and false when it never is.
 func passes(bytes []int64, start, end time.Duration, wanted func(bps float64) bool) (time.Duration, bool) {
 	for at := start.Truncate(bin); at+smoothing/2 <= end; at += bin {
-		if wanted(rate(bytes, at-smoothing/2, at+smoothing/2)) {
+		if wanted(rate(bytes, at-smoothing/2, at+smoothing/2)) && wanted(rate(bytes, at, min(at+settling, end))) {
 			return max(at, start), true
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"image/color"
 	"os"
+	"slices"
 	"time"
 
 	"gonum.org/v1/plot"
@@ -30,11 +31,14 @@ func plotRun(name string, t *trace) (err error) {
 	rates.Y.Min, rates.Y.Max = 0, float64(s.link.rate)/mbit*1.25
 	waits := plot.New()
 	waits.X.Label.Text, waits.Y.Label.Text = "seconds", "queue, ms"
-	waits.Y.Min, waits.Y.Max = 0, max(1, s.link.queue.Seconds()*1000*1.05)
+	if len(s.link.steps) > 0 {
+		waits.Y.Label.Text += fmt.Sprintf(" at %d Mbit/s", s.link.rate/mbit)
+	}
+	wait := func(bytes int) float64 { return float64(bytes) * 8000 / float64(s.link.rate) }
+	waits.Y.Min, waits.Y.Max = 0, max(10, wait(slices.Max(t.down.waiting))*1.1)
 
 	end := t.stopped
 	for _, p := range []*plot.Plot{rates, waits} {
-		p.X.Min, p.X.Max = 0, (end - t.started).Seconds()
 		p.Add(plotter.NewGrid())
 		for _, at := range []time.Duration{t.up.first[foreground], t.down.last[foreground]} {
 			mark, err := plotter.NewLine(plotter.XYs{{X: (at - t.started).Seconds(), Y: 0}, {X: (at - t.started).Seconds(), Y: p.Y.Max}})
@@ -65,7 +69,7 @@ func plotRun(name string, t *trace) (err error) {
 	var points plotter.XYs
 	for i, n := range t.down.waiting {
 		if at := time.Duration(i) * bin; at >= t.started && at < end {
-			points = append(points, plotter.XY{X: (at - t.started).Seconds(), Y: float64(n) * 8000 / float64(s.link.rate)})
+			points = append(points, plotter.XY{X: (at - t.started).Seconds(), Y: wait(n)})
 		}
 	}
 	line, err := plotter.NewLine(points)
@@ -74,6 +78,10 @@ func plotRun(name string, t *trace) (err error) {
 	}
 	line.Color = grey
 	waits.Add(line)
+
+	for _, p := range []*plot.Plot{rates, waits} {
+		p.X.Min, p.X.Max = 0, (end - t.started).Seconds()
+	}
 
 	const width, height = 20 * vg.Centimeter, 11 * vg.Centimeter
 	canvas := vgsvg.New(width, height)

@@ -85,6 +85,7 @@ func TestPasses(t *testing.T) {
 		{"is low", 2500 * ms, 4 * time.Second, low, 2500 * ms, true},
 		{"is low between two bins", 2510 * ms, 4 * time.Second, low, 2510 * ms, true},
 		{"rises", 2500 * ms, 4 * time.Second, high, 3*time.Second + 40*ms, true},
+		{"a dip is too short", 2800 * ms, 4 * time.Second, low, 4 * time.Second, false},
 		{"falls too late", 0, 2 * time.Second, low, 2 * time.Second, false},
 	} {
 		if got, ok := passes(course, c.start, c.end, c.wanted); got != c.want || ok != c.ok {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"time"
 
@@ -65,6 +66,12 @@ func (l *lab) run(ctx context.Context, s spec) (_ *trace, err error) {
 	room := lead + s.total() + 2*time.Second
 	t.down, t.up = newRecorder(room), newRecorder(room)
 	downConfig, upConfig := s.link.directions(s.seed)
+	if s.probing() {
+		downConfig.Steps = slices.Clone(downConfig.Steps)
+		for i := range downConfig.Steps {
+			downConfig.Steps[i].At += lead
+		}
+	}
 	down, err := link.New(downConfig, t.down)
 	if err != nil {
 		return nil, err

@@ -73,7 +73,7 @@ type Meter interface {
 	Departed(p *Packet, at time.Duration)
 	// Dropped is told of a packet that the queue has dropped, or that was lost by chance.
 	Dropped(p *Packet, at time.Duration)
-	// Queued is told how many bytes wait after an arrival.
+	// Queued is told how many bytes wait after an arrival or a departure.
 	Queued(bytes int, at time.Duration)
 }
 
@@ -202,6 +202,7 @@ func (d *Direction) advance(now time.Duration) {
 		p := d.sending
 		d.sending, d.free = nil, d.sent
 		d.depart(p, d.sent)
+		d.meter.Queued(d.queue.bytes(), d.sent)
 	}
 }
 
