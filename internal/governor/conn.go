@@ -132,6 +132,10 @@ func (c *Conn) byWindow(r reading, now time.Time) float64 {
 // connection is new.
 func (c *Conn) clamp(window float64) {
 	c.clamped = int(window)
+	if c.last.mss > int(segment) {
+		// Jumbo frames: a server sends nothing into a window that has no room for one of them.
+		c.clamped = max(c.clamped, c.last.mss*min(int(window/segment), 2))
+	}
 	setWindow(c.raw, c.clamped)
 }
 
@@ -139,6 +143,7 @@ func (c *Conn) clamp(window float64) {
 type reading struct {
 	rtt        float64 // its smoothed estimate of the round-trip time, as a receiver; 0 if none
 	handshake  float64 // least round-trip time as a sender, so of the handshake or the request
+	mss        int     // payload of a full segment
 	bytes      int64   // received
 	segments   int64   // with data, received
 	outOfOrder int64

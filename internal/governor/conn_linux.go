@@ -41,7 +41,7 @@ func (c *Conn) read() reading {
 			return
 		}
 		r = reading{
-			rtt: float64(i.Rcv_rtt) / 1e6, handshake: float64(i.Min_rtt) / 1e6, bytes: int64(i.Bytes_received), segments: int64(i.Data_segs_in),
+			rtt: float64(i.Rcv_rtt) / 1e6, handshake: float64(i.Min_rtt) / 1e6, mss: int(i.Snd_mss), bytes: int64(i.Bytes_received), segments: int64(i.Data_segs_in),
 			outOfOrder: int64(i.Rcv_ooopack), timestamps: i.Options&tcpTimestamps != 0,
 		}
 	})

@@ -21,8 +21,7 @@ const (
 	suspicion    = 0.012  // how long an excess must last
 	suddenly     = 0.020  // over how long the shortest wait is taken to see that others came
 	holdLeast    = 0.4    // quiet time before a return
-	holdMost     = 8.0    // the same after several returns that failed
-	holdApart    = 16.0   // the same where the network keeps flows apart
+	holdMost     = 3.0    // the same after several returns that failed
 	changedAfter = 5      // returns that fail at the same rate, until that is taken for the capacity
 	calmAfter    = 1.5    // a return that lasts so long was right
 	listenFirst  = 2 * segment
@@ -388,7 +387,7 @@ func (c *control) wall(rate float64, why reason) {
 	} else {
 		c.fails[c.failures%len(c.fails)] = rate
 		c.failures++
-		c.hold = min(3*c.hold, holdMost)
+		c.hold = min(2*c.hold, holdMost)
 		if c.failures >= changedAfter && why == whyQueue {
 			// The path was quiet each time until we used so much of it: so much is what it has.
 			if lo, hi := slices.Min(c.fails[:]), slices.Max(c.fails[:]); hi < 1.35*lo && hi < saturated*c.capacity {

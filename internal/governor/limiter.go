@@ -23,7 +23,7 @@ func (l *limiter) set(bytesPerSecond int64) {
 		return
 	}
 	n := max(bytesPerSecond, leastRate)
-	burst := int(max(min(n/4, 1<<20), 4096))
+	burst := int(max(min(n/4, 1<<20), leastBurst))
 	if b := l.bucket.Load(); b != nil {
 		if b.Limit() != rate.Limit(n) {
 			b.SetLimit(rate.Limit(n))
@@ -56,6 +56,9 @@ func (l *limiter) wait(n int) {
 	l.waited.Store(time.Now().UnixNano())
 	time.Sleep(min(d, maxWait))
 }
+
+// leastBurst bytes, at the least ceiling, are worth two seconds.
+const leastBurst = 512
 
 // maxWait bounds a single wait, so that a ceiling that is lifted is felt soon.
 const maxWait = 2 * time.Second

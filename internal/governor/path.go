@@ -180,7 +180,7 @@ func (p *path) step(now time.Time) {
 	s.late = s.late || p.law.now > 0 && s.now-p.law.now > maxStep
 	s.others = p.others.rate()
 	s.cap = -1
-	if limit >= 0 && !(lanExempt && p.route.local) {
+	if limit >= 0 && (!lanExempt || !p.route.local) {
 		s.cap = float64(limit)
 	}
 	before, phase := p.slots(), p.law.phase
@@ -264,11 +264,11 @@ func (p *path) describe(caps Caps) bits.Path {
 		Signals: []string{},
 	}
 	if p.others.known() {
-		n := int64(p.others.rate())
+		n := max(0, int64(p.others.rate())-d.Foreground) // the law counts the foreground among others
 		d.Others = &n
 		d.Signals = append(d.Signals, "interface_counters")
 	}
-	if caps.Background >= 0 && !(caps.LANExempt && p.route.local) {
+	if caps.Background >= 0 && (!caps.LANExempt || !p.route.local) {
 		n := caps.Background
 		d.Limit = &n
 	}

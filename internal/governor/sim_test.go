@@ -285,12 +285,13 @@ func (t *tcp) inflight() int { return len(t.sent) - len(t.lost) }
 func (t *tcp) pump() {
 	for t.on && float64(t.inflight()) < t.cwnd {
 		seq, again := t.next, false
-		if len(t.lost) > 0 {
+		switch {
+		case len(t.lost) > 0:
 			seq, again = t.lost[0], true
 			t.lost = t.lost[1:]
-		} else if float64(t.next)+1 > t.edge || t.limit > 0 && t.next >= t.limit {
+		case float64(t.next)+1 > t.edge || t.limit > 0 && t.next >= t.limit:
 			return
-		} else {
+		default:
 			t.next++
 		}
 		t.sent[seq] = &sentPkt{at: t.w.now, again: again}
@@ -392,6 +393,9 @@ func (t *tcp) acked(news []int, rcv int, at, edge float64) {
 	t.una = rcv
 	lossy := false
 	for seq, s := range t.sent {
+		if rcv > t.highest { // nothing is missing
+			break
+		}
 		// The reordering window of RACK, by time for what was sent again.
 		if !s.lost && seq < t.highest-3 && (!s.again || w.now-s.at > 1.25*t.srtt) {
 			s.lost = true
@@ -444,7 +448,7 @@ func (t *tcp) grow(n int) {
 }
 
 // governed drives a connection's window by the control law, as the service does.
-func (w *world) governed(flows []*tcp, c *control, others func() float64) {
+func (w *world) governed(flows []*tcp, c *control) {
 	var (
 		before float64
 		ooo    int
@@ -463,9 +467,6 @@ func (w *world) governed(flows []*tcp, c *control, others func() float64) {
 		}
 		s.bytes, before = s.bytes-before, s.bytes
 		s.lost, ooo = n-ooo, n
-		if others != nil {
-			s.others = others()
-		}
 		c.step(s)
 		for _, t := range flows {
 			t.window = c.share(len(flows)) / segment
