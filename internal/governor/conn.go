@@ -4,7 +4,7 @@ import (
 	"context"
 	"net"
 	"net/netip"
-	"syscall"
+	"runtime"
 	"time"
 
 	"github.com/ebbtransfer/ebb/bits"
@@ -13,16 +13,16 @@ import (
 // Conn is a connection under the governor.
 type Conn struct {
 	net.Conn
-	raw      syscall.RawConn
 	class    Class
-	governed bool     // the path's law sets its window
+	governed *socket  // the same connection if the path's law sets its window, else nil
 	limit    *limiter // nil: none
 	path     *path
 	remote   netip.Addr
 
 	// The reader's own.
-	gathered time.Time // when it last read
-	drained  bool      // whether it then took all there was
+	gathered time.Time     // when it last read
+	drained  bool          // whether it then took all there was
+	patience time.Duration // how long what arrives may wait
 
 	// Guarded by path.mu.
 	requests int // under way
@@ -33,21 +33,32 @@ type Conn struct {
 	clamped  int
 }
 
+// hold puts the connection under the path's law, where the system can.
+func (c *Conn) hold(conn *net.TCPConn) {
+	s, err := newSocket(conn)
+	if err != nil {
+		return
+	}
+	c.Conn, c.governed = s, s
+	s.setLowerEffort(c.remote)
+	c.clamp(listenFirst)
+}
+
 // Read implements net.Conn. It keeps to the ceilings of policy; how much is under way is the
 // window's matter.
 func (c *Conn) Read(b []byte) (int, error) {
 	if c.limit != nil {
 		b = c.limit.bound(b)
 	}
-	if c.governed {
+	if c.governed != nil {
 		c.gather()
 	}
 	n, err := c.Conn.Read(b)
 	if n > 0 {
 		c.path.count(c.class, n)
-		if c.governed {
+		if c.governed != nil {
 			c.gathered, c.drained = time.Now(), n < len(b)
-			c.path.arrived(c)
+			c.patience = c.path.arrived(c)
 		}
 		if c.limit != nil {
 			c.limit.wait(n)
@@ -62,18 +73,18 @@ func (c *Conn) gather() {
 	if !c.drained {
 		return
 	}
-	if d := time.Until(c.gathered.Add(gatherFor)); d > 0 {
-		time.Sleep(d)
+	if d := time.Until(c.gathered.Add(c.patience)); d > 0 {
+		// A goroutine that only makes system calls looks to the runtime as if it ran for too long,
+		// and being watched costs more than this.
+		runtime.Gosched()
+		pause(d)
 	}
 }
-
-// gatherFor is how long what arrives may wait for its reader.
-const gatherFor = time.Duration(tick * float64(time.Second))
 
 // Begin says that a request goes over the connection now. Of a background connection it waits
 // until the path has room for another. Every Begin without an error is followed by an End.
 func (c *Conn) Begin(ctx context.Context) error {
-	if !c.governed {
+	if c.governed == nil {
 		return nil
 	}
 	return c.path.begin(ctx, c)
@@ -81,14 +92,14 @@ func (c *Conn) Begin(ctx context.Context) error {
 
 // End says that a request's answer was read or given up.
 func (c *Conn) End() {
-	if c.governed {
+	if c.governed != nil {
 		c.path.end(c, false)
 	}
 }
 
 // Close implements net.Conn.
 func (c *Conn) Close() error {
-	if c.governed {
+	if c.governed != nil {
 		c.path.end(c, true)
 	}
 	return c.Conn.Close()
@@ -102,8 +113,8 @@ func (c *Conn) Pace() (bits.PaceState, string) {
 	switch {
 	case c.class == Foreground:
 		return bits.PaceUnrestricted, "foreground: takes what it can get"
-	case !c.governed:
-		return bits.PaceUnrestricted, "the server is on this machine"
+	case c.governed == nil:
+		return bits.PaceUnrestricted, "nothing to give way to: the server is on this machine, or the system offers no means"
 	}
 	c.path.mu.Lock()
 	defer c.path.mu.Unlock()
@@ -136,7 +147,7 @@ func (c *Conn) clamp(window float64) {
 		// Jumbo frames: a server sends nothing into a window that has no room for one of them.
 		c.clamped = max(c.clamped, c.last.mss*min(int(window/segment), 2))
 	}
-	setWindow(c.raw, c.clamped)
+	c.governed.setWindow(c.clamped)
 }
 
 // reading is what the kernel tells of a connection.

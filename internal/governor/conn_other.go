@@ -3,13 +3,19 @@
 package governor
 
 import (
+	"errors"
+	"net"
 	"net/netip"
-	"syscall"
+	"time"
 )
 
-// This system offers no bound on the window of an open connection, so that background transfers
-// yield only as their server's congestion control does.
+// socket does not exist: this system offers no bound on the window of an open connection, so that
+// background transfers yield only as their server's congestion control does.
+type socket struct{ net.Conn }
 
-func setLowerEffort(syscall.RawConn, netip.Addr) {}
-func setWindow(syscall.RawConn, int)             {}
-func (c *Conn) read() reading                    { return reading{} }
+func newSocket(*net.TCPConn) (*socket, error) { return nil, errors.ErrUnsupported }
+
+func (*socket) setLowerEffort(netip.Addr) {}
+func (*socket) setWindow(int)             {}
+func (*socket) look(last reading) reading { return last }
+func pause(d time.Duration)               { time.Sleep(d) }

@@ -150,7 +150,7 @@ func (c *control) step(s sample) {
 	if c.base == 0 {
 		return // nothing came yet
 	}
-	rtt := max(c.least(max(0.5*c.base, 0.025), 6), c.base)
+	rtt := max(c.least(max(0.5*c.base, 0.025), 3), c.base)
 	if s.late {
 		c.graceUntil = max(c.graceUntil, c.now+1.5*rtt)
 	}
@@ -160,7 +160,7 @@ func (c *control) step(s sample) {
 		// What we send is bunched, and the end of a bunch waits for its beginning.
 		span = max(span, 1.1*c.base)
 	}
-	c.sudden = max(0, c.least(span, 3)-c.base-c.z.p10)
+	c.sudden = max(0, c.least(span, 2)-c.base-c.z.p10)
 	f := dt / (c.base + c.queue) // round trips in this step
 	rate := c.rate(4 * rtt)
 	c.learnCapacity(rtt, rate, dt)
@@ -355,7 +355,7 @@ func (c *control) cruise(s sample, rtt, rate, f, dt float64) {
 		c.suspect = 0
 		return
 	}
-	full := s.lost > 0 && c.sudden > tau+lossMargin+c.z.spread() // the queue ran over
+	full := s.lost > 0 && c.excess(rtt) > lossMargin+c.z.spread()+c.coarse // the queue ran over
 	if c.excess(rtt) > c.margin() || full {
 		c.suspect += dt
 	} else {
@@ -519,6 +519,15 @@ func (c *control) share(n int) float64 {
 		least = segment
 	}
 	return max(c.window/float64(n), least)
+}
+
+// period returns how soon the law wants to be asked again: often while much changes, else so that
+// it costs little.
+func (c *control) period() float64 {
+	if c.phase == cruising && c.now-c.since > 2 || c.phase == yielding {
+		return 2 * tick
+	}
+	return tick
 }
 
 // newest returns the newest round-trip time that the kernel measured, from its smoothed estimate

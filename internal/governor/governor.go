@@ -87,16 +87,13 @@ func (g *Governor) Govern(conn *net.TCPConn, class Class) *Conn {
 	remote := addrOf(conn.RemoteAddr())
 	r := routeTo(remote)
 	c := &Conn{Conn: conn, class: class, limit: &g.limits[class], path: g.path(r), remote: remote}
-	c.raw, _ = conn.SyscallConn() // only a closed connection has none
 	g.mu.Lock()
 	if g.caps.LANExempt && r.local {
 		c.limit = nil
 	}
 	g.mu.Unlock()
 	if class == Background && !remote.IsLoopback() {
-		c.governed = true
-		setLowerEffort(c.raw, remote)
-		c.clamp(listenFirst)
+		c.hold(conn)
 	}
 	return c
 }

@@ -110,10 +110,7 @@ func pair(t *testing.T, g *Governor, class Class) (*Conn, net.Conn) {
 }
 
 // governAnyway puts a connection of the loopback interface under the law, which leaves these alone.
-func governAnyway(c *Conn) {
-	c.governed = true
-	c.clamp(listenFirst)
-}
+func governAnyway(c *Conn) { c.hold(c.Conn.(*net.TCPConn)) }
 
 func TestGovernedConnectionCarriesAll(t *testing.T) {
 	g := quietGovernor("")
@@ -173,7 +170,7 @@ func TestForegroundAndLoopbackAreLeftAlone(t *testing.T) {
 	g := quietGovernor("")
 	for _, class := range []Class{Foreground, Background} {
 		c, _ := pair(t, g, class)
-		if c.governed {
+		if c.governed != nil {
 			t.Errorf("a loopback connection of class %v is held back", class)
 		}
 		if st, why := c.Pace(); st != "unrestricted" || why == "" {

@@ -84,7 +84,7 @@ func (p *path) begin(ctx context.Context, c *Conn) error {
 	}
 	p.conns[c] = struct{}{}
 	p.used = time.Now()
-	c.last = c.read()
+	c.last = c.governed.look(c.last)
 	c.rtt, c.marked = 0, time.Time{}
 	c.clamp(p.law.share(len(p.conns)))
 	if !p.ticks {
@@ -117,7 +117,7 @@ func (p *path) end(c *Conn, closed bool) {
 const restAfter = 250 * time.Millisecond
 
 // watchEvery is how often the law is asked when nothing arrives.
-const watchEvery = 20 * time.Millisecond
+const watchEvery = 50 * time.Millisecond
 
 // run asks the law when nothing arrives, as long as there are requests.
 func (p *path) run() {
@@ -148,12 +148,12 @@ func (p *path) watch(now time.Time) bool {
 	return true
 }
 
-// arrived takes in what a connection received.
-func (p *path) arrived(c *Conn) {
+// arrived takes in what a connection received and returns how long what comes next may wait.
+func (p *path) arrived(c *Conn) time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if _, active := p.conns[c]; !active {
-		return
+		return 0
 	}
 	before := time.Now()
 	p.look(c, before)
@@ -165,6 +165,7 @@ func (p *path) arrived(c *Conn) {
 		p.step(now)
 	}
 	c.clamp(p.law.share(len(p.conns)))
+	return time.Duration(p.law.period() * float64(time.Second))
 }
 
 // stepEvery is the least time between two steps of the law.
@@ -209,7 +210,7 @@ func (p *path) trace(s sample) {
 
 // look reads what the kernel tells of a connection and adds it to what was seen.
 func (p *path) look(c *Conn, now time.Time) {
-	r := c.read()
+	r := c.governed.look(c.last)
 	segments := int(r.segments - c.last.segments)
 	p.seen.bytes += float64(r.bytes - c.last.bytes)
 	p.seen.lost += int(r.outOfOrder - c.last.outOfOrder)
@@ -232,6 +233,7 @@ func (p *path) look(c *Conn, now time.Time) {
 	default:
 		return // not measured yet
 	}
+	est = max(est, leastRTT)
 	rtt := newest(c.rtt, est)
 	c.rtt = est
 	if rtt > 0 {

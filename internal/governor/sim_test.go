@@ -471,7 +471,7 @@ func (w *world) governed(flows []*tcp, c *control) {
 		for _, t := range flows {
 			t.window = c.share(len(flows)) / segment
 		}
-		w.after(tick, poll)
+		w.after(c.period(), poll)
 	}
 	for _, t := range flows {
 		t.window = c.share(len(flows)) / segment
