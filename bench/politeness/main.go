@@ -37,7 +37,7 @@ var programs = map[string]func(context.Context, []string) error{"serve": serve, 
 
 // run is this program, or one of those, which are the same with other arguments.
 func run(args []string) error {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
 	if len(args) > 0 && programs[args[0]] != nil {
 		return programs[args[0]](ctx, args[1:])
@@ -51,6 +51,9 @@ func measure(ctx context.Context, args []string) error {
 	if err := o.parse(args); err != nil {
 		return err
 	}
+	// Clean up also when nobody reads the output any more.
+	ctx, stop := signal.NotifyContext(ctx, syscall.SIGPIPE)
+	defer stop()
 	if err := need(o); err != nil {
 		return err
 	}
