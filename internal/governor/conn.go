@@ -23,6 +23,7 @@ type Conn struct {
 	gathered time.Time     // when it last read
 	drained  bool          // whether it then took all there was
 	patience time.Duration // how long what arrives may wait
+	late     bool          // the machine let it wait for much longer
 
 	// Guarded by path.mu.
 	requests int // under way
@@ -77,9 +78,14 @@ func (c *Conn) gather() {
 		// A goroutine that only makes system calls looks to the runtime as if it ran for too long,
 		// and being watched costs more than this.
 		runtime.Gosched()
+		before := time.Now()
 		pause(d)
+		c.late = time.Since(before) > d+tooLate
 	}
 }
+
+// tooLate is how late a reader must wake for what it sees to be taken for its own delay.
+const tooLate = 10 * time.Millisecond
 
 // Begin says that a request goes over the connection now. Of a background connection it waits
 // until the path has room for another. Every Begin without an error is followed by an End.

@@ -18,7 +18,7 @@ const (
 	gain         = 0.5    // kappa
 	probing      = 0.47   // growth of the window per round trip, as a logarithm, while its limit is not known
 	lossMargin   = 0.002  // queue beyond ours that, with a loss, is somebody else's
-	suspicion    = 0.012  // how long an excess must last
+	suspicion    = 0.016  // how long an excess must last, at least
 	suddenly     = 0.020  // over how long the shortest wait is taken to see that others came
 	holdLeast    = 0.4    // quiet time before a return
 	holdMost     = 3.0    // the same after several returns that failed
@@ -85,8 +85,9 @@ type control struct {
 	held       holder // what else bounds the window
 
 	hold      float64
-	busy      float64 // for how long a queue was seen while yielding
-	lastBusy  float64
+	shallow   float64 // least and greatest lower quartile of the queue while yielding
+	deep      float64
+	busy      float64 // since when a queue was seen all the time while yielding
 	failures  int
 	fails     [3]float64 // rates at the last failed returns
 	returned  float64    // when the last return began
@@ -95,8 +96,8 @@ type control struct {
 	forced    bool
 	saved     quiet // z before a forced return
 	savedBase float64
-	listened  []float64 // RTT samples of the listening
-	heard     float64   // time of the newest of them
+	heard     []heard   // while listening
+	sorted    []float64 // scratch
 	doubled   float64   // when the growth in starting was last looked at
 	doubledAt float64   // the rate then
 	flat      int       // round trips in which it did not grow
@@ -109,7 +110,7 @@ type control struct {
 }
 
 // quiet are percentiles of (rtt - base) on a path that nobody else uses.
-type quiet struct{ p10, p25, p75 float64 }
+type quiet struct{ p10, p25, p50, p75 float64 }
 
 type moment struct{ now, total, rtt, window float64 }
 
@@ -255,8 +256,9 @@ func (c *control) learnCapacity(rtt, rate, dt float64) {
 func (c *control) to(p phase, why reason) {
 	c.phase, c.why, c.since = p, why, c.now
 	c.suspect = 0
-	c.listened = c.listened[:0]
-	c.heard = c.now
+	c.heard = c.heard[:0]
+	c.busy = c.now
+	c.shallow, c.deep = math.Inf(1), 0
 }
 
 // start listens, then doubles the window until something shows that the path is full.
@@ -264,19 +266,18 @@ func (c *control) start(s sample, rtt, f float64) {
 	if c.why == whyListening {
 		c.window = listenFirst
 		if s.rtt > 0 {
-			c.listened = append(c.listened, s.rtt)
+			c.hear(s.rtt, 2)
 		}
-		if (len(c.listened) < 10 && c.now-c.since < 0.5) || len(c.listened) < 4 || c.now-c.since < 0.2 {
+		if (len(c.heard) < 10 && c.now-c.since < 0.5) || len(c.heard) < 4 || c.now-c.since < 0.2 {
 			return
 		}
 		c.z = c.percentiles().clip()
-		if c.known && percentile(c.listened, 0.5)-c.base > tau+margin {
+		if c.known && c.percentiles().p50 > tau+margin {
 			c.back0()
 			return
 		}
 		if c.known {
-			c.returned = c.now
-			c.to(ramping, whyProbing)
+			c.comeBack()
 			return
 		}
 		c.to(starting, whyProbing)
@@ -361,7 +362,7 @@ func (c *control) cruise(s sample, rtt, rate, f, dt float64) {
 	} else {
 		c.suspect = 0
 	}
-	if c.suspect >= suspicion || full {
+	if c.suspect >= max(suspicion, c.base/2) || full {
 		c.wall(rate, whyQueue)
 		return
 	}
@@ -403,51 +404,73 @@ func (c *control) wall(rate float64, why reason) {
 // yield listens with next to nothing under way until the path is quiet.
 func (c *control) yield(s sample) {
 	if s.rtt > 0 {
-		c.listened = append(c.listened, s.rtt)
-		c.heard = c.now
+		c.hear(s.rtt, max(c.hold, 0.3))
 		c.window = leastWindow
 		if s.rtt-c.base-c.z.p10 > margin {
 			// One segment, which our own side acknowledges late, is all that is asked for.
 			c.window = segment
 		}
-		// A queue that is there makes all that was heard before worthless.
-		if s.rtt-c.base-c.z.p10 > 2*margin+c.z.p75 {
-			c.listened = c.listened[:0]
-			c.since = c.now
-			if c.busy += c.now - c.lastBusy; c.now-c.lastBusy > 1 {
-				c.busy = 0
-			}
-			if c.lastBusy = c.now; c.busy > 1 {
-				// A flow that queues all the time: its end will be plain to see.
-				c.hold, c.failures = holdLeast, 0
-			}
-		}
 	}
-	if len(c.listened) > 512 {
-		c.listened = slices.Delete(c.listened, 0, 256)
-	}
-	if c.now-c.since < c.hold || len(c.listened) < 4 {
+	if len(c.heard) < 4 {
 		return
 	}
 	p := c.percentiles()
-	if p.p25 < c.z.p25+tau/2+0.001 && p.p75 < c.z.p75+tau/2+0.001 {
-		c.z = c.z.blend(p)
-		c.returned = c.now
-		c.to(ramping, whyProbing)
+	if p.p25-c.z.p25 < margin {
+		c.busy = c.now
+	}
+	c.shallow, c.deep = min(c.shallow, p.p25), max(c.deep, p.p25)
+	if c.now-c.busy > 1 {
+		// A flow that queues all the time: its end will be plain to see.
+		c.hold, c.failures = holdLeast, 0
+	}
+	if c.now-c.since < c.hold {
 		return
 	}
-	if c.now-c.tried > c.patience {
+	const near = tau/2 + 0.001
+	if p.p25 < c.z.p25+near && p.p50 < c.z.p50+margin && c.newest(3)-c.base < c.z.p25+near {
+		c.z = c.z.blend(p)
+		c.comeBack()
+		return
+	}
+	patience := c.patience
+	if c.deep-c.shallow > margin+c.z.spread() {
+		patience *= 6 // a path that changed looks the same all the time; queues come and go
+	}
+	if c.now-c.tried > patience {
 		// Perhaps the path itself has changed: try once, relative to what it looks like now.
 		c.saved, c.savedBase = c.z, c.base
 		c.forced, c.tried = true, c.now
 		c.base += p.p10
-		c.z = quiet{0, p.p25 - p.p10, p.p75 - p.p10}.clip()
-		c.returned = c.now
-		c.to(ramping, whyProbing)
-		return
+		c.z = quiet{0, p.p25 - p.p10, p.p50 - p.p10, p.p75 - p.p10}.clip()
+		c.comeBack()
 	}
-	c.listened = c.listened[:0]
-	c.since = c.now
+}
+
+func (c *control) comeBack() {
+	c.returned = c.now
+	c.to(ramping, whyProbing)
+}
+
+// heard is a round-trip time and when it was seen.
+type heard struct{ at, rtt float64 }
+
+// hear adds to what was heard while listening and forgets what is older than d.
+func (c *control) hear(rtt, d float64) {
+	c.heard = append(c.heard, heard{c.now, rtt})
+	old := 0
+	for c.heard[old].at < c.now-d {
+		old++
+	}
+	c.heard = slices.Delete(c.heard, 0, old)
+}
+
+// newest returns the lowest of the newest n round-trip times heard.
+func (c *control) newest(n int) float64 {
+	lo := math.Inf(1)
+	for _, h := range c.heard[max(0, len(c.heard)-n):] {
+		lo = min(lo, h.rtt)
+	}
+	return lo
 }
 
 // ramp comes back to a known capacity.
@@ -459,7 +482,7 @@ func (c *control) ramp(s sample, rtt, rate, f, dt float64) {
 	} else {
 		c.suspect = 0
 	}
-	if c.suspect >= suspicion {
+	if c.suspect >= max(suspicion, c.base/2) {
 		c.wall(rate, whyQueue)
 		return
 	}
@@ -490,15 +513,13 @@ func (c *control) bound(s sample) {
 }
 
 func (c *control) percentiles() quiet {
-	slices.Sort(c.listened)
-	return quiet{percentile(c.listened, 0.10) - c.base, percentile(c.listened, 0.25) - c.base, percentile(c.listened, 0.75) - c.base}
-}
-
-func percentile(sorted []float64, p float64) float64 {
-	if len(sorted) == 0 {
-		return 0
+	c.sorted = c.sorted[:0]
+	for _, h := range c.heard {
+		c.sorted = append(c.sorted, h.rtt-c.base)
 	}
-	return sorted[int(p*float64(len(sorted)-1))]
+	slices.Sort(c.sorted)
+	at := func(p float64) float64 { return c.sorted[int(p*float64(len(c.sorted)-1))] }
+	return quiet{at(0.10), at(0.25), at(0.50), at(0.75)}
 }
 
 // spread returns how much the round-trip time of a quiet path varies, beyond what the clock of
@@ -506,10 +527,13 @@ func percentile(sorted []float64, p float64) float64 {
 func (q quiet) spread() float64 { return max(0, q.p75-q.p25-0.0015) }
 
 // clip bounds what may count as quiet.
-func (q quiet) clip() quiet { return quiet{min(q.p10, 0.005), min(q.p25, 0.008), min(q.p75, 0.012)} }
+func (q quiet) clip() quiet {
+	return quiet{min(q.p10, 0.005), min(q.p25, 0.008), min(q.p50, 0.010), min(q.p75, 0.012)}
+}
 
 func (q quiet) blend(p quiet) quiet {
-	return quiet{q.p10 + (p.p10-q.p10)/4, q.p25 + (p.p25-q.p25)/4, q.p75 + (p.p75-q.p75)/4}.clip()
+	mix := func(a, b float64) float64 { return a + (b-a)/4 }
+	return quiet{mix(q.p10, p.p10), mix(q.p25, p.p25), mix(q.p50, p.p50), mix(q.p75, p.p75)}.clip()
 }
 
 // share returns the window of one of n connections.

@@ -142,7 +142,8 @@ func (p *path) watch(now time.Time) bool {
 		p.g.known.put(p.route, p.law.memory())
 		return false
 	}
-	if now.Sub(p.stepped) >= watchEvery*3/4 {
+	if gap := now.Sub(p.stepped); gap >= watchEvery*3/4 {
+		p.seen.late = p.seen.late || gap > watchEvery+tooLate
 		p.step(now)
 	}
 	return true
@@ -155,11 +156,10 @@ func (p *path) arrived(c *Conn) time.Duration {
 	if _, active := p.conns[c]; !active {
 		return 0
 	}
-	before := time.Now()
-	p.look(c, before)
 	now := time.Now()
-	if now.Sub(before) > stepEvery/2 { // something kept us from running meanwhile
-		p.seen.late = true
+	p.look(c, now)
+	if c.late {
+		p.seen.late, c.late = true, false
 	}
 	if now.Sub(p.stepped) >= stepEvery {
 		p.step(now)
@@ -178,7 +178,6 @@ func (p *path) step(now time.Time) {
 	s := p.seen
 	p.seen = sample{}
 	s.now = now.Sub(p.g.start).Seconds() + 1
-	s.late = s.late || p.law.now > 0 && s.now-p.law.now > maxStep
 	s.others = p.others.rate()
 	s.cap = -1
 	if limit >= 0 && (!lanExempt || !p.route.local) {
