@@ -21,7 +21,8 @@ const (
 	suspicion    = 0.016  // how long an excess must last, at least
 	suddenly     = 0.020  // over how long the shortest wait is taken to see that others came
 	holdLeast    = 0.4    // quiet time before a return
-	holdMost     = 3.0    // the same after several returns that failed
+	holdFirst    = 0.8    // the same when somebody has just come, who may not have found his pace
+	holdMost     = 4.0    // the same after several returns that failed
 	changedAfter = 5      // returns that fail at the same rate, until that is taken for the capacity
 	calmAfter    = 1.5    // a return that lasts so long was right
 	listenFirst  = 2 * segment
@@ -288,7 +289,7 @@ func (c *control) start(s sample, rtt, f float64) {
 	c.window = min(c.window*math.Exp(probing*f), max(c.window, 2*rate*rtt+10*segment))
 	full := c.sudden > tau+0.001+c.z.spread() && c.now-c.since > 0.1 || c.sudden > tau+c.base/4+0.002+c.z.spread()
 	if c.now-c.doubled >= max(rtt, 6*tick) {
-		if rate < 1.25*c.doubledAt {
+		if rate < 1.1*c.doubledAt && c.window > 16*segment {
 			c.flat++
 		} else {
 			c.flat = 0
@@ -298,8 +299,7 @@ func (c *control) start(s sample, rtt, f float64) {
 	if full || c.flat >= 3 {
 		c.capacity = max(c.capacity, rate)
 		c.window = c.capacity * c.base
-		c.to(cruising, whyIdle)
-		c.graceUntil = c.now + 3*rtt + 0.05
+		c.enterCruise(3*rtt + 0.05)
 		c.returned = c.now
 	}
 }
@@ -324,6 +324,12 @@ func (c *control) excess(rtt float64) float64 {
 // margin returns the excess from which somebody else is there: what the path's own jitter looks
 // like does not count.
 func (c *control) margin() float64 { return margin + min(c.noise, 0.003) + c.z.spread() + c.coarse }
+
+func (c *control) enterCruise(grace float64) {
+	c.to(cruising, whyIdle)
+	c.graceUntil = max(c.graceUntil, c.now+grace)
+	c.growth = min(0.02, tau/2/c.base)
+}
 
 // cruise holds our own queue near tau and watches for others.
 func (c *control) cruise(s sample, rtt, rate, f, dt float64) {
@@ -384,11 +390,11 @@ func (c *control) wall(rate float64, why reason) {
 		c.patience = min(2*c.patience, 60)
 	}
 	if c.now-c.returned > calmAfter {
-		c.failures, c.hold = 0, holdLeast
+		c.failures, c.hold = 0, max(holdFirst, 10*c.base) // the start of a flow takes round trips
 	} else {
 		c.fails[c.failures%len(c.fails)] = rate
 		c.failures++
-		c.hold = min(2*c.hold, holdMost)
+		c.hold = min(2.5*c.hold, holdMost)
 		if c.failures >= changedAfter && why == whyQueue {
 			// The path was quiet each time until we used so much of it: so much is what it has.
 			if lo, hi := slices.Min(c.fails[:]), slices.Max(c.fails[:]); hi < 1.35*lo && hi < saturated*c.capacity {
@@ -482,14 +488,12 @@ func (c *control) ramp(s sample, rtt, rate, f, dt float64) {
 	} else {
 		c.suspect = 0
 	}
-	if c.suspect >= max(suspicion, c.base/2) {
+	if c.suspect >= max(suspicion, c.base/4) {
 		c.wall(rate, whyQueue)
 		return
 	}
 	if c.window >= 0.92*bdp {
-		c.to(cruising, whyIdle)
-		c.graceUntil = max(c.graceUntil, c.now+2*rtt)
-		c.growth = min(0.02, tau/2/c.base)
+		c.enterCruise(2 * rtt)
 	}
 }
 

@@ -31,7 +31,7 @@ var scenes = []scene{
 	{name: "100 Mbit/s, 20 ms", mbit: 100, queue: 0.02, rtt: 0.02, lost: 0.05, yield: 0.3, recover: 1.5, use: 0.97, wait: 0.015},
 	{name: "5 Mbit/s, 100 ms", mbit: 5, queue: 0.1, rtt: 0.03, lost: 0.04, yield: 0.4, recover: 1.5, use: 0.97, wait: 0.015},
 	{name: "20 Mbit/s, 100 ms away", mbit: 20, queue: 0.1, rtt: 0.1, lost: 0.14, yield: 0.6, recover: 5, use: 0.9, wait: 0.04},
-	{name: "CoDel", mbit: 20, queue: 0.3, rtt: 0.03, kind: "codel", lost: 0.12, yield: 0.3, recover: 5, use: 0.8, wait: 0.015},
+	{name: "CoDel", mbit: 20, queue: 0.3, rtt: 0.03, kind: "codel", lost: 0.12, yield: 0.3, recover: 5, use: 0.7, wait: 0.015},
 	{name: "fair queueing", mbit: 20, queue: 0.1, rtt: 0.03, kind: "fq", lost: 0.12, yield: 0.3, recover: 5, use: 0.9, wait: 0.015},
 	{name: "four connections", mbit: 20, queue: 0.1, rtt: 0.03, conns: 4, lost: 0.06, yield: 0.4, recover: 2, use: 0.9, wait: 0.02},
 }
