@@ -101,6 +101,7 @@ func (s *Scheduler) Remove(num int64) {
 // its slice is over, and keeps the first place if it was preempted.
 func (s *Scheduler) Plan(now time.Time) (run []int64, next time.Time) {
 	fg := &s.lanes[bits.Foreground]
+	fg.trim(s.limits.Foreground)
 	fg.fill(s.limits.Foreground, now)
 	run = fg.appendRunning(run)
 

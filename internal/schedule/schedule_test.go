@@ -42,6 +42,20 @@ func TestForegroundLimitIsFirstComeFirstServed(t *testing.T) {
 	plan(t, s, 0, 0, 1, 3, 4)
 }
 
+func TestALowerForegroundLimitStopsTheNewest(t *testing.T) {
+	s := New(limits)
+	for n := range int64(6) {
+		s.Add(n, bits.Foreground)
+	}
+	plan(t, s, 0, 0, 1, 2, 3)
+	s.SetLimits(Limits{Foreground: 2, Background: 1, Slice: limits.Slice})
+	plan(t, s, time.Second, 0, 1)
+	s.Remove(0)
+	plan(t, s, 2*time.Second, 1, 2) // those that were stopped come before those that never ran
+	s.Remove(1)
+	plan(t, s, 3*time.Second, 2, 3)
+}
+
 func TestHigherLevelPreemptsAndThePreemptedJobComesBackFirst(t *testing.T) {
 	s := New(limits)
 	s.Add(1, bits.Low)
