@@ -618,6 +618,7 @@ func byNum(a *job, n int64) int { return cmp.Compare(a.num, n) }
 // those that it holds back wait.
 func (q *Queue) SetPolicy(p policy.Policy) {
 	q.post(func(t *tx) error {
+		kept := q.policy.Jobs.KeepFinished
 		q.mu.Lock()
 		q.policy = p
 		q.mu.Unlock()
@@ -625,6 +626,13 @@ func (q *Queue) SetPolicy(p policy.Policy) {
 		q.holds.stale = true
 		for _, j := range q.active {
 			q.enroll(j, t.get(j), t.now)
+		}
+		if p.Jobs.KeepFinished != kept {
+			for _, j := range q.order {
+				if v := t.get(j); v.rec.State.Final() {
+					q.enroll(j, v, t.now)
+				}
+			}
 		}
 		return nil
 	})

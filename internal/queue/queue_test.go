@@ -369,6 +369,30 @@ func TestEndedJobsAreForgottenAfterAWhile(t *testing.T) {
 	}
 }
 
+// TestHowLongEndedJobsAreKeptCountsAtOnce changes the policy after jobs have ended.
+func TestHowLongEndedJobsAreKeptCountsAtOnce(t *testing.T) {
+	q := open(t, t.TempDir())
+	defer shut(t, q)
+	id := create(t, q, alice, "ended")
+	if _, err := q.Cancel(alice, id); err != nil {
+		t.Fatal(err)
+	}
+	keep := func(d time.Duration) {
+		p := policy.Default()
+		p.Jobs.KeepFinished = policy.Duration(d)
+		q.SetPolicy(p)
+		create(t, q, alice, "later") // a later command finds the timers run
+	}
+	keep(time.Hour)
+	if _, err := q.Get(alice, id, false); err != nil {
+		t.Errorf("a job that just ended is gone: %v", err)
+	}
+	keep(0)
+	if _, err := q.Get(alice, id, false); codeOf(err) != bits.NotFound {
+		t.Errorf("a job that need not be kept any more: %v, want BG_E_NOT_FOUND", err)
+	}
+}
+
 // TestAFileAddedAfterTheTransferIsNotDropped lets a job become TRANSFERRED and adds a file.
 func TestAFileAddedAfterTheTransferIsNotDropped(t *testing.T) {
 	web := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "x") }))
