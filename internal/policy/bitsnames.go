@@ -232,8 +232,12 @@ func (b *bitsReader) interval() {
 		return
 	}
 	if _, ok := b.values[limit]; !ok {
-		b.notice(b.values[on].line, bitsTable+"."+on, "limits nothing: there is no %s", limit)
-		return
+		off, ok := b.values[otherwise]
+		if !ok || b.number(system, 1) == 1 {
+			b.notice(b.values[on].line, bitsTable+"."+on, "limits nothing: there is no %s", limit)
+			return
+		}
+		b.notice(off.line, bitsTable+"."+otherwise, "is the only limit: there is no %s", limit)
 	}
 	hours := fmt.Sprintf("%02d:00-%02d:00", b.number(from, 8), b.number(to, 17))
 	for _, name := range []string{on, from, to} { // the last that is there is where it comes from
