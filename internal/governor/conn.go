@@ -14,8 +14,7 @@ import (
 type Conn struct {
 	net.Conn
 	class    Class
-	governed *socket  // the same connection if the path's law sets its window, else nil
-	limit    *limiter // nil: none
+	governed *socket // the same connection if the path's law sets its window, else nil
 	path     *path
 	remote   netip.Addr
 
@@ -48,8 +47,9 @@ func (c *Conn) hold(conn *net.TCPConn) {
 // Read implements net.Conn. It keeps to the ceilings of policy; how much is under way is the
 // window's matter.
 func (c *Conn) Read(b []byte) (int, error) {
-	if c.limit != nil {
-		b = c.limit.bound(b)
+	limit := c.ceiling()
+	if limit != nil {
+		b = limit.bound(b)
 	}
 	if c.governed != nil {
 		c.gather()
@@ -61,11 +61,20 @@ func (c *Conn) Read(b []byte) (int, error) {
 			c.gathered, c.drained = time.Now(), n < len(b)
 			c.patience = c.path.arrived(c)
 		}
-		if c.limit != nil {
-			c.limit.wait(n)
+		if limit != nil {
+			limit.wait(n)
 		}
 	}
 	return n, err
+}
+
+// ceiling returns the limiter that holds for the connection now; nil if none does.
+func (c *Conn) ceiling() *limiter {
+	g := c.path.g
+	if c.path.route.local && g.caps.Load().LANExempt {
+		return nil
+	}
+	return &g.limits[c.class]
 }
 
 // gather lets what arrives come together for a tick: to wake for every packet costs more than to
@@ -113,7 +122,7 @@ func (c *Conn) Close() error {
 
 // Pace says what decides how fast the connection moves, and the same for people.
 func (c *Conn) Pace() (bits.PaceState, string) {
-	if c.limit != nil && c.limit.active() {
+	if l := c.ceiling(); l != nil && l.active() {
 		return bits.PaceCapped, "the bandwidth policy allows no more"
 	}
 	switch {
@@ -135,11 +144,9 @@ func (c *Conn) byWindow(r reading, now time.Time) float64 {
 	if !c.marked.IsZero() && r.bytes < c.markEnd {
 		return 0
 	}
-	rtt := 0.0
-	if c.marked.IsZero() {
-		rtt = r.handshake
-	} else {
-		rtt = max(now.Sub(c.marked).Seconds()-tick/2, r.handshake)
+	rtt := r.handshake
+	if !c.marked.IsZero() {
+		rtt = max(now.Sub(c.marked).Seconds()-tick/2, rtt)
 	}
 	c.marked, c.markEnd = now, r.bytes+int64(c.clamped)
 	return rtt

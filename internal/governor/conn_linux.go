@@ -42,6 +42,9 @@ func (s *socket) look(last reading) reading {
 			outOfOrder: int64(i.Rcv_ooopack), timestamps: i.Options&tcpTimestamps != 0,
 		}
 	})
+	if last.handshake > 60 { // not measured yet
+		last.handshake = 0
+	}
 	return last
 }
 

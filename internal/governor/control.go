@@ -26,6 +26,7 @@ const (
 	changedAfter = 5      // returns that fail at the same rate, until that is taken for the capacity
 	calmAfter    = 1.5    // a return that lasts so long was right
 	listenFirst  = 2 * segment
+	mostWindow   = 1 << 30
 	leastWindow  = 2 * segment
 	saturated    = 0.9 // of the capacity
 )
@@ -70,6 +71,7 @@ type control struct {
 
 	now      float64
 	base     float64 // lowest round-trip time seen
+	shift    float64 // how much longer than the lowest ever the path is now believed to be
 	capacity float64 // payload bytes per second that the path was seen to carry
 	z        quiet   // what a quiet path looks like
 	coarse   float64 // of the newest sample
@@ -85,24 +87,24 @@ type control struct {
 	lossWindow float64
 	held       holder // what else bounds the window
 
-	hold      float64
-	shallow   float64 // least and greatest lower quartile of the queue while yielding
-	deep      float64
-	busy      float64 // since when a queue was seen all the time while yielding
-	failures  int
-	fails     [3]float64 // rates at the last failed returns
-	returned  float64    // when the last return began
-	tried     float64    // when the last forced return was tried
-	patience  float64    // until the next forced return
-	forced    bool
-	saved     quiet // z before a forced return
-	savedBase float64
-	heard     []heard   // while listening
-	sorted    []float64 // scratch
-	doubled   float64   // when the growth in starting was last looked at
-	doubledAt float64   // the rate then
-	flat      int       // round trips in which it did not grow
-	known     bool      // base and capacity come from memory
+	hold                  float64
+	shallow               float64 // least and greatest lower quartile of the queue while yielding
+	deep                  float64
+	busy                  float64 // since when a queue was seen all the time while yielding
+	failures              int
+	fails                 [3]float64 // rates at the last failed returns
+	returned              float64    // when the last return began
+	tried                 float64    // when the last forced return was tried
+	patience              float64    // until the next forced return
+	forced                bool
+	saved                 quiet // z before a forced return
+	savedBase, savedShift float64
+	heard                 []heard   // while listening
+	sorted                []float64 // scratch
+	doubled               float64   // when the growth in starting was last looked at
+	doubledAt             float64   // the rate then
+	flat                  int       // round trips in which it did not grow
+	known                 bool      // base and capacity come from memory
 
 	ring  [1024]moment
 	at    int // index of the newest moment
@@ -138,7 +140,7 @@ func newControl(m memory) *control {
 }
 
 // memory returns what to remember of the path.
-func (c *control) memory() memory { return memory{c.base, c.capacity} }
+func (c *control) memory() memory { return memory{c.base - c.shift, c.capacity} }
 
 // step takes a sample and sets the window.
 func (c *control) step(s sample) {
@@ -163,7 +165,7 @@ func (c *control) step(s sample) {
 		span = max(span, 1.1*c.base)
 	}
 	c.sudden = max(0, c.least(span, 2)-c.base-c.z.p10)
-	f := dt / (c.base + c.queue) // round trips in this step
+	f := min(dt/(c.base+c.queue), 2) // round trips in this step
 	rate := c.rate(4 * rtt)
 	c.learnCapacity(rtt, rate, dt)
 	switch c.phase {
@@ -386,7 +388,7 @@ func (c *control) cruise(s sample, rtt, rate, f, dt float64) {
 func (c *control) wall(rate float64, why reason) {
 	if c.forced {
 		c.forced = false
-		c.z, c.base = c.saved, c.savedBase
+		c.z, c.base, c.shift = c.saved, c.savedBase, c.savedShift
 		c.patience = min(2*c.patience, 60)
 	}
 	if c.now-c.returned > calmAfter {
@@ -444,9 +446,9 @@ func (c *control) yield(s sample) {
 	}
 	if c.now-c.tried > patience {
 		// Perhaps the path itself has changed: try once, relative to what it looks like now.
-		c.saved, c.savedBase = c.z, c.base
+		c.saved, c.savedBase, c.savedShift = c.z, c.base, c.shift
 		c.forced, c.tried = true, c.now
-		c.base += p.p10
+		c.base, c.shift = c.base+p.p10, c.shift+p.p10
 		c.z = quiet{0, p.p25 - p.p10, p.p50 - p.p10, p.p75 - p.p10}.clip()
 		c.comeBack()
 	}
@@ -510,7 +512,7 @@ func (c *control) bound(s sample) {
 			c.window, c.held = w, byPolicy
 		}
 	}
-	c.window = max(c.window, segment)
+	c.window = min(max(c.window, segment), mostWindow)
 	if c.phase != yielding {
 		c.window = max(c.window, leastWindow)
 	}
@@ -572,6 +574,9 @@ func newest(before, now float64) float64 {
 	}
 	return now
 }
+
+// leastCapacity is the least that is believed of a path, in bytes per second.
+const leastCapacity = 1000
 
 // leastRTT is the least round-trip time that the kernel can tell, and the step of its clock.
 const leastRTT = 0.001

@@ -36,8 +36,9 @@ type Governor struct {
 	limits [2]limiter // by class
 	known  memories
 
-	mu         sync.Mutex
-	caps       Caps                  // guarded by mu
+	caps atomic.Pointer[Caps]
+
+	mu         sync.Mutex            // taken before a path's, never after
 	paths      map[route]*path       // guarded by mu
 	interfaces map[string]*neighbour // guarded by mu
 }
@@ -53,9 +54,7 @@ func New(memory string, log *slog.Logger) *Governor {
 
 // SetCaps changes the ceilings, also for connections that are open.
 func (g *Governor) SetCaps(c Caps) {
-	g.mu.Lock()
-	g.caps = c
-	g.mu.Unlock()
+	g.caps.Store(&c)
 	g.limits[Foreground].set(c.Foreground)
 	g.limits[Background].set(c.Background)
 }
@@ -69,29 +68,16 @@ func (g *Governor) Close() error {
 	}
 	g.mu.Unlock()
 	for _, p := range paths {
-		p.mu.Lock()
-		g.known.put(p.route, p.law.memory())
-		p.mu.Unlock()
+		p.remember()
 	}
 	return g.known.save()
-}
-
-func (g *Governor) ceiling() (int64, bool) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return g.caps.Background, g.caps.LANExempt
 }
 
 // Govern puts a new connection under the governor, before anything was sent over it.
 func (g *Governor) Govern(conn *net.TCPConn, class Class) *Conn {
 	remote := addrOf(conn.RemoteAddr())
 	r := routeTo(remote)
-	c := &Conn{Conn: conn, class: class, limit: &g.limits[class], path: g.path(r), remote: remote}
-	g.mu.Lock()
-	if g.caps.LANExempt && r.local {
-		c.limit = nil
-	}
-	g.mu.Unlock()
+	c := &Conn{Conn: conn, class: class, path: g.path(r, remote), remote: remote}
 	if class == Background && !remote.IsLoopback() {
 		c.hold(conn)
 	}
@@ -107,7 +93,7 @@ func addrOf(a net.Addr) netip.Addr {
 }
 
 // path returns the path of a route, making it if need be.
-func (g *Governor) path(r route) *path {
+func (g *Governor) path(r route, remote netip.Addr) *path {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if p := g.paths[r]; p != nil {
@@ -115,9 +101,7 @@ func (g *Governor) path(r route) *path {
 	}
 	for k, p := range g.paths { // a network that was left
 		if p.idle(time.Now()) > forgetAfter {
-			p.mu.Lock()
-			g.known.put(p.route, p.law.memory())
-			p.mu.Unlock()
+			p.remember()
 			delete(g.paths, k)
 		}
 	}
@@ -126,7 +110,7 @@ func (g *Governor) path(r route) *path {
 		n = &neighbour{device: r.device}
 		g.interfaces[r.device] = n
 	}
-	p := &path{g: g, route: r, law: newControl(g.known.get(r)), others: n, conns: map[*Conn]struct{}{}, bases: map[netip.Addr]float64{}, used: time.Now()}
+	p := &path{g: g, route: r, law: newControl(g.known.get(r, remote)), others: n, conns: map[*Conn]struct{}{}, bases: map[netip.Addr]float64{}, used: time.Now()}
 	p.room.L = &p.mu
 	g.paths[r] = p
 	return p
@@ -139,7 +123,7 @@ const forgetAfter = time.Hour
 func (g *Governor) Paths() []bits.Path {
 	g.mu.Lock()
 	var paths []*path
-	caps := g.caps
+	caps := *g.caps.Load()
 	for _, p := range g.paths {
 		if p.idle(time.Now()) < 10*time.Second {
 			paths = append(paths, p)

@@ -10,6 +10,8 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -19,28 +21,28 @@ func quietGovernor(file string) *Governor { return New(file, slog.New(slog.Disca
 
 func TestMemoryOfPaths(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "paths.json")
-	home := route{device: "wlan0", via: netip.MustParseAddr("192.0.2.1")}
+	home, server := route{device: "wlan0", via: netip.MustParseAddr("192.0.2.1")}, netip.MustParseAddr("198.51.100.7")
 	g := quietGovernor(file)
-	g.known.put(home, memory{0.03, 2.5e6})
-	g.known.put(route{device: "eth0"}, memory{0, 1}) // nothing was learned
+	g.known.put(home, server, memory{0.03, 2.5e6})
+	g.known.put(route{device: "eth0"}, server, memory{0, 1}) // nothing was learned
 	if err := g.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if got := quietGovernor(file).known.get(home); got != (memory{0.03, 2.5e6}) {
+	if got := quietGovernor(file).known.get(home, server); got != (memory{0.03, 2.5e6}) {
 		t.Errorf("after a restart the path is known as %v", got)
 	}
-	if got := quietGovernor(file).known.get(route{device: "eth0"}); got != (memory{}) {
+	if got := quietGovernor(file).known.get(route{device: "eth0"}, server); got != (memory{}) {
 		t.Errorf("a path of which nothing was learned is known as %v", got)
 	}
-	for _, damaged := range []string{"", "{", "null", `{"wlan0 via 192.0.2.1": {"base_rtt": -1, "capacity": 1e300, "seen": "2026-01-01T00:00:00Z"}}`, `[1]`} {
+	for _, damaged := range []string{"", "{", "null", `{"wlan0 via 192.0.2.1 to 198.51.100.7": {"base_rtt": 1e-300, "capacity": 1e300, "seen": "2999-01-01T00:00:00Z"}}`, `[1]`} {
 		if err := os.WriteFile(file, []byte(damaged), 0o600); err != nil {
 			t.Fatal(err)
 		}
 		g := quietGovernor(file)
-		if got := g.known.get(home); got != (memory{}) {
+		if got := g.known.get(home, server); got != (memory{}) {
 			t.Errorf("a file with %q gives %v", damaged, got)
 		}
-		g.known.put(home, memory{0.03, 1})
+		g.known.put(home, server, memory{0.03, 1e6})
 		if err := g.Close(); err != nil {
 			t.Errorf("a file with %q cannot be replaced: %v", damaged, err)
 		}
@@ -51,7 +53,7 @@ func TestMemoryIsBounded(t *testing.T) {
 	m := memories{}
 	m.load()
 	for i := range 3 * maxRecords {
-		m.put(route{device: "eth0", via: netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)})}, memory{0.03, 1})
+		m.put(route{device: "eth0"}, netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)}), memory{0.03, 1e6})
 	}
 	if len(m.paths) != maxRecords {
 		t.Errorf("%d paths are remembered; want %d", len(m.paths), maxRecords)
@@ -198,5 +200,78 @@ func TestCapHoldsAConnection(t *testing.T) {
 	}
 	if st, _ := c.Pace(); st != "capped" {
 		t.Errorf("the pace is %q; want capped", st)
+	}
+}
+
+// A ceiling holds for all readers together, however many they are, and is paid off at once.
+func TestLimiterOfManyReaders(t *testing.T) {
+	for _, readers := range []int{1, 16, 64} {
+		synctest.Test(t, func(t *testing.T) {
+			var l limiter
+			l.set(1 << 20)
+			var n atomic.Int64
+			var all sync.WaitGroup
+			stop := time.Now().Add(20 * time.Second)
+			for range readers {
+				all.Go(func() {
+					for time.Now().Before(stop) {
+						got := len(l.bound(make([]byte, 1<<20)))
+						l.wait(got)
+						n.Add(int64(got))
+					}
+				})
+			}
+			all.Wait()
+			// Each reader may be in the middle of a read when the time is over.
+			if got, most := n.Load(), int64(21<<20+readers<<18); got < 19<<20 || got > most {
+				t.Errorf("%d readers got %d bytes in 20 s under 1 MiB/s; want at most %d", readers, got, most)
+			}
+		})
+	}
+}
+
+// Whoever looks at the paths must not meet who works on one with a lock held.
+func TestPathsBesideSteps(t *testing.T) {
+	g := quietGovernor("")
+	c, _ := pair(t, g, Background)
+	governAnyway(c)
+	if err := c.Begin(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	defer c.End()
+	var both sync.WaitGroup
+	both.Go(func() {
+		for range 2000 {
+			c.path.mu.Lock()
+			c.path.step(time.Now())
+			c.path.mu.Unlock()
+		}
+	})
+	both.Go(func() {
+		for range 2000 {
+			g.Paths()
+			g.SetCaps(Caps{Foreground: Unlimited, Background: Unlimited})
+			g.path(c.path.route, c.remote)
+		}
+	})
+	both.Wait()
+}
+
+func TestRouteIsLocalOnlyInItsSubnet(t *testing.T) {
+	if r := routeTo(netip.MustParseAddr("127.0.0.1")); !r.local && r.device != "" {
+		t.Errorf("127.0.0.1 is reached by %+v; want local", r)
+	}
+	for _, c := range []struct {
+		r    route
+		want string
+	}{
+		{route{device: "eth0", via: netip.MustParseAddr("192.0.2.1")}, "eth0 via 192.0.2.1"},
+		{route{device: "eth0", via: netip.MustParseAddr("192.0.2.7"), local: true}, "eth0 to 192.0.2.7"},
+		{route{device: "ppp0"}, "ppp0"},
+		{route{via: netip.MustParseAddr("192.0.2.7")}, "192.0.2.7"},
+	} {
+		if got := c.r.String(); got != c.want {
+			t.Errorf("%+v is shown as %q; want %q", c.r, got, c.want)
+		}
 	}
 }

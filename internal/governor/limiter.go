@@ -24,11 +24,7 @@ func (l *limiter) set(bytesPerSecond int64) {
 	}
 	n := max(bytesPerSecond, leastRate)
 	burst := int(max(min(n/4, 1<<20), leastBurst))
-	if b := l.bucket.Load(); b != nil {
-		if b.Limit() != rate.Limit(n) {
-			b.SetLimit(rate.Limit(n))
-			b.SetBurst(burst)
-		}
+	if b := l.bucket.Load(); b != nil && b.Limit() == rate.Limit(n) {
 		return
 	}
 	l.bucket.Store(rate.NewLimiter(rate.Limit(n), burst))
@@ -42,26 +38,27 @@ func (l *limiter) bound(b []byte) []byte {
 	return b
 }
 
-// wait holds a reader back until its n bytes are within the ceiling.
+// wait holds a reader back until its n bytes are within the ceiling, or the ceiling is lifted.
 func (l *limiter) wait(n int) {
 	t := l.bucket.Load()
 	if t == nil {
 		return
 	}
 	r := t.ReserveN(time.Now(), min(n, t.Burst()))
-	d := r.Delay()
-	if d <= 0 {
-		return
+	for d := r.Delay(); d > 0; d = r.Delay() {
+		l.waited.Store(time.Now().UnixNano())
+		time.Sleep(min(d, maxWait))
+		if l.bucket.Load() != t { // the ceiling was changed
+			return
+		}
 	}
-	l.waited.Store(time.Now().UnixNano())
-	time.Sleep(min(d, maxWait))
 }
 
 // leastBurst bytes, at the least ceiling, are worth two seconds.
 const leastBurst = 512
 
-// maxWait bounds a single wait, so that a ceiling that is lifted is felt soon.
-const maxWait = 2 * time.Second
+// maxWait bounds a single sleep, so that a ceiling that is changed is felt soon.
+const maxWait = time.Second / 2
 
 // active reports whether the ceiling held somebody back within the last moments.
 func (l *limiter) active() bool {

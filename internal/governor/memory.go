@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io/fs"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"sync"
@@ -16,7 +17,8 @@ type memories struct {
 	file string
 
 	mu    sync.Mutex
-	paths map[string]record // guarded by mu: by route
+	paths map[string]record // guarded by mu: by route and server
+	saved time.Time         // guarded by mu
 	dirty bool              // guarded by mu
 }
 
@@ -44,24 +46,25 @@ func (m *memories) load() {
 	}
 }
 
-func (m *memories) get(r route) memory {
+func (m *memories) get(r route, server netip.Addr) memory {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	rec, ok := m.paths[r.String()]
-	sane := rec.Base > 0 && rec.Base < 60 && rec.Capacity > 0 && rec.Capacity < 1e12
-	if !ok || !sane || time.Since(rec.Seen) > rememberFor {
+	rec, ok := m.paths[key(r, server)]
+	age := time.Since(rec.Seen)
+	sane := rec.Base >= leastRTT && rec.Base < 60 && rec.Capacity >= leastCapacity && rec.Capacity < 1e12
+	if !ok || !sane || age < -time.Hour || age > rememberFor {
 		return memory{}
 	}
 	return memory{rec.Base, rec.Capacity}
 }
 
-func (m *memories) put(r route, v memory) {
-	if v.Base == 0 || v.Capacity == 0 {
+func (m *memories) put(r route, server netip.Addr, v memory) {
+	if v.Base < leastRTT || v.Capacity < leastCapacity {
 		return
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.paths[r.String()] = record{v.Base, v.Capacity, time.Now().UTC()}
+	m.paths[key(r, server)] = record{v.Base, v.Capacity, time.Now().UTC()}
 	m.dirty = true
 	for len(m.paths) > maxRecords {
 		oldest := ""
@@ -71,6 +74,30 @@ func (m *memories) put(r route, v memory) {
 			}
 		}
 		delete(m.paths, oldest)
+	}
+}
+
+func key(r route, server netip.Addr) string {
+	if r.local {
+		return r.String()
+	}
+	return r.String() + " to " + server.String()
+}
+
+// saveEvery bounds how often the file is written before the end.
+const saveEvery = time.Minute
+
+// saveSoon saves what is new, if it was not done just now. What cannot be written is tried again
+// at the end, which tells of it.
+func (m *memories) saveSoon() {
+	m.mu.Lock()
+	soon := time.Since(m.saved) < saveEvery
+	if !soon {
+		m.saved = time.Now()
+	}
+	m.mu.Unlock()
+	if !soon {
+		_ = m.save()
 	}
 }
 

@@ -36,7 +36,7 @@ func (n *neighbour) look(now time.Time) {
 	}
 	rx, err := n.counter.received(n.device)
 	if err != nil {
-		n.ok = false
+		n.at, n.ok = now, false
 		return
 	}
 	own := n.own.Load()

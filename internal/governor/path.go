@@ -50,6 +50,15 @@ func (p *path) idle(now time.Time) time.Duration {
 	return now.Sub(p.used)
 }
 
+// remember notes what was learned of the path to each server.
+func (p *path) remember() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for server, base := range p.bases {
+		p.g.known.put(p.route, server, memory{base, p.law.capacity})
+	}
+}
+
 // slots is how many requests may be under way at once: each needs a window of its own of at
 // least two segments.
 func (p *path) slots() int {
@@ -125,6 +134,8 @@ func (p *path) run() {
 	defer t.Stop()
 	for range t.C {
 		if !p.watch(time.Now()) {
+			p.remember()
+			p.g.known.saveSoon()
 			return
 		}
 	}
@@ -139,7 +150,6 @@ func (p *path) watch(now time.Time) bool {
 			return true
 		}
 		p.ticks = false
-		p.g.known.put(p.route, p.law.memory())
 		return false
 	}
 	if gap := now.Sub(p.stepped); gap >= watchEvery*3/4 {
@@ -174,14 +184,14 @@ const stepEvery = time.Duration(0.8 * tick * float64(time.Second))
 // step asks the law with what was seen since the last time; p.mu is held.
 func (p *path) step(now time.Time) {
 	p.others.look(now)
-	limit, lanExempt := p.g.ceiling()
+	caps := p.g.caps.Load()
 	s := p.seen
 	p.seen = sample{}
 	s.now = now.Sub(p.g.start).Seconds() + 1
 	s.others = p.others.rate()
 	s.cap = -1
-	if limit >= 0 && (!lanExempt || !p.route.local) {
-		s.cap = float64(limit)
+	if caps.Background >= 0 && (!caps.LANExempt || !p.route.local) {
+		s.cap = float64(caps.Background)
 	}
 	before, phase := p.slots(), p.law.phase
 	p.law.step(s)
@@ -240,16 +250,23 @@ func (p *path) look(c *Conn, now time.Time) {
 	}
 }
 
+// maxServers bounds the servers of a path whose distance is known.
+const maxServers = 256
+
 // add takes in a round-trip time that a connection saw.
 func (p *path) add(c *Conn, rtt float64) {
+	rtt = max(rtt, leastRTT)
 	base := p.bases[c.remote]
 	if base == 0 || rtt < base {
+		if len(p.bases) >= maxServers {
+			clear(p.bases)
+		}
 		base = rtt
 		p.bases[c.remote] = base
 	}
 	if p.law.base > 0 && len(p.bases) > 1 {
 		// What counts is the wait in the queue, which all share, not how far a server is.
-		rtt += p.law.base - base
+		rtt += p.law.base - p.law.shift - base
 	}
 	if p.seen.rtt == 0 || rtt < p.seen.rtt {
 		p.seen.rtt = rtt
@@ -260,7 +277,7 @@ func (p *path) add(c *Conn, rtt float64) {
 func (p *path) describe(caps Caps) bits.Path {
 	now := time.Now()
 	d := bits.Path{
-		Name: p.route.String(), Interface: p.route.device, Server: p.route.via.String(),
+		Name: p.route.String(), Interface: p.route.device, Server: p.route.server(),
 		Background: p.background.perSecond(now), Foreground: p.foreground.perSecond(now),
 		Signals: []string{},
 	}

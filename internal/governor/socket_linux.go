@@ -1,6 +1,7 @@
 package governor
 
 import (
+	"errors"
 	"io"
 	"net"
 	"os"
@@ -23,31 +24,32 @@ type socket struct {
 	fd int          // -1 once closed
 }
 
-// sendTimeout bounds a write to a peer that takes nothing.
-const sendTimeout = 60
+// sendTimeout bounds, in seconds, a write to a peer that takes nothing.
+const sendTimeout = 10
 
-// newSocket takes a connection out of the poller.
+// newSocket takes a connection out of the poller. After an error it is as it was.
 func newSocket(conn *net.TCPConn) (*socket, error) {
-	f, err := conn.File()
+	raw, err := conn.SyscallConn()
 	if err != nil {
 		return nil, err
 	}
-	fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 0)
-	if err != nil {
-		f.Close()
-		return nil, os.NewSyscallError("fcntl", err)
+	fd := -1
+	cerr := raw.Control(func(old uintptr) {
+		if fd, err = unix.FcntlInt(old, unix.F_DUPFD_CLOEXEC, 0); err != nil {
+			return
+		}
+		err = unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_SNDTIMEO, &unix.Timeval{Sec: sendTimeout})
+		if err == nil {
+			err = unix.SetNonblock(fd, false) // of both: they are one file
+		}
+	})
+	if err := errors.Join(cerr, err); err != nil {
+		if fd >= 0 {
+			unix.Close(fd)
+		}
+		return nil, err
 	}
 	s := &socket{local: conn.LocalAddr(), remote: conn.RemoteAddr(), fd: fd}
-	err = unix.SetNonblock(fd, false)
-	if err == nil {
-		err = unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_SNDTIMEO, &unix.Timeval{Sec: sendTimeout})
-	}
-	if err != nil {
-		f.Close()
-		unix.Close(fd)
-		return nil, os.NewSyscallError("setsockopt", err)
-	}
-	f.Close()
 	conn.Close()
 	return s, nil
 }
