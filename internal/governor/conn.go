@@ -30,6 +30,7 @@ type Conn struct {
 	rtt      float64   // the kernel's estimate at the last reading
 	marked   time.Time // when the bytes that fill a window began to come, and their end
 	markEnd  int64
+	allowed  int // the window at that time
 	clamped  int
 }
 
@@ -148,13 +149,17 @@ func (c *Conn) byWindow(r reading, now time.Time) float64 {
 	if !c.marked.IsZero() {
 		rtt = max(now.Sub(c.marked).Seconds()-tick/2, rtt)
 	}
-	c.marked, c.markEnd = now, r.bytes+int64(c.clamped)
+	// What is under way now was allowed a round trip ago, when the window may have been smaller.
+	c.marked, c.markEnd, c.allowed = now, r.bytes+int64(min(c.allowed, c.clamped)), c.clamped
 	return rtt
 }
 
 // clamp bounds the bytes that the server may have under way to us; path.mu is held, or the
 // connection is new.
 func (c *Conn) clamp(window float64) {
+	if c.requests > 0 && !c.last.timestamps {
+		window = max(window, leastWindow) // a single segment would be acknowledged late
+	}
 	c.clamped = int(window)
 	if c.last.mss > int(segment) {
 		// Jumbo frames: a server sends nothing into a window that has no room for one of them.

@@ -229,7 +229,7 @@ func (p *path) look(c *Conn, now time.Time) {
 	}
 	if !r.timestamps {
 		if rtt := c.byWindow(r, now); rtt > 0 {
-			p.seen.coarse = tick
+			p.seen.coarse = 2 * tick
 			p.add(c, rtt)
 		}
 		return
