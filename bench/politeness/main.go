@@ -175,7 +175,7 @@ func (o *options) parse(args []string) (err error) {
 	flags.StringVar(&o.server, "server", cubic, "congestion `control` of the background's server: cubic or bbr")
 	flags.IntVar(&o.connections, "connections", 1, "`number` of files that ebb and curl fetch at once")
 	flags.IntVar(&o.runs, "runs", 1, "`number` of runs of each case")
-	flags.BoolVar(&o.smoke, "smoke", false, "make one short run with ebb and end with 1 unless it yields and recovers")
+	flags.BoolVar(&o.smoke, "smoke", false, "make a short run with ebb, up to three times, and end with 1 unless it yields and recovers")
 	flags.StringVar(&o.dir, "dir", "", "`directory` for what is downloaded; it is removed (default the system's for temporary files)")
 	flags.StringVar(&o.ebb, "ebb", "", "measure this `binary` instead of building one")
 	flags.StringVar(&o.plots, "plots", "", "write a plot of each run to this `directory`")
