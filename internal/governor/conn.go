@@ -84,7 +84,7 @@ func (c *Conn) gather() {
 	if !c.drained {
 		return
 	}
-	if d := time.Until(c.gathered.Add(c.patience)); d > 0 {
+	if d := time.Until(c.gathered.Add(c.patience)); d > leastPause {
 		// A goroutine that only makes system calls looks to the runtime as if it ran for too long,
 		// and being watched costs more than this.
 		runtime.Gosched()
@@ -93,6 +93,9 @@ func (c *Conn) gather() {
 		c.late = time.Since(before) > d+tooLate
 	}
 }
+
+// leastPause is the shortest pause that is worth making.
+const leastPause = 100 * time.Microsecond
 
 // tooLate is how late a reader must wake for what it sees to be taken for its own delay.
 const tooLate = 10 * time.Millisecond

@@ -554,11 +554,17 @@ func (c *control) share(n int) float64 {
 // period returns how soon the law wants to be asked again: often while much changes, else so that
 // it costs little.
 func (c *control) period() float64 {
+	if c.capacity > gatherMost/tick { // so fast that a tick's worth would fill the socket's buffer
+		return min(tick, gatherMost/c.capacity)
+	}
 	if c.phase == cruising && c.now-c.since > 2 || c.phase == yielding {
 		return 2 * tick
 	}
 	return tick
 }
+
+// gatherMost is how many bytes may gather between two reads.
+const gatherMost = 512 << 10
 
 // newest returns the newest round-trip time that the kernel measured, from its smoothed estimate
 // before and now; 0 if there is none. The kernel takes a lower sample, which has whole
