@@ -23,11 +23,16 @@ func WatchClock(ctx context.Context, changed func()) error {
 	for {
 		// The timer is there to be cancelled; a year hence it is set again.
 		at := unix.ItimerSpec{Value: unix.NsecToTimespec(time.Now().AddDate(1, 0, 0).UnixNano())}
-		if err := unix.TimerfdSettime(fd, unix.TFD_TIMER_ABSTIME|unix.TFD_TIMER_CANCEL_ON_SET, &at, nil); err != nil {
+		err := unix.TimerfdSettime(fd, unix.TFD_TIMER_ABSTIME|unix.TFD_TIMER_CANCEL_ON_SET, &at, nil)
+		if errors.Is(err, unix.ECANCELED) { // it was set while the last time was dealt with
+			changed()
+			continue
+		}
+		if err != nil {
 			return fmt.Errorf("watch the clock: %w", err)
 		}
 		var ticks [8]byte
-		_, err := timer.Read(ticks[:])
+		_, err = timer.Read(ticks[:])
 		switch {
 		case ctx.Err() != nil:
 			return nil
