@@ -35,7 +35,7 @@ const (
 type phase uint8
 
 const (
-	starting phase = iota // listening, then doubling
+	starting phase = iota // listening, then growing
 	cruising              // holding our own queue near tau
 	yielding              // stepped back; listening for quiet
 	ramping               // coming back to a known capacity
@@ -76,7 +76,7 @@ type control struct {
 	z        quiet   // what a quiet path looks like
 	coarse   float64 // of the newest sample
 	noise    float64 // slow mean of (rtt - least recent rtt) while calm
-	queue    float64 // seconds, by the least round-trip time of the last one and a half
+	queue    float64 // seconds, by the least of half a round trip
 	sudden   float64 // the same, by that of the last moment
 
 	since      float64 // when the phase began
@@ -264,7 +264,7 @@ func (c *control) to(p phase, why reason) {
 	c.shallow, c.deep = math.Inf(1), 0
 }
 
-// start listens, then doubles the window until something shows that the path is full.
+// start listens, then grows the window until something shows that the path is full.
 func (c *control) start(s sample, rtt, f float64) {
 	if c.why == whyListening {
 		c.window = listenFirst
@@ -276,7 +276,7 @@ func (c *control) start(s sample, rtt, f float64) {
 		}
 		c.z = c.percentiles().clip()
 		if c.known && c.percentiles().p50 > tau+margin {
-			c.back0()
+			c.stepBack()
 			return
 		}
 		if c.known {
@@ -306,9 +306,10 @@ func (c *control) start(s sample, rtt, f float64) {
 	}
 }
 
-// back0 steps back.
-func (c *control) back0() {
+// stepBack leaves the path to others.
+func (c *control) stepBack() {
 	c.to(yielding, whyQueue)
+	c.tried = c.now
 	c.window = leastWindow
 }
 
@@ -364,14 +365,15 @@ func (c *control) cruise(s sample, rtt, rate, f, dt float64) {
 		c.suspect = 0
 		return
 	}
-	full := s.lost > 0 && c.excess(rtt) > lossMargin+c.z.spread()+c.coarse // the queue ran over
-	if c.excess(rtt) > c.margin() || full {
+	excess := c.excess(rtt)
+	ranOver := s.lost > 0 && excess > lossMargin+c.z.spread()+c.coarse
+	if excess > c.margin() {
 		c.suspect += dt
 	} else {
 		c.suspect = 0
 	}
-	if c.suspect >= max(suspicion, c.base/2) || full {
-		c.wall(rate, whyQueue)
+	if c.suspect >= max(suspicion, c.base/2) || ranOver {
+		c.wall(rate)
 		return
 	}
 	if c.forced && c.now-c.since > 2 { // what looked like a queue is the path
@@ -385,7 +387,7 @@ func (c *control) cruise(s sample, rtt, rate, f, dt float64) {
 }
 
 // wall ends a use of the path because somebody else wants it.
-func (c *control) wall(rate float64, why reason) {
+func (c *control) wall(rate float64) {
 	if c.forced {
 		c.forced = false
 		c.z, c.base, c.shift = c.saved, c.savedBase, c.savedShift
@@ -397,16 +399,14 @@ func (c *control) wall(rate float64, why reason) {
 		c.fails[c.failures%len(c.fails)] = rate
 		c.failures++
 		c.hold = min(2.5*c.hold, holdMost)
-		if c.failures >= changedAfter && why == whyQueue {
+		if c.failures >= changedAfter {
 			// The path was quiet each time until we used so much of it: so much is what it has.
 			if lo, hi := slices.Min(c.fails[:]), slices.Max(c.fails[:]); hi < 1.35*lo && hi < saturated*c.capacity {
 				c.capacity, c.failures, c.hold = lo, 0, holdLeast
 			}
 		}
 	}
-	c.to(yielding, why)
-	c.tried = c.now
-	c.window = leastWindow
+	c.stepBack()
 }
 
 // yield listens with next to nothing under way until the path is quiet.
@@ -491,7 +491,7 @@ func (c *control) ramp(s sample, rtt, rate, f, dt float64) {
 		c.suspect = 0
 	}
 	if c.suspect >= max(suspicion, c.base/4) {
-		c.wall(rate, whyQueue)
+		c.wall(rate)
 		return
 	}
 	if c.window >= 0.92*bdp {

@@ -216,6 +216,21 @@ func TestStepsBackFromSomebodyElsesQueue(t *testing.T) {
 	}
 }
 
+// A job that starts while somebody fills a path that is known must not take that for idle.
+func TestListensOnABusyKnownPath(t *testing.T) {
+	c, now := newControl(memory{0.03, 2.5e6}), new(float64)
+	for *now = 100; *now < 104; {
+		feed(c, now, tick, steady(0.08, 20e3))
+		if c.phase == ramping || c.phase == cruising {
+			t.Fatalf("phase %v after %.1f s on a busy path", c.phase, *now-100)
+		}
+	}
+	feed(c, now, 2, steady(0.03, 50e3))
+	if c.phase != ramping && c.phase != cruising {
+		t.Errorf("phase %v 2 s after the path became quiet", c.phase)
+	}
+}
+
 func TestJitterOfTheClockIsNoQueue(t *testing.T) {
 	c, now := cruise(t, 0.03, 2.5e6)
 	random := rand.New(rand.NewPCG(1, 1))
