@@ -8,7 +8,6 @@ package fakebus
 import (
 	"bufio"
 	"bytes"
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -16,12 +15,10 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+	"testing"
 
 	"github.com/godbus/dbus/v5"
 )
-
-// ErrNotInstalled means that there is no dbus-daemon.
-var ErrNotInstalled = errors.New("dbus-daemon is not installed: apt-get install dbus")
 
 // everybodyMay is the configuration of a bus on which any user owns any name.
 const everybodyMay = `<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN" "http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd">
@@ -56,17 +53,31 @@ type Bus struct {
 	services []*Service
 }
 
-// Start runs a bus whose socket is in dir, which must have a short path.
-func Start(dir string) (*Bus, error) {
+// New runs a bus that the test ends. Without dbus-daemon the test is skipped; in CI it fails.
+func New(t *testing.T) *Bus {
+	t.Helper()
 	if _, err := exec.LookPath("dbus-daemon"); err != nil {
-		return nil, ErrNotInstalled
+		const missing = "dbus-daemon is not installed: apt-get install dbus"
+		if os.Getenv("CI") != "" {
+			t.Fatal(missing)
+		}
+		t.Skip(missing)
 	}
+	dir, err := os.MkdirTemp("", "ebb") // a socket's path must be short; t.TempDir's is not
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	b := &Bus{dir: dir, Address: "unix:path=" + filepath.Join(dir, "bus")}
-	config := filepath.Join(dir, "bus.conf")
-	if err := os.WriteFile(config, fmt.Appendf(nil, everybodyMay, filepath.Join(dir, "bus")), 0o600); err != nil {
-		return nil, err
+	config := fmt.Appendf(nil, everybodyMay, filepath.Join(dir, "bus"))
+	if err := os.WriteFile(filepath.Join(dir, "bus.conf"), config, 0o600); err != nil {
+		t.Fatal(err)
 	}
-	return b, b.run()
+	if err := b.run(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(b.Close)
+	return b
 }
 
 // run starts the daemon and returns when it listens.

@@ -15,25 +15,6 @@ import (
 	"github.com/ebbtransfer/ebb/test/faultserver"
 )
 
-// newBus starts a message bus that the test ends.
-func newBus(t *testing.T) *fakebus.Bus {
-	t.Helper()
-	dir, err := os.MkdirTemp("", "ebb") // shorter than t.TempDir
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	b, err := fakebus.Start(dir)
-	if errors.Is(err, fakebus.ErrNotInstalled) && os.Getenv("CI") == "" {
-		t.Skip(err)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(b.Close)
-	return b
-}
-
 func must(t *testing.T, errs ...error) {
 	t.Helper()
 	for _, err := range errs {
@@ -66,7 +47,7 @@ func (s *service) reconfigure(config string) {
 // TestAMeteredNetworkHoldsBackgroundJobs is the default policy: they wait, others do not.
 func TestAMeteredNetworkHoldsBackgroundJobs(t *testing.T) {
 	t.Parallel()
-	b := newBus(t)
+	b := fakebus.New(t)
 	nm, err := b.NetworkManager()
 	must(t, err)
 	srv := serve(t, faultserver.Options{SendBuffer: 64 * kib})
@@ -120,7 +101,7 @@ func TestAMeteredNetworkHoldsBackgroundJobs(t *testing.T) {
 // TestNothingBeginsOnAMeteredNetwork: a service that starts asks before its jobs do.
 func TestNothingBeginsOnAMeteredNetwork(t *testing.T) {
 	t.Parallel()
-	b := newBus(t)
+	b := fakebus.New(t)
 	nm, err := b.NetworkManager()
 	must(t, err, nm.Metered(fakebus.GuessYes, fakebus.Unknown))
 	srv := serve(t, faultserver.Options{})
@@ -139,7 +120,7 @@ func TestNothingBeginsOnAMeteredNetwork(t *testing.T) {
 
 func TestAJobsTransferPolicyWinsAtOnce(t *testing.T) {
 	t.Parallel()
-	b := newBus(t)
+	b := fakebus.New(t)
 	nm, err := b.NetworkManager()
 	must(t, err, nm.Metered(fakebus.Yes, fakebus.Yes))
 	mm, err := b.ModemManager()
@@ -176,7 +157,7 @@ func TestAJobsTransferPolicyWinsAtOnce(t *testing.T) {
 
 func TestGetTellsWhatAJobWaitsFor(t *testing.T) {
 	t.Parallel()
-	b := newBus(t)
+	b := fakebus.New(t)
 	nm, err := b.NetworkManager()
 	must(t, err, nm.Metered(fakebus.Yes, fakebus.Yes))
 	srv := serve(t, faultserver.Options{})
@@ -212,7 +193,7 @@ func (s *service) onlyJob() *client.Job {
 
 func TestPowerHoldsBackgroundJobs(t *testing.T) {
 	t.Parallel()
-	b := newBus(t)
+	b := fakebus.New(t)
 	u, err := b.UPower()
 	must(t, err)
 	profiles, err := b.PowerProfiles()
