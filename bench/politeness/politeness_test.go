@@ -25,9 +25,6 @@ func TestMain(m *testing.M) {
 // TestYieldsAndRecovers is the short form of the laboratory: ebb gives way to a neighbour and comes
 // back. The figures are for the long form.
 func TestYieldsAndRecovers(t *testing.T) {
-	if testing.Short() {
-		t.Skip("takes half a minute")
-	}
 	why := ""
 	if os.Geteuid() != 0 {
 		why = "the laboratory needs root for network namespaces"
