@@ -25,6 +25,7 @@ import (
 	"github.com/ebbtransfer/ebb/internal/queue"
 	"github.com/ebbtransfer/ebb/internal/store"
 	"github.com/ebbtransfer/ebb/internal/transfer"
+	"github.com/ebbtransfer/ebb/internal/transfer/httpconn"
 	"github.com/ebbtransfer/ebb/internal/transfer/httpget"
 )
 
@@ -47,7 +48,7 @@ func newAPIWith(t testing.TB, file *policy.File) http.Handler {
 	if err != nil {
 		t.Fatal(err)
 	}
-	q, err := queue.Open(s, transfer.NewEngine(httpget.New("test", governor.New("", slog.New(slog.DiscardHandler))), time.Second), governor.New("", slog.New(slog.DiscardHandler)), policy.Default(), conditions.State{}, slog.New(slog.DiscardHandler))
+	q, err := queue.Open(s, transfer.NewEngine(httpget.New(httpconn.New("test", governor.New("", slog.New(slog.DiscardHandler)))), time.Second), governor.New("", slog.New(slog.DiscardHandler)), policy.Default(), conditions.State{}, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -32,6 +32,7 @@ import (
 	"github.com/ebbtransfer/ebb/internal/queue"
 	"github.com/ebbtransfer/ebb/internal/store"
 	"github.com/ebbtransfer/ebb/internal/transfer"
+	"github.com/ebbtransfer/ebb/internal/transfer/httpconn"
 	"github.com/ebbtransfer/ebb/internal/transfer/httpget"
 )
 
@@ -70,7 +71,7 @@ type service struct {
 	engine   *transfer.Engine
 	policy   *policy.File
 	governor *governor.Governor
-	http     *httpget.Client
+	conns    *httpconn.Client
 	started  time.Time
 	notices  []string
 	requests atomic.Int64 // under way
@@ -207,8 +208,8 @@ func (s *service) listen(ctx context.Context) (net.Listener, error) {
 // open opens the store and the queue; a store that cannot be used is set aside.
 func (s *service) open(p policy.Policy, c conditions.State) error {
 	s.governor = governor.New(filepath.Join(s.State, "paths.json"), s.Log)
-	s.http = httpget.New("Ebb/"+s.Version, s.governor)
-	s.engine = transfer.NewEngine(s.http, time.Duration(p.Transfer.StallTimeout))
+	s.conns = httpconn.New("Ebb/"+s.Version, s.governor)
+	s.engine = transfer.NewEngine(httpget.New(s.conns), time.Duration(p.Transfer.StallTimeout))
 	try := func() error {
 		st, err := store.Open(s.State, s.storeTrouble)
 		if err != nil {
@@ -245,8 +246,8 @@ func (s *service) storeTrouble(err error) {
 func (s *service) watchNetwork(ctx context.Context) {
 	online, again := conditions.Online(), false
 	changed := func() {
-		s.http.CloseIdle()
-		s.http.DropConns(func(a netip.Addr) bool { return !conditions.AddrAlive(a) })
+		s.conns.CloseIdle()
+		s.conns.DropConns(func(a netip.Addr) bool { return !conditions.AddrAlive(a) })
 		was := online
 		online = conditions.Online()
 		s.queue.NetworkChanged(online && !was)

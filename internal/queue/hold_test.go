@@ -19,6 +19,7 @@ import (
 	"github.com/ebbtransfer/ebb/internal/policy"
 	"github.com/ebbtransfer/ebb/internal/store"
 	"github.com/ebbtransfer/ebb/internal/transfer"
+	"github.com/ebbtransfer/ebb/internal/transfer/httpconn"
 	"github.com/ebbtransfer/ebb/internal/transfer/httpget"
 )
 
@@ -48,7 +49,7 @@ func openWith(t *testing.T, dir string, p policy.Policy, c conditions.State) *Qu
 	if err != nil {
 		t.Fatal(err)
 	}
-	q, err := Open(s, transfer.NewEngine(httpget.New("test", governor.New("", slog.New(slog.DiscardHandler))), time.Second), governor.New("", slog.New(slog.DiscardHandler)), p, c, slog.New(slog.DiscardHandler))
+	q, err := Open(s, transfer.NewEngine(httpget.New(httpconn.New("test", governor.New("", slog.New(slog.DiscardHandler)))), time.Second), governor.New("", slog.New(slog.DiscardHandler)), p, c, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}

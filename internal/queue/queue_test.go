@@ -20,6 +20,7 @@ import (
 	"github.com/ebbtransfer/ebb/internal/policy"
 	"github.com/ebbtransfer/ebb/internal/store"
 	"github.com/ebbtransfer/ebb/internal/transfer"
+	"github.com/ebbtransfer/ebb/internal/transfer/httpconn"
 	"github.com/ebbtransfer/ebb/internal/transfer/httpget"
 )
 
@@ -30,7 +31,7 @@ func open(t *testing.T, dir string) *Queue {
 	if err != nil {
 		t.Fatal(err)
 	}
-	q, err := Open(s, transfer.NewEngine(httpget.New("test", governor.New("", slog.New(slog.DiscardHandler))), time.Second), governor.New("", slog.New(slog.DiscardHandler)), policy.Default(), conditions.State{}, slog.New(slog.DiscardHandler))
+	q, err := Open(s, transfer.NewEngine(httpget.New(httpconn.New("test", governor.New("", slog.New(slog.DiscardHandler)))), time.Second), governor.New("", slog.New(slog.DiscardHandler)), policy.Default(), conditions.State{}, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -338,7 +339,7 @@ func TestEndedJobsAreForgottenAfterAWhile(t *testing.T) {
 	}
 	p := policy.Default()
 	p.Jobs.KeepFinished = 0
-	q, err := Open(s, transfer.NewEngine(httpget.New("test", governor.New("", slog.New(slog.DiscardHandler))), time.Second), governor.New("", slog.New(slog.DiscardHandler)), p, conditions.State{}, slog.New(slog.DiscardHandler))
+	q, err := Open(s, transfer.NewEngine(httpget.New(httpconn.New("test", governor.New("", slog.New(slog.DiscardHandler)))), time.Second), governor.New("", slog.New(slog.DiscardHandler)), p, conditions.State{}, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -492,7 +493,7 @@ func TestAFailedCommitIsUndone(t *testing.T) {
 		t.Fatal(err)
 	}
 	var log countingHandler
-	q, err := Open(s, transfer.NewEngine(httpget.New("test", governor.New("", slog.New(slog.DiscardHandler))), time.Second), governor.New("", slog.New(slog.DiscardHandler)), policy.Default(), conditions.State{}, slog.New(&log))
+	q, err := Open(s, transfer.NewEngine(httpget.New(httpconn.New("test", governor.New("", slog.New(slog.DiscardHandler)))), time.Second), governor.New("", slog.New(slog.DiscardHandler)), policy.Default(), conditions.State{}, slog.New(&log))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -22,6 +22,7 @@ import (
 	"github.com/ebbtransfer/ebb/internal/governor"
 	"github.com/ebbtransfer/ebb/internal/localfile"
 	"github.com/ebbtransfer/ebb/internal/store"
+	"github.com/ebbtransfer/ebb/internal/transfer/httpconn"
 	"github.com/ebbtransfer/ebb/internal/transfer/httpget"
 )
 
@@ -223,7 +224,7 @@ func (d *download) move(ctx context.Context) error {
 // quick reports whether an error is worth another try at once: the connection broke, could not
 // be made or stood still, or the file must be started again.
 func quick(err error) bool {
-	var retry *httpget.RetryError
+	var retry *httpconn.RetryError
 	if errors.As(err, &retry) {
 		return false
 	}
@@ -364,13 +365,13 @@ func (d *download) copy(ctx context.Context, resp *httpget.Response, stalled *ti
 		}
 		switch {
 		case err == io.EOF && left > 0:
-			return httpget.TransportError(ctx, io.ErrUnexpectedEOF, d.f.Remote)
+			return httpconn.TransportError(ctx, io.ErrUnexpectedEOF, d.f.Remote)
 		case err == io.EOF && d.f.Size >= 0 && d.part.Offset() < d.f.Size:
 			return errShort // a server may send less than was asked for: ask for the rest
 		case err == io.EOF:
 			return nil
 		case err != nil:
-			return httpget.TransportError(ctx, err, d.f.Remote)
+			return httpconn.TransportError(ctx, err, d.f.Remote)
 		}
 		if now := time.Now(); now.Sub(d.saved) >= checkpointEvery {
 			if err := d.checkpoint(); err != nil {

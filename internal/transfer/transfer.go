@@ -17,6 +17,7 @@ import (
 	"github.com/ebbtransfer/ebb/bits"
 	"github.com/ebbtransfer/ebb/internal/governor"
 	"github.com/ebbtransfer/ebb/internal/store"
+	"github.com/ebbtransfer/ebb/internal/transfer/httpconn"
 	"github.com/ebbtransfer/ebb/internal/transfer/httpget"
 )
 
@@ -209,7 +210,7 @@ func (e *Engine) Run(ctx context.Context, job Job, sink Sink, live *Live) Outcom
 }
 
 func outcome(err error) Outcome {
-	var retry *httpget.RetryError
+	var retry *httpconn.RetryError
 	var known *bits.Error
 	switch {
 	case err == nil:

@@ -1,14 +1,17 @@
+// Package httpget makes one ranged request and says, before a byte is used, whether its answer
+// may be joined to what is already there.
+//
+// It promises that an answer it returns begins at the offset it names, is not encoded, and
+// belongs to the version of the file that the request's validator names; anything else starts
+// at 0 or is an error with a code. It knows nothing of files on disk, jobs or retries.
 package httpget
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
-	"net/http/httptrace"
 	"path"
 	"strconv"
 	"strings"
@@ -16,7 +19,14 @@ import (
 
 	"github.com/ebbtransfer/ebb/bits"
 	"github.com/ebbtransfer/ebb/internal/governor"
+	"github.com/ebbtransfer/ebb/internal/transfer/httpconn"
 )
+
+// Client makes the requests of downloads. Its zero value is not usable; see New.
+type Client struct{ conns *httpconn.Client }
+
+// New returns a Client that asks over conns.
+func New(conns *httpconn.Client) *Client { return &Client{conns} }
 
 // Validator identifies a version of a file on its server.
 type Validator struct {
@@ -84,29 +94,13 @@ type Response struct {
 	Modified  time.Time // from Last-Modified; zero if there is none
 }
 
-// RetryError is an answer that asks to come back later.
-type RetryError struct {
-	Err   *bits.Error
-	After time.Duration // from Retry-After; 0 if the server did not say
-}
-
-func (e *RetryError) Error() string { return e.Err.Error() }
-func (e *RetryError) Unwrap() error { return e.Err }
-
-// maxRetryAfter bounds what a server can ask for.
-const maxRetryAfter = 24 * time.Hour
-
-// Get sends a request and checks its answer. Errors are of type *bits.Error or *RetryError,
+// Get sends a request and checks its answer. Errors are of type *bits.Error or *httpconn.RetryError,
 // but for the context's own.
 func (c *Client) Get(ctx context.Context, r Request) (*Response, error) {
 	if r.Got != nil {
-		ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(i httptrace.GotConnInfo) {
-			if conn := governed(i.Conn); conn != nil {
-				r.Got(conn)
-			}
-		}})
+		ctx = httpconn.OnConn(ctx, r.Got)
 	}
-	req, err := c.request(ctx, r.URL, r.Header)
+	req, err := c.conns.Request(ctx, http.MethodGet, r.URL, r.Header, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -121,14 +115,13 @@ func (c *Client) Get(ctx context.Context, r Request) (*Response, error) {
 			}
 		}
 	}
-	resp, err := c.do(req, r.Class)
+	resp, err := c.conns.Do(req, r.Class)
 	if err != nil {
-		return nil, transportError(ctx, err, r.URL)
+		return nil, httpconn.TransportError(ctx, err, r.URL)
 	}
 	out, err := c.check(r, resp)
 	if err != nil || out == nil || out.Body == nil {
-		// The body was of no use. A short one is read so that the connection can be used again.
-		drain(resp.Body)
+		httpconn.Drain(resp)
 	}
 	if out == nil && err == nil { // the range was of no use: ask for the whole
 		again := r.Offset > 0
@@ -139,38 +132,6 @@ func (c *Client) Get(ctx context.Context, r Request) (*Response, error) {
 		}
 	}
 	return out, err
-}
-
-// governed returns the governor's connection under one of net/http's.
-func governed(conn net.Conn) *governor.Conn {
-	if t, ok := conn.(*tls.Conn); ok {
-		conn = t.NetConn()
-	}
-	if t, ok := conn.(*trackedConn); ok {
-		return t.Conn
-	}
-	return nil
-}
-
-func drain(body io.ReadCloser) {
-	_, _ = io.CopyN(io.Discard, body, 4<<10)
-	body.Close()
-}
-
-func (c *Client) request(ctx context.Context, u string, header http.Header) (*http.Request, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u, nil)
-	if err != nil {
-		return nil, &bits.Error{Code: bits.InvalidArg, Context: bits.ContextRemoteFile, File: u, Message: fmt.Sprintf("%q is not a URL", u), Cause: err}
-	}
-	req.Header.Set("User-Agent", c.agent)
-	for name, values := range header {
-		req.Header[name] = values
-	}
-	req.Header.Set("Accept-Encoding", "identity")
-	if req.Header.Get("Accept") == "" {
-		req.Header.Set("Accept", "*/*")
-	}
-	return req, nil
 }
 
 // check turns an answer into a Response. Neither a Response nor an error means that the range
@@ -242,11 +203,7 @@ func (c *Client) checkStatus(r Request, resp *http.Response) (*Response, error) 
 	case status == http.StatusPreconditionFailed && r.Offset > 0:
 		return &Response{Restart: "the file changed on the server"}, nil
 	}
-	e := &bits.Error{Code: bits.HTTPStatus(status), Context: bits.ContextRemoteFile, File: r.URL}
-	if e.Code.Class() == bits.Transient {
-		return nil, &RetryError{e, retryAfter(resp.Header, time.Now())}
-	}
-	return nil, e
+	return nil, httpconn.StatusError(resp, r.URL)
 }
 
 func validatorOfEmpty(h http.Header) Validator {
@@ -367,18 +324,6 @@ func digits(s string) (int64, bool) {
 	return n, err == nil && n < 1<<62
 }
 
-// retryAfter reads Retry-After as seconds or as a date (RFC 9110 10.2.3).
-func retryAfter(h http.Header, now time.Time) time.Duration {
-	s := strings.TrimSpace(h.Get("Retry-After"))
-	if n, ok := digits(s); ok {
-		return time.Duration(min(n, int64(maxRetryAfter/time.Second))) * time.Second
-	}
-	if t, err := http.ParseTime(s); err == nil {
-		return min(max(t.Sub(now), 0), maxRetryAfter)
-	}
-	return 0
-}
-
 // Changed asks whether the file is still the version that v names. Only an answer that names
 // another version counts: an error, a server that gives no validators and a link that works
 // once do not.
@@ -401,7 +346,7 @@ func (c *Client) Changed(ctx context.Context, u string, header http.Header, v Va
 // whose body, should one come, is not read. It is v if the server says that nothing changed, and
 // empty if it says something else.
 func (c *Client) look(ctx context.Context, u string, header http.Header, v Validator, class governor.Class) (Validator, error) {
-	req, err := c.request(ctx, u, header)
+	req, err := c.conns.Request(ctx, http.MethodGet, u, header, nil)
 	if err != nil {
 		return Validator{}, err
 	}
@@ -411,11 +356,11 @@ func (c *Client) look(ctx context.Context, u string, header http.Header, v Valid
 		req.Header.Set("If-None-Match", v.ETag)
 	}
 	req.Header.Set("Range", "bytes=0-0") // at most one byte of body is wanted
-	resp, err := c.do(req, class)
+	resp, err := c.conns.Do(req, class)
 	if err != nil {
-		return Validator{}, transportError(ctx, err, u)
+		return Validator{}, httpconn.TransportError(ctx, err, u)
 	}
-	drain(resp.Body)
+	httpconn.Drain(resp)
 	w := validatorOf(resp.Header)
 	switch resp.StatusCode {
 	case http.StatusOK:
@@ -430,4 +375,11 @@ func (c *Client) look(ctx context.Context, u string, header http.Header, v Valid
 		return Validator{}, nil
 	}
 	return w, nil
+}
+
+// badAnswer is an answer that breaks the protocol.
+func badAnswer(u, format string, args ...any) *bits.Error {
+	e := bits.Errorf(bits.InvalidServerResponse, format, args...)
+	e.Context, e.File = bits.ContextRemoteFile, u
+	return e
 }

@@ -10,10 +10,9 @@ import (
 	"net/url"
 	"strings"
 	"testing"
-	"time"
 
-	"github.com/ebbtransfer/ebb/bits"
 	"github.com/ebbtransfer/ebb/internal/governor"
+	"github.com/ebbtransfer/ebb/internal/transfer/httpconn"
 )
 
 func TestParseContentRange(t *testing.T) {
@@ -61,37 +60,6 @@ func FuzzParseContentRange(f *testing.F) {
 		}
 		if first >= 0 && (last < first || total >= 0 && last >= total) || first < 0 && total < 0 {
 			t.Errorf("%q: %d-%d/%d", s, first, last, total)
-		}
-	})
-}
-
-func TestRetryAfter(t *testing.T) {
-	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
-	for in, want := range map[string]time.Duration{
-		"":                              0,
-		"120":                           2 * time.Minute,
-		" 7 ":                           7 * time.Second,
-		"-5":                            0,
-		"1e9":                           0,
-		"99999999999":                   maxRetryAfter,
-		"Sun, 01 Mar 2026 12:01:00 GMT": time.Minute,
-		"Sun, 01 Mar 2026 11:00:00 GMT": 0,
-		"Sun, 01 Mar 2099 11:00:00 GMT": maxRetryAfter,
-		"soon":                          0,
-	} {
-		if got := retryAfter(http.Header{"Retry-After": {in}}, now); got != want {
-			t.Errorf("%q: %v, want %v", in, got, want)
-		}
-	}
-}
-
-func FuzzRetryAfter(f *testing.F) {
-	f.Add("120")
-	f.Add("Sun, 01 Mar 2026 12:01:00 GMT")
-	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
-	f.Fuzz(func(t *testing.T, s string) {
-		if d := retryAfter(http.Header{"Retry-After": {s}}, now); d < 0 || d > maxRetryAfter {
-			t.Errorf("%q: %v", s, d)
 		}
 	})
 }
@@ -209,7 +177,7 @@ func TestCustomHeadersStayWithTheirHost(t *testing.T) {
 	}))
 	defer origin.Close()
 
-	resp, err := New("test", governor.New("", slog.New(slog.DiscardHandler))).Get(context.Background(), Request{URL: origin.URL + "/first", Header: http.Header{"X-Token": {"secret"}, "Authorization": {"Bearer secret"}}})
+	resp, err := New(httpconn.New("test", governor.New("", slog.New(slog.DiscardHandler)))).Get(context.Background(), Request{URL: origin.URL + "/first", Header: http.Header{"X-Token": {"secret"}, "Authorization": {"Bearer secret"}}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -230,31 +198,7 @@ func TestTheContextsOwnErrorIsReturned(t *testing.T) {
 	why := errors.New("stalled")
 	ctx, cancel := context.WithCancelCause(context.Background())
 	cancel(why)
-	if _, err := New("test", governor.New("", slog.New(slog.DiscardHandler))).Get(ctx, Request{URL: s.URL}); !errors.Is(err, why) {
+	if _, err := New(httpconn.New("test", governor.New("", slog.New(slog.DiscardHandler)))).Get(ctx, Request{URL: s.URL}); !errors.Is(err, why) {
 		t.Errorf("got %v", err)
-	}
-}
-
-// TestEveryTransportErrorHasACode makes real errors of the network.
-func TestEveryTransportErrorHasACode(t *testing.T) {
-	plain := httptest.NewServer(http.NotFoundHandler())
-	defer plain.Close()
-	tls := httptest.NewTLSServer(http.NotFoundHandler())
-	defer tls.Close()
-	gone := httptest.NewServer(http.NotFoundHandler())
-	gone.Close()
-	for _, c := range []struct {
-		name, url string
-		want      bits.Code
-	}{
-		{"refused", gone.URL, bits.CannotConnect},
-		{"untrusted certificate", tls.URL, bits.CertUntrusted},
-		{"no TLS", strings.Replace(plain.URL, "http:", "https:", 1), bits.SecureFailure},
-	} {
-		_, err := New("test", governor.New("", slog.New(slog.DiscardHandler))).Get(context.Background(), Request{URL: c.url})
-		var e *bits.Error
-		if !errors.As(err, &e) || e.Code != c.want {
-			t.Errorf("%s: %v, want %s", c.name, err, c.want)
-		}
 	}
 }

@@ -1,4 +1,4 @@
-package httpget
+package httpconn
 
 import (
 	"context"
@@ -11,8 +11,10 @@ import (
 	"net/netip"
 	"net/url"
 	"os"
+	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/ebbtransfer/ebb/bits"
 	"github.com/ebbtransfer/ebb/internal/conditions"
@@ -21,10 +23,6 @@ import (
 // TransportError maps an error of the network, met before or in the middle of an answer, to
 // its code. A context that ended is returned as it is.
 func TransportError(ctx context.Context, err error, u string) error {
-	return transportError(ctx, err, u)
-}
-
-func transportError(ctx context.Context, err error, u string) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
@@ -34,7 +32,7 @@ func transportError(ctx context.Context, err error, u string) error {
 	}
 	e := &bits.Error{Context: bits.ContextGeneralTransport, File: u, Cause: err}
 	e.Code, e.Message = classify(err)
-	if errors.Is(err, errRedirectLoop) || errors.Is(err, errRedirectDowngrade) || errors.Is(err, errRedirectScheme) {
+	if errors.Is(err, errRedirectLoop) || errors.Is(err, errRedirectDowngrade) || errors.Is(err, errRedirectScheme) || errors.Is(err, errRedirectNowhere) {
 		e.Context = bits.ContextRemoteFile
 	}
 	return e
@@ -65,6 +63,8 @@ func classify(err error) (bits.Code, string) {
 		return bits.HTTPStatus(http.StatusFound), "the server redirects from https to http, which is refused"
 	case errors.Is(err, errRedirectScheme):
 		return bits.RedirectFailed, "the server redirects to something that is neither http nor https"
+	case errors.Is(err, errRedirectNowhere):
+		return bits.RedirectFailed, "the server redirects to no proper address"
 	case !loopback(host) && isConnecting(err) && !conditions.Online():
 		return bits.NetworkDisconnected, ""
 	case errors.Is(err, syscall.ENETUNREACH), errors.Is(err, syscall.ENETDOWN), errors.Is(err, syscall.EADDRNOTAVAIL):
@@ -128,4 +128,42 @@ func loopback(hostport string) bool {
 	}
 	a, err := netip.ParseAddr(strings.Trim(host, "[]"))
 	return host == "localhost" || err == nil && a.IsLoopback()
+}
+
+// RetryError is an answer that asks to come back later.
+type RetryError struct {
+	Err   *bits.Error
+	After time.Duration // from Retry-After; 0 if the server did not say
+}
+
+func (e *RetryError) Error() string { return e.Err.Error() }
+func (e *RetryError) Unwrap() error { return e.Err }
+
+// maxRetryAfter bounds what a server can ask for.
+const maxRetryAfter = 24 * time.Hour
+
+// StatusError returns the error that an answer's status is: a *bits.Error, or a *RetryError if it
+// is worth coming back.
+func StatusError(resp *http.Response, u string) error {
+	e := &bits.Error{Code: bits.HTTPStatus(resp.StatusCode), Context: bits.ContextRemoteFile, File: u}
+	if e.Code.Class() == bits.Transient {
+		return &RetryError{e, retryAfter(resp.Header, time.Now())}
+	}
+	return e
+}
+
+// retryAfter reads Retry-After as seconds or as a date (RFC 9110 10.2.3).
+func retryAfter(h http.Header, now time.Time) time.Duration {
+	s := strings.TrimSpace(h.Get("Retry-After"))
+	if s != "" && strings.Trim(s, "0123456789") == "" {
+		n, err := strconv.ParseInt(s, 10, 64)
+		if err != nil { // more than fits
+			return maxRetryAfter
+		}
+		return time.Duration(min(n, int64(maxRetryAfter/time.Second))) * time.Second
+	}
+	if t, err := http.ParseTime(s); err == nil {
+		return min(max(t.Sub(now), 0), maxRetryAfter)
+	}
+	return 0
 }

@@ -1,0 +1,354 @@
+// Package httpconn is how everything that moves files reaches HTTP servers: it makes connections
+// under the governor, sends requests over them by HTTP/1.1 or HTTP/2, follows redirects where
+// that is safe, and gives every failure its code.
+//
+// It knows nothing of what the requests are for.
+package httpconn
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptrace"
+	"net/netip"
+	"net/url"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/ebbtransfer/ebb/bits"
+	"github.com/ebbtransfer/ebb/internal/governor"
+)
+
+const (
+	maxRedirects      = 20
+	maxHeaderBytes    = 256 << 10
+	headerTimeout     = 60 * time.Second
+	commitTimeout     = 5 * time.Minute // a server may have much to do before it answers a body
+	dialTimeout       = 30 * time.Second
+	idleTimeout       = 20 * time.Second
+	idleConnsPerHost  = 64
+	tlsHandshakeLimit = 20 * time.Second
+	writeBuffer       = 64 << 10 // of requests with a body
+)
+
+// Client makes the requests of all jobs. Its zero value is not usable; see New.
+type Client struct {
+	agent string
+	gov   *governor.Governor
+	// Foreground and background transfers share no connection: their paces differ.
+	asking, sending [2]clients // requests without and with an effect on the server, by class
+
+	mu     sync.Mutex
+	conns  map[*trackedConn]struct{} // guarded by mu: open connections
+	h2only map[string]bool           // guarded by mu: whether a host refused HTTP/1.1
+}
+
+// clients are the connections of one class of transfers.
+type clients struct {
+	h1 *http.Client // HTTP/1.1, which costs a third less CPU than HTTP/2 for large bodies
+	h2 *http.Client // for servers that speak nothing else
+}
+
+// New returns a Client that names itself agent in requests and moves bytes as gov lets it.
+func New(agent string, gov *governor.Governor) *Client {
+	c := &Client{agent: agent, gov: gov, conns: map[*trackedConn]struct{}{}, h2only: map[string]bool{}}
+	for _, class := range []governor.Class{governor.Foreground, governor.Background} {
+		c.asking[class] = clients{h1: c.httpClient(class, false, headerTimeout, 0), h2: c.httpClient(class, true, headerTimeout, 0)}
+		c.sending[class] = clients{h1: c.httpClient(class, false, commitTimeout, writeBuffer), h2: c.httpClient(class, true, commitTimeout, writeBuffer)}
+	}
+	return c
+}
+
+// of returns the connections for a request.
+func (c *Client) of(method string, class governor.Class) *clients {
+	if asks(method) {
+		return &c.asking[class]
+	}
+	return &c.sending[class]
+}
+
+// asks reports whether a method has neither a body nor an effect on the server.
+func asks(method string) bool { return method == http.MethodGet || method == http.MethodHead }
+
+func (c *Client) httpClient(class governor.Class, h2 bool, patience time.Duration, writeBuffer int) *http.Client {
+	t := &http.Transport{
+		Proxy: http.ProxyFromEnvironment,
+		DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
+			return c.dial(ctx, network, addr, class)
+		},
+		DisableCompression:     true,
+		MaxIdleConnsPerHost:    idleConnsPerHost,
+		IdleConnTimeout:        idleTimeout,
+		TLSHandshakeTimeout:    tlsHandshakeLimit,
+		ResponseHeaderTimeout:  patience,
+		WriteBufferSize:        writeBuffer,
+		MaxResponseHeaderBytes: maxHeaderBytes,
+		Protocols:              new(http.Protocols),
+		TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12},
+	}
+	t.Protocols.SetHTTP1(!h2)
+	t.Protocols.SetHTTP2(h2)
+	if h2 {
+		t.HTTP2 = &http.HTTP2Config{MaxReadFrameSize: 1 << 20}
+	}
+	return &http.Client{Transport: t, CheckRedirect: checkRedirect}
+}
+
+var (
+	errRedirectLoop      = errors.New("redirect loop")
+	errRedirectDowngrade = errors.New("redirect from https to http")
+	errRedirectScheme    = errors.New("redirect to another scheme")
+	errRedirectNowhere   = errors.New("redirect without an address")
+)
+
+// checkRedirect follows the default policy of client.md 2.8: silent, but never from https to
+// http. Headers that the job's owner gave do not travel to another host. A request with an
+// effect is not repeated elsewhere: its redirect is the answer, see Location.
+func checkRedirect(req *http.Request, via []*http.Request) error {
+	if !asks(via[0].Method) {
+		return http.ErrUseLastResponse
+	}
+	if len(via) > maxRedirects {
+		return errRedirectLoop
+	}
+	if err := allowed(via[len(via)-1].URL, req.URL); err != nil {
+		return err
+	}
+	seen := 0
+	for _, v := range via {
+		if v.URL.String() == req.URL.String() {
+			seen++
+		}
+	}
+	if seen > 1 { // once may be a server that sets a cookie and comes back
+		return errRedirectLoop
+	}
+	if !SameOrigin(via[0].URL, req.URL) {
+		for name := range req.Header {
+			if !ownHeader[name] {
+				req.Header.Del(name)
+			}
+		}
+	}
+	req.Header.Del("Referer")
+	return nil
+}
+
+// ownHeader lists the headers that the client itself sets.
+var ownHeader = map[string]bool{"Range": true, "If-Range": true, "Accept": true, "Accept-Encoding": true, "User-Agent": true, "If-None-Match": true, "If-Modified-Since": true}
+
+// allowed reports why a server may not send a request on from one URL to another; nil if it may.
+func allowed(from, to *url.URL) error {
+	switch {
+	case to.Scheme != "http" && to.Scheme != "https":
+		return errRedirectScheme
+	case from.Scheme == "https" && to.Scheme == "http":
+		return errRedirectDowngrade
+	}
+	return nil
+}
+
+// Location returns where an answer sends a request that Do did not send on, since repeating it
+// there is for the caller to decide. It refuses what checkRedirect refuses; the caller counts, and
+// keeps what is secret from another origin.
+func Location(resp *http.Response) (*url.URL, error) {
+	u := resp.Request.URL
+	to, err := resp.Location()
+	if err != nil {
+		err = errRedirectNowhere
+	} else {
+		err = allowed(u, to)
+	}
+	if err != nil {
+		return nil, TransportError(resp.Request.Context(), &url.Error{Op: resp.Request.Method, URL: u.String(), Err: err}, u.String())
+	}
+	return to, nil
+}
+
+// SameOrigin reports whether two URLs have scheme, host and port in common.
+func SameOrigin(a, b *url.URL) bool {
+	return a.Scheme == b.Scheme && strings.EqualFold(a.Hostname(), b.Hostname()) && port(a) == port(b)
+}
+
+// port returns the port of an http or https URL.
+func port(u *url.URL) string {
+	switch {
+	case u.Port() != "":
+		return u.Port()
+	case u.Scheme == "https":
+		return "443"
+	}
+	return "80"
+}
+
+// trackedConn is a connection that NetworkChanged can find.
+type trackedConn struct {
+	*governor.Conn
+	c *Client
+}
+
+func (t *trackedConn) Close() error {
+	t.c.mu.Lock()
+	delete(t.c.conns, t)
+	t.c.mu.Unlock()
+	return t.Conn.Close()
+}
+
+func (c *Client) dial(ctx context.Context, network, addr string, class governor.Class) (net.Conn, error) {
+	d := net.Dialer{Timeout: dialTimeout, KeepAlive: 15 * time.Second}
+	d.SetMultipathTCP(false) // its subflows would escape the governor
+	conn, err := d.DialContext(ctx, network, addr)
+	if err != nil {
+		return nil, err
+	}
+	t := &trackedConn{c.gov.Govern(conn.(*net.TCPConn), class), c}
+	c.mu.Lock()
+	c.conns[t] = struct{}{}
+	c.mu.Unlock()
+	return t, nil
+}
+
+// DropConns closes the connections whose local address is dead, so that their transfers need
+// not wait for a timeout to learn that the network went away.
+func (c *Client) DropConns(dead func(netip.Addr) bool) {
+	c.mu.Lock()
+	var gone []*trackedConn
+	for t := range c.conns {
+		if a, ok := t.LocalAddr().(*net.TCPAddr); ok && dead(a.AddrPort().Addr().Unmap()) {
+			gone = append(gone, t)
+		}
+	}
+	c.mu.Unlock()
+	for _, t := range gone {
+		t.Close()
+	}
+}
+
+// CloseIdle drops connections that no transfer uses.
+func (c *Client) CloseIdle() {
+	for _, cl := range append(c.asking[:], c.sending[:]...) {
+		cl.h1.CloseIdleConnections()
+		cl.h2.CloseIdleConnections()
+	}
+}
+
+// Agent returns what the client names itself in requests.
+func (c *Client) Agent() string { return c.agent }
+
+// Request makes a request with the headers that the job's owner gave and those that all requests
+// have. Its error is of type *bits.Error.
+func (c *Client) Request(ctx context.Context, method, u string, header http.Header, body io.Reader) (*http.Request, error) {
+	req, err := http.NewRequestWithContext(ctx, method, u, body)
+	if err != nil {
+		return nil, &bits.Error{Code: bits.InvalidArg, Context: bits.ContextRemoteFile, File: u, Message: fmt.Sprintf("%q is not a URL", u), Cause: err}
+	}
+	req.Header.Set("User-Agent", c.agent)
+	for name, values := range header {
+		req.Header[name] = values
+	}
+	req.Header.Set("Accept-Encoding", "identity")
+	if req.Header.Get("Accept") == "" {
+		req.Header.Set("Accept", "*/*")
+	}
+	return req, nil
+}
+
+// OnConn returns a context for requests that tells got which connection one goes over, before it
+// is sent; several times if there are redirects.
+func OnConn(ctx context.Context, got func(*governor.Conn)) context.Context {
+	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(i httptrace.GotConnInfo) {
+		if conn := governed(i.Conn); conn != nil {
+			got(conn)
+		}
+	}})
+}
+
+// governed returns the governor's connection under one of net/http's.
+func governed(conn net.Conn) *governor.Conn {
+	if t, ok := conn.(*tls.Conn); ok {
+		conn = t.NetConn()
+	}
+	if t, ok := conn.(*trackedConn); ok {
+		return t.Conn
+	}
+	return nil
+}
+
+// Drain ends an answer whose body is of no use. A short one is read, so that the connection can
+// be used again.
+func Drain(resp *http.Response) {
+	_, _ = io.CopyN(io.Discard, resp.Body, 4<<10)
+	resp.Body.Close()
+}
+
+// Do sends a request over HTTP/1.1, or over HTTP/2 where the server speaks nothing else. GET and
+// HEAD follow redirects, others do not. Its errors are for TransportError.
+func (c *Client) Do(req *http.Request, class governor.Class) (*http.Response, error) {
+	cl := c.of(req.Method, class)
+	host := req.URL.Host
+	c.mu.Lock()
+	h2, known := c.h2only[host]
+	c.mu.Unlock()
+	if h2 {
+		return cl.h2.Do(req)
+	}
+	resp, err := cl.h1.Do(req)
+	switch {
+	case err == nil:
+		if !known {
+			c.remember(host, false)
+		}
+		return resp, nil
+	case refusesHTTP1(err):
+		// The host that refused may be one behind a redirect: remembering the first is enough,
+		// because HTTP/2 would be tried from there on.
+		c.remember(host, true)
+		if again := repeat(req); again != nil {
+			return cl.h2.Do(again)
+		}
+	case !known && req.URL.Scheme == "https" && errors.Is(err, io.EOF):
+		// A server made with Go accepts the connection and hangs up.
+		if again := repeat(req); again != nil {
+			if resp, err := cl.h2.Do(again); err == nil {
+				c.remember(host, true)
+				return resp, nil
+			}
+		}
+	}
+	return nil, err
+}
+
+// repeat returns a request that can be sent once more; nil if its body is used up.
+func repeat(req *http.Request) *http.Request {
+	again := req.Clone(req.Context())
+	if req.Body == nil || req.Body == http.NoBody {
+		return again
+	}
+	if req.GetBody == nil {
+		return nil
+	}
+	body, err := req.GetBody()
+	if err != nil {
+		return nil
+	}
+	again.Body = body
+	return again
+}
+
+func (c *Client) remember(host string, h2only bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.h2only[host] = h2only
+}
+
+// refusesHTTP1 reports whether a server ended the handshake because HTTP/1.1 was all that was
+// offered: with the alert no_application_protocol (RFC 7301 3.2).
+func refusesHTTP1(err error) bool {
+	var alert tls.AlertError
+	return errors.As(err, &alert) && alert == 120
+}
