@@ -252,9 +252,9 @@ func (s *Size) UnmarshalJSON(b []byte) error {
 // Progress counts a job's bytes and files (BG_JOB_PROGRESS). All zero for an empty job.
 type Progress struct {
 	BytesTotal       Size  `json:"bytes_total" doc:"Bytes of all files; null while the size of any file is unknown"`
-	BytesTransferred int64 `json:"bytes_transferred" doc:"Bytes received so far"`
+	BytesTransferred int64 `json:"bytes_transferred" doc:"Bytes received so far, or of an upload bytes that the server has; the reply has a count of its own"`
 	FilesTotal       int   `json:"files_total"`
-	FilesTransferred int   `json:"files_transferred" doc:"Files whose bytes are all here and durable"`
+	FilesTransferred int   `json:"files_transferred" doc:"Files whose bytes are all here and durable, or all with the server"`
 }
 
 // Times are a job's dates (BG_JOB_TIMES), UTC.
@@ -267,15 +267,29 @@ type Times struct {
 
 // File is one file of a job.
 type File struct {
-	Remote           string `json:"remote" doc:"URL"`
-	Local            string `json:"local" doc:"Absolute path of the finished file"`
-	Temporary        string `json:"temporary,omitempty" doc:"Path of the part file while there is one"`
-	BytesTotal       Size   `json:"bytes_total" doc:"Size; null while unknown"`
-	BytesTransferred int64  `json:"bytes_transferred"`
-	Completed        bool   `json:"completed" doc:"The file is in its place under its own name"`
-	Checksum         string `json:"checksum" doc:"Expected digest, or empty, as ALGORITHM:HEX" example:"sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"`
-	Note             string `json:"note,omitempty" doc:"What a person should know, such as that the file changed on the server and was started again"`
+	Remote           string   `json:"remote" doc:"URL"`
+	Local            string   `json:"local" doc:"Absolute path of the finished file, or of the file that is uploaded"`
+	Temporary        string   `json:"temporary,omitempty" doc:"Path of the part file while there is one"`
+	BytesTotal       Size     `json:"bytes_total" doc:"Size; null while unknown"`
+	BytesTransferred int64    `json:"bytes_transferred"`
+	Completed        bool     `json:"completed" doc:"The file is in its place under its own name; of an upload, that the server has it"`
+	Checksum         string   `json:"checksum" doc:"Expected digest, or empty, as ALGORITHM:HEX" example:"sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"`
+	Protocol         Protocol `json:"protocol,omitempty" doc:"How the file is uploaded, once that is known"`
+	Note             string   `json:"note,omitempty" doc:"What a person should know, such as that the file changed on the server and was started again"`
 }
+
+// Reply is what the server's application answers to the file of an UPLOAD_REPLY job
+// (BG_JOB_REPLY_PROGRESS and the reply file's name).
+type Reply struct {
+	Remote           string `json:"remote,omitempty" doc:"URL of the reply, once the server named one"`
+	File             string `json:"file" doc:"Absolute path of the reply file; empty until the job has a file"`
+	BytesTotal       Size   `json:"bytes_total" doc:"Size; null until the reply's download began. An error before is about the upload, one after that about the reply"`
+	BytesTransferred int64  `json:"bytes_transferred"`
+	Completed        bool   `json:"completed" doc:"The reply file is in its place"`
+}
+
+// MaxReplyData is the size, in bytes, up to which a reply can be had as data.
+const MaxReplyData = 1 << 20
 
 // Job is a snapshot of a job.
 type Job struct {
@@ -288,6 +302,7 @@ type Job struct {
 	Progress   Progress   `json:"progress"`
 	Pace       *Pace      `json:"pace,omitempty" doc:"How fast the job moves and why; only while it is CONNECTING or TRANSFERRING"`
 	Files      []File     `json:"files,omitzero" doc:"The files, where they were asked for"`
+	Reply      *Reply     `json:"reply,omitempty" doc:"The answer of the server's application; UPLOAD_REPLY jobs only"`
 	Error      *ErrorInfo `json:"error" doc:"Why the job is in ERROR or TRANSIENT_ERROR"`
 	ErrorCount int        `json:"error_count" doc:"How often a transfer was interrupted by an error"`
 	Note       string     `json:"note,omitempty" doc:"What a person should know, such as why the service cancelled the job"`

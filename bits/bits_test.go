@@ -168,6 +168,13 @@ func TestSettingsCheck(t *testing.T) {
 		{"no connections", Settings{Connections: whole(0)}, false, InvalidArg},
 		{"most connections", Settings{Connections: whole(MaxConnections)}, false, OK},
 		{"header", Settings{Headers: &[]string{"X-Token: a b"}}, false, OK},
+		{"no protocol", Settings{Protocol: new(Protocol)}, false, InvalidArg},
+		{"unknown protocol", Settings{Protocol: new(Protocol("ftp"))}, false, InvalidArg},
+		{"reply file", Settings{ReplyFile: text("/r")}, false, OK},
+		{"reply file of the service's choice", Settings{ReplyFile: text("")}, false, OK},
+		{"reply file at no absolute path", Settings{ReplyFile: text("r")}, false, InvalidArg},
+		{"reply file that is a directory", Settings{ReplyFile: text("/tmp/")}, false, InvalidArg},
+		{"part of an upload", Settings{Headers: &[]string{"content-range: bytes 0-0/1"}}, false, InvalidArg},
 		{"header without colon", Settings{Headers: &[]string{"X-Token"}}, false, InvalidArg},
 		{"header with a line break", Settings{Headers: &[]string{"X: a\r\nY: b"}}, false, InvalidArg},
 		{"header with a NUL", Settings{Headers: &[]string{"X: a\x00"}}, false, InvalidArg},
@@ -200,7 +207,7 @@ func TestSettingsCheck(t *testing.T) {
 }
 
 func TestEveryPropertyCanBeSet(t *testing.T) {
-	values := map[string]string{"name": "n", "description": "d", "priority": "low", "minimum_retry_delay": "90s", "no_progress_timeout": "2h", "connections": "4", "auto_complete": "true", "transfer_policy": "not-roaming", "maximum_download_time": "1h", "header": "A: b"}
+	values := map[string]string{"name": "n", "description": "d", "priority": "low", "minimum_retry_delay": "90s", "no_progress_timeout": "2h", "connections": "4", "auto_complete": "true", "transfer_policy": "not-roaming", "maximum_download_time": "1h", "protocol": "TUS", "reply_file": "/tmp//r", "header": "A: b"}
 	var s Settings
 	for _, p := range PropertyTable {
 		if err := s.Set(p.Name, values[p.Name]); err != nil {
@@ -210,7 +217,7 @@ func TestEveryPropertyCanBeSet(t *testing.T) {
 	if e := s.Check(false); e != nil {
 		t.Fatal(e)
 	}
-	if *s.Priority != Low || *s.MinimumRetryDelay != 90 || *s.NoProgressTimeout != 7200 || *s.Connections != 4 || !*s.AutoComplete || *s.TransferPolicy != TransferNotRoaming || *s.MaximumDownloadTime != 3600 || (*s.Headers)[0] != "A: b" {
+	if *s.Priority != Low || *s.MinimumRetryDelay != 90 || *s.NoProgressTimeout != 7200 || *s.Connections != 4 || !*s.AutoComplete || *s.TransferPolicy != TransferNotRoaming || *s.MaximumDownloadTime != 3600 || *s.Protocol != ProtocolTus || *s.ReplyFile != "/tmp/r" || (*s.Headers)[0] != "A: b" {
 		t.Errorf("got %+v", s)
 	}
 	if err := s.Set("colour", "red"); err == nil || !strings.Contains(err.Error(), "priority") {
@@ -229,6 +236,8 @@ func TestSetRefusesWithoutAChange(t *testing.T) {
 		{"auto_complete", "perhaps"},
 		{"transfer_policy", "cheap"},
 		{"maximum_download_time", "forever"},
+		{"protocol", "gopher"},
+		{"protocol", ""},
 	} {
 		var s Settings
 		if err := s.Set(c.name, c.value); err == nil || s != (Settings{}) {

@@ -45,8 +45,11 @@ const (
 	InvalidServerResponse    Code = 0x8020001B
 	TooManyFiles             Code = 0x8020001C
 	LocalFileChanged         Code = 0x8020001D
+	SessionNotFound          Code = 0x8020001F
 	TooLarge                 Code = 0x80200020
 	StringTooLong            Code = 0x80200021
+	ProtocolMismatch         Code = 0x80200022
+	ServerExecuteEnabled     Code = 0x80200023
 	NoProgress               Code = 0x80200024
 	InvalidRange             Code = 0x8020002B
 	OverlappingRanges        Code = 0x8020002C
@@ -130,8 +133,11 @@ var codes = map[Code]codeInfo{
 	InvalidServerResponse:    {"BG_E_INVALID_SERVER_RESPONSE", Fatal, "the server's answer is malformed", "check the URL with `curl -v`; a proxy may be in the way"},
 	TooManyFiles:             {"BG_E_TOO_MANY_FILES", Fatal, "an upload takes one file", "create a job for each file"},
 	LocalFileChanged:         {"BG_E_LOCAL_FILE_CHANGED", Fatal, "the local file was changed by something else", "see what else writes there; cancel the job and create it again"},
+	SessionNotFound:          {"BG_E_SESSION_NOT_FOUND", Transient, "the server does not know the upload any more", "the upload starts again by itself"},
 	TooLarge:                 {"BG_E_TOO_LARGE", Fatal, "it is larger than the limit", "use a smaller file, or split what is sent"},
 	StringTooLong:            {"BG_E_STRING_TOO_LONG", Fatal, "the text is too long", "shorten it"},
+	ProtocolMismatch:         {"BG_E_CLIENT_SERVER_PROTOCOL_MISMATCH", Fatal, "the server speaks no upload protocol that ebb does", "see with --protocol whether another one works, and ask who runs the server"},
+	ServerExecuteEnabled:     {"BG_E_SERVER_EXECUTE_ENABLED", Fatal, "the server's directory runs programs, and so takes no uploads", "upload to another directory, or have its scripts and programs turned off"},
 	NoProgress:               {"BG_E_NO_PROGRESS", Fatal, "there was no progress for too long", "resume the job when the server works again"},
 	InvalidRange:             {"BG_E_INVALID_RANGE", Fatal, "the range lies outside the file", "give ranges that lie within the file"},
 	OverlappingRanges:        {"BG_E_OVERLAPPING_RANGES", Fatal, "the ranges overlap", "give ranges that do not overlap"},
@@ -187,7 +193,7 @@ var httpHints = map[int]string{
 	307: "the redirect was refused; use the URL it leads to",
 	308: "the redirect was refused; use the URL it leads to",
 	401: "give credentials, for instance with --header",
-	403: "check that you may read this URL",
+	403: "check that you may use this URL",
 	404: "check the URL",
 	407: "the proxy wants credentials",
 	410: "the file is gone for good; check the URL",

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/url"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -20,6 +21,7 @@ type Properties struct {
 	AutoComplete        bool     `json:"auto_complete" doc:"The service completes the job by itself once it is TRANSFERRED"`
 	TransferPolicy      Cost     `json:"transfer_policy" doc:"On which networks the job runs (BITS's COST_FLAGS): the name of a policy, or cost states; 'default' leaves it to the service's policy for the job's priority"`
 	MaximumDownloadTime int64    `json:"maximum_download_time" doc:"Seconds in CONNECTING and TRANSFERRING after which the job becomes ERROR; 0 means never"`
+	Protocol            Protocol `json:"protocol,omitempty" doc:"How the job's file is uploaded; auto asks the server. Uploads only"`
 	HeaderNames         []string `json:"header_names,omitempty" doc:"Names of the custom request headers; the values are never shown"`
 }
 
@@ -34,6 +36,8 @@ type Settings struct {
 	AutoComplete        *bool     `json:"auto_complete,omitempty"`
 	TransferPolicy      *Cost     `json:"transfer_policy,omitempty" doc:"On which networks the job runs: always, not-roaming, no-surcharge, standard, unmetered, unrestricted, or cost states such as 'flat-rate|roaming' or 0x80000021; 'default' for the policy of its priority"`
 	MaximumDownloadTime *int64    `json:"maximum_download_time,omitempty" doc:"Seconds; 0 means never"`
+	Protocol            *Protocol `json:"protocol,omitempty" enum:"auto,bits,tus,ietf,s3,put" doc:"How the job's file is uploaded: bits unless set otherwise; until the job is first resumed. Uploads only"`
+	ReplyFile           *string   `json:"reply_file,omitempty" doc:"Absolute path for the server's answer; empty for a name in the directory of the uploaded file. UPLOAD_REPLY jobs only, until the answer's download begins"`
 	Headers             *[]string `json:"headers,omitempty" doc:"Request headers, each as 'Name: value'; an empty list removes them"`
 }
 
@@ -93,6 +97,11 @@ var PropertyTable = []Property{
 		s.MaximumDownloadTime, err = seconds(v)
 		return err
 	}},
+	{"protocol", string(ProtocolBITS), "auto, bits, tus, ietf, s3, put", "how an upload's file is sent; auto asks the server; until the job is first resumed", func(s *Settings, v string) error {
+		s.Protocol = new(Protocol)
+		return s.Protocol.UnmarshalText([]byte(v))
+	}},
+	{"reply_file", "", "an absolute path", "where the answer to an upload-reply job's file goes; empty for a name beside that file", func(s *Settings, v string) error { s.ReplyFile = &v; return nil }},
 	{"header", "", "'Name: value'", "a request header sent with every request; repeat it for more; empty removes all", func(s *Settings, v string) error {
 		if s.Headers == nil {
 			s.Headers = &[]string{}
@@ -184,6 +193,14 @@ func (s *Settings) Check(create bool) *Error {
 	if c := s.TransferPolicy; c != nil && *c != TransferDefault && *c&^CostIgnoreCongestion == 0 {
 		return Errorf(InvalidArg, "the transfer policy %s allows no network at all", *c)
 	}
+	if p := s.Protocol; p != nil && !slices.Contains(Protocols, *p) {
+		return Errorf(InvalidArg, "there is no protocol %q", *p)
+	}
+	if s.ReplyFile != nil && *s.ReplyFile != "" {
+		if e := checkLocal(s.ReplyFile); e != nil {
+			return e
+		}
+	}
 	if n := s.Connections; n != nil && (*n < 1 || *n > MaxConnections) {
 		return Errorf(InvalidArg, "connections is %d; want 1 to %d", *n, MaxConnections)
 	}
@@ -211,11 +228,10 @@ func checkText(what, s string) *Error {
 // of which version the answer has.
 var reservedHeaders = []string{
 	"Range", "If-Range", "If-Match", "If-None-Match", "If-Modified-Since", "If-Unmodified-Since", "Accept-Encoding",
-	"Content-Length", "Transfer-Encoding", "Connection", "Proxy-Connection", "Expect", "Host", "Te", "Trailer", "Upgrade",
+	"Content-Length", "Content-Range", "Transfer-Encoding", "Connection", "Proxy-Connection", "Expect", "Host", "Te", "Trailer", "Upgrade",
 }
 
 // checkHeaders refuses all that net/http would refuse later, when the job can only fail.
-
 func checkHeaders(headers []string) *Error {
 	total := 0
 	for _, h := range headers {
@@ -247,8 +263,8 @@ func notToken(r rune) bool {
 // FileSpec names a file to add to a job.
 type FileSpec struct {
 	Remote   string `json:"remote" doc:"URL: http or https" example:"https://example.org/image.iso"`
-	Local    string `json:"local" doc:"Absolute path of the finished file, in a directory that exists"`
-	Checksum string `json:"checksum,omitempty" doc:"Expected digest as ALGORITHM:HEX with sha256, sha512 or blake3"`
+	Local    string `json:"local" doc:"Absolute path of the finished file, in a directory that exists; or of the file to upload"`
+	Checksum string `json:"checksum,omitempty" doc:"Expected digest as ALGORITHM:HEX with sha256, sha512 or blake3; not for uploads"`
 }
 
 // Check validates and normalises a file: the URL's fragment is cut off, the path is cleaned
@@ -275,22 +291,8 @@ func (f *FileSpec) Check() *Error {
 	}
 	u.Fragment, u.RawFragment = "", ""
 	f.Remote = u.String()
-
-	switch {
-	case f.Local == "":
-		return bad(InvalidArg, ContextLocalFile, "", "the local path is empty")
-	case strings.ContainsRune(f.Local, 0):
-		return bad(InvalidArg, ContextLocalFile, "", "the local path holds a NUL byte")
-	case !filepath.IsAbs(f.Local):
-		return bad(InvalidArg, ContextLocalFile, f.Local, "the local path %q is not absolute", f.Local)
-	case strings.HasSuffix(f.Local, string(filepath.Separator)):
-		return bad(InvalidArg, ContextLocalFile, f.Local, "the local path %q names a directory, not a file", f.Local)
-	case len(f.Local) > 4095 || len(filepath.Base(f.Local)) > 255:
-		return bad(InvalidArg, ContextLocalFile, "", "the local path is too long (4,095 bytes, 255 in a name)")
-	}
-	f.Local = filepath.Clean(f.Local)
-	if filepath.Dir(f.Local) == f.Local {
-		return bad(InvalidArg, ContextLocalFile, f.Local, "the local path %q names a directory, not a file", f.Local)
+	if e := checkLocal(&f.Local); e != nil {
+		return e
 	}
 	if f.Checksum != "" {
 		c, err := ParseChecksum(f.Checksum)
@@ -299,6 +301,34 @@ func (f *FileSpec) Check() *Error {
 		}
 		f.Checksum = c
 	}
+	return nil
+}
+
+// checkLocal validates the path of a file on this machine and cleans it.
+func checkLocal(path *string) *Error {
+	p := *path
+	bad := func(file, format string, args ...any) *Error {
+		e := Errorf(InvalidArg, format, args...)
+		e.Context, e.File = ContextLocalFile, file
+		return e
+	}
+	switch {
+	case p == "":
+		return bad("", "the local path is empty")
+	case strings.ContainsRune(p, 0):
+		return bad("", "the local path holds a NUL byte")
+	case !filepath.IsAbs(p):
+		return bad(p, "the local path %q is not absolute", p)
+	case strings.HasSuffix(p, string(filepath.Separator)):
+		return bad(p, "the local path %q names a directory, not a file", p)
+	case len(p) > 4095 || len(filepath.Base(p)) > 255:
+		return bad("", "the local path is too long (4,095 bytes, 255 in a name)")
+	}
+	p = filepath.Clean(p)
+	if filepath.Dir(p) == p {
+		return bad(p, "the local path %q names a directory, not a file", p)
+	}
+	*path = p
 	return nil
 }
 

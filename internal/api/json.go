@@ -47,6 +47,10 @@ func appendJob(b []byte, j *bits.Job) []byte {
 		}
 		b = append(b, ']')
 	}
+	if j.Reply != nil {
+		b = append(b, `,"reply":`...)
+		b = appendAny(b, j.Reply)
+	}
 	b = append(b, `,"error":`...)
 	b = appendAny(b, j.Error)
 	b = append(b, `,"error_count":`...)
@@ -84,6 +88,10 @@ func appendJob(b []byte, j *bits.Job) []byte {
 	b = append(b, q.TransferPolicy.String()...)
 	b = append(b, `","maximum_download_time":`...)
 	b = strconv.AppendInt(b, q.MaximumDownloadTime, 10)
+	if q.Protocol != "" {
+		b = append(b, `,"protocol":`...)
+		b = appendString(b, string(q.Protocol))
+	}
 	if len(q.HeaderNames) > 0 {
 		b = append(b, `,"header_names":`...)
 		b = appendAny(b, q.HeaderNames)
@@ -108,6 +116,10 @@ func appendFile(b []byte, f *bits.File) []byte {
 	b = strconv.AppendBool(b, f.Completed)
 	b = append(b, `,"checksum":`...)
 	b = appendString(b, f.Checksum)
+	if f.Protocol != "" {
+		b = append(b, `,"protocol":`...)
+		b = appendString(b, string(f.Protocol))
+	}
 	if f.Note != "" {
 		b = append(b, `,"note":`...)
 		b = appendString(b, f.Note)

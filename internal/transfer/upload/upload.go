@@ -10,20 +10,21 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/ebbtransfer/ebb/bits"
 	"github.com/ebbtransfer/ebb/internal/governor"
 )
 
 // Protocol is a way to upload.
-type Protocol string
+type Protocol = bits.Protocol
 
 // The protocols.
 const (
-	Auto Protocol = "auto" // probe and choose
-	BITS Protocol = "bits" // [MC-BUP]
-	Tus  Protocol = "tus"  // tus 1.0
-	IETF Protocol = "ietf" // draft-ietf-httpbis-resumable-upload, interop version 8
-	S3   Protocol = "s3"   // S3 multipart upload
-	Put  Protocol = "put"  // plain PUT
+	Auto = bits.ProtocolAuto // probe and choose
+	BITS = bits.ProtocolBITS // [MC-BUP]
+	Tus  = bits.ProtocolTus  // tus 1.0
+	IETF = bits.ProtocolIETF // draft-ietf-httpbis-resumable-upload, interop version 8
+	S3   = bits.ProtocolS3   // S3 multipart upload
+	Put  = bits.ProtocolPut  // plain PUT
 )
 
 // Source is the file that is uploaded. ReadAt fails with the code LocalFileChanged once the file is
@@ -64,7 +65,7 @@ type Task struct {
 	URL    string
 	Header http.Header // that the job's owner gave
 	Class  governor.Class
-	Source Source
+	Source Source // nil for Close and Cancel: the file may be gone by then
 	State  State
 	// Stall is how long a connection may stand still.
 	Stall func() time.Duration

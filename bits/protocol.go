@@ -1,0 +1,45 @@
+package bits
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// Protocol is a way to upload a file. The empty Protocol is none: a download's.
+type Protocol string
+
+// The protocols of uploads.
+const (
+	ProtocolAuto Protocol = "auto" // ask the server what it speaks, and choose
+	ProtocolBITS Protocol = "bits" // BITS upload protocol, [MC-BUP]; the only one with a reply
+	ProtocolTus  Protocol = "tus"  // tus 1.0
+	ProtocolIETF Protocol = "ietf" // draft-ietf-httpbis-resumable-upload
+	ProtocolS3   Protocol = "s3"   // S3 multipart upload
+	ProtocolPut  Protocol = "put"  // plain HTTP PUT, which cannot go on after an interruption
+)
+
+// Protocols lists them in the order people read them.
+var Protocols = []Protocol{ProtocolAuto, ProtocolBITS, ProtocolTus, ProtocolIETF, ProtocolS3, ProtocolPut}
+
+// ParseProtocol reads a protocol's name; case does not matter.
+func ParseProtocol(s string) (Protocol, error) {
+	p := Protocol(strings.ToLower(s))
+	if slices.Contains(Protocols, p) {
+		return p, nil
+	}
+	var known []string
+	for _, p := range Protocols {
+		known = append(known, string(p))
+	}
+	return "", fmt.Errorf("unknown protocol %q (want %s)", s, strings.Join(known, ", "))
+}
+
+// UnmarshalText implements encoding.TextUnmarshaler; case does not matter.
+func (p *Protocol) UnmarshalText(b []byte) error {
+	v, err := ParseProtocol(string(b))
+	if err == nil {
+		*p = v
+	}
+	return err
+}
