@@ -44,13 +44,15 @@ http {
 		listen 127.0.0.1:{{.Port}}{{if .TLS}} ssl{{end}}{{if .HTTP2}} http2{{end}};
 		{{if .TLS}}ssl_certificate "{{.Cert}}"; ssl_certificate_key "{{.Key}}";{{end}}
 		root "{{.Dir}}";
+		{{if .Uploads}}dav_methods PUT DELETE;
+		client_max_body_size {{.BodyLimit}};{{end}}
 	}
 }
 `))
 
 var apache = kind{
 	name: "Apache", program: "apache2", pkg: "apache2", log: "access.log", refusesRoot: true,
-	lacks: func(Options) string { return "" },
+	lacks: lacksUploads,
 	parse: parseTabs,
 	prepare: func(c config) ([]string, error) {
 		name, err := c.write("apache.conf", apacheConf)
@@ -90,7 +92,7 @@ var caddy = kind{
 		if o.RateLimit > 0 {
 			return "rate limit"
 		}
-		return ""
+		return lacksUploads(o)
 	},
 	parse: parseCaddy,
 	prepare: func(c config) ([]string, error) {
@@ -129,13 +131,20 @@ var python = kind{
 		case o.RateLimit > 0:
 			return "rate limit"
 		}
-		return ""
+		return lacksUploads(o)
 	},
 	parse: parsePython,
 	prepare: func(c config) ([]string, error) {
 		// -u: its log is its standard error, which must not wait in a buffer.
 		return []string{"-u", "-m", "http.server", strconv.Itoa(c.port), "--bind", "127.0.0.1", "--directory", c.dir}, nil
 	},
+}
+
+func lacksUploads(o Options) string {
+	if o.Uploads {
+		return "uploads"
+	}
+	return ""
 }
 
 // write writes a configuration and returns its name.
@@ -163,6 +172,7 @@ func (c config) values() map[string]any {
 	return map[string]any{
 		"Dir": c.dir, "State": c.state, "Port": c.port, "Cert": c.cert, "Key": c.key, "Root": c.root,
 		"Log": c.log, "ErrorLog": c.errorLog, "TLS": c.TLS, "HTTP2": c.HTTP2, "AccessLog": c.AccessLog,
+		"Uploads": c.Uploads, "BodyLimit": c.BodyLimit,
 		"RateLimit": c.RateLimit, "RateLimitKiB": (c.RateLimit + 1023) / 1024, "Modules": modules,
 	}
 }

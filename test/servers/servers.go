@@ -33,6 +33,10 @@ type Options struct {
 	RateLimit int64
 	// AccessLog writes the log that Server.Requests reads.
 	AccessLog bool
+	// Uploads takes PUT and DELETE, as WebDAV; of BodyLimit bytes at most, 0 for no limit. Only nginx
+	// has it.
+	Uploads   bool
+	BodyLimit int64
 }
 
 // startTimeout is how long a server may take until it accepts connections, and stopTimeout until
