@@ -29,6 +29,7 @@ const (
 	maxHeaderBytes    = 256 << 10
 	headerTimeout     = 60 * time.Second
 	commitTimeout     = 5 * time.Minute // a server may have much to do before it answers a body
+	continueTimeout   = time.Second     // a server that is asked whether it wants a body, and does not say, gets it
 	dialTimeout       = 30 * time.Second
 	idleTimeout       = 20 * time.Second
 	idleConnsPerHost  = 64
@@ -86,6 +87,7 @@ func (c *Client) httpClient(class governor.Class, h2 bool, patience time.Duratio
 		IdleConnTimeout:        idleTimeout,
 		TLSHandshakeTimeout:    tlsHandshakeLimit,
 		ResponseHeaderTimeout:  patience,
+		ExpectContinueTimeout:  continueTimeout,
 		WriteBufferSize:        writeBuffer,
 		MaxResponseHeaderBytes: maxHeaderBytes,
 		Protocols:              new(http.Protocols),

@@ -62,6 +62,9 @@ type Part struct {
 
 // Task is one upload.
 type Task struct {
+	// URL is what the job's owner gave. Where the URL names the file (put, bits, s3) and ends in a
+	// slash, Target adds the source's name; tus and ietf upload to it as it is, since it is the
+	// place that makes uploads.
 	URL    string
 	Header http.Header // that the job's owner gave
 	Class  governor.Class
@@ -72,9 +75,10 @@ type Task struct {
 	// Save stores State; it is called after every change that a restart must know, and may block
 	// until it is durable.
 	Save func(State) error
-	// Sent is told how far the upload is, in bytes of the file; it may go back.
+	// Sent is told how far the upload is, in bytes of the file; it may go back. Like Connected and
+	// On it is called by several goroutines, one at a time.
 	Sent func(offset int64)
-	// Connected is called once the server takes bytes.
+	// Connected is called when the server takes bytes, once for each request.
 	Connected func()
 	// On is told of the connection that the next request goes over.
 	On func(*governor.Conn)

@@ -1,0 +1,345 @@
+package upload
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"strings"
+	"sync"
+	"time"
+	"unicode"
+
+	"github.com/ebbtransfer/ebb/bits"
+	"github.com/ebbtransfer/ebb/internal/governor"
+	"github.com/ebbtransfer/ebb/internal/transfer/httpconn"
+)
+
+const (
+	maxHops   = 10       // redirects of one request
+	maxAnswer = 64 << 10 // bytes of an answer's body that are read
+
+	// answerPatience is how long an answer may take once the body is sent; the connections' own
+	// limit, which begins when the kernel has the last byte, is a little shorter.
+	answerPatience = 6 * time.Minute
+)
+
+// Request is a request whose answer is small and whose body, if it has one, is a piece of the
+// source.
+type Request struct {
+	Method string
+	URL    string
+	Header http.Header // the protocol's; it wins over what the job's owner gave
+	// From and To are the first byte of the body and the one after its last; equal for no body.
+	From, To int64
+	// Sent is told how far the body was taken, in bytes of the file; nil is Task.Sent.
+	Sent func(offset int64)
+}
+
+// Answer is the answer to a Request.
+type Answer struct {
+	Response *http.Response // its body is closed
+	Body     []byte         // its first bytes, at most 64 KiB
+	URL      *url.URL       // of the resource that answered, after redirects
+	Sent     int64          // bytes of the body that were read for sending
+}
+
+// Do sends a request under the governor and reads its answer, whatever its status. It follows 307
+// and 308 to where Allowed lets it, without the owner's headers if that is another origin. A
+// connection that stands still for Stall is given up. Errors have a code; the context's own and
+// the source's are returned as they are.
+func (t *Task) Do(ctx context.Context, c *httpconn.Client, r Request) (*Answer, error) {
+	for hops := 0; ; hops++ {
+		a, err := t.once(ctx, c, r)
+		if err != nil {
+			return nil, err
+		}
+		if s := a.Response.StatusCode; s != http.StatusTemporaryRedirect && s != http.StatusPermanentRedirect {
+			return a, nil
+		}
+		to, err := httpconn.Location(a.Response)
+		if err != nil {
+			return nil, err
+		}
+		if err := Allowed(a.URL, to); err != nil {
+			return nil, err
+		}
+		if hops == maxHops {
+			return nil, &bits.Error{Code: bits.RedirectFailed, Context: bits.ContextRemoteFile, File: r.URL}
+		}
+		r.URL = to.String()
+	}
+}
+
+// Allowed reports why the server at from may not direct an upload to another URL, by a redirect
+// or as the place of an upload that it made; nil if it may. A URL that came over the network gets
+// this machine to send a file somewhere, so it must not lead to what only this machine can reach.
+func Allowed(from, to *url.URL) error {
+	why := ""
+	switch {
+	case to.Scheme != "http" && to.Scheme != "https" || to.Host == "":
+		why = "something that is neither http nor https"
+	case from.Scheme == "https" && to.Scheme == "http":
+		why = "http, though the upload's URL is https"
+	case private(to.Hostname()) && !strings.EqualFold(from.Hostname(), to.Hostname()) && !private(from.Hostname()):
+		why = "an address that only this machine can reach"
+	default:
+		return nil
+	}
+	e := bits.Errorf(bits.RedirectFailed, "the server directs the upload to %s, which is refused", why)
+	e.Context, e.File = bits.ContextRemoteFile, from.String()
+	return e
+}
+
+// private reports whether a host is this machine or its link.
+func private(host string) bool {
+	a, err := netip.ParseAddr(host)
+	if err != nil {
+		host = strings.ToLower(strings.TrimSuffix(host, "."))
+		return host == "localhost" || strings.HasSuffix(host, ".localhost")
+	}
+	a = a.Unmap()
+	return a.IsLoopback() || a.IsUnspecified() || a.IsLinkLocalUnicast()
+}
+
+// once sends a request without following redirects.
+func (t *Task) once(ctx context.Context, c *httpconn.Client, r Request) (*Answer, error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	stalled := time.AfterFunc(answerPatience, func() { cancel(t.stalled(r.URL)) })
+	defer stalled.Stop()
+
+	var sending *governor.Conn
+	end := func() {
+		if sending != nil {
+			sending.EndSend()
+		}
+		sending = nil
+	}
+	defer end()
+	ctx = httpconn.OnConn(ctx, func(conn *governor.Conn) {
+		end() // of the connection that turned out to be closed
+		if t.On != nil {
+			t.On(conn)
+		}
+		if r.To > r.From {
+			stalled.Stop() // the wait for room is not the server's
+			if conn.BeginSend(ctx) == nil {
+				sending = conn
+			}
+			stalled.Reset(2 * t.Stall()) // before the first byte, a server may be asked whether it wants the body
+		}
+	})
+
+	target, err := url.Parse(r.URL)
+	if err != nil {
+		return nil, &bits.Error{Code: bits.InvalidArg, Context: bits.ContextRemoteFile, File: r.URL, Message: fmt.Sprintf("%q is not a URL", r.URL), Cause: err}
+	}
+	req, err := c.Request(ctx, r.Method, r.URL, t.ownHeader(target), nil)
+	if err != nil {
+		return nil, err
+	}
+	for name, values := range r.Header {
+		req.Header[name] = values
+	}
+	var b *body
+	if r.To > r.From {
+		b = t.body(r, stalled)
+		defer b.stop()
+		req.Body, req.ContentLength = b, r.To-r.From
+		req.GetBody = func() (io.ReadCloser, error) { // for a connection that closed before the first byte
+			b.rewind()
+			return b, nil
+		}
+	}
+	resp, err := c.Do(req, t.Class)
+	if b != nil {
+		b.stop()
+		if b.err != nil {
+			if err == nil {
+				resp.Body.Close()
+			}
+			return nil, b.err
+		}
+	}
+	if err != nil {
+		return nil, httpconn.TransportError(ctx, err, r.URL)
+	}
+	defer resp.Body.Close()
+	stalled.Reset(2 * t.Stall())
+	a := &Answer{Response: resp, URL: resp.Request.URL}
+	if b != nil {
+		a.Sent = b.at - r.From
+	}
+	a.Body, _ = io.ReadAll(io.LimitReader(resp.Body, maxAnswer)) // the header says it all, should the rest not come
+	if b != nil && resp.StatusCode/100 == 2 && a.Sent < r.To-r.From {
+		return nil, a.Broken("the server confirmed %d bytes when it could have had no more than %d", r.To-r.From, a.Sent)
+	}
+	return a, nil
+}
+
+// ownHeader returns the owner's headers if they may be sent to a URL.
+func (t *Task) ownHeader(to *url.URL) http.Header {
+	from, err := url.Parse(t.URL)
+	if err != nil || !httpconn.SameOrigin(from, to) {
+		return nil
+	}
+	return t.Header
+}
+
+func (t *Task) stalled(u string) error {
+	return &bits.Error{Code: bits.WinHTTPTimeout, Context: bits.ContextGeneralTransport, File: u, Message: fmt.Sprintf("the server took no byte for %v", t.Stall())}
+}
+
+// body is a piece of the source on its way.
+type body struct {
+	src     Source
+	r       Request
+	sent    func(int64)
+	begun   func()
+	stalled *time.Timer
+	stall   func() time.Duration
+
+	mu   sync.Mutex // net/http may go on reading when it has already returned an answer
+	at   int64      // next byte
+	err  error      // the source's
+	over bool       // nothing may be read any more
+}
+
+func (t *Task) body(r Request, stalled *time.Timer) *body {
+	b := &body{src: t.Source, r: r, sent: r.Sent, begun: t.Connected, stalled: stalled, stall: t.Stall, at: r.From}
+	if b.sent == nil {
+		b.sent = t.Sent
+	}
+	return b
+}
+
+// Read implements io.Reader.
+func (b *body) Read(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	switch {
+	case b.over:
+		return 0, net.ErrClosed
+	case b.at == b.r.To:
+		return 0, io.EOF
+	case b.at == b.r.From && b.begun != nil:
+		b.begun()
+	}
+	p = p[:min(int64(len(p)), b.r.To-b.at)]
+	n, err := b.src.ReadAt(p, b.at)
+	b.at += int64(n)
+	if n < len(p) && err != nil {
+		if errors.Is(err, io.EOF) {
+			err = &bits.Error{Code: bits.LocalFileChanged, Context: bits.ContextLocalFile, File: b.src.Name(), Message: "the file became shorter while it was sent"}
+		}
+		b.err = err
+		return n, err
+	}
+	if b.sent != nil {
+		b.sent(b.at)
+	}
+	if b.at == b.r.To {
+		b.stalled.Reset(answerPatience)
+	} else {
+		b.stalled.Reset(b.stall())
+	}
+	return n, nil
+}
+
+// Close implements io.Closer.
+func (b *body) Close() error { return nil }
+
+func (b *body) rewind() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.at = b.r.From
+}
+
+// stop ends the body: when it returns nothing is read any more.
+func (b *body) stop() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.over = true
+}
+
+// Err returns the error that the answer's status is, in a sentence that says what was being done
+// and, where the server gave one, why not: a *bits.Error or a *httpconn.RetryError.
+func (a *Answer) Err(doing string) error {
+	err := httpconn.StatusError(a.Response, a.URL.String())
+	var e *bits.Error
+	if errors.As(err, &e) {
+		s := a.Response.StatusCode
+		e.Message = strings.TrimSpace(fmt.Sprintf("%s: the server answered %d %s", doing, s, http.StatusText(s)))
+		if why := a.said(); why != "" {
+			e.Message += fmt.Sprintf(" and said %q", why)
+		}
+	}
+	return err
+}
+
+// Location returns where the answer says that something was made.
+func (a *Answer) Location() (*url.URL, error) {
+	location := a.Response.Header.Get("Location")
+	to, err := a.URL.Parse(location)
+	if err != nil || location == "" {
+		return nil, a.Broken("the server made an upload but does not say where")
+	}
+	return to, Allowed(a.URL, to)
+}
+
+// Broken is the error of an answer that breaks its protocol.
+func (a *Answer) Broken(format string, args ...any) error {
+	e := bits.Errorf(bits.InvalidServerResponse, format, args...)
+	e.Context, e.File = bits.ContextRemoteFile, a.URL.String()
+	return e
+}
+
+// said returns what a server says about an error in plain text or as a problem (RFC 9457), as one
+// short line; empty if it says nothing for people.
+func (a *Answer) said() string {
+	kind, _, _ := mime.ParseMediaType(a.Response.Header.Get("Content-Type"))
+	text := ""
+	switch kind {
+	case "text/plain":
+		text = string(a.Body)
+	case "application/problem+json":
+		var p struct{ Title, Detail string }
+		if json.Unmarshal(a.Body, &p) == nil {
+			text = p.Detail
+			if text == "" {
+				text = p.Title
+			}
+		}
+	}
+	text, _, _ = strings.Cut(strings.TrimSpace(text), "\n")
+	text = strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) || r == unicode.ReplacementChar {
+			return -1
+		}
+		return r
+	}, text)
+	if r := []rune(text); len(r) > 120 {
+		text = string(r[:120]) + "…"
+	}
+	return text
+}
+
+// Target returns the URL of the file that an upload makes where the URL names it: that of the job,
+// with the source's name added if it ends in a slash and so names a directory.
+func Target(u, name string) (string, error) {
+	target, err := url.Parse(u)
+	if err != nil {
+		return "", &bits.Error{Code: bits.InvalidArg, Context: bits.ContextRemoteFile, File: u, Message: fmt.Sprintf("%q is not a URL", u), Cause: err}
+	}
+	if target.Path == "" || strings.HasSuffix(target.Path, "/") {
+		target = target.JoinPath(url.PathEscape(name))
+	}
+	return target.String(), nil
+}
