@@ -34,6 +34,9 @@ type Prefix struct {
 	NotifyURL      string
 	NotifyTimeout  time.Duration
 	PublicURL      string // scheme and host as clients see them, such as behind a proxy; empty: as the request says
+	// Origins are those whose scripts in browsers may upload, such as "https://app.example.org", or
+	// "*" for all, which then come without the browser's credentials.
+	Origins []string
 }
 
 type principalKey struct{}
