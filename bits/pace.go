@@ -21,7 +21,7 @@ type Pace struct {
 
 // Path is what the service knows of one network path that its transfers use.
 type Path struct {
-	Name        string    `json:"name" doc:"The interface and the server"`
+	Name        string    `json:"name" doc:"The interface and the server, and whether it is what this machine uploads"`
 	Interface   string    `json:"interface" doc:"Network interface; empty if unknown"`
 	Server      string    `json:"server" doc:"Address of the server"`
 	State       PaceState `json:"state" enum:"unrestricted,probing,idle_capacity,yielding,capped"`
@@ -36,5 +36,5 @@ type Path struct {
 	BaseRTT     float64   `json:"base_rtt_ms" doc:"Round-trip time of the empty path, in milliseconds; 0 while unknown"`
 	Queue       float64   `json:"queue_ms" doc:"Time that packets wait in queues now, in milliseconds"`
 	Connections int       `json:"connections" doc:"Background connections"`
-	Signals     []string  `json:"signals" doc:"What the pace is decided by: rcv_rtt (TCP timestamps), window_rate (how long a window takes to come, without them), interface_counters"`
+	Signals     []string  `json:"signals" doc:"What the pace is decided by: rcv_rtt (TCP timestamps), window_rate (how long a window takes to come, without them), interface_counters; of an upload rtt, as the sender measures it"`
 }

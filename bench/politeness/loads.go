@@ -35,6 +35,7 @@ func load(ctx context.Context, args []string) error {
 	flags := flag.NewFlagSet("load", flag.ContinueOnError)
 	duration := flags.Duration("for", 0, "")
 	rate := flags.Int64("rate", 0, "bit/s of a video")
+	upload := flags.Bool("upload", false, "bulk and voice send")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
@@ -49,25 +50,36 @@ func load(ctx context.Context, args []string) error {
 	kind, server := flags.Arg(0), flags.Arg(1)
 	c := &consumer{client: &http.Client{Transport: &http.Transport{MaxConnsPerHost: 6}}, base: fmt.Sprintf("http://%s:%d", server, foregroundPort)}
 	var err error
-	switch kind {
-	case bulk, bulkBBR:
-		err = c.fetch(ctx, "/file/bulk")
-	case web:
-		err = c.web(ctx)
-	case page:
-		err = c.pages(ctx)
-	case video:
-		err = c.video(ctx, *rate)
-	case voice:
-		err = c.voice(ctx, server)
+	switch {
+	case *upload && kind == bulk:
+		err = c.send(ctx)
+	case *upload && kind == voice:
+		err = c.speak(ctx, server)
 	default:
-		return fmt.Errorf("no load %q", kind)
+		err = c.consume(ctx, kind, server, *rate)
 	}
 	if err != nil && ctx.Err() == nil {
 		return err
 	}
 	c.Bytes = c.count.Load()
 	return json.NewEncoder(os.Stdout).Encode(c.loadReport)
+}
+
+// consume is a load that fetches.
+func (c *consumer) consume(ctx context.Context, kind, server string, rate int64) error {
+	switch kind {
+	case bulk, bulkBBR:
+		return c.fetch(ctx, "/file/bulk")
+	case web:
+		return c.web(ctx)
+	case page:
+		return c.pages(ctx)
+	case video:
+		return c.video(ctx, rate)
+	case voice:
+		return c.voice(ctx, server)
+	}
+	return fmt.Errorf("no load %q", kind)
 }
 
 // consumer is who waits for the foreground.
@@ -105,6 +117,21 @@ func (c *consumer) fetch(ctx context.Context, path string) error {
 	n, err := io.CopyBuffer(struct{ io.Writer }{io.Discard}, resp.Body, make([]byte, 256<<10))
 	c.count.Add(n)
 	return err
+}
+
+// send sends without end.
+func (c *consumer) send(ctx context.Context) error {
+	const endless = 1 << 50
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.base+"/sink", io.NewSectionReader(zeros{}, 0, endless))
+	if err != nil {
+		return err
+	}
+	req.ContentLength = endless
+	resp, err := c.client.Do(req)
+	if err != nil {
+		return err
+	}
+	return errors.Join(resp.Body.Close(), errors.New("the server wants no more"))
 }
 
 // web fetches something small every 200 ms, or as soon as the one before is there.

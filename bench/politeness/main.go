@@ -155,6 +155,7 @@ type options struct {
 	from, proto   string
 	server        string
 	connections   int
+	upload        bool
 	smoke         bool
 	runs          int
 	phases        [3]time.Duration
@@ -174,6 +175,7 @@ func (o *options) parse(args []string) (err error) {
 	flags.StringVar(&o.proto, "proto", "http", "`protocol` of the background: http, https (HTTP/1.1) or h2")
 	flags.StringVar(&o.server, "server", cubic, "congestion `control` of the background's server: cubic or bbr")
 	flags.IntVar(&o.connections, "connections", 1, "`number` of files that ebb and curl fetch at once")
+	flags.BoolVar(&o.upload, "upload", false, "the background uploads; a bulk load and voice send, other loads fetch")
 	flags.IntVar(&o.runs, "runs", 1, "`number` of runs of each case")
 	flags.BoolVar(&o.smoke, "smoke", false, "make a short run with ebb, up to three times, and end with 1 unless it yields and recovers")
 	flags.StringVar(&o.dir, "dir", "", "`directory` for what is downloaded; it is removed (default the system's for temporary files)")
@@ -206,6 +208,9 @@ func (o *options) parse(args []string) (err error) {
 				return fmt.Errorf("--%s %s: there are %s", c.flag, v, strings.Join(c.known, ", "))
 			}
 		}
+	}
+	if o.upload && (slices.Contains(o.loads, bulkBBR) || slices.ContainsFunc(o.rivals, func(r string) bool { return r != ebbRival && r != ebbForeground && r != curl })) {
+		return errors.New("--upload: the loads are bulk, web, page, video and voice, the rivals ebb, ebb-foreground and curl")
 	}
 	if o.from == local {
 		o.from = machine
@@ -261,7 +266,7 @@ func (o *options) cases() []spec {
 	var list []spec
 	for _, l := range o.links {
 		for _, load := range o.loads {
-			list = append(list, spec{link: l, load: load, from: o.from, server: o.server, proto: o.proto, connections: o.connections, phases: o.phases})
+			list = append(list, spec{link: l, load: load, from: o.from, server: o.server, proto: o.proto, connections: o.connections, upload: o.upload, phases: o.phases})
 		}
 	}
 	return list

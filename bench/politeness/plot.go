@@ -35,12 +35,12 @@ func plotRun(name string, t *trace) (err error) {
 		waits.Y.Label.Text += fmt.Sprintf(" at %d Mbit/s", s.link.rate/mbit)
 	}
 	wait := func(bytes int) float64 { return float64(bytes) * 8000 / float64(s.link.rate) }
-	waits.Y.Min, waits.Y.Max = 0, max(10, wait(slices.Max(t.down.waiting))*1.1)
+	waits.Y.Min, waits.Y.Max = 0, max(10, wait(slices.Max(t.data().waiting))*1.1)
 
 	end := t.stopped
 	for _, p := range []*plot.Plot{rates, waits} {
 		p.Add(plotter.NewGrid())
-		for _, at := range []time.Duration{t.up.first[foreground], t.down.last[foreground]} {
+		for _, at := range []time.Duration{t.up.first[foreground], t.data().last[foreground]} {
 			mark, err := plotter.NewLine(plotter.XYs{{X: (at - t.started).Seconds(), Y: 0}, {X: (at - t.started).Seconds(), Y: p.Y.Max}})
 			if err != nil {
 				return err
@@ -53,7 +53,7 @@ func plotRun(name string, t *trace) (err error) {
 		name  string
 		bytes []int64
 		color color.Color
-	}{{"foreground", t.down.payload[foreground], orange}, {"background", t.down.payload[background], blue}} {
+	}{{"foreground", t.data().payload[foreground], orange}, {"background", t.data().payload[background], blue}} {
 		var points plotter.XYs
 		for at := t.started; at < end; at += 2 * bin {
 			points = append(points, plotter.XY{X: (at - t.started).Seconds(), Y: rate(c.bytes, at-smoothing/2, at+smoothing/2) / mbit})
@@ -67,7 +67,7 @@ func plotRun(name string, t *trace) (err error) {
 		rates.Legend.Add(c.name, line)
 	}
 	var points plotter.XYs
-	for i, n := range t.down.waiting {
+	for i, n := range t.data().waiting {
 		if at := time.Duration(i) * bin; at >= t.started && at < end {
 			points = append(points, plotter.XY{X: (at - t.started).Seconds(), Y: wait(n)})
 		}

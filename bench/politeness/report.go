@@ -19,6 +19,7 @@ type result struct {
 	Server      string `json:"server"`
 	Proto       string `json:"proto"`
 	Connections int    `json:"connections"`
+	Upload      bool   `json:"upload,omitempty"`
 	Run         uint64 `json:"run"`
 
 	Alone   float64  `json:"foreground_alone"`
@@ -41,7 +42,7 @@ type result struct {
 	Wire    time.Duration `json:"wire_p99"` // ns by which the emulator was late
 	Late    time.Duration `json:"late_p99"` // ns by which programs of the lab woke up late
 	Lost    int           `json:"lost"`     // packets that the emulator could not deliver
-	Dropped [owners]int   `json:"dropped"`  // by the link on the way down: background, foreground, other
+	Dropped [owners]int   `json:"dropped"`  // by the link, in the direction of the data: background, foreground, other
 
 	// Bytes of payload and most bytes in the queue in bins of 20 ms.
 	Background []int64 `json:"background_bins"`
@@ -62,19 +63,20 @@ func (r *result) busy() bool { return r.Wire > 5*ms || r.Late > 10*ms || r.Lost 
 // evaluate makes a result of a run and its references: the load alone, and curl alone.
 func evaluate(t, alone, curlAlone *trace) *result {
 	s := t.spec
-	bg, fg := t.down.payload[background], t.down.payload[foreground]
+	data := t.data()
+	bg, fg := data.payload[background], data.payload[foreground]
 	r := &result{
-		Link: s.link.name, Load: s.load, From: s.from, Rival: s.rival, Server: s.server, Proto: s.proto, Connections: s.connections, Run: s.seed,
-		CPU: t.cpu, Wire: t.wire.P99, Late: t.late, Lost: t.wire.Lost, Dropped: t.down.dropped,
-		Background: bg, Foreground: fg, Queue: t.down.waiting,
+		Link: s.link.name, Load: s.load, From: s.from, Rival: s.rival, Server: s.server, Proto: s.proto, Connections: s.connections, Upload: s.upload, Run: s.seed,
+		CPU: t.cpu, Wire: t.wire.P99, Late: t.late, Lost: t.wire.Lost, Dropped: data.dropped,
+		Background: bg, Foreground: fg, Queue: data.waiting,
 	}
-	loadStart, loadEnd := t.up.first[foreground], t.down.last[foreground]
+	loadStart, loadEnd := t.up.first[foreground], data.last[foreground]
 	idleEnd := loadStart
 	if s.probing() {
 		idleEnd = t.stopped
 	}
 	r.Idle = rate(bg, t.up.first[background]+warmUp, idleEnd)
-	r.IdleCurl = rate(curlAlone.down.payload[background], curlAlone.up.first[background]+warmUp, curlAlone.stopped)
+	r.IdleCurl = rate(curlAlone.data().payload[background], curlAlone.up.first[background]+warmUp, curlAlone.stopped)
 
 	from := max(0, t.started-t.loaded) // what began before the rival does not count
 	if !s.probing() {
@@ -90,7 +92,7 @@ func evaluate(t, alone, curlAlone *trace) *result {
 		return r
 	}
 
-	r.Alone = rate(alone.down.payload[foreground], alone.up.first[foreground], alone.up.first[foreground]+s.phases[1])
+	r.Alone = rate(alone.data().payload[foreground], alone.up.first[foreground], alone.up.first[foreground]+s.phases[1])
 	r.With = rate(fg, loadStart, loadStart+s.phases[1])
 	both := max(loadStart, t.started)
 	if at, ok := passes(bg, both, loadStart+s.phases[1], func(bps float64) bool { return bps < 0.1*float64(s.link.rate) }); ok {

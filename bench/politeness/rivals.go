@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -43,13 +44,23 @@ func (s spec) remote(i int) string {
 	case "h2":
 		scheme, port = "https", h2Port
 	}
-	return fmt.Sprintf("%s://%s:%d/file/%d", scheme, addresses[s.server], port, i)
+	path := "file"
+	if s.upload {
+		path = "sink"
+	}
+	return fmt.Sprintf("%s://%s:%d/%s/%d", scheme, addresses[s.server], port, path, i)
 }
 
 // prepare makes ready what takes time and no bandwidth, and returns a function that starts the
 // transfer. Its files are in dir.
 func (l *lab) prepare(ctx context.Context, s spec, dir string) (start func() (*rival, error), err error) {
 	url := s.remote(1)
+	var source string
+	if s.upload {
+		if source, err = l.source(s, dir); err != nil {
+			return nil, err
+		}
+	}
 	run := func(argv ...string) func() (*rival, error) {
 		return func() (*rival, error) {
 			p, err := l.spawn(machine, filepath.Join(dir, "log"), argv...)
@@ -61,7 +72,7 @@ func (l *lab) prepare(ctx context.Context, s spec, dir string) (start func() (*r
 	}
 	switch s.rival {
 	case ebbRival, ebbForeground:
-		return l.prepareEbb(ctx, s, dir)
+		return l.prepareEbb(ctx, s, dir, source)
 	case curl:
 		version := "--http1.1"
 		if s.proto == "h2" {
@@ -70,6 +81,9 @@ func (l *lab) prepare(ctx context.Context, s spec, dir string) (start func() (*r
 		argv := []string{"curl", "-q", "-sS", "--cacert", l.ca, version, "--parallel", "--parallel-immediate"}
 		for i := range s.connections {
 			argv = append(argv, "-o", "/dev/null", s.remote(i+1))
+			if s.upload {
+				argv = append(argv, "-T", source)
+			}
 		}
 		return run(argv...), nil
 	case aria2:
@@ -83,7 +97,7 @@ func (l *lab) prepare(ctx context.Context, s spec, dir string) (start func() (*r
 }
 
 // prepareEbb starts a service that knows nothing yet.
-func (l *lab) prepareEbb(ctx context.Context, s spec, dir string) (func() (*rival, error), error) {
+func (l *lab) prepareEbb(ctx context.Context, s spec, dir, source string) (func() (*rival, error), error) {
 	socket := filepath.Join(dir, "sock")
 	log := filepath.Join(dir, "log")
 	if l.logs != "" {
@@ -111,24 +125,47 @@ func (l *lab) prepareEbb(ctx context.Context, s spec, dir string) (func() (*riva
 			return nil, fmt.Errorf("the service does not answer; it said: %s", said)
 		}
 	}
-	list := filepath.Join(dir, "list")
-	var urls []string
-	for i := range s.connections {
-		urls = append(urls, s.remote(i+1))
-	}
-	if err := os.WriteFile(list, []byte(strings.Join(urls, "\n")), 0o600); err != nil {
-		daemon.Kill()
-		return nil, err
-	}
-	return func() (*rival, error) {
-		args := []string{"get", "--detach", "--connections", strconv.Itoa(s.connections), "-i", list, dir}
-		if s.rival == ebbRival {
-			args = append(args, "--background")
+	commands := [][]string{}
+	if s.upload {
+		for i := range s.connections {
+			commands = append(commands, []string{"put", "--detach", "--protocol", "put", source, s.remote(i + 1)})
 		}
-		if err := ebb(args...); err != nil {
+	} else {
+		list := filepath.Join(dir, "list")
+		var urls []string
+		for i := range s.connections {
+			urls = append(urls, s.remote(i+1))
+		}
+		if err := os.WriteFile(list, []byte(strings.Join(urls, "\n")), 0o600); err != nil {
 			daemon.Kill()
 			return nil, err
 		}
+		commands = append(commands, []string{"get", "--detach", "--connections", strconv.Itoa(s.connections), "-i", list, dir})
+	}
+	return func() (*rival, error) {
+		for _, args := range commands {
+			if s.rival == ebbRival {
+				args = append(args, "--background")
+			}
+			if err := ebb(args...); err != nil {
+				daemon.Kill()
+				return nil, err
+			}
+		}
 		return &rival{daemon, daemon.Kill}, nil
 	}, nil
+}
+
+// source makes a file to upload, of holes, that no run finishes.
+func (l *lab) source(s spec, dir string) (string, error) {
+	name := filepath.Join(dir, "source")
+	f, err := os.Create(name)
+	if err != nil {
+		return "", err
+	}
+	size := int64(cableFile)
+	if s.link.rate > 0 {
+		size = max(64<<20, s.link.rate/8*int64((lead+s.total())/time.Second+1)*5/4)
+	}
+	return name, errors.Join(f.Truncate(size), f.Close())
 }

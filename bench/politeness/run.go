@@ -23,6 +23,7 @@ type spec struct {
 	server      string // of the rival
 	proto       string
 	connections int
+	upload      bool // the rival and a bulk load send, voice speaks
 	// phases are idle, contention, idle. When the first is negative the rival starts by so much after
 	// the load.
 	phases [3]time.Duration
@@ -30,7 +31,11 @@ type spec struct {
 }
 
 func (s spec) String() string {
-	return fmt.Sprintf("%s-%s-%s-%s-%s-%d-%d", s.link.name, s.load, s.from, s.rival, s.proto, s.connections, s.seed)
+	name := fmt.Sprintf("%s-%s-%s-%s-%s-%d-%d", s.link.name, s.load, s.from, s.rival, s.proto, s.connections, s.seed)
+	if s.upload {
+		name += "-upload"
+	}
+	return name
 }
 
 // probing reports whether the load is one of small things that suffer while the rival alone fills
@@ -54,6 +59,14 @@ type trace struct {
 	late  time.Duration // p99 of how late a program of the lab woke up
 }
 
+// data returns what was seen in the direction in which the rival's bytes go.
+func (t *trace) data() *recorder {
+	if t.spec.upload {
+		return t.up
+	}
+	return t.down
+}
+
 // run makes a run.
 func (l *lab) run(ctx context.Context, s spec) (_ *trace, err error) {
 	dir, err := os.MkdirTemp(l.dir, "run-")
@@ -66,10 +79,15 @@ func (l *lab) run(ctx context.Context, s spec) (_ *trace, err error) {
 	room := lead + s.total() + 2*time.Second
 	t.down, t.up = newRecorder(room), newRecorder(room)
 	downConfig, upConfig := s.link.directions(s.seed)
+	if s.upload {
+		downConfig, upConfig = upConfig, downConfig
+	}
 	if s.probing() {
-		downConfig.Steps = slices.Clone(downConfig.Steps)
-		for i := range downConfig.Steps {
-			downConfig.Steps[i].At += lead
+		for _, c := range []*link.Config{&downConfig, &upConfig} {
+			c.Steps = slices.Clone(c.Steps)
+			for i := range c.Steps {
+				c.Steps[i].At += lead
+			}
 		}
 	}
 	down, err := link.New(downConfig, t.down)
@@ -214,7 +232,7 @@ func (l *lab) load(s spec, dir string, d time.Duration) (*loadProcess, error) {
 		server = bbr
 	}
 	out := filepath.Join(dir, "load")
-	p, err := l.spawn(s.from, out, l.self, "load", "--for", d.String(), "--rate", strconv.FormatInt(videoRate(s.link), 10), s.load, addresses[server])
+	p, err := l.spawn(s.from, out, l.self, "load", "--for", d.String(), "--rate", strconv.FormatInt(videoRate(s.link), 10), "--upload="+strconv.FormatBool(s.upload), s.load, addresses[server])
 	return &loadProcess{p, out}, err
 }
 

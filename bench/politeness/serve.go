@@ -27,7 +27,7 @@ const (
 )
 
 // serve is the program of a server. Every path /file/... is a file of --size bytes; /bytes/N has N
-// bytes, and what is sent to /sink is thrown away.
+// bytes, and what is sent to /sink/... is thrown away.
 func serve(ctx context.Context, args []string) error {
 	flags := flag.NewFlagSet("serve", flag.ContinueOnError)
 	size := flags.Int64("size", 1<<30, "")
@@ -55,7 +55,11 @@ func serve(ctx context.Context, args []string) error {
 		}
 		http.ServeContent(w, r, "", time.Time{}, io.NewSectionReader(zeros{}, 0, n))
 	})
-	mux.HandleFunc("POST /sink", func(_ http.ResponseWriter, r *http.Request) { _, _ = io.Copy(io.Discard, r.Body) })
+	sink := func(_ http.ResponseWriter, r *http.Request) {
+		_, _ = io.CopyBuffer(struct{ io.Writer }{io.Discard}, r.Body, make([]byte, 256<<10))
+	}
+	mux.HandleFunc("POST /sink", sink)
+	mux.HandleFunc("PUT /sink/", sink)
 
 	failed := make(chan error)
 	for port, protocols := range map[int][]string{httpPort: nil, foregroundPort: nil, httpsPort: {"http/1.1"}, h2Port: {"h2", "http/1.1"}} {

@@ -39,8 +39,8 @@ func (l *lab) yieldsAndRecovers(ctx context.Context, s spec) error {
 	if err != nil {
 		return err
 	}
-	bg, fg := t.down.payload[background], t.down.payload[foreground]
-	loadStart, loadEnd := t.up.first[foreground], t.down.last[foreground]
+	bg, fg := t.data().payload[background], t.data().payload[foreground]
+	loadStart, loadEnd := t.up.first[foreground], t.data().last[foreground]
 	var missed error
 	for _, c := range []struct {
 		what     string

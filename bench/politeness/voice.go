@@ -27,6 +27,9 @@ func serveVoice() error {
 		return err
 	}
 	defer func() { _ = conn.Close() }()
+	if err := stamp(conn); err != nil {
+		return err
+	}
 	type request struct {
 		from netip.AddrPort
 		at   time.Time
@@ -34,9 +37,17 @@ func serveVoice() error {
 	var last atomic.Pointer[request]
 	failed := make(chan error)
 	go func() {
-		b := make([]byte, voiceBytes)
+		b, oob := make([]byte, voiceBytes), make([]byte, 128)
 		for {
-			_, from, err := conn.ReadFromUDPAddrPort(b)
+			n, m, _, from, err := conn.ReadMsgUDPAddrPort(b, oob)
+			if err == nil && n == voiceBytes { // somebody speaks: say when it was heard
+				var heard int64
+				if heard, err = received(oob[:m]); err == nil {
+					binary.BigEndian.PutUint64(b[8:], uint64(heard))
+					_, _ = conn.WriteToUDPAddrPort(b[:16], from)
+					continue
+				}
+			}
 			if err != nil {
 				failed <- err
 				return
@@ -67,13 +78,8 @@ func (c *consumer) voice(ctx context.Context, server string) error {
 		return err
 	}
 	defer func() { _ = conn.Close() }()
-	raw, err := conn.SyscallConn()
-	if err != nil {
+	if err := stamp(conn); err != nil {
 		return err
-	}
-	var set error
-	if err := errors.Join(raw.Control(func(fd uintptr) { set = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_TIMESTAMPNS, 1) }), set); err != nil {
-		return os.NewSyscallError("setsockopt SO_TIMESTAMPNS", err)
 	}
 	b, oob := make([]byte, voiceBytes), make([]byte, 128)
 	var asked time.Time
@@ -103,6 +109,52 @@ func (c *consumer) voice(ctx context.Context, server string) error {
 		c.note(time.Unix(0, left), time.Duration(arrived-left))
 	}
 	return nil
+}
+
+// speak sends datagrams, and notes how long each was on its way until the server's kernel had it.
+func (c *consumer) speak(ctx context.Context, server string) error {
+	conn, err := net.DialUDP("udp4", nil, &net.UDPAddr{IP: net.ParseIP(server), Port: foregroundPort})
+	if err != nil {
+		return err
+	}
+	defer func() { _ = conn.Close() }()
+	go func() {
+		tick := time.NewTicker(voiceInterval)
+		defer tick.Stop()
+		b := make([]byte, voiceBytes)
+		for ctx.Err() == nil {
+			<-tick.C
+			binary.BigEndian.PutUint64(b, uint64(time.Now().UnixNano()))
+			_, _ = conn.Write(b) // what cannot be sent is not heard
+		}
+	}()
+	b := make([]byte, voiceBytes)
+	for ctx.Err() == nil {
+		_ = conn.SetReadDeadline(time.Now().Add(100 * time.Millisecond))
+		n, err := conn.Read(b)
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if n == 16 {
+			left, heard := int64(binary.BigEndian.Uint64(b)), int64(binary.BigEndian.Uint64(b[8:]))
+			c.note(time.Unix(0, left), time.Duration(heard-left))
+		}
+	}
+	return nil
+}
+
+// stamp has the kernel note when datagrams arrive.
+func stamp(conn *net.UDPConn) error {
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var set error
+	err = raw.Control(func(fd uintptr) { set = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_TIMESTAMPNS, 1) })
+	return errors.Join(err, os.NewSyscallError("setsockopt SO_TIMESTAMPNS", set))
 }
 
 // received returns the kernel's time stamp, ns since 1970.

@@ -14,15 +14,21 @@ import (
 type Conn struct {
 	net.Conn
 	class    Class
-	governed *socket // the same connection if the path's law sets its window, else nil
-	path     *path
+	governed *socket // the same connection if the paths' laws hold for it, else nil
 	remote   netip.Addr
+	down, up flow
 
 	// The reader's own.
 	gathered time.Time     // when it last read
 	drained  bool          // whether it then took all there was
 	patience time.Duration // how long what arrives may wait
 	late     bool          // the machine let it wait for much longer
+}
+
+// flow is one direction of a connection, and its share of that direction's path.
+type flow struct {
+	conn *Conn
+	path *path
 
 	// Guarded by path.mu.
 	requests int // under way
@@ -32,6 +38,8 @@ type Conn struct {
 	markEnd  int64
 	allowed  int // the window at that time
 	clamped  int
+	sent     int64   // up: bytes given to the kernel, counted as those acknowledged are
+	paced    float64 // up: the kernel's bound in bytes per second
 }
 
 // hold puts the connection under the path's law, where the system can.
@@ -42,7 +50,9 @@ func (c *Conn) hold(conn *net.TCPConn) {
 	}
 	c.Conn, c.governed = s, s
 	s.setLowerEffort(c.remote)
-	c.clamp(listenFirst)
+	c.down.clamp(listenFirst)
+	c.up.last = s.lookSend(reading{})
+	c.up.sent = c.up.last.bytes // nothing is under way
 }
 
 // Read implements net.Conn. It keeps to the ceilings of policy; how much is under way is the
@@ -57,10 +67,10 @@ func (c *Conn) Read(b []byte) (int, error) {
 	}
 	n, err := c.Conn.Read(b)
 	if n > 0 {
-		c.path.count(c.class, n)
+		c.down.path.count(c.class, n)
 		if c.governed != nil {
 			c.gathered, c.drained = time.Now(), n < len(b)
-			c.patience = c.path.arrived(c)
+			c.patience = c.down.path.arrived(&c.down)
 		}
 		if limit != nil {
 			limit.wait(n)
@@ -71,8 +81,8 @@ func (c *Conn) Read(b []byte) (int, error) {
 
 // ceiling returns the limiter that holds for the connection now; nil if none does.
 func (c *Conn) ceiling() *limiter {
-	g := c.path.g
-	if c.path.route.local && g.caps.Load().LANExempt {
+	g := c.down.path.g
+	if c.down.path.route.local && g.caps.Load().LANExempt {
 		return nil
 	}
 	return &g.limits[c.class]
@@ -106,20 +116,21 @@ func (c *Conn) Begin(ctx context.Context) error {
 	if c.governed == nil {
 		return nil
 	}
-	return c.path.begin(ctx, c)
+	return c.down.path.begin(ctx, &c.down)
 }
 
 // End says that a request's answer was read or given up.
 func (c *Conn) End() {
 	if c.governed != nil {
-		c.path.end(c, false)
+		c.down.path.end(&c.down, false)
 	}
 }
 
 // Close implements net.Conn.
 func (c *Conn) Close() error {
 	if c.governed != nil {
-		c.path.end(c, true)
+		c.down.path.end(&c.down, true)
+		c.up.path.end(&c.up, true)
 	}
 	return c.Conn.Close()
 }
@@ -135,49 +146,53 @@ func (c *Conn) Pace() (bits.PaceState, string) {
 	case c.governed == nil:
 		return bits.PaceUnrestricted, "nothing to give way to: the server is on this machine, or the system offers no means"
 	}
-	c.path.mu.Lock()
-	defer c.path.mu.Unlock()
-	return c.path.law.pace()
+	p := c.down.path
+	if c.up.busy() {
+		p = c.up.path
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.law.pace()
 }
 
 // byWindow measures the round-trip time of a connection without TCP timestamps by how long a
 // window's worth of bytes takes to come: the server sends a window in a round trip. It is as
 // coarse as a tick, and too long when something else holds the server back, which errs on the
 // polite side. 0 if there is none yet.
-func (c *Conn) byWindow(r reading, now time.Time) float64 {
-	if !c.marked.IsZero() && r.bytes < c.markEnd {
+func (f *flow) byWindow(r reading, now time.Time) float64 {
+	if !f.marked.IsZero() && r.bytes < f.markEnd {
 		return 0
 	}
 	rtt := r.handshake
-	if !c.marked.IsZero() {
-		rtt = max(now.Sub(c.marked).Seconds()-tick/2, rtt)
+	if !f.marked.IsZero() {
+		rtt = max(now.Sub(f.marked).Seconds()-tick/2, rtt)
 	}
 	// What is under way now was allowed a round trip ago, when the window may have been smaller.
-	c.marked, c.markEnd, c.allowed = now, r.bytes+int64(min(c.allowed, c.clamped)), c.clamped
+	f.marked, f.markEnd, f.allowed = now, r.bytes+int64(min(f.allowed, f.clamped)), f.clamped
 	return rtt
 }
 
 // clamp bounds the bytes that the server may have under way to us; path.mu is held, or the
 // connection is new.
-func (c *Conn) clamp(window float64) {
-	if c.requests > 0 && !c.last.timestamps {
+func (f *flow) clamp(window float64) {
+	if f.requests > 0 && !f.last.timestamps {
 		window = max(window, leastWindow) // a single segment would be acknowledged late
 	}
-	c.clamped = int(window)
-	if c.last.mss > int(segment) {
+	f.clamped = int(window)
+	if f.last.mss > int(segment) {
 		// Jumbo frames: a server sends nothing into a window that has no room for one of them.
-		c.clamped = max(c.clamped, c.last.mss*min(int(window/segment), 2))
+		f.clamped = max(f.clamped, f.last.mss*min(int(window/segment), 2))
 	}
-	c.governed.setWindow(c.clamped)
+	f.conn.governed.setWindow(f.clamped)
 }
 
 // reading is what the kernel tells of a connection.
 type reading struct {
-	rtt        float64 // its smoothed estimate of the round-trip time, as a receiver; 0 if none
+	rtt        float64 // its smoothed estimate of the round-trip time in this direction; 0 if none
 	handshake  float64 // least round-trip time as a sender, so of the handshake or the request
 	mss        int     // payload of a full segment
-	bytes      int64   // received
-	segments   int64   // with data, received
-	outOfOrder int64
-	timestamps bool // without them the estimate means nothing
+	bytes      int64   // received, or acknowledged by the peer
+	segments   int64   // with data, received; or of any kind while we send
+	lost       int64   // segments out of order, or sent again
+	timestamps bool    // without them a receiver's estimate means nothing
 }

@@ -1,6 +1,7 @@
 package governor
 
 import (
+	"math"
 	"net/netip"
 	"time"
 
@@ -39,13 +40,36 @@ func (s *socket) look(last reading) reading {
 		}
 		last = reading{
 			rtt: float64(i.Rcv_rtt) / 1e6, handshake: float64(i.Min_rtt) / 1e6, mss: int(i.Snd_mss), bytes: int64(i.Bytes_received), segments: int64(i.Data_segs_in),
-			outOfOrder: int64(i.Rcv_ooopack), timestamps: i.Options&tcpTimestamps != 0,
+			lost: int64(i.Rcv_ooopack), timestamps: i.Options&tcpTimestamps != 0,
 		}
 	})
 	if last.handshake > 60 { // not measured yet
 		last.handshake = 0
 	}
 	return last
+}
+
+// lookSend is look for what we send.
+func (s *socket) lookSend(last reading) reading {
+	s.control(func(fd int) {
+		i, err := unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO)
+		if err != nil {
+			return
+		}
+		last = reading{
+			rtt: float64(i.Rtt) / 1e6, handshake: float64(i.Min_rtt) / 1e6, mss: int(i.Snd_mss), bytes: int64(i.Bytes_acked), segments: int64(i.Segs_in),
+			lost: int64(i.Total_retrans), timestamps: true,
+		}
+	})
+	return last
+}
+
+// setPacing bounds the rate at which the kernel sends, in bytes per second; 0 lifts the bound.
+func (s *socket) setPacing(rate uint64) {
+	if rate == 0 {
+		rate = math.MaxUint64
+	}
+	s.control(func(fd int) { _ = unix.SetsockoptUint64(fd, unix.SOL_SOCKET, unix.SO_MAX_PACING_RATE, rate) })
 }
 
 // pause sleeps in the kernel. The runtime's timers wake two or three threads for each tick, which

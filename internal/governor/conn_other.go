@@ -15,7 +15,9 @@ type socket struct{ net.Conn }
 
 func newSocket(*net.TCPConn) (*socket, error) { return nil, errors.ErrUnsupported }
 
-func (*socket) setLowerEffort(netip.Addr) {}
-func (*socket) setWindow(int)             {}
-func (*socket) look(last reading) reading { return last }
-func pause(d time.Duration)               { time.Sleep(d) }
+func (*socket) setLowerEffort(netip.Addr)     {}
+func (*socket) setWindow(int)                 {}
+func (*socket) setPacing(uint64)              {}
+func (*socket) look(last reading) reading     { return last }
+func (*socket) lookSend(last reading) reading { return last }
+func pause(d time.Duration)                   { time.Sleep(d) }

@@ -48,10 +48,10 @@ type sample struct {
 	now    float64 // seconds, of any clock that does not jump
 	rtt    float64 // seconds; 0 if nothing arrived
 	coarse float64 // how coarse the round-trip times are, in seconds
-	bytes  float64 // received by all connections together
-	lost   int     // packets that came out of order, as they do after a loss
+	bytes  float64 // received by all connections together, or acknowledged to them
+	lost   int     // packets that came out of order, as they do after a loss, or were sent again
 	late   bool    // the tick itself came late, so that what it sees may be our own delay
-	others float64 // bytes per second that others on this machine receive; 0 if none or unknown
+	others float64 // bytes per second that others on this machine move; 0 if none or unknown
 	cap    float64 // ceiling in bytes per second; negative: none
 }
 
@@ -579,6 +579,16 @@ func newest(before, now float64) float64 {
 		return 0 // it was no sample that made it so
 	}
 	return now
+}
+
+// average returns the mean of the n newest round-trip times that the kernel measured as a sender,
+// from its smoothed estimate before and now: each moves it by an eighth (RFC 6298 2.3).
+func average(before, now float64, n int) float64 {
+	if before <= 0 {
+		return now
+	}
+	kept := math.Pow(7.0/8, float64(n))
+	return max((now-before*kept)/(1-kept), 0)
 }
 
 // leastCapacity is the least that is believed of a path, in bytes per second.

@@ -8,17 +8,21 @@ import (
 	"strconv"
 )
 
-// counter is an interface's counter of received bytes.
+// counter is an interface's counter of bytes received or sent.
 type counter struct{ f *os.File }
 
 var errNoDevice = errors.New("the interface is not known")
 
-func (c *counter) received(device string) (int64, error) {
+func (c *counter) read(device string, up bool) (int64, error) {
 	if device == "" || filepath.Base(device) != device {
 		return 0, errNoDevice
 	}
 	if c.f == nil {
-		f, err := os.Open(filepath.Join("/sys/class/net", device, "statistics/rx_bytes"))
+		name := "rx_bytes"
+		if up {
+			name = "tx_bytes"
+		}
+		f, err := os.Open(filepath.Join("/sys/class/net", device, "statistics", name))
 		if err != nil {
 			return 0, err
 		}

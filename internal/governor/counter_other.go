@@ -6,4 +6,4 @@ import "errors"
 
 type counter struct{}
 
-func (*counter) received(string) (int64, error) { return 0, errors.ErrUnsupported }
+func (*counter) read(string, bool) (int64, error) { return 0, errors.ErrUnsupported }

@@ -38,15 +38,15 @@ type Governor struct {
 
 	caps atomic.Pointer[Caps]
 
-	mu         sync.Mutex            // taken before a path's, never after
-	paths      map[route]*path       // guarded by mu
-	interfaces map[string]*neighbour // guarded by mu
+	mu         sync.Mutex                  // taken before a path's, never after
+	paths      map[route]*path             // guarded by mu
+	interfaces map[neighbourKey]*neighbour // guarded by mu
 }
 
 // New returns a Governor without caps. It remembers what it learns of paths in the file memory;
 // without a name it forgets. At level debug the log gets what the law sees and does.
 func New(memory string, log *slog.Logger) *Governor {
-	g := &Governor{log: log, start: time.Now(), paths: map[route]*path{}, interfaces: map[string]*neighbour{}, known: memories{file: memory}}
+	g := &Governor{log: log, start: time.Now(), paths: map[route]*path{}, interfaces: map[neighbourKey]*neighbour{}, known: memories{file: memory}}
 	g.known.load()
 	g.SetCaps(Caps{Foreground: Unlimited, Background: Unlimited})
 	return g
@@ -77,7 +77,10 @@ func (g *Governor) Close() error {
 func (g *Governor) Govern(conn *net.TCPConn, class Class) *Conn {
 	remote := addrOf(conn.RemoteAddr())
 	r := routeTo(remote)
-	c := &Conn{Conn: conn, class: class, path: g.path(r, remote), remote: remote}
+	c := &Conn{Conn: conn, class: class, remote: remote}
+	c.down = flow{conn: c, path: g.path(r, remote)}
+	r.up = true
+	c.up = flow{conn: c, path: g.path(r, remote)}
 	if class == Background && !remote.IsLoopback() {
 		c.hold(conn)
 	}
@@ -100,17 +103,18 @@ func (g *Governor) path(r route, remote netip.Addr) *path {
 		return p
 	}
 	for k, p := range g.paths { // a network that was left
-		if p.idle(time.Now()) > forgetAfter {
+		if p.quiet(forgetAfter) {
 			p.remember()
 			delete(g.paths, k)
 		}
 	}
-	n := g.interfaces[r.device]
+	at := neighbourKey{r.device, r.up}
+	n := g.interfaces[at]
 	if n == nil {
-		n = &neighbour{device: r.device}
-		g.interfaces[r.device] = n
+		n = &neighbour{device: r.device, up: r.up}
+		g.interfaces[at] = n
 	}
-	p := &path{g: g, route: r, law: newControl(g.known.get(r, remote)), others: n, conns: map[*Conn]struct{}{}, bases: map[netip.Addr]float64{}, used: time.Now()}
+	p := &path{g: g, route: r, law: newControl(g.known.get(r, remote)), others: n, conns: map[*flow]struct{}{}, bases: map[netip.Addr]float64{}, made: time.Now()}
 	p.room.L = &p.mu
 	g.paths[r] = p
 	return p
@@ -119,13 +123,16 @@ func (g *Governor) path(r route, remote netip.Addr) *path {
 // forgetAfter is how long a path that is not used is kept at hand.
 const forgetAfter = time.Hour
 
+// shownFor is how long a path is shown after its last use.
+const shownFor = 10 * time.Second
+
 // Paths returns what is known of the paths that were in use within the last moments.
 func (g *Governor) Paths() []bits.Path {
 	g.mu.Lock()
 	var paths []*path
 	caps := *g.caps.Load()
 	for _, p := range g.paths {
-		if p.idle(time.Now()) < 10*time.Second {
+		if p.inUse(shownFor) {
 			paths = append(paths, p)
 		}
 	}

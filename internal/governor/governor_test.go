@@ -6,10 +6,12 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"math"
 	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -146,7 +148,7 @@ func TestBeginWaitsForRoom(t *testing.T) {
 	second, _ := pair(t, g, Background)
 	governAnyway(first)
 	governAnyway(second)
-	second.path = first.path // on loopback each server is a path
+	second.down.path = first.down.path // on loopback each server is a path
 	if err := first.Begin(context.Background()); err != nil {
 		t.Fatal(err)
 	}
@@ -242,16 +244,16 @@ func TestPathsBesideSteps(t *testing.T) {
 	var both sync.WaitGroup
 	both.Go(func() {
 		for range 2000 {
-			c.path.mu.Lock()
-			c.path.step(time.Now())
-			c.path.mu.Unlock()
+			c.down.path.mu.Lock()
+			c.down.path.step(time.Now())
+			c.down.path.mu.Unlock()
 		}
 	})
 	both.Go(func() {
 		for range 2000 {
 			g.Paths()
 			g.SetCaps(Caps{Foreground: Unlimited, Background: Unlimited})
-			g.path(c.path.route, c.remote)
+			g.path(c.down.path.route, c.remote)
 		}
 	})
 	both.Wait()
@@ -273,5 +275,102 @@ func TestRouteIsLocalOnlyInItsSubnet(t *testing.T) {
 		if got := c.r.String(); got != c.want {
 			t.Errorf("%+v is shown as %q; want %q", c.r, got, c.want)
 		}
+	}
+}
+
+// What is sent in the background arrives whole, within the window, and is seen as the path's.
+func TestGovernedConnectionSendsAll(t *testing.T) {
+	g := quietGovernor("")
+	c, far := pair(t, g, Background)
+	governAnyway(c)
+	sent := bytes.Repeat([]byte("0123456789abcdef"), 1<<16)
+	if err := c.BeginSend(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	got := make(chan []byte)
+	go func() {
+		b, _ := io.ReadAll(far)
+		got <- b
+	}()
+	if n, err := c.ReadFrom(bytes.NewReader(sent)); err != nil || n != int64(len(sent)) {
+		t.Fatalf("%d bytes of %d were sent: %v", n, len(sent), err)
+	}
+	if p := g.Paths(); len(p) != 1 || p[0].Connections != 1 || p[0].Capacity == 0 || !strings.HasSuffix(p[0].Name, ", upload") {
+		t.Errorf("the path in use shows as %+v", p)
+	}
+	if f := c.Fragment(); f < leastFragment || f > mostFragment {
+		t.Errorf("a fragment has %d bytes", f)
+	}
+	c.EndSend()
+	c.Close()
+	if b := <-got; !bytes.Equal(b, sent) {
+		t.Errorf("%d bytes of %d came", len(b), len(sent))
+	}
+}
+
+// Never more is unacknowledged than the window and what a tick adds to it.
+func TestSendKeepsToTheWindow(t *testing.T) {
+	g := quietGovernor("")
+	c, far := pair(t, g, Background)
+	governAnyway(c)
+	if err := c.BeginSend(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	p := c.up.path
+	go func() { _, _ = io.Copy(io.Discard, far) }()
+	for range 200 {
+		n, err := c.Write(make([]byte, 64<<10))
+		if err != nil || n != 64<<10 {
+			t.Fatalf("%d bytes were sent: %v", n, err)
+		}
+		p.mu.Lock()
+		period, rtt := p.law.period(), p.law.base+p.law.queue
+		under, most := float64(c.up.sent-c.up.last.bytes), max(float64(c.up.clamped), 64<<10)*(1+period/rtt)
+		p.mu.Unlock()
+		if under > most {
+			t.Fatalf("%.0f bytes are under way; the window allows %.0f", under, most)
+		}
+	}
+}
+
+func TestCapHoldsWhatIsSent(t *testing.T) {
+	g := quietGovernor("")
+	g.SetCaps(Caps{Foreground: 1 << 20, Background: Unlimited})
+	for _, kernel := range []bool{false, true} {
+		c, far := pair(t, g, Foreground)
+		go func() { _, _ = io.Copy(io.Discard, far) }()
+		var r io.Reader = bytes.NewReader(make([]byte, 1<<20))
+		began := time.Now()
+		var err error
+		if kernel {
+			_, err = c.ReadFrom(r)
+		} else {
+			_, err = io.Copy(struct{ io.Writer }{c}, struct{ io.Reader }{r})
+		}
+		if took := time.Since(began); err != nil || took < 500*time.Millisecond {
+			t.Errorf("1 MiB took %v under a ceiling of 1 MiB/s: %v", took, err)
+		}
+		if f := c.Fragment(); f != 4<<20 {
+			t.Errorf("a fragment has %d bytes; want four seconds' worth", f)
+		}
+	}
+}
+
+func TestAverage(t *testing.T) {
+	for _, c := range []struct {
+		before, now float64
+		n           int
+		want        float64
+	}{{0, 0.03, 1, 0.03}, {0.03, 0.03, 5, 0.03}, {0.03, 0.03125, 1, 0.04}, {0.032, 0.031, 1, 0.024}} {
+		if got := average(c.before, c.now, c.n); math.Abs(got-c.want) > 1e-9 {
+			t.Errorf("from %v to %v by %d samples: %v, want %v", c.before, c.now, c.n, got, c.want)
+		}
+	}
+	est := 0.03 // four samples of 50 ms
+	for range 4 {
+		est += (0.05 - est) / 8
+	}
+	if got := average(0.03, est, 4); math.Abs(got-0.05) > 1e-9 {
+		t.Errorf("four samples of 50 ms are taken for %v", got)
 	}
 }

@@ -16,6 +16,7 @@ type scene struct {
 	loss       float64
 	jitter     float64
 	conns      int
+	stall      float64 // of the machine, seconds, at most
 
 	lost    float64 // of the foreground's goodput alone, at most
 	yield   float64 // seconds, at most
@@ -45,7 +46,7 @@ type verdict struct {
 
 func (s scene) world(seed uint64) *world {
 	rate := s.mbit * 1e6 / 8
-	return &world{random: rand.New(rand.NewPCG(seed, 7)), link: simLink{
+	return &world{stall: s.stall, random: rand.New(rand.NewPCG(seed, 7)), link: simLink{
 		rate: rate, limit: max(rate*s.queue, 3*wire), kind: s.kind, delay: s.rtt, jitter: s.jitter, loss: s.loss, queues: map[*tcp][]*pkt{},
 	}}
 }

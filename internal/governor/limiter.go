@@ -10,7 +10,7 @@ import (
 // limiter keeps the connections of one class together below a ceiling.
 type limiter struct {
 	bucket atomic.Pointer[rate.Limiter] // nil: no ceiling
-	waited atomic.Int64                 // when it last held a reader back, in Unix nanoseconds
+	waited atomic.Int64                 // when it last held somebody back, in Unix nanoseconds
 }
 
 // leastRate is the ceiling that smaller ones become, but for 0, which the queue deals with:
@@ -31,14 +31,25 @@ func (l *limiter) set(bytesPerSecond int64) {
 }
 
 // bound shortens a buffer to what may be read at once.
-func (l *limiter) bound(b []byte) []byte {
+func (l *limiter) bound(b []byte) []byte { return b[:l.most(len(b))] }
+
+// most returns how many of n bytes may be moved at once.
+func (l *limiter) most(n int) int {
 	if t := l.bucket.Load(); t != nil {
-		return b[:min(len(b), t.Burst())]
+		return min(n, t.Burst())
 	}
-	return b
+	return n
 }
 
-// wait holds a reader back until its n bytes are within the ceiling, or the ceiling is lifted.
+// rate returns the ceiling in bytes per second; 0 if there is none.
+func (l *limiter) rate() float64 {
+	if t := l.bucket.Load(); t != nil {
+		return float64(t.Limit())
+	}
+	return 0
+}
+
+// wait holds a reader or a writer back until its n bytes are within the ceiling, or the ceiling is lifted.
 func (l *limiter) wait(n int) {
 	t := l.bucket.Load()
 	if t == nil {

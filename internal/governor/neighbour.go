@@ -6,18 +6,26 @@ import (
 	"time"
 )
 
-// neighbour is the other traffic of this machine on an interface: what the interface received
-// less what background jobs did.
+// neighbour is the other traffic of this machine on an interface in one direction: what the
+// interface moved less what background jobs did.
 type neighbour struct {
 	device string
+	up     bool
 	own    atomic.Int64 // bytes of background jobs
 
 	mu      sync.Mutex
 	counter counter   // guarded by mu
 	at      time.Time // guarded by mu
-	rx, was int64     // guarded by mu: the counter and own at that time
+	moved   int64     // guarded by mu: the counter at that time
+	was     int64     // guarded by mu: own at that time
 	smooth  float64   // guarded by mu: bytes per second
 	ok      bool      // guarded by mu
+}
+
+// neighbourKey tells neighbours apart.
+type neighbourKey struct {
+	device string
+	up     bool
 }
 
 // lookEvery is how often the counters are read. Their values are made by the kernel at once.
@@ -34,19 +42,19 @@ func (n *neighbour) look(now time.Time) {
 	if dt < lookEvery {
 		return
 	}
-	rx, err := n.counter.received(n.device)
+	moved, err := n.counter.read(n.device, n.up)
 	if err != nil {
 		n.at, n.ok = now, false
 		return
 	}
 	own := n.own.Load()
-	if n.ok && dt < 10*lookEvery && rx >= n.rx {
-		others := float64(rx-n.rx) - float64(own-n.was)*(1+overhead)
+	if n.ok && dt < 10*lookEvery && moved >= n.moved {
+		others := float64(moved-n.moved) - float64(own-n.was)*(1+overhead)
 		n.smooth += (max(0, others)/dt.Seconds() - n.smooth) / 2
 	} else {
 		n.smooth = 0
 	}
-	n.at, n.rx, n.was, n.ok = now, rx, own, true
+	n.at, n.moved, n.was, n.ok = now, moved, own, true
 }
 
 func (n *neighbour) rate() float64 {

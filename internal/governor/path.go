@@ -7,31 +7,35 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/ebbtransfer/ebb/bits"
 )
 
-// path is one bottleneck: what goes through one gateway shares a controller.
+// path is one bottleneck: what goes through one gateway in one direction shares a controller.
 type path struct {
 	g      *Governor
 	route  route
 	others *neighbour
 
 	background, foreground meter
+	made                   time.Time
+	moved                  atomic.Int64 // when bytes last moved, in Unix nanoseconds
 
 	mu              sync.Mutex
 	room            sync.Cond              // signalled when a request may begin
 	law             *control               // guarded by mu
-	conns           map[*Conn]struct{}     // guarded by mu: background connections with a request under way
+	conns           map[*flow]struct{}     // guarded by mu: background connections with a request under way
 	bases           map[netip.Addr]float64 // guarded by mu: round-trip time of the empty path to each server
 	ticks           bool                   // guarded by mu: whether run runs
 	seen            sample                 // guarded by mu: since the last step
-	used            time.Time              // guarded by mu: when bytes last moved
+	used            time.Time              // guarded by mu: when a background request was last under way
 	stepped, logged time.Time              // guarded by mu: when the law was asked, and when that was logged
 }
 
 func (p *path) count(class Class, n int) {
+	p.moved.Store(time.Now().UnixNano())
 	if class == Foreground {
 		p.foreground.total.Add(int64(n))
 		return
@@ -40,14 +44,14 @@ func (p *path) count(class Class, n int) {
 	p.others.own.Add(int64(n))
 }
 
-// idle returns how long the path was not used.
-func (p *path) idle(now time.Time) time.Duration {
+// quiet reports whether the path was neither used nor made in the last d.
+func (p *path) quiet(d time.Duration) bool { return time.Since(p.made) > d && !p.inUse(d) }
+
+// inUse reports whether something moved, or was about to, in the last d.
+func (p *path) inUse(d time.Duration) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if len(p.conns) > 0 {
-		return 0
-	}
-	return now.Sub(p.used)
+	return len(p.conns) > 0 || time.Since(p.used) < d || time.Since(time.Unix(0, p.moved.Load())) < d
 }
 
 // remember notes what was learned of the path to each server.
@@ -66,7 +70,7 @@ func (p *path) slots() int {
 }
 
 // begin waits for room and opens the connection's window.
-func (p *path) begin(ctx context.Context, c *Conn) error {
+func (p *path) begin(ctx context.Context, f *flow) error {
 	stop := context.AfterFunc(ctx, func() {
 		p.mu.Lock()
 		defer p.mu.Unlock()
@@ -76,7 +80,7 @@ func (p *path) begin(ctx context.Context, c *Conn) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for len(p.conns) >= p.slots() {
-		if _, mine := p.conns[c]; mine { // another stream of the same connection
+		if _, mine := p.conns[f]; mine { // another stream of the same connection
 			break
 		}
 		if ctx.Err() != nil {
@@ -84,18 +88,18 @@ func (p *path) begin(ctx context.Context, c *Conn) error {
 		}
 		p.room.Wait()
 	}
-	c.requests++
-	if c.requests > 1 {
+	f.requests++
+	if f.requests > 1 {
 		return nil
 	}
 	if len(p.conns) == 0 && time.Since(p.used) > relearnAfter {
 		p.law = newControl(p.law.memory())
 	}
-	p.conns[c] = struct{}{}
+	p.conns[f] = struct{}{}
 	p.used = time.Now()
-	c.last = c.governed.look(c.last)
-	c.rtt, c.marked = 0, time.Time{}
-	c.clamp(p.law.share(len(p.conns)))
+	f.last = f.read()
+	f.rtt, f.marked = 0, time.Time{}
+	f.allow(p.law.share(len(p.conns)))
 	if !p.ticks {
 		p.ticks = true
 		go p.run()
@@ -107,16 +111,16 @@ func (p *path) begin(ctx context.Context, c *Conn) error {
 // and capacity are kept.
 const relearnAfter = 2 * time.Second
 
-func (p *path) end(c *Conn, closed bool) {
+func (p *path) end(f *flow, closed bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if c.requests == 0 {
+	if f.requests == 0 {
 		return
 	}
-	c.requests--
-	if c.requests == 0 || closed {
-		c.requests = 0
-		delete(p.conns, c)
+	f.requests--
+	if f.requests == 0 || closed {
+		f.requests = 0
+		delete(p.conns, f)
 		p.used = time.Now()
 		p.room.Broadcast()
 	}
@@ -160,22 +164,26 @@ func (p *path) watch(now time.Time) bool {
 }
 
 // arrived takes in what a connection received and returns how long what comes next may wait.
-func (p *path) arrived(c *Conn) time.Duration {
+func (p *path) arrived(f *flow) time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if _, active := p.conns[c]; !active {
+	if _, active := p.conns[f]; !active {
 		return 0
 	}
-	now := time.Now()
-	p.look(c, now)
-	if c.late {
-		p.seen.late, c.late = true, false
+	if f.conn.late {
+		p.seen.late, f.conn.late = true, false
 	}
+	p.ask(f, time.Now())
+	return time.Duration(p.law.period() * float64(time.Second))
+}
+
+// ask looks at a flow, asks the law if it is time to, and gives the flow its share; p.mu is held.
+func (p *path) ask(f *flow, now time.Time) {
+	p.look(f, now)
 	if now.Sub(p.stepped) >= stepEvery {
 		p.step(now)
 	}
-	c.clamp(p.law.share(len(p.conns)))
-	return time.Duration(p.law.period() * float64(time.Second))
+	f.allow(p.law.share(len(p.conns)))
 }
 
 // stepEvery is the least time between two steps of the law.
@@ -217,20 +225,27 @@ func (p *path) trace(s sample) {
 		"base", ms(l.base), "rtt", ms(s.rtt), "queue", ms(l.queue), "sudden", ms(l.sudden), "spread", ms(l.z.spread()), "quiet", ms(l.z.p10), "hold", l.hold, "failures", l.failures, "others", int(s.others), "connections", len(p.conns))
 }
 
-// look reads what the kernel tells of a connection and adds it to what was seen.
-func (p *path) look(c *Conn, now time.Time) {
-	r := c.governed.look(c.last)
-	segments := int(r.segments - c.last.segments)
-	p.seen.bytes += float64(r.bytes - c.last.bytes)
-	p.seen.lost += int(r.outOfOrder - c.last.outOfOrder)
-	c.last = r
+// look reads what the kernel tells of a flow and adds it to what was seen.
+func (p *path) look(f *flow, now time.Time) {
+	before := f.last
+	r := f.read()
+	segments := int(r.segments - before.segments)
+	p.seen.bytes += float64(r.bytes - before.bytes)
+	p.seen.lost += int(r.lost - before.lost)
+	f.last = r
 	if segments == 0 {
 		return
 	}
+	if p.route.up {
+		if rtt := average(before.rtt, r.rtt, segments); rtt > 0 && r.bytes > before.bytes {
+			p.add(f, rtt)
+		}
+		return
+	}
 	if !r.timestamps {
-		if rtt := c.byWindow(r, now); rtt > 0 {
+		if rtt := f.byWindow(r, now); rtt > 0 {
 			p.seen.coarse = 2 * tick
-			p.add(c, rtt)
+			p.add(f, rtt)
 		}
 		return
 	}
@@ -243,10 +258,10 @@ func (p *path) look(c *Conn, now time.Time) {
 		return // not measured yet
 	}
 	est = max(est, leastRTT)
-	rtt := newest(c.rtt, est)
-	c.rtt = est
+	rtt := newest(f.rtt, est)
+	f.rtt = est
 	if rtt > 0 {
-		p.add(c, rtt)
+		p.add(f, rtt)
 	}
 }
 
@@ -254,15 +269,16 @@ func (p *path) look(c *Conn, now time.Time) {
 const maxServers = 256
 
 // add takes in a round-trip time that a connection saw.
-func (p *path) add(c *Conn, rtt float64) {
+func (p *path) add(f *flow, rtt float64) {
+	server := f.conn.remote
 	rtt = max(rtt, leastRTT)
-	base := p.bases[c.remote]
+	base := p.bases[server]
 	if base == 0 || rtt < base {
 		if len(p.bases) >= maxServers {
 			clear(p.bases)
 		}
 		base = rtt
-		p.bases[c.remote] = base
+		p.bases[server] = base
 	}
 	if p.law.base > 0 && len(p.bases) > 1 {
 		// What counts is the wait in the queue, which all share, not how far a server is.
@@ -297,9 +313,12 @@ func (p *path) describe(caps Caps) bits.Path {
 		d.State, d.Why = bits.PaceUnrestricted, "no background transfer uses the path now"
 	}
 	d.Connections = len(p.conns)
-	for c := range p.conns {
+	for f := range p.conns {
 		s := "rcv_rtt"
-		if !c.last.timestamps {
+		switch {
+		case p.route.up:
+			s = "rtt"
+		case !f.last.timestamps:
 			s = "window_rate"
 		}
 		if !slices.Contains(d.Signals, s) {

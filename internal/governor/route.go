@@ -5,15 +5,20 @@ import (
 )
 
 // route is what tells bottlenecks apart: everything that leaves through the same gateway of the
-// same interface most likely meets the same one. A server in a subnet of this machine has a path
+// same interface, in one direction, most likely meets the same one. A server in a subnet of this machine has a path
 // of its own.
 type route struct {
 	device string     // empty if unknown
 	via    netip.Addr // gateway, or the server itself if it is local; invalid on a link without gateways
 	local  bool       // the server is in a subnet of this machine
+	up     bool       // what this machine sends; else what it receives
 }
 
 func (r route) String() string {
+	if r.up {
+		r.up = false
+		return r.String() + ", upload"
+	}
 	switch {
 	case r.device == "":
 		return r.via.String()

@@ -1,19 +1,208 @@
 package governor
 
-import "context"
+import (
+	"context"
+	"io"
+	"runtime"
+	"time"
+)
+
+// read returns what the kernel tells of the flow.
+func (f *flow) read() reading {
+	if f.path.route.up {
+		return f.conn.governed.lookSend(f.last)
+	}
+	return f.conn.governed.look(f.last)
+}
+
+// allow gives the flow its share of the window; path.mu is held.
+func (f *flow) allow(window float64) {
+	if !f.path.route.up {
+		f.clamp(window)
+		return
+	}
+	// The peer acknowledges a single segment late, and that wait would look like a queue.
+	f.clamped = int(max(window, leastWindow, 2*float64(f.last.mss)))
+	law := f.path.law
+	rate := 0.0
+	if rtt := law.base + law.queue; rtt > 0 {
+		// What is written at once would be sent at once: pacing spreads it. It is no bound itself.
+		rate = pacingHeadroom * float64(f.clamped) / rtt
+	}
+	if rate > fastest {
+		rate = 0
+	}
+	if rate < f.paced*0.97 || rate > f.paced*1.03 {
+		f.paced = rate
+		f.conn.governed.setPacing(uint64(rate))
+	}
+}
+
+const (
+	pacingHeadroom = 1.25
+	// fastest is the rate from which pacing costs more than the bursts of a tick do harm.
+	fastest = 250e6
+)
+
+// busy reports whether a request is under way.
+func (f *flow) busy() bool {
+	f.path.mu.Lock()
+	defer f.path.mu.Unlock()
+	return f.requests > 0
+}
 
 // BeginSend says that a request with a body goes over the connection now, EndSend that its answer was
 // read or given up. Of a background connection it waits until the path has room for another.
-func (c *Conn) BeginSend(_ context.Context) error { return nil }
+func (c *Conn) BeginSend(ctx context.Context) error {
+	if c.governed == nil {
+		return nil
+	}
+	return c.up.path.begin(ctx, &c.up)
+}
 
 // EndSend ends what BeginSend began.
-func (c *Conn) EndSend() {}
-
-// Fragment returns how many bytes one request should carry, so that a background upload can end one
-// within a moment and a foreground one is not held up by answers.
-func (c *Conn) Fragment() int64 {
-	if c.class == Foreground {
-		return 13 << 20
+func (c *Conn) EndSend() {
+	if c.governed != nil {
+		c.up.path.end(&c.up, false)
 	}
-	return 1 << 20
+}
+
+const (
+	leastFragment = 5 << 10
+	mostFragment  = 13 << 20
+	// fragmentTime is how long a fragment may take: the answer to each costs a round trip and the
+	// server's disk, and what a fragment carries may have to be sent again.
+	fragmentTime = 4 * time.Second
+	// firstFragment is the fragment of a path of which nothing is known.
+	firstFragment = 256 << 10
+)
+
+// Fragment returns how many bytes one request should carry, 5 KiB to 13 MiB: the most in the
+// foreground, some seconds' worth of what the path gives in the background.
+func (c *Conn) Fragment() int64 {
+	rate := 0.0 // unlimited
+	if l := c.ceiling(); l != nil {
+		rate = l.rate()
+	}
+	if c.governed != nil {
+		c.up.path.mu.Lock()
+		law := c.up.path.law
+		now := max(law.rate(1), law.capacity/8)
+		c.up.path.mu.Unlock()
+		if now == 0 {
+			return firstFragment
+		}
+		if rate == 0 || now < rate {
+			rate = now
+		}
+	}
+	if rate == 0 {
+		return mostFragment
+	}
+	return min(max(int64(rate*fragmentTime.Seconds()), leastFragment), mostFragment)
+}
+
+// Write implements net.Conn. It keeps to the ceilings of policy and, while a request with a body is
+// under way in the background, to the window of the path's law: no more bytes than that are
+// unacknowledged.
+func (c *Conn) Write(b []byte) (n int, err error) {
+	for n < len(b) || n == 0 {
+		part := b[n:]
+		limit := c.ceiling()
+		if limit != nil {
+			part = limit.bound(part)
+		}
+		if c.governed != nil {
+			part = part[:c.up.path.admit(&c.up, len(part))]
+		}
+		m, err := c.Conn.Write(part)
+		n += m
+		c.sent(m)
+		if err != nil || len(b) == 0 {
+			return n, err
+		}
+		if limit != nil {
+			limit.wait(m)
+		}
+	}
+	return n, nil
+}
+
+func (c *Conn) sent(n int) {
+	c.up.path.count(c.class, n)
+	if c.governed != nil {
+		c.up.path.mu.Lock()
+		c.up.sent += int64(n)
+		c.up.path.mu.Unlock()
+	}
+}
+
+// ReadFrom implements io.ReaderFrom: where nothing is held back the kernel moves the bytes of a
+// file by itself.
+func (c *Conn) ReadFrom(r io.Reader) (n int64, err error) {
+	direct, ok := c.Conn.(io.ReaderFrom)
+	if !ok || c.governed != nil {
+		return io.Copy(struct{ io.Writer }{c}, r)
+	}
+	for {
+		limit := c.ceiling()
+		part := int64(sendAtOnce)
+		if limit != nil {
+			part = int64(limit.most(sendAtOnce))
+		}
+		m, err := direct.ReadFrom(io.LimitReader(r, part))
+		n += m
+		c.up.path.count(c.class, int(m))
+		if err != nil || m < part {
+			return n, err
+		}
+		if limit != nil {
+			limit.wait(int(m))
+		}
+	}
+}
+
+// sendAtOnce is how many bytes the kernel moves by itself before they are counted.
+const sendAtOnce = 1 << 20
+
+// admit waits until the law allows the flow some more bytes and returns how many of want.
+func (p *path) admit(f *flow, want int) int {
+	for {
+		room, nap, bound := p.offer(f)
+		if !bound || room >= want {
+			return want
+		}
+		if room >= int(leastWindow) {
+			return room
+		}
+		// See Conn.gather.
+		runtime.Gosched()
+		before := time.Now()
+		pause(nap)
+		if time.Since(before) > nap+tooLate {
+			p.mu.Lock()
+			p.seen.late = true
+			p.mu.Unlock()
+		}
+	}
+}
+
+// offer returns how many bytes the flow may send now and how soon to ask again if they are too few;
+// bound is false if no law holds.
+func (p *path) offer(f *flow) (room int, nap time.Duration, bound bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if _, active := p.conns[f]; !active {
+		return 0, 0, false
+	}
+	p.ask(f, time.Now())
+	law := p.law
+	period := law.period()
+	// Between two looks acknowledgements come that nobody answers: that much more is under way,
+	// most of it waiting here for its time.
+	window := float64(f.clamped)
+	if rtt := law.base + law.queue; rtt > 0 {
+		window *= 1 + period/rtt
+	}
+	return int(window) - int(f.sent-f.last.bytes), time.Duration(period * float64(time.Second)), true
 }

@@ -38,11 +38,13 @@ func (a *agenda) Pop() any {
 
 // world is virtual time and the link.
 type world struct {
-	now    float64
-	seq    int
-	events agenda
-	random *rand.Rand
-	link   simLink
+	stall   float64 // how long the machine stalls at most, seconds
+	stalled float64 // how long it just did
+	now     float64
+	seq     int
+	events  agenda
+	random  *rand.Rand
+	link    simLink
 }
 
 func (w *world) after(d float64, do func()) {
@@ -467,11 +469,20 @@ func (w *world) governed(flows []*tcp, c *control) {
 		}
 		s.bytes, before = s.bytes-before, s.bytes
 		s.lost, ooo = n-ooo, n
+		late := 0.0
+		if w.stall > 0 && w.random.Float64() < c.period()/0.25 { // the host has something else to do, four times a second
+			late = w.stall * w.random.Float64()
+		}
+		if s.rtt > 0 && w.stalled > 0 {
+			s.rtt += w.stalled * w.random.Float64()
+		}
+		s.late = w.stalled > tooLate.Seconds()
+		w.stalled = late
 		c.step(s)
 		for _, t := range flows {
 			t.window = c.share(len(flows)) / segment
 		}
-		w.after(c.period(), poll)
+		w.after(c.period()+late, poll)
 	}
 	for _, t := range flows {
 		t.window = c.share(len(flows)) / segment
