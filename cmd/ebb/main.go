@@ -125,6 +125,6 @@ job, 5 not allowed, 6 not in this state, 130 interrupted.`,
 	add("fetch", newGetCmd(a), newWaitCmd(a))
 	add("jobs", newCreateCmd(a), newAddCmd(a), newSetCmd(a), newResumeCmd(a), newSuspendCmd(a), newCompleteCmd(a), newCancelCmd(a))
 	add("look", newListCmd(a), newShowCmd(a), newTopCmd(a), newWatchCmd(a))
-	add("service", newDaemonCmd(a), newPolicyCmd(a), newVersionCmd(a), newCompletionCmd(a))
+	add("service", newServeCmd(a), newDaemonCmd(a), newPolicyCmd(a), newVersionCmd(a), newCompletionCmd(a))
 	return root
 }

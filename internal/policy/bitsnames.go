@@ -143,7 +143,7 @@ func (b *bitsReader) value(s setting) {
 		}
 	}
 	if known == nil {
-		b.problem(s.line, s.name(), "BITS has no such policy%s", meant(suggest(s.name(), bitsTableNames())))
+		b.problem(s.line, s.name(), "BITS has no such policy%s", meant(Suggest(s.name(), bitsTableNames())))
 		return
 	}
 	n, err := strconv.ParseInt(s.text, 0, 64)

@@ -120,7 +120,7 @@ func (r *reader) table(h header) bool {
 	switch {
 	case len(h.path) == 0:
 	case !slices.ContainsFunc(names, fits):
-		r.problem(h.line, name, "there is no such table%s", meant(suggest(name, names)))
+		r.problem(h.line, name, "there is no such table%s", meant(Suggest(name, names)))
 		return false
 	case h.array:
 		r.problem(h.line, name, "is one table; write [%s]", name)
@@ -137,7 +137,7 @@ func unknown(name string) string {
 			return fmt.Sprintf("is a name of BITS; it goes into the table [%s]", bitsTable)
 		}
 	}
-	return "there is no such key" + meant(suggest(name, KeyNames()))
+	return "there is no such key" + meant(Suggest(name, KeyNames()))
 }
 
 // meant asks whether another name is meant.

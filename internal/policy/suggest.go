@@ -2,8 +2,8 @@ package policy
 
 import "strings"
 
-// suggest returns which of the names is meant by a wrong one, or "".
-func suggest(name string, names []string) string {
+// Suggest returns which of the names is meant by a wrong one, or "".
+func Suggest(name string, names []string) string {
 	if len(name) > 64 {
 		return ""
 	}

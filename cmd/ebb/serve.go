@@ -1,0 +1,196 @@
+package main
+
+import (
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/ebbtransfer/ebb/client"
+	"github.com/ebbtransfer/ebb/internal/serve"
+	"github.com/ebbtransfer/ebb/internal/serve/config"
+)
+
+// serveFlags are what `ebb serve` is told on the command line.
+type serveFlags struct {
+	listen     []string
+	root       string
+	uploads    bool
+	listing    bool
+	config     string
+	cert, key  string
+	selfSigned bool
+	metrics    string
+	state      string
+	verbose    bool
+}
+
+func newServeCmd(a *app) *cobra.Command {
+	var f serveFlags
+	cmd := &cobra.Command{
+		Use:   "serve",
+		Short: "Serve files, and take uploads",
+		Long: `Serve the files of a directory over HTTP or HTTPS and, with --uploads, take uploads
+into it: by BITS, tus, the IETF's resumable uploads, and PUT. An upload that breaks
+off goes on where it was, also after this server was killed; a file appears whole
+or not at all.
+
+Everything else is set in one TOML file (--config): several groups of files, users,
+tokens, client certificates, limits, notifications. docs/serve.md tells all keys.`,
+		Example: `  ebb serve --root /srv/files
+  ebb serve --listen :8080 --root /srv/in --uploads
+  ebb serve --listen https://:8443 --self-signed --root /srv/in --uploads
+  ebb serve --config /etc/ebb/serve.toml`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := f.load()
+			if err != nil {
+				return err
+			}
+			level := slog.LevelInfo
+			if f.verbose {
+				level = slog.LevelDebug
+			}
+			if f.state == "" {
+				return hinted(usagef("there is no place for what the server keeps: %w", client.ErrNoHome), "give --state, or set HOME or XDG_STATE_HOME")
+			}
+			return serve.Run(cmd.Context(), serve.Options{
+				Config: c, State: f.state, Socket: a.socket, Version: ownVersion(),
+				Log:     slog.New(slog.NewTextHandler(a.err, &slog.HandlerOptions{Level: level})),
+				Started: func(s serve.Started) { a.printServing(c, s) },
+			})
+		},
+	}
+	state := client.UserState()
+	if state != "" {
+		state = filepath.Join(state, "serve")
+	}
+	cmd.Flags().StringSliceVar(&f.listen, "listen", nil, "`address` to listen on: :8080, 127.0.0.1:8080, https://:8443 (default :8080)")
+	cmd.Flags().StringVar(&f.root, "root", "", "`directory` to serve at /")
+	cmd.Flags().BoolVar(&f.uploads, "uploads", false, "take uploads into the directory")
+	cmd.Flags().BoolVar(&f.listing, "listing", false, "list the names in directories")
+	cmd.Flags().StringVar(&f.config, "config", "", "configuration `file`")
+	cmd.Flags().StringVar(&f.cert, "tls-cert", "", "PEM `file` of the certificate and its chain; it is read again when it changes")
+	cmd.Flags().StringVar(&f.key, "tls-key", "", "PEM `file` of the certificate's key")
+	cmd.Flags().BoolVar(&f.selfSigned, "self-signed", false, "make a certificate for a start, and print its fingerprint")
+	cmd.Flags().StringVar(&f.metrics, "metrics", "", "`address` for Prometheus to read from, such as 127.0.0.1:9100")
+	cmd.Flags().StringVar(&f.state, "state", state, "`directory` for groups made at run time and the certificate of --self-signed")
+	cmd.Flags().BoolVar(&f.verbose, "verbose", false, "log more")
+	return cmd
+}
+
+// load returns what the configuration file and the flags say together.
+func (f *serveFlags) load() (config.Config, error) {
+	var c config.Config
+	if f.config != "" {
+		var err error
+		if c, err = config.Load(f.config); err != nil {
+			return c, err
+		}
+	}
+	if (f.cert == "") != (f.key == "") {
+		return c, usagef("--tls-cert and --tls-key are needed both")
+	}
+	if f.cert != "" {
+		c.TLS.Cert, c.TLS.Key, c.TLS.SelfSigned = f.cert, f.key, false
+	}
+	if f.selfSigned {
+		if c.TLS.Cert != "" {
+			return c, usagef("--self-signed and a certificate exclude each other")
+		}
+		c.TLS.SelfSigned = true
+	}
+	if f.metrics != "" {
+		c.Metrics = f.metrics
+	}
+	if len(f.listen) > 0 {
+		c.Listen = nil
+	} else if len(c.Listen) == 0 {
+		f.listen = []string{":8080"}
+	}
+	for _, text := range f.listen {
+		addr, err := config.ParseAddress(text, c.TLS.On())
+		if err != nil {
+			return c, usagef("--listen: %w", err)
+		}
+		if addr.TLS && !c.TLS.On() {
+			return c, hinted(usagef("%s needs a certificate", text), "give --tls-cert and --tls-key, or --self-signed")
+		}
+		c.Listen = append(c.Listen, addr)
+	}
+	if f.root == "" {
+		if f.uploads || f.listing {
+			return c, usagef("--uploads and --listing are for the directory of --root, which is missing")
+		}
+		if len(c.Groups) == 0 && f.config == "" {
+			return c, hinted(usagef("there is nothing to serve"), "give --root or --config")
+		}
+		return c, nil
+	}
+	root, err := filepath.Abs(f.root)
+	if err != nil {
+		return c, err
+	}
+	if st, err := os.Stat(root); err != nil {
+		return c, err
+	} else if !st.IsDir() {
+		return c, usagef("%s is not a directory", f.root)
+	}
+	for _, g := range c.Groups {
+		if g.Path == "/" {
+			return c, usagef("the configuration file has a group for / already, so there is no place for --root")
+		}
+	}
+	g := config.Group{Path: "/", Dir: root, Listing: f.listing, Read: c.DefaultAccess(), Write: c.DefaultAccess()}
+	if f.uploads {
+		u := config.DefaultUploads()
+		g.Uploads = &u
+	}
+	c.Groups = append(c.Groups, g)
+	return c, nil
+}
+
+// printServing tells what is served where, and how to use it.
+func (a *app) printServing(c config.Config, s serve.Started) {
+	if a.json {
+		_ = a.printJSON(s)
+		return
+	}
+	if a.quiet {
+		return
+	}
+	var b strings.Builder
+	for _, url := range s.URLs {
+		for _, g := range c.Groups {
+			what := a.place(g.Dir)
+			switch {
+			case g.Dir == "" && g.Uploads != nil:
+				what = "s3://" + g.Uploads.Storage.Bucket + "/" + g.Uploads.Storage.Prefix
+			case g.Dir == "":
+				what = fmt.Sprintf("%d listed files", len(g.Files))
+			}
+			_, _ = fmt.Fprintf(&b, "serving %s at %s%s\n", what, url, g.Path)
+		}
+	}
+	url, insecure := s.URLs[0], ""
+	if s.Fingerprint != "" {
+		_, _ = fmt.Fprintf(&b, "the certificate is self-signed; its SHA-256 fingerprint is\n  %s\n", s.Fingerprint)
+		insecure = "--insecure "
+	}
+	for _, g := range c.Groups {
+		if g.Uploads != nil {
+			_, _ = fmt.Fprintf(&b, "upload:   ebb put FILE %s%s\n          curl %s-T FILE %s%s\n", url, g.Path, insecure, url, g.Path)
+			break
+		}
+	}
+	for _, g := range c.Groups {
+		if g.Dir != "" || g.Files != nil {
+			_, _ = fmt.Fprintf(&b, "download: ebb get %s%sFILE\n", url, g.Path)
+			break
+		}
+	}
+	a.printf("%s", b.String())
+}

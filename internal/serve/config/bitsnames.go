@@ -1,0 +1,76 @@
+package config
+
+import (
+	"math"
+	"strconv"
+	"time"
+
+	"github.com/ebbtransfer/ebb/internal/serve/session"
+)
+
+// fileBITS are the properties of a virtual directory with BITS's names, units and values
+// (server.md chapter 2). A key of [group.uploads] goes before its name here.
+type fileBITS struct {
+	Enabled         *bool   `toml:"BITSUploadEnabled"`
+	SessionTimeout  *int64  `toml:"BITSSessionTimeout"`
+	MaxSize         *string `toml:"BITSMaximumUploadSize"`
+	Notify          *int64  `toml:"BITSServerNotificationType"`
+	NotifyURL       *string `toml:"BITSServerNotificationURL"`
+	HostID          *string `toml:"BITSHostId"`
+	HostIDFallback  *int64  `toml:"BITSHostIdFallbackTimeout"`
+	Overwrite       *int64  `toml:"BITSAllowOverwrites"`
+	CleanupDefault  *int64  `toml:"BITSCleanupUseDefault"`
+	CleanupCount    *int64  `toml:"BITSCleanupCount"`
+	CleanupUnits    *int64  `toml:"BITSCleanupUnits"`
+	SessionsPerUser *int64  `toml:"BITSNumberOfSessionsLimit"`
+	LimitEnable     *int64  `toml:"BITSSessionLimitEnable"`
+}
+
+// cleanupUnits are the values of BITSCleanupUnits, and the most of each.
+var cleanupUnits = []struct {
+	unit time.Duration
+	most int64
+}{{time.Minute, 60}, {time.Hour, 24}, {day, 360}}
+
+// bits takes over what is set with BITS's names, and reports whether uploads are enabled.
+func (r *reader) bits(key string, f *fileBITS, u *Uploads) bool {
+	number := func(name string, v *int64, lo, hi, otherwise int64) int64 {
+		if v == nil {
+			return otherwise
+		}
+		if *v < lo || *v > hi {
+			r.problem(key+"."+name, "%d is out of range; want %d to %d", *v, lo, hi)
+			return otherwise
+		}
+		return *v
+	}
+	const most = int64(dword / time.Second)
+	u.SessionTimeout = time.Duration(number("BITSSessionTimeout", f.SessionTimeout, 1, most, int64(u.SessionTimeout/time.Second))) * time.Second
+	u.HostIDFallback = time.Duration(number("BITSHostIdFallbackTimeout", f.HostIDFallback, 1, most, int64(u.HostIDFallback/time.Second))) * time.Second
+	u.Overwrite = number("BITSAllowOverwrites", f.Overwrite, 0, 1, 0) == 1
+	u.Notify = session.NotifyType(number("BITSServerNotificationType", f.Notify, 0, 2, 0))
+	u.SessionsPerUser = int(number("BITSNumberOfSessionsLimit", f.SessionsPerUser, 1, math.MaxInt32, int64(u.SessionsPerUser)))
+	if number("BITSSessionLimitEnable", f.LimitEnable, 0, 1, 1) == 0 {
+		u.SessionsPerUser = 0
+	}
+	set(r, key+".BITSMaximumUploadSize", f.MaxSize, &u.MaxSize, func(text string) (int64, error) {
+		if text == "" {
+			return -1, nil
+		}
+		return strconv.ParseInt(text, 10, 64)
+	})
+	set(r, key+".BITSServerNotificationURL", f.NotifyURL, &u.NotifyURL, parseNotifyURL)
+	set(r, key+".BITSHostId", f.HostID, &u.HostID, parseHostID)
+	// The documents say that count and unit do not count where UseDefault is 0. That must be
+	// the other way round.
+	if number("BITSCleanupUseDefault", f.CleanupDefault, 0, 1, 1) == 0 {
+		unit := cleanupUnits[number("BITSCleanupUnits", f.CleanupUnits, 0, 2, 1)]
+		if f.CleanupCount == nil {
+			r.problem(key+".BITSCleanupUseDefault", "is 0, but there is no BITSCleanupCount")
+		}
+		u.Cleanup = time.Duration(number("BITSCleanupCount", f.CleanupCount, 1, unit.most, 1)) * unit.unit
+	} else if f.CleanupCount != nil {
+		r.problem(key+".BITSCleanupCount", "has no effect: BITSCleanupUseDefault is not 0")
+	}
+	return f.Enabled == nil || *f.Enabled
+}

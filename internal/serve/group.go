@@ -1,0 +1,88 @@
+package serve
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+
+	"golang.org/x/time/rate"
+
+	"github.com/ebbtransfer/ebb/internal/serve/config"
+	"github.com/ebbtransfer/ebb/internal/serve/files"
+)
+
+// group is a URL prefix in service.
+type group struct {
+	config.Group
+	files    *files.Handler // nil where a bucket is behind it
+	tree     *files.Tree    // of a directory, to be closed
+	slots    chan struct{}  // one for each request at once; nil is no limit
+	up, down *rate.Limiter  // nil is no limit
+	uploads  *uploads       // nil: none are taken
+}
+
+// newGroup opens what is behind a group.
+func newGroup(c config.Group, digests *files.Digests, log *slog.Logger) (*group, error) {
+	g := &group{Group: c}
+	if c.Connections > 0 {
+		g.slots = make(chan struct{}, c.Connections)
+	}
+	if c.Bandwidth > 0 {
+		burst := int(min(max(c.Bandwidth/4, 4<<10), writeChunk))
+		g.up = rate.NewLimiter(rate.Limit(c.Bandwidth), burst)
+		g.down = rate.NewLimiter(rate.Limit(c.Bandwidth), burst)
+	}
+	var source files.Source
+	switch {
+	case c.Dir != "":
+		tree, err := files.OpenTree(c.Dir)
+		if err != nil {
+			return nil, fmt.Errorf("the group %s: %w", c.Path, err)
+		}
+		g.tree, source = tree, tree
+		g.files = &files.Handler{Source: tree, Digests: digests, Listing: c.Listing, Untrusted: c.Uploads != nil}
+	case c.Files != nil:
+		g.files = &files.Handler{Source: files.NewTable(c.Files), Digests: digests, Listing: c.Listing}
+	}
+	if c.Uploads != nil {
+		u, err := openUploads(c, source, log)
+		if err != nil {
+			return nil, errors.Join(fmt.Errorf("uploads to %s: %w", c.Path, err), g.close())
+		}
+		g.uploads = u
+	}
+	return g, nil
+}
+
+// close closes what is behind the group.
+func (g *group) close() error {
+	var err error
+	if g.tree != nil {
+		err = g.tree.Close()
+	}
+	if g.uploads != nil {
+		err = errors.Join(err, g.uploads.prefix.Store.Close())
+	}
+	return err
+}
+
+// table are the groups in service, those with longer paths first. It never changes.
+type table []*group
+
+func newTable(groups ...*group) table {
+	t := slices.Clone(groups)
+	slices.SortFunc(t, func(a, b *group) int { return len(b.Path) - len(a.Path) })
+	return t
+}
+
+// find returns the group of a path and the name below it; nil if there is none.
+func (t table) find(path string) (g *group, name string) {
+	for _, g := range t {
+		if name, ok := strings.CutPrefix(path, g.Path); ok {
+			return g, name
+		}
+	}
+	return nil, ""
+}

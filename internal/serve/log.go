@@ -1,0 +1,66 @@
+package serve
+
+import (
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/ebbtransfer/ebb/bits"
+	"github.com/ebbtransfer/ebb/internal/bupwire"
+	"github.com/ebbtransfer/ebb/internal/serve/record"
+)
+
+// line is what the log and the metrics are told of a request.
+type line struct {
+	*exchange
+	record    *record.Record
+	principal string
+	front     string // "files", "put", "bits", "tus", "ietf", or "none" if it did not get so far
+}
+
+// done logs a request. The query is left out: it can hold what signs a request.
+func (s *server) done(l *line, r *http.Request) {
+	took := time.Since(l.began)
+	level := slog.LevelInfo
+	if l.status >= 500 {
+		level = slog.LevelWarn
+	}
+	if !s.Log.Enabled(r.Context(), level) {
+		return
+	}
+	host, _, err := net.SplitHostPort(r.RemoteAddr)
+	if err != nil {
+		host = r.RemoteAddr
+	}
+	attrs := []slog.Attr{
+		slog.String("method", r.Method), slog.String("path", r.URL.Path), slog.Int("status", l.status), slog.Int64("sent", l.sent),
+		slog.Int64("received", l.received.Load()), slog.Duration("took", took.Round(time.Microsecond)), slog.String("client", host), slog.String("front", l.front),
+	}
+	if l.principal != "" {
+		attrs = append(attrs, slog.String("principal", l.principal))
+	}
+	if packet := r.Header.Get("BITS-Packet-Type"); packet != "" {
+		attrs = append(attrs, slog.String("packet", packet))
+	}
+	if why := l.record.Reason(); why != "" {
+		attrs = append(attrs, slog.String("why", why))
+	}
+	s.Log.LogAttrs(r.Context(), level, "request", attrs...)
+}
+
+// refuse answers a request that no front end gets. The log is told why; the client no more than
+// the status says.
+func refuse(w http.ResponseWriter, r *http.Request, status int, why string) {
+	record.Why(r.Context(), "%s", why)
+	if r.Method == bupwire.Method {
+		code, context := bits.AccessDenied, bits.ContextRemoteFile
+		if status == http.StatusUnauthorized || status == http.StatusServiceUnavailable || status == http.StatusNotFound {
+			context = bits.ContextNone // the status says it all
+		}
+		bupwire.Ack{Status: status, Code: code, Context: context, Received: -1}.Write(w)
+		return
+	}
+	http.Error(w, fmt.Sprintf("%d %s", status, http.StatusText(status)), status)
+}

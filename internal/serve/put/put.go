@@ -1,0 +1,196 @@
+// Package put receives uploads in one PUT request. There is nothing to resume, but the rest is as
+// with every upload: the file appears whole and durable, or not at all.
+package put
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/http"
+	"os"
+	"strings"
+
+	"github.com/ebbtransfer/ebb/internal/serve/files"
+	"github.com/ebbtransfer/ebb/internal/serve/record"
+	"github.com/ebbtransfer/ebb/internal/serve/session"
+)
+
+// New returns the front end for a prefix. The group's files, nil where a bucket is behind it, tell
+// what is there now.
+func New(p *session.Prefix, source files.Source) http.Handler { return &front{p, source} }
+
+type front struct {
+	*session.Prefix
+	files files.Source
+}
+
+// ServeHTTP implements http.Handler.
+func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	existed, err := f.receive(w, r)
+	var no *refusal
+	switch {
+	case err == nil && existed:
+		w.WriteHeader(http.StatusNoContent)
+	case err == nil:
+		w.Header().Set("Content-Length", "0")
+		w.WriteHeader(http.StatusCreated)
+	case errors.As(err, &no):
+		record.Why(r.Context(), "%s", no.reason)
+		http.Error(w, no.reason, no.status)
+	default:
+		status := statusOf(err)
+		record.Why(r.Context(), "%v", err)
+		if status == http.StatusServiceUnavailable {
+			w.Header().Set("Retry-After", "60")
+		}
+		text := http.StatusText(status)
+		if status < 500 { // what went wrong here is not the client's business
+			text = err.Error()
+		}
+		http.Error(w, text, status)
+	}
+}
+
+// refusal is an answer to a request that is refused for what it says.
+type refusal struct {
+	status int
+	reason string
+}
+
+func (e *refusal) Error() string { return e.reason }
+
+// statusOf returns the status for an error of the store. That the target exists is final, as with
+// BITS; 409 would tell a client of BITS's rules to try again.
+func statusOf(err error) int {
+	for _, m := range []struct {
+		err    error
+		status int
+	}{
+		{session.ErrExists, http.StatusForbidden},
+		{session.ErrTooLarge, http.StatusRequestEntityTooLarge},
+		{session.ErrTarget, http.StatusNotFound},
+		{session.ErrTooMany, http.StatusServiceUnavailable},
+		{session.ErrBusy, http.StatusServiceUnavailable},
+		{session.ErrNoSpace, http.StatusInsufficientStorage},
+		{io.ErrUnexpectedEOF, http.StatusBadRequest},
+		{os.ErrDeadlineExceeded, http.StatusRequestTimeout},
+	} {
+		if errors.Is(err, m.err) {
+			return m.status
+		}
+	}
+	return http.StatusInternalServerError
+}
+
+// receive makes the file of the request, and reports whether there was one before.
+func (f *front) receive(w http.ResponseWriter, r *http.Request) (existed bool, err error) {
+	target := strings.TrimPrefix(r.URL.Path, f.Path)
+	if target == "" || strings.HasSuffix(target, "/") {
+		return false, &refusal{http.StatusBadRequest, "the URL names a directory, not a file"}
+	}
+	if r.Header.Get("Content-Range") != "" { // RFC 9110, 14.5
+		return false, &refusal{http.StatusBadRequest, "a part of a file cannot be put"}
+	}
+	tag, existed, err := f.current(r, target)
+	if err != nil {
+		return false, err
+	}
+	if err := matches(r.Header, tag, existed); err != nil {
+		return existed, err
+	}
+	spec := session.Spec{
+		Protocol: "put", Target: target, URL: r.URL.Path, Principal: session.Principal(r.Context()),
+		Size: r.ContentLength, Limit: f.MaxSize, Overwrite: f.Overwrite && r.Header.Get("If-None-Match") != "*",
+	}
+	// Whatever happens to the client now, the session comes to an end.
+	keep := context.WithoutCancel(r.Context())
+	info, err := f.Store.Create(r.Context(), spec)
+	if err != nil {
+		return existed, f.conflict(r, err)
+	}
+	ctx, s, err := f.Store.Acquire(r.Context(), info.ID, session.Who{Principal: spec.Principal, URL: spec.URL})
+	if err != nil {
+		return existed, err
+	}
+	defer s.Release()
+	err = f.fill(ctx, s, r)
+	if err == nil {
+		// Somebody else may have been here while the bytes came.
+		if tag, existed, err = f.current(r, target); err == nil {
+			err = matches(r.Header, tag, existed)
+		}
+	}
+	if err == nil {
+		err = f.conflict(r, s.Publish(keep))
+	}
+	if rerr := s.Remove(keep); rerr != nil {
+		if f.Log.Warn("a finished upload could not be cleared away", "id", info.ID, "err", rerr); err == nil {
+			return existed, nil // the next cleaning does it
+		}
+	}
+	return existed, err
+}
+
+// fill takes in the body.
+func (f *front) fill(ctx context.Context, s session.Session, r *http.Request) error {
+	n, err := s.Append(ctx, r.Body)
+	if err != nil {
+		return err
+	}
+	if r.ContentLength >= 0 && n < r.ContentLength {
+		return fmt.Errorf("the request broke off after %d of %d bytes: %w", n, r.ContentLength, io.ErrUnexpectedEOF)
+	}
+	if r.ContentLength < 0 {
+		return s.SetSize(ctx, n)
+	}
+	return nil
+}
+
+// conflict tells that the target exists in the way that the request asked for.
+func (f *front) conflict(r *http.Request, err error) error {
+	if errors.Is(err, session.ErrExists) && r.Header.Get("If-None-Match") == "*" {
+		return &refusal{http.StatusPreconditionFailed, "the file exists"}
+	}
+	return err
+}
+
+// current returns the entity tag of what is there; in a bucket the store alone can tell.
+func (f *front) current(r *http.Request, target string) (tag string, exists bool, err error) {
+	if f.files == nil || !fs.ValidPath(target) {
+		return "", false, nil
+	}
+	file, err := f.files.Open(target)
+	if err != nil { // whatever it is, the store says what is wrong with the target
+		return "", false, nil
+	}
+	defer func() { _ = file.Close() }()
+	if r.Header.Get("If-Match") != "" {
+		tag, err = files.ETag(r, file)
+	}
+	return tag, true, err
+}
+
+// matches checks If-Match and If-None-Match.
+func matches(h http.Header, tag string, exists bool) error {
+	if want := h.Get("If-Match"); want != "" {
+		found := exists && want == "*"
+		for t := range strings.SplitSeq(want, ",") {
+			found = found || exists && strings.TrimSpace(t) == tag && !strings.HasPrefix(tag, "W/")
+		}
+		if !found {
+			return &refusal{http.StatusPreconditionFailed, "the file is not the one that the request names"}
+		}
+	}
+	switch h.Get("If-None-Match") {
+	case "":
+	case "*":
+		if exists {
+			return &refusal{http.StatusPreconditionFailed, "the file exists"}
+		}
+	default:
+		return &refusal{http.StatusBadRequest, "of If-None-Match only * is understood here"}
+	}
+	return nil
+}

@@ -1,0 +1,155 @@
+package serve
+
+import (
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/ebbtransfer/ebb/internal/bupwire"
+	"github.com/ebbtransfer/ebb/internal/serve/config"
+	"github.com/ebbtransfer/ebb/internal/serve/files"
+	"github.com/ebbtransfer/ebb/internal/serve/record"
+	"github.com/ebbtransfer/ebb/internal/serve/session"
+)
+
+// ServeHTTP finds the group of a request, checks that the caller may make it, and hands it to the
+// files or to the front end that speaks its protocol. One line of the log tells how it went.
+func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	s.active.Add(1)
+	defer s.active.Done()
+	e, r := newExchange(w, r)
+	ctx, rec := record.New(r.Context())
+	r = r.WithContext(ctx)
+	l := &line{exchange: e, record: rec, front: "none"}
+	defer func() { s.done(l, r) }() // also of an answer that is broken off by a panic
+	defer e.finish(r)
+	s.route(l, r)
+}
+
+func (s *server) route(l *line, r *http.Request) {
+	g, name := s.groups.Load().find(r.URL.Path)
+	if g == nil {
+		refuse(l, r, http.StatusNotFound, "no group has this path")
+		return
+	}
+	writes := isWrite(r, name)
+	if !s.admit(l, r, g, writes) {
+		return
+	}
+	if g.slots != nil {
+		select {
+		case g.slots <- struct{}{}:
+			defer func() { <-g.slots }()
+		default:
+			l.Header().Set("Retry-After", "10")
+			refuse(l, r, http.StatusServiceUnavailable, "the group has as many connections as it may have")
+			return
+		}
+	}
+	l.up, l.down = g.up, g.down
+	r = r.WithContext(session.WithPrincipal(r.Context(), l.principal))
+	front, handler := g.choose(r, name)
+	l.front = front
+	if handler == nil {
+		g.notOffered(l, r)
+		return
+	}
+	handler.ServeHTTP(l, r)
+}
+
+// admit finds out who makes the request and whether he may; otherwise it answers, before a byte
+// of the body is read.
+func (s *server) admit(l *line, r *http.Request, g *group, writes bool) bool {
+	if r.Method == http.MethodOptions { // browsers ask before they have credentials
+		return true
+	}
+	allowed := g.Read
+	if writes {
+		allowed = g.Write
+	}
+	principal, err := s.access.Principal(r)
+	switch {
+	case err != nil:
+	case slices.Contains(allowed, config.Anyone),
+		principal != "" && (slices.Contains(allowed, config.Authenticated) || slices.Contains(allowed, principal)):
+		l.principal = principal
+		return true
+	case principal != "":
+		l.principal = principal
+		refuse(l, r, http.StatusForbidden, principal+" is not in the group's list")
+		return false
+	default:
+		err = fmt.Errorf("the group wants to know who asks")
+	}
+	status := http.StatusForbidden
+	if s.access.Challenge(l.Header()) {
+		status = http.StatusUnauthorized
+	}
+	refuse(l, r, status, err.Error())
+	return false
+}
+
+// isWrite reports whether a request is about an upload, be it to ask how far one is.
+func isWrite(r *http.Request, name string) bool {
+	read := r.Method == http.MethodGet || r.Method == http.MethodHead
+	return !read || files.Hidden(name)
+}
+
+// The path elements below a group that belong to uploads.
+const (
+	sessions     = ".ebb-uploads"
+	bitsSessions = "BITS-Sessions"
+)
+
+// choose returns the front end for a request, and its name in the log; nil if none is for it.
+func (g *group) choose(r *http.Request, name string) (string, http.Handler) {
+	h := r.Header
+	has := func(names ...string) bool {
+		return slices.ContainsFunc(names, func(n string) bool { return h.Get(n) != "" })
+	}
+	read := r.Method == http.MethodGet || r.Method == http.MethodHead
+	if u := g.uploads; u != nil {
+		first, _, _ := strings.Cut(name, "/")
+		switch {
+		case r.Method == bupwire.Method, read && strings.EqualFold(first, bitsSessions):
+			return "bits", u.bits
+		case has("Tus-Resumable"):
+			return "tus", u.tus
+		case has("Upload-Complete", "Upload-Draft-Interop-Version", "Upload-Offset"), first == sessions:
+			return "ietf", u.ietf
+		case r.Method == http.MethodOptions:
+			return "tus", u.tus
+		case r.Method == http.MethodPut:
+			return "put", u.put
+		}
+	}
+	if read && g.files != nil {
+		return "files", g.serveFile(name)
+	}
+	return "none", nil
+}
+
+// serveFile serves a file of the group.
+func (g *group) serveFile(name string) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { g.files.Serve(w, r, name) })
+}
+
+// notOffered answers a request with a method that the group does not have, or for a protocol.
+func (g *group) notOffered(w http.ResponseWriter, r *http.Request) {
+	allow := "GET, HEAD, OPTIONS"
+	if g.uploads != nil {
+		allow += ", PUT, POST, PATCH, DELETE, " + bupwire.Method
+	}
+	w.Header().Set("Allow", allow)
+	switch {
+	case r.Method == http.MethodOptions:
+		w.WriteHeader(http.StatusNoContent)
+	case r.Method == bupwire.Method: // server.md 1.5
+		refuse(w, r, http.StatusNotImplemented, "the group takes no uploads")
+	case g.uploads == nil:
+		refuse(w, r, http.StatusMethodNotAllowed, "the group takes no uploads")
+	default:
+		refuse(w, r, http.StatusMethodNotAllowed, "no protocol has this request")
+	}
+}
