@@ -28,6 +28,7 @@ import (
 	"github.com/ebbtransfer/ebb/internal/api"
 	"github.com/ebbtransfer/ebb/internal/conditions"
 	"github.com/ebbtransfer/ebb/internal/governor"
+	"github.com/ebbtransfer/ebb/internal/localfile"
 	"github.com/ebbtransfer/ebb/internal/policy"
 	"github.com/ebbtransfer/ebb/internal/queue"
 	"github.com/ebbtransfer/ebb/internal/store"
@@ -62,7 +63,11 @@ const (
 // Lock takes the lock of a state directory, so that one service at a time uses it. The error is
 // ErrLocked if another one does.
 func Lock(state string) (unlock func(), err error) {
-	return lock(filepath.Join(state, "lock"))
+	unlock, err = localfile.Lock(filepath.Join(state, "lock"))
+	if errors.Is(err, localfile.ErrLocked) {
+		err = ErrLocked
+	}
+	return unlock, err
 }
 
 type service struct {

@@ -24,6 +24,7 @@ var startMode = direct
 // file is an open part file on Linux.
 type file struct {
 	fd       int
+	owner    *os.File // nil, or who closes fd
 	path     string
 	inode    uint64
 	mode     writeMode
@@ -96,6 +97,26 @@ func openFile(path string, continues, small bool) (*file, int64, error) {
 	}
 	f.inode = st.Ino
 	return f, st.Size, nil
+}
+
+// adopt takes over f, which has the size that is returned.
+func adopt(f *os.File, small bool) (*file, int64, error) {
+	a := &file{fd: int(f.Fd()), owner: f, path: f.Name(), mode: startMode}
+	if small && a.mode == direct {
+		a.mode = dontCache
+	}
+	if a.mode == direct && a.setFlags(unix.O_DIRECT) != nil {
+		a.mode = dontCache
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(a.fd, &st); err != nil {
+		return nil, 0, &fs.PathError{Op: "stat", Path: a.path, Err: err}
+	}
+	a.inode = st.Ino
+	if a.mode != direct {
+		a.dropped = st.Size
+	}
+	return a, st.Size, nil
 }
 
 // open opens the file with O_DIRECT if the file system can, either as a new or as an existing one.
@@ -227,6 +248,9 @@ func (f *file) setMtime(t time.Time) error {
 
 // close is not repeated after EINTR: Linux has closed the descriptor then.
 func (f *file) close() error {
+	if f.owner != nil {
+		return f.owner.Close()
+	}
 	if err := unix.Close(f.fd); err != unix.EINTR {
 		return err
 	}

@@ -49,6 +49,14 @@ func openFile(path string, _, _ bool) (*file, int64, error) {
 	return &file{File: f}, st.Size(), nil
 }
 
+func adopt(f *os.File, _ bool) (*file, int64, error) {
+	st, err := f.Stat()
+	if err != nil {
+		return nil, 0, err
+	}
+	return &file{File: f}, st.Size(), nil
+}
+
 func (f *file) reserve(_, _ int64) error { return nil }
 
 func (f *file) writeAt(b []byte, off int64) error {
@@ -58,8 +66,10 @@ func (f *file) writeAt(b []byte, off int64) error {
 
 func (f *file) writeLast(b []byte, off int64) error { return f.writeAt(b, off) }
 
-func (f *file) readAt(b []byte, off int64) error {
-	_, err := f.ReadAt(b, off)
+func (f *file) writeTail(b []byte, off int64) error { return f.writeAt(b, off) }
+
+func (f *file) readAt(b []byte, need int, off int64) error {
+	_, err := f.ReadAt(b[:need], off)
 	return err
 }
 

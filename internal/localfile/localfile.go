@@ -1,5 +1,5 @@
-// Package localfile keeps the part files of downloads: it writes them front to back past the page
-// cache, makes them durable at checkpoints, and renames them into place.
+// Package localfile keeps the part files of downloads and of uploads that come in: it writes them
+// front to back past the page cache, makes them durable at checkpoints, and renames them into place.
 //
 // It promises that a part file never holds a byte that was not written in order: after a killed
 // process everything below st_size is content, and after a power loss everything below what the last
@@ -19,6 +19,9 @@ import (
 
 	"github.com/ebbtransfer/ebb/bits"
 )
+
+// ErrLocked means that somebody else has the lock.
+var ErrLocked = errors.New("the lock is taken")
 
 // Watermark returns the size of the part file at path: after a killed process, in the same boot, so
 // many bytes of it are content. It may be larger than the whole file only if somebody else wrote to it.

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"hash"
+	"io"
+	"os"
 	"time"
 )
 
@@ -80,6 +82,39 @@ func Open(ctx context.Context, path string, o Options) (*Part, error) {
 	return p, nil
 }
 
+// Continue makes a Part of f, which is open for reading and writing in a directory that nobody else
+// can write to: neither its owner nor its mode are looked at or changed. Exactly keep bytes of it
+// stay; if it has fewer, Continue fails with io.ErrUnexpectedEOF. The file's size is not known, and
+// nothing is reserved. small says that it will not be larger than about a megabyte. f belongs to the
+// Part, also if Continue fails.
+func Continue(f *os.File, keep int64, small bool) (*Part, error) {
+	lf, have, err := adopt(f, small)
+	if err != nil {
+		_ = f.Close() // err is what counts
+		return nil, err
+	}
+	p := &Part{path: f.Name(), f: lf, inode: lf.inode, size: -1, durable: -1, base: keep &^ (page - 1)}
+	switch {
+	case have < keep:
+		err = p.wrap("continue", io.ErrUnexpectedEOF)
+	case have > keep:
+		err = p.wrap("truncate", lf.truncate(keep))
+	}
+	if tail := int(keep - p.base); err == nil && tail > 0 {
+		// The last page is written again as soon as it is full, so it has to be in memory.
+		b := p.Space()
+		if err = p.wrap("read back", lf.readAt(b[:page], tail, p.base)); err == nil {
+			p.n = tail
+		}
+	}
+	if err != nil {
+		p.err = err
+		_ = p.Close() // err is what counts
+		return nil, err
+	}
+	return p, nil
+}
+
 // hashKept feeds the kept bytes to the hash.
 func (p *Part) hashKept(ctx context.Context) error {
 	p.hash.Reset()
@@ -93,7 +128,7 @@ func (p *Part) hashKept(ctx context.Context) error {
 			return err
 		}
 		n := int(min(int64(len(b)), p.base-off))
-		if err := p.f.readAt(b[:n], off); err != nil {
+		if err := p.f.readAt(b[:n], n, off); err != nil {
 			return p.wrap("read back", err)
 		}
 		_, _ = p.hash.Write(b[:n]) // never fails, says hash.Hash
@@ -194,6 +229,31 @@ func (p *Part) Checkpoint() (int64, error) {
 		p.durable = end
 	}
 	return p.durable, nil
+}
+
+// Flush writes the whole pages of what was accepted, so that a killed process leaves them.
+func (p *Part) Flush() error { return p.writePages() }
+
+// Sync makes all that was accepted durable, at its exact length; Checkpoint is cheaper where a page
+// more or less does not matter.
+func (p *Part) Sync() error {
+	if err := p.writePages(); err != nil {
+		return err
+	}
+	if p.Offset() == p.durable {
+		return nil
+	}
+	if p.n > p.written {
+		// It stays in the block: the whole page will be written over it.
+		if err := p.fail("write", p.f.writeTail(p.buf[p.written:p.n], p.base+int64(p.written))); err != nil {
+			return err
+		}
+	}
+	if err := p.fail("sync", p.f.datasync()); err != nil {
+		return err
+	}
+	p.durable = p.Offset()
+	return nil
 }
 
 // Finish writes the rest, gives the file its exact size, the mode of a newly created file (0666

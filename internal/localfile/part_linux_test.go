@@ -1,9 +1,11 @@
 package localfile
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -308,4 +310,60 @@ func TestBootID(t *testing.T) {
 	if id := BootID(); len(id) != 36 {
 		t.Errorf("BootID is %q", id)
 	}
+}
+
+// TestContinueKeepsEveryByte appends pieces of any length, each by a new Part that continues where
+// the last one synced.
+func TestContinueKeepsEveryByte(t *testing.T) {
+	everyMode(t, func(t *testing.T, dir string) {
+		for _, small := range []bool{true, false} {
+			path := filepath.Join(dir, fmt.Sprint("part", small))
+			var want []byte
+			for i, n := range []int{0, 1, 4095, 1, 4096, 70_000, 3, 8192, 300_001, 17} {
+				f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o640)
+				if err != nil {
+					t.Fatal(err)
+				}
+				p, err := Continue(f, int64(len(want)), small)
+				if err != nil {
+					t.Fatal(err)
+				}
+				for range 3 {
+					for rest := n; rest > 0; {
+						b := p.Space()
+						k := min(rest, len(b))
+						for j := range k {
+							b[j] = byte(len(want)*7 + i)
+							want = append(want, b[j])
+						}
+						if err := p.Advance(k); err != nil {
+							t.Fatal(err)
+						}
+						rest -= k
+					}
+					if err := p.Sync(); err != nil {
+						t.Fatal(err)
+					}
+					got, err := os.ReadFile(path)
+					if err != nil || !bytes.Equal(got, want) {
+						t.Fatalf("after %d: the file has %d bytes that differ from the %d written, %v", i, len(got), len(want), err)
+					}
+				}
+				// What comes after the last Sync is dropped by the next Continue.
+				if err := p.Advance(copy(p.Space(), "lost")); err != nil {
+					t.Fatal(err)
+				}
+				if err := p.Close(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			f, err := os.OpenFile(path, os.O_RDWR, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := Continue(f, int64(len(want)+5000), small); !errors.Is(err, io.ErrUnexpectedEOF) {
+				t.Errorf("a file that is too short: %v", err)
+			}
+		}
+	})
 }

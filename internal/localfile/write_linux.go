@@ -50,11 +50,38 @@ func (f *file) writeLast(b []byte, off int64) error {
 	return f.writeAll(b[whole:], off+int64(whole))
 }
 
+// writeTail writes what is less than a page at the end of a file that will go on. In direct mode the
+// page cache takes it; the kernel throws that page away when the direct write of the whole page comes.
+func (f *file) writeTail(b []byte, off int64) error {
+	if f.mode != direct {
+		return f.writeAll(b, off)
+	}
+	if err := f.setFlags(0); err != nil {
+		return err
+	}
+	for len(b) > 0 {
+		n, err := unix.Pwrite(f.fd, b, off)
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		b, off = b[n:], off+int64(n)
+	}
+	return f.setFlags(unix.O_DIRECT)
+}
+
+// setFlags sets the status flags of the open file.
+func (f *file) setFlags(flags int) error {
+	_, err := unix.FcntlInt(uintptr(f.fd), unix.F_SETFL, flags)
+	return err
+}
+
 // stepDown leaves direct, with nothing in the page cache below off.
 func (f *file) stepDown(off int64) error {
-	_, err := unix.FcntlInt(uintptr(f.fd), unix.F_SETFL, 0)
 	f.mode, f.dropped = dontCache, off
-	return err
+	return f.setFlags(0)
 }
 
 // writeAll writes b in the mode of the file, or in the next that the file system takes.
@@ -128,10 +155,11 @@ func (f *file) syncRange(from, to int64, flags int) error {
 // drop takes clean pages out of the page cache. It is a favour to others and may fail.
 func (f *file) drop(from, to int64) { _ = unix.Fadvise(f.fd, from, to-from, unix.FADV_DONTNEED) }
 
-// readAt fills b from whole pages of the file without leaving them in the page cache.
-func (f *file) readAt(b []byte, off int64) error {
+// readAt reads pages of the file into b without leaving them in the page cache. The first need bytes
+// must be there.
+func (f *file) readAt(b []byte, need int, off int64) error {
 	from := off
-	for len(b) > 0 {
+	for need > 0 {
 		n, err := unix.Pread(f.fd, b, off)
 		switch {
 		case err == unix.EINTR:
@@ -146,7 +174,7 @@ func (f *file) readAt(b []byte, off int64) error {
 		case n == 0:
 			return io.ErrUnexpectedEOF
 		}
-		b, off = b[n:], off+int64(n)
+		b, need, off = b[n:], need-n, off+int64(n)
 	}
 	if f.mode != direct {
 		f.drop(from, off)

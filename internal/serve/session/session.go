@@ -32,6 +32,8 @@ var (
 	ErrBusy = errors.New("another request works on the upload")
 	// ErrTooMany: the principal has as many sessions as it may have.
 	ErrTooMany = errors.New("too many upload sessions")
+	// ErrIncomplete: not all bytes are here, or their number is not known.
+	ErrIncomplete = errors.New("the upload is not complete")
 	// ErrNoSpace: the storage has no room.
 	ErrNoSpace = errors.New("no space is left for the upload")
 	// ErrTaken is the cause of the context of a Session that had to make way for a newer request.
@@ -41,14 +43,18 @@ var (
 // Spec is what an upload is made with. Only its size may become known later.
 type Spec struct {
 	Protocol string `json:"protocol"` // "bits", "tus", "ietf" or "put"
-	// Target is the file to make, relative to the store's root, with slashes, already clean:
-	// Clean says what that means. It is empty for an upload that never becomes a file (a part).
+	// Target is the file to make, relative to the store's root, with slashes; CheckTarget says what
+	// it may be. It is empty for an upload that never becomes a file (a part).
 	Target    string `json:"target"`
 	URL       string `json:"url"`       // path of the URL that the session is bound to
 	Principal string `json:"principal"` // who may go on with it; empty is anonymous
 	Size      int64  `json:"size"`      // bytes; -1 while unknown
 	Limit     int64  `json:"limit"`     // most bytes it may have; -1 is no limit
 	Overwrite bool   `json:"overwrite"` // the target may exist
+	// Whole says that the request which makes the session also brings all its bytes and answers only
+	// after Publish, so that nobody ever learns of the session if that fails. It then costs no record:
+	// the session ends with its first Release, and does not survive a crash.
+	Whole bool `json:"-"`
 	// Metadata is the front end's own, such as tus's Upload-Metadata.
 	Metadata map[string]string `json:"metadata,omitempty"`
 }
@@ -81,17 +87,22 @@ type Session interface {
 	// Append adds the bytes of r, which begin at the session's offset, and returns how many are
 	// now durable: also those that came before r failed or ctx ended. It returns r's error, nil
 	// at its end, or ErrTooLarge once the size or the limit would be passed (what fits is kept).
+	// r must fail when the context ends. Bytes that complete an upload with a target are durable,
+	// but may have to be sent again after a power loss until Publish, SetState or Release returned:
+	// only then they are acknowledged to the client.
 	Append(ctx context.Context, r io.Reader) (int64, error)
 	// SetState stores the front end's state durably.
 	SetState(ctx context.Context, state json.RawMessage) error
 	// Open reads the bytes that are here.
 	Open(ctx context.Context) (io.ReadSeekCloser, error)
 	// Publish makes the target appear, whole and durable, atomically; ErrExists if it exists by
-	// now and may not be overwritten. It may be repeated after a crash or a lost answer.
+	// now and may not be overwritten, ErrIncomplete, ErrTarget. It may be repeated after a crash or
+	// a lost answer.
 	Publish(ctx context.Context) error
 	// Remove deletes the session and what it keeps; a published target stays.
 	Remove(ctx context.Context) error
-	// Release lets the next request have the session. It is called exactly once.
+	// Release lets the next request have the session, and makes durable what Append left to it. It
+	// is called exactly once.
 	Release()
 }
 
@@ -103,12 +114,12 @@ type Store interface {
 	// ErrNotFound, ErrBusy. The context is derived from ctx and ends with ErrTaken.
 	Acquire(ctx context.Context, id string, who Who) (context.Context, Session, error)
 	// Concat makes a finished session of the bytes of others in their order, all of the same
-	// principal and complete. The parts stay.
+	// principal and complete (ErrIncomplete). The parts stay.
 	Concat(ctx context.Context, spec Spec, parts []string) (Info, error)
 	// List returns the sessions in the order of their creation, for whoever administers them.
 	List(ctx context.Context) ([]Info, error)
 	// Clean removes the sessions without progress since the timeout, and for each principal
-	// the newest ones beyond limit (0 is no limit). It returns how many it removed.
+	// the newest unpublished ones beyond limit (0 is no limit). It returns how many it removed.
 	Clean(ctx context.Context, now time.Time, timeout time.Duration, limit int) (int, error)
 	Close() error
 }

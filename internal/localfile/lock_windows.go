@@ -1,4 +1,4 @@
-package daemon
+package localfile
 
 import (
 	"errors"
@@ -7,9 +7,10 @@ import (
 	"golang.org/x/sys/windows"
 )
 
-// lock takes an exclusive lock that ends with the process.
-func lock(name string) (unlock func(), err error) {
-	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
+// Lock takes an exclusive lock on the file at path, which it creates if need be. It ends with the
+// process, however that ends. ErrLocked if somebody else has it.
+func Lock(path string) (unlock func(), err error) {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, err
 	}
@@ -23,8 +24,3 @@ func lock(name string) (unlock func(), err error) {
 	}
 	return func() { f.Close() }, nil
 }
-
-// checkPrivate trusts the directory's access control list, which is inherited from the user's.
-func checkPrivate(string) error { return nil }
-
-func setUmask(int) (restore func()) { return func() {} }

@@ -1,0 +1,373 @@
+package session
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"time"
+
+	"github.com/ebbtransfer/ebb/internal/localfile"
+)
+
+const (
+	// smallFile is below what size a file is written through the page cache, which is as fast and
+	// needs no care for its last page.
+	smallFile = 1 << 20
+	// flushEvery is how often the bytes of a slow upload go to its file while its block fills, so
+	// that few are lost if the process is killed.
+	flushEvery = 5 * time.Second
+)
+
+// held is a session that a request has.
+type held struct {
+	d      *Dir
+	e      *entry
+	ctx    context.Context
+	cancel context.CancelCauseFunc
+	done   chan struct{} // closed when it is released
+
+	part    *localfile.Part // the data file, if it is open
+	removed bool
+}
+
+var _ Session = (*held)(nil)
+
+func (h *held) Info() Info {
+	h.d.mu.Lock()
+	defer h.d.mu.Unlock()
+	return h.e.rec.Info
+}
+
+// change changes the record in memory.
+func (h *held) change(f func(r *record)) {
+	h.d.mu.Lock()
+	defer h.d.mu.Unlock()
+	f(&h.e.rec)
+}
+
+func (h *held) wrap(doing string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%s upload %s: %w", doing, h.e.rec.ID, storageError(err))
+}
+
+// SetSize makes the size known. It is durable with what is made durable next.
+func (h *held) SetSize(_ context.Context, size int64) error {
+	r := &h.e.rec
+	switch {
+	case r.Size == size:
+		return nil
+	case r.Size >= 0:
+		return h.wrap("set the size of", ErrSizeChanged)
+	case size < r.Offset || r.Limit >= 0 && size > r.Limit:
+		return h.wrap("set the size of", ErrTooLarge)
+	}
+	if room, err := free(h.d.hfile); err == nil && room-(size-r.Offset) < h.d.opts.MinFree {
+		return h.wrap("set the size of", ErrNoSpace)
+	}
+	h.change(func(r *record) { r.Size = size })
+	return h.wrap("set the size of", h.d.note(h.e, change{Size: &size}, false))
+}
+
+// Append adds bytes, as Session says. The bytes are durable when it returns. That they count after a
+// power loss is settled by then too, but for those that complete an upload with a target: for these
+// it is by the Publish, SetState or Release that comes next, since Publish needs no such thing.
+func (h *held) Append(ctx context.Context, r io.Reader) (int64, error) {
+	if h.e.rec.Published {
+		return 0, h.wrap("append to", ErrTooLarge)
+	}
+	was := h.e.rec.Offset
+	err := h.openPart()
+	if err == nil {
+		err = h.fill(ctx, r)
+	}
+	if h.part == nil {
+		return 0, h.wrap("append to", err)
+	}
+	// Also when the request failed, what has come is kept.
+	if serr := h.part.Sync(); serr != nil {
+		h.closePart()
+		return 0, h.wrap("append to", serr)
+	}
+	if h.part.Offset() == was {
+		return 0, h.wrap("append to", err)
+	}
+	if nerr := h.advance(h.part.Offset()); nerr != nil {
+		h.closePart()
+		return 0, h.wrap("append to", nerr)
+	}
+	return h.e.rec.Offset - was, h.wrap("append to", err)
+}
+
+// advance notes that all bytes below offset are durable.
+func (h *held) advance(offset int64) error {
+	now, boot := time.Now().Round(0), localfile.BootID()
+	c := change{Offset: &offset, Touched: now}
+	next := h.e.rec
+	next.Offset, next.Touched = offset, now
+	if next.Boot != boot {
+		c.Boot, next.Boot = &boot, boot
+	}
+	was := h.e.rec
+	h.change(func(r *record) { *r = next })
+	whole := offset == next.Size && next.Target != ""
+	if err := h.d.note(h.e, c, !whole); err != nil {
+		h.change(func(r *record) { *r = was })
+		return err
+	}
+	return nil
+}
+
+// fill reads r into the data file.
+func (h *held) fill(ctx context.Context, r io.Reader) error {
+	most := h.e.rec.Size
+	if most < 0 {
+		most = h.e.rec.Limit
+	}
+	flushed := time.Now()
+	for {
+		for _, c := range []context.Context{ctx, h.ctx} {
+			if c.Err() != nil {
+				return context.Cause(c)
+			}
+		}
+		room := int64(1) << 62
+		if most >= 0 {
+			room = most - h.part.Offset()
+		}
+		if room <= 0 {
+			return tooMuch(r)
+		}
+		space := h.part.Space()
+		n, err := r.Read(space[:min(int64(len(space)), room)])
+		if aerr := h.part.Advance(n); aerr != nil {
+			return aerr
+		}
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if now := time.Now(); now.Sub(flushed) >= flushEvery {
+			flushed = now
+			if err := h.part.Flush(); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// tooMuch says whether r, which should be at its end, has more.
+func tooMuch(r io.Reader) error {
+	var b [1]byte
+	for range 100 { // a Reader may return nothing without an error, but not for ever
+		n, err := r.Read(b[:])
+		switch {
+		case n > 0:
+			return ErrTooLarge
+		case errors.Is(err, io.EOF):
+			return nil
+		case err != nil:
+			return err
+		}
+	}
+	return io.ErrNoProgress
+}
+
+func (h *held) openPart() error {
+	if h.part != nil {
+		return nil
+	}
+	r := &h.e.rec
+	f, err := h.d.hidden.OpenFile(r.ID, os.O_RDWR, 0)
+	if errors.Is(err, fs.ErrNotExist) && r.Whole {
+		f, err = h.d.hidden.OpenFile(r.ID, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o666)
+	}
+	if err != nil {
+		return err
+	}
+	h.part, err = localfile.Continue(f, r.Offset, r.Size >= 0 && r.Size < smallFile)
+	return err
+}
+
+func (h *held) closePart() {
+	if h.part != nil {
+		_ = h.part.Close() // what counts was made durable before
+		h.part = nil
+	}
+}
+
+func (h *held) SetState(_ context.Context, state json.RawMessage) error {
+	if state == nil {
+		state = json.RawMessage("null")
+	}
+	h.change(func(r *record) { r.State = state })
+	return h.wrap("keep the state of", h.d.note(h.e, change{State: state}, true))
+}
+
+func (h *held) Open(context.Context) (io.ReadSeekCloser, error) {
+	f, err := h.openData()
+	if err != nil {
+		return nil, h.wrap("read", err)
+	}
+	return struct {
+		*io.SectionReader
+		io.Closer
+	}{io.NewSectionReader(f, 0, h.e.rec.Offset), f}, nil
+}
+
+// openData opens the data file for reading, or the target that it has become.
+func (h *held) openData() (*os.File, error) {
+	r := &h.e.rec
+	if !r.Published {
+		return h.d.hidden.Open(r.ID)
+	}
+	to, err := openDest(h.d.top, r.Target)
+	if err != nil {
+		return nil, err
+	}
+	defer to.close()
+	f, err := to.open()
+	if err != nil {
+		return nil, err
+	}
+	if st, err := f.Stat(); err != nil || inodeOf(st) != r.Inode || st.Size() != r.Size {
+		f.Close()
+		return nil, fmt.Errorf("%s was replaced: %w", r.Target, fs.ErrNotExist)
+	}
+	return f, nil
+}
+
+// Path returns where the bytes are in the local file system. Only this user gets there before
+// they are published.
+func (h *held) Path() string {
+	if h.e.rec.Published {
+		return filepath.Join(h.d.root, filepath.FromSlash(h.e.rec.Target))
+	}
+	return filepath.Join(h.d.root, Hidden, h.e.rec.ID)
+}
+
+// Publish renames the data file to the target, as Session says.
+func (h *held) Publish(context.Context) error { return h.wrap("publish", h.publish()) }
+
+func (h *held) publish() error {
+	r := &h.e.rec
+	switch {
+	case r.Published:
+		return nil
+	case r.Target == "":
+		return fmt.Errorf("%w: it has no name", ErrTarget)
+	case r.Size < 0 || r.Offset != r.Size:
+		return ErrIncomplete
+	}
+	if r.Size == 0 { // nothing was appended that would have made it durable
+		if err := h.openPart(); err != nil {
+			return err
+		}
+		if err := h.part.Sync(); err != nil {
+			return err
+		}
+	}
+	if r.Inode == 0 && h.part != nil {
+		h.change(func(r *record) { r.Inode = h.part.Inode() })
+	}
+	h.closePart()
+	to, err := openDest(h.d.top, r.Target)
+	if err != nil {
+		return targetError(r.Target, err)
+	}
+	defer to.close()
+	if !r.Publishing {
+		// Not durable: it tells a killed process that the file was renamed. After a power loss the
+		// target's inode does.
+		yes := true
+		h.change(func(r *record) { r.Publishing = yes })
+		if err := h.d.note(h.e, change{Publishing: &yes}, false); err != nil {
+			return err
+		}
+	}
+	if err := h.rename(to); err != nil {
+		return err
+	}
+	if err := h.d.syncs.do(path.Dir(r.Target), to.sync); err != nil {
+		return err
+	}
+	yes, now := true, time.Now().Round(0)
+	h.d.mu.Lock()
+	r.Published, r.Touched = yes, now
+	h.d.finished(h.e)
+	h.d.mu.Unlock()
+	h.e.dirty = false // what was not durable does not matter any more
+	return h.d.note(h.e, change{Published: &yes, Touched: now}, false)
+}
+
+// rename renames the data file to the target, unless it was renamed before.
+func (h *held) rename(to *dest) error {
+	r := &h.e.rec
+	err := to.take(h.d.hidden, r.ID, r.Overwrite)
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, fs.ErrNotExist):
+		// Renamed, and then its directory could not be made durable.
+		if at, lerr := to.lookup(); lerr == nil && at.inode == r.Inode && at.size == r.Size {
+			return nil
+		}
+		return err
+	case errors.Is(err, fs.ErrExist):
+		if at, lerr := to.lookup(); lerr == nil && at.dir {
+			return fmt.Errorf("%w: %s is a directory", ErrTarget, r.Target)
+		}
+		return ErrExists
+	}
+	return targetError(r.Target, err)
+}
+
+// Remove deletes the session, as Session says. After a power loss it may be there again; it then
+// expires like any other.
+func (h *held) Remove(context.Context) error {
+	h.closePart()
+	h.d.mu.Lock()
+	if !h.removed {
+		h.d.drop(h.e)
+		h.removed = true
+	}
+	h.d.mu.Unlock()
+	r := &h.e.rec
+	err := h.d.hidden.Remove(r.ID + recordExt)
+	if r.Whole && errors.Is(err, fs.ErrNotExist) {
+		err = nil
+	}
+	if derr := h.d.hidden.Remove(r.ID); derr != nil && !errors.Is(derr, fs.ErrNotExist) {
+		err = errors.Join(err, derr)
+	}
+	return h.wrap("remove", err)
+}
+
+func (h *held) Release() {
+	h.closePart()
+	e := h.e
+	if e.rec.Whole && !h.removed {
+		if err := h.Remove(context.Background()); err != nil {
+			h.d.log.Warn("upload is left over", "session", e.rec.ID, "reason", err)
+		}
+	}
+	if e.dirty && !h.removed && !e.rec.Published {
+		if err := h.d.note(e, change{}, true); err != nil {
+			h.d.log.Error("upload is not durable", "session", e.rec.ID, "reason", err)
+		}
+	}
+	h.d.mu.Lock()
+	e.holder = nil
+	h.d.mu.Unlock()
+	h.cancel(nil)
+	close(h.done)
+}
