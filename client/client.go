@@ -378,9 +378,28 @@ func (j *Job) Resume(ctx context.Context) error { _, err := j.act(ctx, "resume")
 // Suspend stops the job and keeps its progress.
 func (j *Job) Suspend(ctx context.Context) error { _, err := j.act(ctx, "suspend"); return err }
 
-// Cancel ends the job and deletes what it fetched.
+// ReplyData returns what the server answered to the file of an UPLOAD_REPLY job: once the job is
+// TRANSFERRED, and after Complete for as long as the reply file is there. It is empty if the
+// server had nothing to say. A reply of more than bits.MaxReplyData bytes is an error with the code
+// bits.TooLarge; its file is named by Info.
+func (j *Job) ReplyData(ctx context.Context) ([]byte, error) {
+	resp, err := j.m.do(ctx, "GET", j.path("/reply"), nil)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	data, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return nil, fmt.Errorf("read the reply of job %s: %w", j.ID, err)
+	}
+	return data, nil
+}
+
+// Cancel ends the job and deletes what it fetched. The server of an upload that has begun is told
+// by the service, also if that takes a while.
 func (j *Job) Cancel(ctx context.Context) (*bits.Outcome, error) { return j.act(ctx, "cancel") }
 
-// Complete puts the files in their places and ends the job. On a job that is not TRANSFERRED
-// only the finished files are kept, and the outcome's code says so (BG_S_PARTIAL_COMPLETE).
+// Complete puts the files in their places and ends the job. Of a download that is not TRANSFERRED
+// only the finished files are kept, and the outcome's code says so (BG_S_PARTIAL_COMPLETE); an upload
+// must be TRANSFERRED.
 func (j *Job) Complete(ctx context.Context) (*bits.Outcome, error) { return j.act(ctx, "complete") }

@@ -261,11 +261,32 @@ func (s *server) register(a huma.API) {
 		_, err := s.q.Suspend(c, id)
 		return bits.OK, err
 	})
-	s.registerAction(a, "cancel", "End a job and delete what it fetched", func(c queue.Caller, id bits.ID) (bits.Code, error) { return s.q.Cancel(c, id) })
-	s.registerAction(a, "complete", "Put a job's files in their places and end it. Of a job that is not TRANSFERRED only the finished files are kept (BG_S_PARTIAL_COMPLETE)",
+	s.registerAction(a, "cancel", "End a job and delete what it fetched. The server of an upload that it has begun is told to forget it, again and again for a day if it must be", func(c queue.Caller, id bits.ID) (bits.Code, error) { return s.q.Cancel(c, id) })
+	s.registerAction(a, "complete", "Put a job's files in their places and end it. Of a download that is not TRANSFERRED only the finished files are kept (BG_S_PARTIAL_COMPLETE); an upload must be TRANSFERRED",
 		func(c queue.Caller, id bits.ID) (bits.Code, error) { return s.q.Complete(c, id) })
+	s.registerReply(a)
 	s.registerEvents(a)
 	refine(a.OpenAPI().Components.Schemas.Map())
+}
+
+func (s *server) registerReply(a huma.API) {
+	type output struct {
+		ContentType string `header:"Content-Type"`
+		Body        []byte
+	}
+	op := huma.Operation{OperationID: "getReplyData", Method: "GET", Path: "/v1/jobs/{job}/reply", Summary: "Get the reply of an UPLOAD_REPLY job that is TRANSFERRED or completed, up to 1 MiB (BG_E_TOO_LARGE beyond); empty if the server had nothing to say", Errors: []int{404, 409, 422},
+		Responses: map[string]*huma.Response{"200": {Description: "The reply", Content: map[string]*huma.MediaType{"application/octet-stream": {Schema: &huma.Schema{Type: huma.TypeString, Format: "binary"}}}}}}
+	huma.Register(a, op, func(ctx context.Context, in *JobPath) (*output, error) {
+		c, id, err := s.resolve(ctx, in.Job)
+		if err != nil {
+			return nil, err
+		}
+		data, err := s.q.ReplyData(c, id)
+		if err != nil {
+			return nil, answer(err)
+		}
+		return &output{"application/octet-stream", data}, nil
+	})
 }
 
 func (s *server) registerAction(a huma.API, verb, doc string, do func(queue.Caller, bits.ID) (bits.Code, error)) {

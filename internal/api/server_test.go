@@ -48,7 +48,7 @@ func newAPIWith(t testing.TB, file *policy.File) http.Handler {
 	if err != nil {
 		t.Fatal(err)
 	}
-	q, err := queue.Open(s, transfer.NewEngine(httpget.New(httpconn.New("test", governor.New("", slog.New(slog.DiscardHandler)))), time.Second), governor.New("", slog.New(slog.DiscardHandler)), policy.Default(), conditions.State{}, slog.New(slog.DiscardHandler))
+	q, err := queue.Open(s, transfer.NewEngine(httpget.New(httpconn.New("test", governor.New("", slog.New(slog.DiscardHandler)))), time.Second, nil), governor.New("", slog.New(slog.DiscardHandler)), policy.Default(), conditions.State{}, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -161,7 +161,8 @@ func TestErrors(t *testing.T) {
 		{"no body", "POST", "/v1/jobs", "", 400, bits.InvalidArg, bits.ContextGeneralQueueManager, ""},
 		{"too large body", "PATCH", "/v1/jobs/nightly", `{"description":"` + strings.Repeat("a", 2<<20) + `"}`, 413, bits.InvalidArg, bits.ContextGeneralQueueManager, ""},
 		{"no name", "POST", "/v1/jobs", `{}`, 422, bits.InvalidArg, bits.ContextGeneralQueueManager, "name"},
-		{"upload", "POST", "/v1/jobs", `{"name":"a","type":"UPLOAD"}`, 422, bits.NotImplemented, bits.ContextGeneralQueueManager, "UPLOAD"},
+		{"upload of nothing", "POST", "/v1/jobs", `{"name":"a","type":"UPLOAD","files":[{"remote":"http://h/a","local":"/nonexistent/a"}]}`, 422, bits.FileNotFound, bits.ContextLocalFile, "/nonexistent/a"},
+		{"reply of a download", "GET", "/v1/jobs/nightly/reply", "", 422, bits.NotImplemented, bits.ContextGeneralQueueManager, ""},
 		{"bad setting", "PATCH", "/v1/jobs/nightly", `{"connections":99}`, 422, bits.InvalidArg, bits.ContextGeneralQueueManager, "connections"},
 		{"too long description", "PATCH", "/v1/jobs/nightly", `{"description":"` + strings.Repeat("a", 1025) + `"}`, 422, bits.StringTooLong, bits.ContextGeneralQueueManager, "1025"},
 		{"bad URL", "POST", "/v1/jobs", file("ftp://user:secret@h/a", "/d/a"), 422, bits.InvalidArg, bits.ContextRemoteFile, "http or https"},

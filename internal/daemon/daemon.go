@@ -35,6 +35,8 @@ import (
 	"github.com/ebbtransfer/ebb/internal/transfer"
 	"github.com/ebbtransfer/ebb/internal/transfer/httpconn"
 	"github.com/ebbtransfer/ebb/internal/transfer/httpget"
+	"github.com/ebbtransfer/ebb/internal/transfer/put"
+	"github.com/ebbtransfer/ebb/internal/transfer/upload"
 )
 
 // Config says how a service runs.
@@ -214,7 +216,7 @@ func (s *service) listen(ctx context.Context) (net.Listener, error) {
 func (s *service) open(p policy.Policy, c conditions.State) error {
 	s.governor = governor.New(filepath.Join(s.State, "paths.json"), s.Log)
 	s.conns = httpconn.New("Ebb/"+s.Version, s.governor)
-	s.engine = transfer.NewEngine(httpget.New(s.conns), time.Duration(p.Transfer.StallTimeout))
+	s.engine = transfer.NewEngine(httpget.New(s.conns), time.Duration(p.Transfer.StallTimeout), uploaders(s.conns))
 	try := func() error {
 		st, err := store.Open(s.State, s.storeTrouble)
 		if err != nil {
@@ -239,6 +241,13 @@ func (s *service) open(p policy.Policy, c conditions.State) error {
 		s.notices = append(s.notices, fmt.Sprintf("the job store could not be used and was set aside as %s; `ebb daemon restore` brings back the last backup, or with --from that store if a newer version made it; move the file away to end this notice", aside))
 	}
 	return err
+}
+
+// uploaders are the protocols that uploads can have.
+func uploaders(c *httpconn.Client) map[upload.Protocol]upload.Uploader {
+	return map[upload.Protocol]upload.Uploader{
+		upload.Put: put.New(c),
+	}
 }
 
 // storeTrouble says that SQLite takes no changes, most likely because the disk is full.

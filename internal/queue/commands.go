@@ -124,9 +124,6 @@ func refused(v *version, verdict bits.Verdict, verb string) error {
 
 // Create makes a job.
 func (q *Queue) Create(c Caller, spec bits.NewJob) (bits.Summary, error) {
-	if spec.Type != bits.Download {
-		return bits.Summary{}, bits.Errorf(bits.NotImplemented, "jobs of type %s are not supported", spec.Type)
-	}
 	if spec.Name == nil {
 		return bits.Summary{}, bits.Errorf(bits.InvalidArg, "the job needs a name")
 	}
@@ -136,7 +133,10 @@ func (q *Queue) Create(c Caller, spec bits.NewJob) (bits.Summary, error) {
 	if e := q.tooManyFiles(c, len(spec.Files)); e != nil {
 		return bits.Summary{}, e
 	}
-	files, err := checkFiles(spec.Files)
+	files, err := checkFiles(spec.Type, spec.Files)
+	if err == nil {
+		err = checkUpload(spec.Type, &spec.Settings, files)
+	}
 	if err != nil {
 		return bits.Summary{}, err
 	}
@@ -229,10 +229,13 @@ func (q *Queue) tooManyFiles(c Caller, n int) *bits.Error {
 	return bits.Errorf(bits.TooManyFilesInJob, "the job would have %d files; %d are allowed%s", n, most, why)
 }
 
-// checkFiles validates files to be added to a job.
-func checkFiles(specs []bits.FileSpec) ([]*store.File, error) {
+// checkFiles validates files to be added to a job of a type.
+func checkFiles(kind bits.Type, specs []bits.FileSpec) ([]*store.File, error) {
 	if len(specs) == 0 {
 		return nil, nil
+	}
+	if kind != bits.Download {
+		return checkSource(specs)
 	}
 	seen := make(map[string]bool, len(specs))
 	files := make([]*store.File, len(specs))
@@ -284,6 +287,12 @@ func apply(s *bits.Settings, r *store.Job, d *store.Detail) {
 	if s.MaximumDownloadTime != nil {
 		d.MaximumDownloadTime = s.MaximumDownloadTime
 	}
+	if s.Protocol != nil {
+		d.Protocol = *s.Protocol
+	}
+	if s.ReplyFile != nil {
+		d.ReplyFile = *s.ReplyFile
+	}
 	if s.Headers != nil {
 		d.Headers = *s.Headers
 	}
@@ -294,7 +303,11 @@ func (q *Queue) AddFiles(c Caller, id bits.ID, specs []bits.FileSpec) (bits.Summ
 	if e := q.tooManyFiles(c, len(specs)); e != nil {
 		return bits.Summary{}, e
 	}
-	files, err := checkFiles(specs)
+	kind, err := q.typeOf(c, id)
+	if err != nil {
+		return bits.Summary{}, err
+	}
+	files, err := checkFiles(kind, specs)
 	if err != nil {
 		return bits.Summary{}, err
 	}
@@ -310,6 +323,14 @@ func (q *Queue) AddFiles(c Caller, id bits.ID, specs []bits.FileSpec) (bits.Summ
 		}
 		if e := q.tooManyFiles(c, len(v.files)+len(files)); e != nil {
 			return e
+		}
+		if v.rec.Type != bits.Download {
+			if len(v.files) > 0 {
+				return secondFile()
+			}
+			if e := replyOverFile(v.detail().ReplyFile, files[0].Local); e != nil {
+				return e
+			}
 		}
 		for _, f := range files {
 			for _, have := range v.files {
@@ -355,8 +376,18 @@ func (q *Queue) Set(c Caller, id bits.ID, s bits.Settings) (bits.Summary, error)
 	if e := s.Check(false); e != nil {
 		return bits.Summary{}, e
 	}
+	kind, err := q.typeOf(c, id)
+	if err != nil {
+		return bits.Summary{}, err
+	}
+	if err := checkUpload(kind, &s, nil); err != nil {
+		return bits.Summary{}, err
+	}
 	return q.change(c, id, func(t *tx, j *job, v *version) error {
 		if err := refused(v, bits.Decide(v.rec.State, bits.MethodSetProperty, v.facts()), "changed"); err != nil {
+			return err
+		}
+		if err := t.setUpload(j, v, &s); err != nil {
 			return err
 		}
 		t.edit(j, func(r *store.Job, d *store.Detail) {
@@ -364,7 +395,7 @@ func (q *Queue) Set(c Caller, id bits.ID, s bits.Settings) (bits.Summary, error)
 			d.Changed = changed(d, t.now)
 		})
 		t.event(j, bits.EventModified, nil)
-		if w := t.get(j); w.rec.State == bits.Transferred && w.detail().AutoComplete && w.ready == len(w.files) && j.op == nil {
+		if w := t.get(j); w.rec.State == bits.Transferred && w.detail().AutoComplete && w.unfinished() == 0 && j.op == nil {
 			q.beginComplete(t, j)
 		}
 		return nil

@@ -38,14 +38,15 @@ func (q *Queue) Complete(c Caller, id bits.ID) (bits.Code, error) {
 		}
 		op := q.beginComplete(t, j)
 		op.code = verdict.Code
-		if v.ready < len(v.files) {
+		if v.unfinished() > 0 {
 			op.code = bits.PartialComplete
 		}
 		return op, nil
 	})
 }
 
-// Cancel ends the job and deletes what it fetched.
+// Cancel ends the job and deletes what it fetched. The server of an upload that it began is told
+// after that.
 func (q *Queue) Cancel(c Caller, id bits.ID) (bits.Code, error) {
 	return q.operate(c, id, func(t *tx, j *job, v *version) (*operation, error) {
 		if j.op != nil {
@@ -116,6 +117,9 @@ func (q *Queue) proceed(j *job) {
 					op.code = bits.UnableToDeleteFiles
 					q.log.Warn("part files could not be deleted", "job", j.id, "err", err)
 				}
+				if transfer.Open(t.get(j).begun()) {
+					t.edit(j, func(_ *store.Job, d *store.Detail) { d.Farewell, d.Attempts = t.now.UnixNano(), 0 })
+				}
 				t.finish(j, nil)
 				return nil
 			})
@@ -140,12 +144,12 @@ func (q *Queue) proceed(j *job) {
 func (q *Queue) completed(t *tx, j *job, placed, lost []int, err error) {
 	op := j.op
 	for _, i := range placed {
-		f := *t.get(j).files[i]
+		f := *t.get(j).at(i)
 		f.State = store.FilePlaced
 		t.setFile(j, i, &f)
 	}
 	for _, i := range lost {
-		f := *t.get(j).files[i]
+		f := *t.get(j).at(i)
 		f.State, f.Size, f.Done, f.Part = store.FilePending, -1, 0, nil
 		t.setFile(j, i, &f)
 	}
@@ -185,7 +189,7 @@ func (t *tx) finish(j *job, err error) {
 func place(ctx context.Context, v *version) (placed, lost []int, err error) {
 	dirs := map[string]bool{}
 	var errs []error
-	for i, f := range v.files {
+	for i, f := range v.fetched() {
 		if f.State != store.FileDone {
 			continue
 		}
@@ -223,7 +227,7 @@ func deleteParts(ctx context.Context, v *version) error {
 		return nil // nothing ever began
 	}
 	var errs []error
-	for i, f := range v.files {
+	for i, f := range v.fetched() {
 		keep := f.State == store.FilePlaced || f.State == store.FileDone && v.rec.State != bits.Cancelled
 		if keep {
 			continue
@@ -242,7 +246,7 @@ func deleteParts(ctx context.Context, v *version) error {
 // job's part files, and a completion that the service does by itself.
 func (q *Queue) finishOld(j *job) {
 	d := j.now.detail()
-	if d.Cleanup || d.AutoComplete && j.now.rec.State == bits.Transferred && j.now.ready == len(j.now.files) {
+	if d.Cleanup || d.AutoComplete && j.now.rec.State == bits.Transferred && j.now.unfinished() == 0 {
 		j.op = &operation{cancel: d.Cleanup, auto: d.AutoComplete, done: make(chan struct{})}
 		q.proceed(j)
 	}

@@ -66,6 +66,8 @@ type Queue struct {
 	holdUntil time.Time      // a commit failed: no timer before this
 	active    map[int64]*job // jobs with a transfer; changed under mu, so that others may read it
 	troubled  map[int64]*job // jobs in TRANSIENT_ERROR
+	leaving   map[int64]*job // cancelled jobs whose servers have to be told
+	partings  chan struct{}  // holds one for each server that is being told
 }
 
 // job is one job. num and id never change; now is replaced by the loop, under Queue.mu, when a
@@ -78,6 +80,7 @@ type job struct {
 
 	// The loop's own.
 	op       *operation // a Complete or Cancel at work; nil otherwise
+	parting  bool       // its server is being told of a cancel
 	deadline time.Time  // when a timer must look at the job; zero: never
 }
 
@@ -111,6 +114,8 @@ func Open(s *store.Store, e *transfer.Engine, g *governor.Governor, p policy.Pol
 		counts:   map[uint32]int{},
 		active:   map[int64]*job{},
 		troubled: map[int64]*job{},
+		leaving:  map[int64]*job{},
+		partings: make(chan struct{}, mostPartings),
 	}
 	q.clock = q.opened
 	q.runs, q.stopRuns = context.WithCancel(context.Background())
@@ -161,10 +166,11 @@ func (q *Queue) load() error {
 			at++
 		}
 		if at > from {
-			j.now.files = make([]*store.File, at-from)
-			for i := range j.now.files {
-				j.now.files[i] = files[from+i].File
+			own := make([]*store.File, at-from)
+			for i := range own {
+				own[i] = files[from+i].File
 			}
+			j.now.attach(own)
 		}
 		j.now.count()
 	}
@@ -454,11 +460,15 @@ func (t *tx) edit(j *job, f func(*store.Job, *store.Detail)) {
 // setFile stages a new record of one file.
 func (t *tx) setFile(j *job, index int, f *store.File) {
 	v := *t.get(j)
-	if base, staged := t.staged[j]; !staged || !base.ownFiles {
+	if v.isReply(index) {
+		v.reply = f
+	} else if base, staged := t.staged[j]; !staged || !base.ownFiles {
 		v.files = slices.Clone(v.files)
 		v.ownFiles = true
 	}
-	v.replace(index, f)
+	if !v.isReply(index) {
+		v.replace(index, f)
+	}
 	t.put(j, &v)
 	t.files = append(t.files, store.FileRow{Job: j.num, Index: index, File: f})
 }
@@ -589,16 +599,25 @@ func (q *Queue) enroll(j *job, v *version, now time.Time) {
 	} else {
 		q.sched.Remove(j.num)
 	}
-	if rec.State == bits.TransientError {
-		q.troubled[j.num] = j
-	} else {
-		delete(q.troubled, j.num)
-	}
+	keep(q.troubled, j, rec.State == bits.TransientError)
+	keep(q.leaving, j, v.leaves())
 	at := v.deadline(now, time.Duration(q.policy.Jobs.KeepFinished))
 	if limit := v.maxDownloadTime(q.policy.Jobs.MaxDownloadTime); j.run != nil && rec.State.Running() && limit > 0 {
 		at = j.run.began.Add(limit - j.run.before)
 	}
+	if j.parting {
+		at = time.Time{}
+	}
 	q.deadlines.set(j, at)
+}
+
+// keep puts a job into a set or takes it out.
+func keep(set map[int64]*job, j *job, in bool) {
+	if in {
+		set[j.num] = j
+	} else {
+		delete(set, j.num)
+	}
 }
 
 // find returns the job with a number, also one that this batch makes.
@@ -646,7 +665,7 @@ func (q *Queue) IsBusy() bool {
 	q.mu.RLock()
 	defer q.mu.RUnlock()
 	for _, j := range q.order {
-		if j.now.rec.State.Action() || j.run != nil {
+		if j.now.rec.State.Action() || j.run != nil || j.now.leaves() {
 			return true
 		}
 	}
@@ -662,6 +681,11 @@ func (q *Queue) NetworkChanged(back bool) {
 			e := t.get(j).failure()
 			if e != nil && (e.Code == bits.NetworkDisconnected || back && e.Context == bits.ContextGeneralTransport) {
 				t.setState(j, bits.Queued)
+			}
+		}
+		if back {
+			for _, j := range q.leaving {
+				t.edit(j, func(_ *store.Job, d *store.Detail) { d.Farewell = t.now.UnixNano() })
 			}
 		}
 		return nil

@@ -31,7 +31,7 @@ func open(t *testing.T, dir string) *Queue {
 	if err != nil {
 		t.Fatal(err)
 	}
-	q, err := Open(s, transfer.NewEngine(httpget.New(httpconn.New("test", governor.New("", slog.New(slog.DiscardHandler)))), time.Second), governor.New("", slog.New(slog.DiscardHandler)), policy.Default(), conditions.State{}, slog.New(slog.DiscardHandler))
+	q, err := Open(s, transfer.NewEngine(httpget.New(httpconn.New("test", governor.New("", slog.New(slog.DiscardHandler)))), time.Second, nil), governor.New("", slog.New(slog.DiscardHandler)), policy.Default(), conditions.State{}, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -193,7 +193,6 @@ func TestBadRequestsChangeNothing(t *testing.T) {
 		want bits.Code
 	}{
 		"no name":                {bits.NewJob{}, bits.InvalidArg},
-		"upload":                 {bits.NewJob{Type: bits.Upload, Settings: bits.Settings{Name: &name}}, bits.NotImplemented},
 		"two files in one place": {bits.NewJob{Settings: bits.Settings{Name: &name}, Files: []bits.FileSpec{{Remote: "http://h/a", Local: "/tmp/a"}, {Remote: "http://h/b", Local: "/tmp/x/../a"}}}, bits.InvalidArg},
 		"start of nothing":       {bits.NewJob{Settings: bits.Settings{Name: &name}, Resume: true}, bits.Empty},
 		"one bad file of two":    {bits.NewJob{Settings: bits.Settings{Name: &name}, Files: []bits.FileSpec{{Remote: "http://h/a", Local: "/tmp/a"}, {Remote: "x", Local: "/tmp/b"}}}, bits.InvalidArg},
@@ -339,7 +338,7 @@ func TestEndedJobsAreForgottenAfterAWhile(t *testing.T) {
 	}
 	p := policy.Default()
 	p.Jobs.KeepFinished = 0
-	q, err := Open(s, transfer.NewEngine(httpget.New(httpconn.New("test", governor.New("", slog.New(slog.DiscardHandler)))), time.Second), governor.New("", slog.New(slog.DiscardHandler)), p, conditions.State{}, slog.New(slog.DiscardHandler))
+	q, err := Open(s, transfer.NewEngine(httpget.New(httpconn.New("test", governor.New("", slog.New(slog.DiscardHandler)))), time.Second, nil), governor.New("", slog.New(slog.DiscardHandler)), p, conditions.State{}, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -493,7 +492,7 @@ func TestAFailedCommitIsUndone(t *testing.T) {
 		t.Fatal(err)
 	}
 	var log countingHandler
-	q, err := Open(s, transfer.NewEngine(httpget.New(httpconn.New("test", governor.New("", slog.New(slog.DiscardHandler)))), time.Second), governor.New("", slog.New(slog.DiscardHandler)), policy.Default(), conditions.State{}, slog.New(&log))
+	q, err := Open(s, transfer.NewEngine(httpget.New(httpconn.New("test", governor.New("", slog.New(slog.DiscardHandler)))), time.Second, nil), governor.New("", slog.New(slog.DiscardHandler)), policy.Default(), conditions.State{}, slog.New(&log))
 	if err != nil {
 		t.Fatal(err)
 	}

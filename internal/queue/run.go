@@ -87,7 +87,8 @@ func (q *Queue) start(j *job) {
 	v := j.now
 	ctx, cancel := context.WithCancel(q.runs)
 	r := &running{cancel: cancel, live: transfer.NewLive(), class: terms(v.rec.Priority), began: time.Now(), before: time.Duration(v.detail().Active)}
-	spec := transfer.Job{ID: j.id, Connections: v.connections(), Header: header(v.detail().Headers), Class: r.class, Files: v.pendingFiles()}
+	spec := transfer.Job{ID: j.id, Connections: v.connections(), Header: header(v.detail().Headers), Class: r.class, Files: v.pendingFiles(),
+		Type: v.rec.Type, Protocol: v.protocol(), Reply: v.reply, ReplyFile: v.replyFile()}
 	q.mu.Lock()
 	j.run = r
 	q.active[j.num] = j
@@ -143,9 +144,9 @@ func (s sink) File(index int, f *store.File) {
 		if v.rec.State.Final() {
 			return nil
 		}
-		old := v.files[index]
+		old := v.at(index)
 		t.setFile(s.j, index, f)
-		progress := f.Done > peak(old) || f.State == store.FileDone
+		progress := old == nil || f.Done > peak(old) || f.State == store.FileDone
 		t.edit(s.j, func(_ *store.Job, d *store.Detail) { // also for a new modification time
 			if progress {
 				d.Attempts, d.StuckSince, d.Changed = 0, 0, 0
@@ -157,7 +158,7 @@ func (s sink) File(index int, f *store.File) {
 				d.Active = int64(s.j.run.active(t.now))
 			}
 		})
-		if f.State == store.FileDone {
+		if f.State == store.FileDone && (v.rec.Type == bits.Download || v.isReply(index)) {
 			view := t.get(s.j).file(index, nil)
 			t.event(s.j, bits.EventFile, &view)
 		}
@@ -173,15 +174,15 @@ func peak(f *store.File) int64 {
 	return max(f.Done, f.Part.Peak)
 }
 
-func (s sink) Forget(index int, f *store.File) error {
+func (s sink) Save(index int, f *store.File) error {
 	return s.q.do(func(t *tx) error {
 		v := t.get(s.j)
 		if v.rec.State.Final() {
 			return nil
 		}
-		old := v.files[index]
+		old := v.at(index)
 		t.setFile(s.j, index, f)
-		if f.Part.Note != "" && (old.Part == nil || old.Part.Note != f.Part.Note || old.Done > 0) {
+		if old != nil && f.Part.Note != "" && (old.Part == nil || old.Part.Note != f.Part.Note || old.Done > 0) {
 			view := t.get(s.j).file(index, nil)
 			t.event(s.j, bits.EventNote, &view)
 			s.q.log.Info("file started again", "job", s.j.id, "file", bits.RedactURL(f.Remote), "why", f.Part.Note)
@@ -217,7 +218,7 @@ func (q *Queue) ended(t *tx, j *job, out transfer.Outcome) {
 		return
 	}
 	t.edit(j, func(_ *store.Job, d *store.Detail) { d.Active = active })
-	whole := out.Err == nil && !out.Stopped && v.ready == len(v.files)
+	whole := out.Err == nil && !out.Stopped && v.unfinished() == 0
 	if s := v.rec.State; !s.Running() && s != bits.Queued && (!whole || !v.waits()) {
 		return // suspended or held in the meantime
 	}
@@ -306,11 +307,13 @@ func (q *Queue) expire(t *tx) {
 			} else { // the clock may have been set back meanwhile: the timer's own time counts
 				t.setState(j, bits.Queued)
 			}
+		case v.leaves():
+			q.part(j, v)
 		case v.rec.State.Final():
 			t.gone = append(t.gone, j)
 		case j.run != nil && v.rec.State.Running():
 			q.trouble(t, j, &bits.Error{Code: bits.MaxDownloadTimeout, Context: bits.ContextGeneralQueueManager,
-				Message: fmt.Sprintf("the download was under way for %s, which is all the time that it has", policy.Duration(v.maxDownloadTime(q.policy.Jobs.MaxDownloadTime)))}, 0)
+				Message: fmt.Sprintf("the transfer was under way for %s, which is all the time that it has", policy.Duration(v.maxDownloadTime(q.policy.Jobs.MaxDownloadTime)))}, 0)
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"iter"
 	"os/user"
 	"slices"
 	"strconv"
@@ -18,6 +19,7 @@ import (
 type version struct {
 	rec   *store.Job
 	files []*store.File
+	reply *store.File // of an upload-reply, once its download began; file transfer.ReplyIndex of the record
 	// What the files add up to.
 	total   int64 // bytes of the files whose size is known
 	done    int64 // durable bytes
@@ -25,6 +27,91 @@ type version struct {
 	ready   int   // files that are transferred
 	// ownFiles says that files belongs to the batch being staged, which may change it.
 	ownFiles bool
+}
+
+// attach gives the version of a loaded job its files.
+func (v *version) attach(files []*store.File) {
+	if v.rec.Type == bits.UploadReply && len(files) > transfer.ReplyIndex {
+		v.reply, files = files[transfer.ReplyIndex], files[:transfer.ReplyIndex]
+	}
+	v.files = files
+}
+
+// at returns the file with an index of the record.
+func (v *version) at(i int) *store.File {
+	if v.isReply(i) {
+		return v.reply
+	}
+	return v.files[i]
+}
+
+func (v *version) isReply(i int) bool {
+	return v.rec.Type == bits.UploadReply && i == transfer.ReplyIndex
+}
+
+// fetched yields the files that the job puts on this machine, with their indexes in the record.
+func (v *version) fetched() iter.Seq2[int, *store.File] {
+	return func(yield func(int, *store.File) bool) {
+		if v.rec.Type == bits.Download {
+			for i, f := range v.files {
+				if !yield(i, f) {
+					return
+				}
+			}
+			return
+		}
+		if v.reply != nil {
+			yield(transfer.ReplyIndex, v.reply)
+		}
+	}
+}
+
+// begun returns what is known of the job's upload, nil before it began.
+func (v *version) begun() *store.Upload {
+	if v.rec.Type == bits.Download || len(v.files) == 0 || v.files[0].Part == nil {
+		return nil
+	}
+	return v.files[0].Part.Upload
+}
+
+// unfinished returns how many files have something left to do. An upload has until its reply is
+// here and the server was told.
+func (v *version) unfinished() int {
+	n := len(v.files) - v.ready
+	if v.rec.Type == bits.Download || n > 0 || len(v.files) == 0 {
+		return n
+	}
+	up := v.begun()
+	if up == nil || !up.Closed || v.rec.Type == bits.UploadReply && (v.reply == nil || v.reply.State == store.FilePending) {
+		return len(v.files)
+	}
+	return 0
+}
+
+// protocol returns how an upload's file is sent; empty for a download.
+func (v *version) protocol() bits.Protocol {
+	switch d := v.rec.Detail; {
+	case v.rec.Type == bits.Download:
+		return ""
+	case v.rec.Type == bits.Upload && d != nil && d.Protocol != "":
+		return d.Protocol
+	}
+	return bits.ProtocolBITS
+}
+
+// replyFile returns the path of the reply; empty as long as nothing tells where it goes.
+func (v *version) replyFile() string {
+	switch d := v.rec.Detail; {
+	case v.rec.Type != bits.UploadReply:
+		return ""
+	case d != nil && d.ReplyFile != "":
+		return d.ReplyFile
+	case v.reply != nil:
+		return v.reply.Local
+	case len(v.files) > 0:
+		return transfer.ReplyName(v.files[0].Local, v.rec.ID)
+	}
+	return ""
 }
 
 // count adds the files up.
@@ -62,7 +149,8 @@ func (v *version) detail() store.Detail {
 }
 
 func (v *version) facts() bits.Facts {
-	return bits.Facts{Type: v.rec.Type, Files: len(v.files), Unfinished: len(v.files) - v.ready, Resumed: v.rec.Resumed, ErrorKept: v.detail().Error != nil}
+	return bits.Facts{Type: v.rec.Type, Files: len(v.files), Unfinished: v.unfinished(), Resumed: v.rec.Resumed, ErrorKept: v.detail().Error != nil,
+		ReplyStarted: v.reply != nil}
 }
 
 // failure returns the job's error; nil if it has none.
@@ -156,6 +244,8 @@ func (v *version) deadline(now time.Time, keep time.Duration) time.Time {
 			}
 		}
 		return at
+	case v.rec.State.Final() && d.Farewell != 0:
+		return now.Add(time.Duration(d.Farewell - now.UnixNano()))
 	case v.rec.State.Final() && !d.Cleanup:
 		return now.Add(time.Duration(d.Finished-now.UnixNano()) + keep)
 	}
@@ -185,9 +275,11 @@ func (v *version) view(names *userNames, maxTime policy.Duration, withFiles bool
 			AutoComplete:        d.AutoComplete,
 			TransferPolicy:      d.TransferPolicy,
 			MaximumDownloadTime: int64(v.maxDownloadTime(maxTime) / time.Second),
+			Protocol:            v.protocol(),
 		},
 		Note:     d.Note,
 		Progress: v.progress(live),
+		Reply:    v.replyView(live),
 	}
 	if d.Transferred != 0 {
 		j.Times.Transferred = moment(d.Transferred)
@@ -209,8 +301,8 @@ func (v *version) progress(live map[int]moving) bits.Progress {
 	p := bits.Progress{BytesTotal: bits.Size(v.total), BytesTransferred: v.done, FilesTotal: len(v.files), FilesTransferred: v.ready}
 	unknown := v.unknown
 	for i, m := range live {
-		f := v.files[i]
-		if f.State != store.FilePending {
+		f := v.at(i)
+		if v.isReply(i) || f.State != store.FilePending {
 			continue // its record is newer
 		}
 		p.BytesTransferred += m.done - f.Done
@@ -225,9 +317,33 @@ func (v *version) progress(live map[int]moving) bits.Progress {
 	return p
 }
 
+// replyView makes the snapshot of the reply, nil for a job that gets none.
+func (v *version) replyView(live map[int]moving) *bits.Reply {
+	if v.rec.Type != bits.UploadReply {
+		return nil
+	}
+	out := &bits.Reply{File: v.replyFile(), BytesTotal: bits.Unknown}
+	if v.reply != nil {
+		f := v.file(transfer.ReplyIndex, live)
+		out.Remote, out.BytesTotal, out.BytesTransferred, out.Completed = f.Remote, f.BytesTotal, f.BytesTransferred, f.Completed
+	}
+	return out
+}
+
+// file makes the snapshot of the file with an index of the record.
 func (v *version) file(i int, live map[int]moving) bits.File {
-	f := v.files[i]
+	f := v.at(i)
+	sends := v.rec.Type != bits.Download && !v.isReply(i)
 	out := bits.File{Remote: f.Remote, Local: f.Local, BytesTotal: bits.Size(f.Size), BytesTransferred: f.Done, Completed: f.State == store.FilePlaced, Checksum: f.Checksum}
+	if sends {
+		out.Completed = f.State != store.FilePending
+		if out.Protocol = v.protocol(); f.Part != nil && f.Part.Upload != nil && f.Part.Upload.State.Protocol != "" {
+			out.Protocol = f.Part.Upload.State.Protocol
+		}
+		if out.Protocol == bits.ProtocolAuto {
+			out.Protocol = ""
+		}
+	}
 	if m, ok := live[i]; ok && f.State == store.FilePending {
 		out.BytesTransferred = m.done
 		if m.size >= 0 {
@@ -236,7 +352,7 @@ func (v *version) file(i int, live map[int]moving) bits.File {
 	}
 	if f.Part != nil {
 		out.Note = f.Part.Note
-		if f.State != store.FilePlaced && !v.rec.State.Final() {
+		if !sends && f.State != store.FilePlaced && !v.rec.State.Final() {
 			out.Temporary = transfer.PartName(f.Local, v.rec.ID, i)
 		}
 	}
@@ -266,8 +382,12 @@ func (u *userNames) name(uid uint32) string {
 	return n
 }
 
-// pendingFiles returns the files that are not transferred yet.
+// pendingFiles returns the files that are not transferred yet; of an upload its one file, which
+// the reply and the end of the session need too.
 func (v *version) pendingFiles() []store.FileRow {
+	if v.rec.Type != bits.Download {
+		return []store.FileRow{{Job: v.rec.Num, File: v.files[0]}}
+	}
 	rows := make([]store.FileRow, 0, len(v.files)-v.ready)
 	for i, f := range v.files {
 		if f.State == store.FilePending {

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/ebbtransfer/ebb/bits"
+	"github.com/ebbtransfer/ebb/internal/transfer/upload"
 )
 
 // Job is the record of a job. Records are never changed once committed: a change is a new one.
@@ -35,32 +36,35 @@ type Job struct {
 
 // Detail is the part of a job's record that is empty for most jobs.
 type Detail struct {
-	Description         string    `json:"description,omitempty"`
-	MinimumRetryDelay   *int64    `json:"min_retry,omitempty"`   // seconds
-	NoProgressTimeout   *int64    `json:"no_progress,omitempty"` // seconds
-	Connections         int       `json:"connections,omitempty"`
-	AutoComplete        bool      `json:"auto_complete,omitempty"`
-	TransferPolicy      bits.Cost `json:"transfer_policy,omitempty"`
-	MaximumDownloadTime *int64    `json:"max_download,omitempty"` // seconds
-	Headers             []string  `json:"headers,omitempty"`
-	Error               *ErrorRow `json:"error,omitempty"`
-	ErrorCount          int       `json:"error_count,omitempty"`
-	Attempts            int       `json:"attempts,omitempty"`    // transient errors since the last progress
-	StuckSince          int64     `json:"stuck,omitempty"`       // first transient error since the last progress
-	Changed             int64     `json:"changed,omitempty"`     // last change by the owner since then
-	Active              int64     `json:"active,omitempty"`      // nanoseconds in CONNECTING and TRANSFERRING since the last Resume
-	RetryAt             int64     `json:"retry_at,omitempty"`    // when a timer ends TRANSIENT_ERROR
-	Transferred         int64     `json:"transferred,omitempty"` // when the job became TRANSFERRED
-	Finished            int64     `json:"finished,omitempty"`    // when it became final
-	Cleanup             bool      `json:"cleanup,omitempty"`     // final, but part files may be left to delete
-	Note                string    `json:"note,omitempty"`        // what a person should know
+	Description         string        `json:"description,omitempty"`
+	MinimumRetryDelay   *int64        `json:"min_retry,omitempty"`   // seconds
+	NoProgressTimeout   *int64        `json:"no_progress,omitempty"` // seconds
+	Connections         int           `json:"connections,omitempty"`
+	AutoComplete        bool          `json:"auto_complete,omitempty"`
+	TransferPolicy      bits.Cost     `json:"transfer_policy,omitempty"`
+	MaximumDownloadTime *int64        `json:"max_download,omitempty"` // seconds
+	Protocol            bits.Protocol `json:"protocol,omitempty"`     // of an upload; empty is bits
+	ReplyFile           string        `json:"reply_file,omitempty"`   // of an upload-reply; empty for a name of the service's choice
+	Headers             []string      `json:"headers,omitempty"`
+	Error               *ErrorRow     `json:"error,omitempty"`
+	ErrorCount          int           `json:"error_count,omitempty"`
+	Attempts            int           `json:"attempts,omitempty"`    // transient errors since the last progress
+	StuckSince          int64         `json:"stuck,omitempty"`       // first transient error since the last progress
+	Changed             int64         `json:"changed,omitempty"`     // last change by the owner since then
+	Active              int64         `json:"active,omitempty"`      // nanoseconds in CONNECTING and TRANSFERRING since the last Resume
+	RetryAt             int64         `json:"retry_at,omitempty"`    // when a timer ends TRANSIENT_ERROR
+	Transferred         int64         `json:"transferred,omitempty"` // when the job became TRANSFERRED
+	Finished            int64         `json:"finished,omitempty"`    // when it became final
+	Cleanup             bool          `json:"cleanup,omitempty"`     // final, but part files may be left to delete
+	Farewell            int64         `json:"farewell,omitempty"`    // cancelled, and when the server is told next to forget the upload
+	Note                string        `json:"note,omitempty"`        // what a person should know
 }
 
 // Zero reports whether the detail says nothing.
 func (d *Detail) Zero() bool {
 	return d.Description == "" && d.MinimumRetryDelay == nil && d.NoProgressTimeout == nil && d.Connections == 0 && !d.AutoComplete &&
 		d.TransferPolicy == 0 && d.MaximumDownloadTime == nil && len(d.Headers) == 0 && d.Error == nil && d.ErrorCount == 0 && d.Attempts == 0 &&
-		d.StuckSince == 0 && d.Changed == 0 && d.Active == 0 && d.RetryAt == 0 && d.Transferred == 0 && d.Finished == 0 && !d.Cleanup && d.Note == ""
+		d.Protocol == "" && d.ReplyFile == "" && d.Farewell == 0 && d.StuckSince == 0 && d.Changed == 0 && d.Active == 0 && d.RetryAt == 0 && d.Transferred == 0 && d.Finished == 0 && !d.Cleanup && d.Note == ""
 }
 
 // ErrorRow is an error in its stored form.
@@ -77,11 +81,11 @@ type FileState uint8
 // The states of a file.
 const (
 	FilePending FileState = 0 // not begun, or in the middle
-	FileDone    FileState = 1 // all bytes are in the part file, durable and checked
+	FileDone    FileState = 1 // all bytes are in the part file, durable and checked; of an upload, with the server
 	FilePlaced  FileState = 2 // the part file was renamed into place
 )
 
-// File is the record of one file of a job.
+// File is the record of one file of a job. The reply of an upload-reply job is its second file.
 type File struct {
 	Remote   string    `json:"r"`
 	Local    string    `json:"l"`
@@ -94,12 +98,24 @@ type File struct {
 
 // Part is what a half-finished file needs to go on safely.
 type Part struct {
-	ETag         string `json:"etag,omitempty"`
-	LastModified string `json:"modified,omitempty"` // as the server sent it
-	Boot         string `json:"boot,omitempty"`     // boot id under which the part file was written
-	Inode        uint64 `json:"inode,omitempty"`    // of the finished part file
-	Note         string `json:"note,omitempty"`     // what a person should know
-	Peak         int64  `json:"peak,omitempty"`     // the furthest that Done ever was; bytes up to there are no progress
+	ETag         string  `json:"etag,omitempty"`
+	LastModified string  `json:"modified,omitempty"` // as the server sent it
+	Boot         string  `json:"boot,omitempty"`     // boot id under which the part file was written
+	Inode        uint64  `json:"inode,omitempty"`    // of the finished part file
+	Note         string  `json:"note,omitempty"`     // what a person should know
+	Peak         int64   `json:"peak,omitempty"`     // the furthest that Done ever was; bytes up to there are no progress
+	Upload       *Upload `json:"upload,omitempty"`   // of an upload that has begun
+}
+
+// Upload is what a half-finished upload needs to go on safely.
+type Upload struct {
+	// The local file when the upload began; its size is File.Size.
+	Modified int64  `json:"m"`           // Unix nanoseconds
+	Changed  int64  `json:"c,omitempty"` // of the inode, Unix nanoseconds; 0 where there is none
+	Inode    uint64 `json:"i,omitempty"` // 0 where there is none
+
+	State  upload.State `json:"s"`
+	Closed bool         `json:"x,omitempty"` // the server was told that all is done
 }
 
 // FileRow is a file's record with its place.

@@ -421,7 +421,7 @@ func (d *download) forget() error {
 	d.live.done.Store(0)
 	d.live.size.Store(-1)
 	f := d.f
-	return d.sink.Forget(d.index, &f)
+	return d.sink.Save(d.index, &f)
 }
 
 // record reports the file's record with so many durable bytes.

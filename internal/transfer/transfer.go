@@ -1,8 +1,9 @@
 // Package transfer runs one job: its files in order, from where they stopped, each into its
-// part file with durable checkpoints.
+// part file with durable checkpoints; or, of an upload, its file to the server and the reply back.
 //
-// It promises that a part file never holds bytes of two versions of a file, that what it
-// reports as done is durable, and that it ends soon after its context does. It reports news to
+// It promises that a part file never holds bytes of two versions of a file, that no bytes of a
+// file that changed under its upload are sent, that what it reports as done is durable, and that
+// it ends soon after its context does. It reports news to
 // a Sink and ends with an Outcome; it never touches a job's state and knows no other job.
 package transfer
 
@@ -19,15 +20,22 @@ import (
 	"github.com/ebbtransfer/ebb/internal/store"
 	"github.com/ebbtransfer/ebb/internal/transfer/httpconn"
 	"github.com/ebbtransfer/ebb/internal/transfer/httpget"
+	"github.com/ebbtransfer/ebb/internal/transfer/upload"
 )
 
 // Job is what a transfer must know of a job.
 type Job struct {
 	ID          bits.ID
+	Type        bits.Type
 	Connections int
 	Header      http.Header
 	Class       governor.Class
-	Files       []store.FileRow // those that are not done, in order
+	Files       []store.FileRow // those that are not done, in order; of an upload its one file
+
+	// Of uploads only.
+	Protocol  upload.Protocol
+	Reply     *store.File // of an upload-reply, nil before the reply's download began
+	ReplyFile string      // path of the reply
 }
 
 // Sink takes the news of a transfer. Calls come from several goroutines and may block for as
@@ -37,9 +45,10 @@ type Sink interface {
 	Connected()
 	// File says that a file's record changed: it has begun, it passed a checkpoint, it is done.
 	File(index int, f *store.File)
-	// Forget says that what is here of a file is about to be thrown away, and why. It returns
-	// once that is durable, so that new bytes are never taken for the old ones.
-	Forget(index int, f *store.File) error
+	// Save stores a file's record and returns once it is durable: so that bytes of another version,
+	// which come next, are never taken for the old ones, and an upload that a server began is
+	// never lost. A new note in the record becomes an event.
+	Save(index int, f *store.File) error
 }
 
 // Outcome is how a transfer ended. Without Err all files are done.
@@ -51,13 +60,15 @@ type Outcome struct {
 
 // Engine is what all transfers share.
 type Engine struct {
-	http  *httpget.Client
-	stall atomic.Int64 // time.Duration
+	http      *httpget.Client
+	uploaders map[upload.Protocol]upload.Uploader
+	stall     atomic.Int64 // time.Duration
 }
 
-// NewEngine returns an Engine. A connection without a byte for the stall time is dropped.
-func NewEngine(client *httpget.Client, stall time.Duration) *Engine {
-	e := &Engine{http: client}
+// NewEngine returns an Engine that uploads with the given protocols. A connection without a byte
+// for the stall time is dropped.
+func NewEngine(client *httpget.Client, stall time.Duration, uploaders map[upload.Protocol]upload.Uploader) *Engine {
+	e := &Engine{http: client, uploaders: uploaders}
 	e.SetStall(stall)
 	return e
 }
@@ -170,6 +181,9 @@ func (e *Engine) Run(ctx context.Context, job Job, sink Sink, live *Live) Outcom
 	r := &run{Engine: e, job: job, sink: sink, live: live, feed: newFeed(len(job.Files))}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	if job.Type != bits.Download {
+		return outcome(r.upload(ctx))
+	}
 
 	var (
 		workers sync.WaitGroup

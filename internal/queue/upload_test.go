@@ -1,0 +1,382 @@
+package queue
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/ebbtransfer/ebb/bits"
+	"github.com/ebbtransfer/ebb/internal/conditions"
+	"github.com/ebbtransfer/ebb/internal/governor"
+	"github.com/ebbtransfer/ebb/internal/policy"
+	"github.com/ebbtransfer/ebb/internal/store"
+	"github.com/ebbtransfer/ebb/internal/transfer"
+	"github.com/ebbtransfer/ebb/internal/transfer/httpconn"
+	"github.com/ebbtransfer/ebb/internal/transfer/httpget"
+	"github.com/ebbtransfer/ebb/internal/transfer/put"
+	"github.com/ebbtransfer/ebb/internal/transfer/upload"
+)
+
+// openUploading returns a queue that uploads.
+func openUploading(t *testing.T, dir string) *Queue {
+	t.Helper()
+	s, err := store.Open(dir, func(err error) { t.Error(err) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	gov := governor.New("", slog.New(slog.DiscardHandler))
+	conns := httpconn.New("test", gov)
+	engine := transfer.NewEngine(httpget.New(conns), time.Second, map[upload.Protocol]upload.Uploader{upload.Put: put.New(conns)})
+	q, err := Open(s, engine, gov, policy.Default(), conditions.State{}, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return q
+}
+
+// writeFile makes a file to upload.
+func writeFile(t *testing.T, name string, data []byte) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), name)
+	if err := os.WriteFile(path, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// await waits for a state.
+func await(t *testing.T, q *Queue, id bits.ID, want bits.State) bits.Job {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	var got bits.Job
+	look := func() bool {
+		var err error
+		if got, err = q.Get(alice, id, true); err != nil {
+			t.Fatal(err)
+		}
+		return got.State == want
+	}
+	after := q.LastEvent()
+	if !look() {
+		_ = q.Watch(ctx, alice, Filter{Jobs: []bits.ID{id}, After: after}, func(bits.Event) error {
+			if look() {
+				cancel()
+			}
+			return nil
+		})
+	}
+	if got.State != want {
+		t.Fatalf("the job is %s (%+v), want %s", got.State, got.Error, want)
+	}
+	return got
+}
+
+func TestWhatAnUploadMayBe(t *testing.T) {
+	q := openUploading(t, t.TempDir())
+	defer shut(t, q)
+	file := writeFile(t, "data", []byte("12345"))
+	locked := writeFile(t, "locked", nil)
+	if err := os.Chmod(locked, 0); err != nil {
+		t.Fatal(err)
+	}
+	dir := filepath.Dir(file)
+	name := "n"
+	job := func(kind bits.Type, s bits.Settings, locals ...string) bits.NewJob {
+		s.Name = &name
+		j := bits.NewJob{Type: kind, Settings: s}
+		for _, l := range locals {
+			j.Files = append(j.Files, bits.FileSpec{Remote: "http://127.0.0.1:1/u", Local: l})
+		}
+		return j
+	}
+	protocol := func(p bits.Protocol) bits.Settings { return bits.Settings{Protocol: &p} }
+	reply := func(path string) bits.Settings { return bits.Settings{ReplyFile: &path} }
+	none := bits.Settings{}
+	sum := job(bits.Upload, none, file)
+	sum.Files[0].Checksum = "sha256:" + strings.Repeat("0", 64)
+	denied := bits.AccessDenied
+	if os.Geteuid() == 0 {
+		denied = bits.OK // root reads all
+	}
+	for _, c := range []struct {
+		what string
+		job  bits.NewJob
+		want bits.Code
+	}{
+		{"no file yet", job(bits.Upload, none), bits.OK},
+		{"a file", job(bits.Upload, none, file), bits.OK},
+		{"a file and a reply", job(bits.UploadReply, none, file), bits.OK},
+		{"two files", job(bits.Upload, none, file, file), bits.TooManyFiles},
+		{"two files and a reply", job(bits.UploadReply, none, file, file), bits.TooManyFiles},
+		{"a missing file", job(bits.Upload, none, file+"x"), bits.FileNotFound},
+		{"a directory", job(bits.Upload, none, dir), bits.InvalidArg},
+		{"a device", job(bits.Upload, none, "/dev/null"), bits.InvalidArg},
+		{"a file that may not be read", job(bits.Upload, none, locked), denied},
+		{"a checksum", sum, bits.NotImplemented},
+		{"a protocol", job(bits.Upload, protocol(bits.ProtocolTus)), bits.OK},
+		{"a download's protocol", job(bits.Download, protocol(bits.ProtocolTus)), bits.NotImplemented},
+		{"a reply by tus", job(bits.UploadReply, protocol(bits.ProtocolTus)), bits.InvalidArg},
+		{"a reply by bits", job(bits.UploadReply, protocol(bits.ProtocolBITS)), bits.OK},
+		{"a reply file", job(bits.UploadReply, reply(filepath.Join(dir, "r")), file), bits.OK},
+		{"a reply file of an upload", job(bits.Upload, reply(filepath.Join(dir, "r")), file), bits.NotImplemented},
+		{"a reply file of a download", job(bits.Download, reply(filepath.Join(dir, "r"))), bits.NotImplemented},
+		{"a reply file in no directory", job(bits.UploadReply, reply("/nonexistent/r"), file), bits.PathNotFound},
+		{"a reply file below a file", job(bits.UploadReply, reply(filepath.Join(file, "r")), file), bits.PathNotFound},
+		{"a reply file that is a directory", job(bits.UploadReply, reply(dir), file), bits.InvalidArg},
+		{"a reply over the file", job(bits.UploadReply, reply(file), file), bits.InvalidArg},
+	} {
+		if _, err := q.Create(alice, c.job); codeOf(err) != c.want {
+			t.Errorf("%s: %v, want %s", c.what, err, c.want)
+		}
+	}
+}
+
+func TestSettingsOfUploads(t *testing.T) {
+	dir := t.TempDir()
+	q := openUploading(t, dir)
+	defer func() { shut(t, q) }()
+	file := writeFile(t, "data", []byte("12345"))
+	spec := bits.FileSpec{Remote: "http://127.0.0.1:1/u", Local: file}
+	name, tus, reply := "n", bits.ProtocolTus, filepath.Join(filepath.Dir(file), "r")
+	make := func(kind bits.Type) bits.ID {
+		j, err := q.Create(alice, bits.NewJob{Type: kind, Settings: bits.Settings{Name: &name}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return j.ID
+	}
+	set := func(id bits.ID, s bits.Settings) bits.Code { _, err := q.Set(alice, id, s); return codeOf(err) }
+	get := func(id bits.ID) bits.Job {
+		j, err := q.Get(alice, id, true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return j
+	}
+
+	up := make(bits.Upload)
+	if p := get(up).Properties.Protocol; p != bits.ProtocolBITS {
+		t.Errorf("the protocol is %q at first, want bits", p)
+	}
+	if c := set(up, bits.Settings{Protocol: &tus}); c != bits.OK {
+		t.Errorf("set the protocol: %s", c)
+	}
+	if c := set(up, bits.Settings{ReplyFile: &reply}); c != bits.NotImplemented {
+		t.Errorf("the reply file of an upload: %s", c)
+	}
+	if _, err := q.AddFiles(alice, up, []bits.FileSpec{spec}); err != nil {
+		t.Error(err)
+	}
+	if _, err := q.AddFiles(alice, up, []bits.FileSpec{spec}); codeOf(err) != bits.TooManyFiles {
+		t.Errorf("a second file: %v", err)
+	}
+	if j := get(up); j.Progress != (bits.Progress{BytesTotal: 5, FilesTotal: 1}) || j.Reply != nil || j.Files[0].Protocol != tus || j.Files[0].Temporary != "" {
+		t.Errorf("the upload is %+v", j)
+	}
+	if _, err := q.Resume(alice, up); err != nil {
+		t.Fatal(err)
+	}
+	await(t, q, up, bits.Errored) // no such protocol here
+	bitsProtocol := bits.ProtocolBITS
+	if c := set(up, bits.Settings{Protocol: &bitsProtocol}); c != bits.ReadOnlyAfterResume {
+		t.Errorf("the protocol after Resume: %s", c)
+	}
+	if c := set(up, bits.Settings{Protocol: &tus}); c != bits.OK {
+		t.Errorf("the same protocol after Resume: %s", c)
+	}
+	if _, err := q.Complete(alice, up); codeOf(err) != bits.InvalidState {
+		t.Errorf("Complete before TRANSFERRED: %v", err)
+	}
+
+	rep := make(bits.UploadReply)
+	if j := get(rep); j.Reply == nil || *j.Reply != (bits.Reply{BytesTotal: bits.Unknown}) {
+		t.Errorf("the reply is %+v at first", j.Reply)
+	}
+	if _, err := q.AddFiles(alice, rep, []bits.FileSpec{spec}); err != nil {
+		t.Error(err)
+	}
+	if j := get(rep); filepath.Dir(j.Reply.File) != filepath.Dir(file) || !strings.HasPrefix(filepath.Base(j.Reply.File), "data.") {
+		t.Errorf("the reply goes to %q, want a name beside %q", j.Reply.File, file)
+	}
+	if c := set(rep, bits.Settings{ReplyFile: &file}); c != bits.InvalidArg {
+		t.Errorf("a reply over the file: %s", c)
+	}
+	if c := set(rep, bits.Settings{ReplyFile: &reply}); c != bits.OK || get(rep).Reply.File != reply {
+		t.Errorf("the reply goes to %q, %s", get(rep).Reply.File, c)
+	}
+	if _, err := q.ReplyData(alice, rep); codeOf(err) != bits.InvalidState {
+		t.Errorf("ReplyData before TRANSFERRED: %v", err)
+	}
+	if _, err := q.ReplyData(bob, rep); codeOf(err) != bits.NotFound {
+		t.Errorf("ReplyData of another user: %v", err)
+	}
+
+	shut(t, q)
+	q = openUploading(t, dir)
+	if j := get(rep); j.Reply.File != reply || j.Type != bits.UploadReply {
+		t.Errorf("after a restart: %+v", j)
+	}
+	if j := get(up); j.Properties.Protocol != tus {
+		t.Errorf("after a restart: %+v", j)
+	}
+}
+
+// receiver is a server that takes files by PUT.
+type receiver struct {
+	*httptest.Server
+	mu    sync.Mutex // guards got
+	got   map[string][]byte
+	begun chan struct{} // has an element when a body begins
+	hold  chan struct{} // closed to let bodies through
+}
+
+func newReceiver(t *testing.T) *receiver {
+	r := &receiver{got: map[string][]byte{}, begun: make(chan struct{}, 16), hold: make(chan struct{})}
+	r.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		r.begun <- struct{}{}
+		select {
+		case <-r.hold:
+		case <-req.Context().Done():
+			return
+		}
+		b, err := io.ReadAll(req.Body)
+		if err != nil || req.Method != http.MethodPut {
+			return
+		}
+		r.mu.Lock()
+		r.got[req.URL.Path] = b
+		r.mu.Unlock()
+		w.WriteHeader(http.StatusCreated)
+	}))
+	t.Cleanup(r.Close)
+	return r
+}
+
+func (r *receiver) file(path string) []byte {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.got[path]
+}
+
+// start makes an upload of a file by PUT and starts it.
+func (r *receiver) start(t *testing.T, q *Queue, file string) bits.ID {
+	t.Helper()
+	name, protocol, foreground := "n", bits.ProtocolPut, bits.Foreground
+	j, err := q.Create(alice, bits.NewJob{Type: bits.Upload, Settings: bits.Settings{Name: &name, Protocol: &protocol, Priority: &foreground}, Resume: true,
+		Files: []bits.FileSpec{{Remote: r.URL + "/u", Local: file}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return j.ID
+}
+
+func TestUploadByPut(t *testing.T) {
+	q := openUploading(t, t.TempDir())
+	defer shut(t, q)
+	r := newReceiver(t)
+	close(r.hold)
+	data := bytes.Repeat([]byte("0123456789abcdef"), 1<<17) // 2 MiB
+	for _, data := range [][]byte{data, {}} {
+		file := writeFile(t, "data", data)
+		id := r.start(t, q, file)
+		j := await(t, q, id, bits.Transferred)
+		if n := int64(len(data)); j.Progress != (bits.Progress{BytesTotal: bits.Size(n), BytesTransferred: n, FilesTotal: 1, FilesTransferred: 1}) || !j.Files[0].Completed {
+			t.Errorf("the job is %+v", j)
+		}
+		if got := r.file("/u"); !bytes.Equal(got, data) {
+			t.Errorf("the server has %d bytes, want %d", len(got), len(data))
+		}
+		if c, err := q.Complete(alice, id); c != bits.OK || err != nil {
+			t.Errorf("Complete: %s, %v", c, err)
+		}
+		if now, err := os.ReadFile(file); err != nil || !bytes.Equal(now, data) {
+			t.Errorf("the uploaded file has %d bytes, %v", len(now), err)
+		}
+	}
+}
+
+// TestChangedFileEndsItsUpload changes the file when the upload was suspended.
+func TestChangedFileEndsItsUpload(t *testing.T) {
+	for what, change := range map[string]func(file string) error{
+		"longer": func(file string) error { return os.Truncate(file, 33<<20) },
+		"rewritten, with its old date": func(file string) error {
+			info, err := os.Stat(file)
+			if err == nil {
+				err = os.WriteFile(file, make([]byte, info.Size()), 0o600)
+			}
+			if err == nil {
+				err = os.Chtimes(file, info.ModTime(), info.ModTime())
+			}
+			return err
+		},
+		"replaced": func(file string) error {
+			if err := os.WriteFile(file+".new", make([]byte, 32<<20), 0o600); err != nil {
+				return err
+			}
+			return os.Rename(file+".new", file)
+		},
+	} {
+		t.Run(what, func(t *testing.T) {
+			q := openUploading(t, t.TempDir())
+			defer shut(t, q)
+			r := newReceiver(t)
+			file := writeFile(t, "data", make([]byte, 32<<20)) // more than is under way while the server does not read
+			id := r.start(t, q, file)
+			<-r.begun
+			if _, err := q.Suspend(alice, id); err != nil {
+				t.Fatal(err)
+			}
+			if err := change(file); err != nil {
+				t.Fatal(err)
+			}
+			close(r.hold)
+			if _, err := q.Resume(alice, id); err != nil {
+				t.Fatal(err)
+			}
+			j := await(t, q, id, bits.Errored)
+			if j.Error.Code != bits.LocalFileChanged.Name() || j.Error.Context != bits.ContextLocalFile || j.Error.File != file {
+				t.Errorf("the error is %+v", j.Error)
+			}
+			if got := r.file("/u"); got != nil {
+				t.Errorf("the server has %d bytes", len(got))
+			}
+		})
+	}
+}
+
+// TestCancelOfAnUploadKeepsItsFile also cancels after the end.
+func TestCancelOfAnUploadKeepsItsFile(t *testing.T) {
+	q := openUploading(t, t.TempDir())
+	defer shut(t, q)
+	r := newReceiver(t)
+	file := writeFile(t, "data", []byte("12345"))
+	check := func(id bits.ID) {
+		t.Helper()
+		if c, err := q.Cancel(alice, id); c != bits.OK || err != nil {
+			t.Errorf("Cancel: %s, %v", c, err)
+		}
+		if now, err := os.ReadFile(file); err != nil || string(now) != "12345" {
+			t.Errorf("the uploaded file is %q, %v", now, err)
+		}
+	}
+	id := r.start(t, q, file)
+	<-r.begun
+	check(id)
+	close(r.hold)
+	id = r.start(t, q, file)
+	await(t, q, id, bits.Transferred)
+	check(id)
+	if got := r.file("/u"); string(got) != "12345" {
+		t.Errorf("the server has %q after Cancel of a finished upload", got)
+	}
+}

@@ -1,0 +1,390 @@
+package transfer
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/url"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/ebbtransfer/ebb/bits"
+	"github.com/ebbtransfer/ebb/internal/governor"
+	"github.com/ebbtransfer/ebb/internal/localfile"
+	"github.com/ebbtransfer/ebb/internal/store"
+	"github.com/ebbtransfer/ebb/internal/transfer/upload"
+)
+
+// ReplyIndex is the index of the reply among the files of an upload-reply job.
+const ReplyIndex = 1
+
+// ReplyName returns the path of the reply to a file, where the job's owner gave none: beside the
+// file, and different for every job.
+func ReplyName(local string, id bits.ID) string {
+	dir, base := filepath.Split(local)
+	tail := fmt.Sprintf(".%x.reply", id[:6])
+	return filepath.Join(dir, base[:min(len(base), 255-len(tail))]+tail)
+}
+
+// sending is an upload on its way.
+type sending struct {
+	*run
+	index    int
+	live     *liveFile
+	uploader upload.Uploader
+	task     upload.Task
+
+	mu    sync.Mutex // guards what follows: a protocol may move parts side by side
+	f     store.File
+	up    store.Upload
+	saved time.Time // when the record was last reported
+}
+
+// upload moves the file of an upload job to its server, fetches the reply if there is to be one,
+// and tells the server that all is done (client.md 3.6, server.md 1.6).
+func (r *run) upload(ctx context.Context) error {
+	row := r.job.Files[0]
+	s := &sending{run: r, index: row.Index, f: *row.File}
+	begun := s.f.Part != nil && s.f.Part.Upload != nil
+	if begun {
+		s.up = *s.f.Part.Upload
+	}
+	s.live = r.live.begin(row.Index, row.File)
+	defer r.live.end(row.Index)
+	s.task = upload.Task{
+		URL: s.f.Remote, Header: r.job.Header, Class: r.job.Class, State: s.up.State, Stall: r.stallTime, Reply: r.job.Type == bits.UploadReply,
+		Save: s.save, Sent: s.sent, Connected: func() { r.once.Do(r.sink.Connected) }, On: r.live.took,
+	}
+	if !s.up.State.Done {
+		if err := s.send(ctx, begun); err != nil {
+			s.leave()
+			return err
+		}
+	}
+	if err := s.choose(); err != nil {
+		return err
+	}
+	if r.job.Type == bits.UploadReply {
+		if err := s.reply(ctx); err != nil {
+			return err
+		}
+	}
+	if s.up.Closed {
+		return nil
+	}
+	if err := s.try(ctx, s.uploader.Close); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.up.Closed = true
+	s.report()
+	return nil
+}
+
+// choose sets the uploader.
+func (s *sending) choose() error {
+	var err error
+	s.uploader, err = s.uploaderFor(s.job, s.task.State)
+	return err
+}
+
+// uploaderFor returns the uploader of the protocol that an upload began with, else the job's.
+func (e *Engine) uploaderFor(job Job, st upload.State) (upload.Uploader, error) {
+	p := cmp.Or(st.Protocol, job.Protocol)
+	u, ok := e.uploaders[p]
+	if !ok {
+		return nil, &bits.Error{Code: bits.NotImplemented, Context: bits.ContextGeneralQueueManager, Message: fmt.Sprintf("ebb does not upload with the protocol %q", p)}
+	}
+	return u, nil
+}
+
+// send moves the file until the server has confirmed all of it.
+func (s *sending) send(ctx context.Context, begun bool) error {
+	src, err := openSource(s.f.Local)
+	if err != nil {
+		return err
+	}
+	defer src.Close()
+	if begun {
+		was := identity{size: s.f.Size, modified: s.up.Modified, changed: s.up.Changed, inode: s.up.Inode}
+		if was != src.want {
+			return src.changed()
+		}
+	} else if err := s.begin(ctx, src); err != nil {
+		return err
+	}
+	s.task.Source = src
+	if err := s.choose(); err != nil {
+		return err
+	}
+	if err := s.try(ctx, s.uploader.Upload); err != nil {
+		return err
+	}
+	s.task.Source = nil // for Close it may be gone
+	s.task.State.Done = true
+	s.task.State.Offset = src.Size()
+	s.mu.Lock()
+	s.f.State = store.FileDone
+	s.mu.Unlock()
+	s.sent(src.Size())
+	return s.save(s.task.State)
+}
+
+// begin records which file it is that is uploaded, before the server hears of it.
+func (s *sending) begin(ctx context.Context, src *source) error {
+	if err := src.settle(ctx); err != nil {
+		return err
+	}
+	s.up = store.Upload{Modified: src.want.modified, Changed: src.want.changed, Inode: src.want.inode}
+	s.f.Size, s.f.Done, s.f.Part = src.Size(), 0, &store.Part{}
+	s.live.size.Store(s.f.Size)
+	s.live.done.Store(0)
+	s.mu.Lock()
+	f := s.record()
+	s.mu.Unlock()
+	return s.sink.Save(s.index, f)
+}
+
+// try calls an uploader, and again at once when a connection broke, a few times without progress.
+func (s *sending) try(ctx context.Context, do func(context.Context, *upload.Task) error) error {
+	for tries := 0; ; {
+		s.mu.Lock()
+		before := s.best()
+		s.mu.Unlock()
+		err := do(ctx, &s.task)
+		if err == nil {
+			return nil
+		}
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		s.mu.Lock()
+		if s.best() > before {
+			tries = 0
+		}
+		s.mu.Unlock()
+		if tries++; !quick(err) || tries > quickTries {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(time.Duration(float64(quickPause) * (0.5 + rand.Float64()))):
+		}
+	}
+}
+
+// best is how far the server ever acknowledged the file.
+func (s *sending) best() int64 {
+	if s.f.Part == nil {
+		return 0
+	}
+	return max(s.f.Part.Peak, acknowledged(s.up.State))
+}
+
+// acknowledged returns how many bytes a server has by a protocol's state.
+func acknowledged(st upload.State) int64 {
+	var parts int64
+	for _, p := range st.Parts {
+		if p.ETag != "" {
+			parts += p.Size
+		} else {
+			parts += p.Offset
+		}
+	}
+	return max(st.Offset, parts)
+}
+
+// saveEvery bounds how often a mere offset is recorded. It need not be durable at once: the
+// server knows it better.
+const saveEvery = time.Second
+
+// save is the task's Save.
+func (s *sending) save(st upload.State) error {
+	s.mu.Lock()
+	old := s.up.State
+	again := old.ID != "" && st.ID != old.ID || old.URL != "" && st.URL != old.URL
+	if again && !st.Done {
+		s.f.Part.Note = "the server did not know the upload any more; it was started again"
+	}
+	s.up.State = st
+	s.live.fixed.Store(st.Protocol == upload.Put)
+	old.Offset = st.Offset
+	if !st.Done && same(old, st) {
+		defer s.mu.Unlock()
+		if time.Since(s.saved) >= saveEvery {
+			s.report()
+		}
+		return nil
+	}
+	f := s.record()
+	s.mu.Unlock()
+	return s.sink.Save(s.index, f)
+}
+
+// same reports whether two states say the same but for the offset.
+func same(a, b upload.State) bool {
+	if len(a.Parts) != len(b.Parts) || len(a.Parts) > 0 || a.HostFallback != nil || b.HostFallback != nil {
+		return false
+	}
+	return a.Protocol == b.Protocol && a.URL == b.URL && a.ID == b.ID && a.Reply == b.Reply && a.Fragment == b.Fragment && a.Host == b.Host && a.HostFailed == b.HostFailed
+}
+
+// record returns the file's record as it is now; mu is held.
+func (s *sending) record() *store.File {
+	part := *s.f.Part
+	up := s.up
+	part.Upload = &up
+	s.f.Done = acknowledged(up.State)
+	part.Peak = max(part.Peak, s.f.Done)
+	s.f.Part = &part
+	s.saved = time.Now()
+	f := s.f
+	return &f
+}
+
+// report tells the file's record without waiting; mu is held.
+func (s *sending) report() { s.sink.File(s.index, s.record()) }
+
+// sent is the task's Sent.
+func (s *sending) sent(offset int64) {
+	was := s.live.done.Swap(offset)
+	if offset > was {
+		s.run.live.moved.Add(offset - was)
+	}
+}
+
+// leave records how far the server acknowledged the file that cannot go on.
+func (s *sending) leave() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.f.Part == nil || s.f.Part.Upload == nil {
+		return // it never began
+	}
+	if s.f.Done != acknowledged(s.up.State) {
+		s.report()
+	}
+}
+
+// reply fetches the reply into its part file, as a download.
+func (s *sending) reply(ctx context.Context) error {
+	remote, err := s.replyURL()
+	if err != nil {
+		return err
+	}
+	f, err := s.replyRecord(remote)
+	if err != nil || f.State != store.FilePending {
+		return err
+	}
+	if remote == "" {
+		return s.emptyReply(ctx, f)
+	}
+	header := s.job.Header
+	if from, err := url.Parse(s.f.Remote); err != nil || !sameOrigin(from, remote) {
+		header = nil // what the owner gave is for the server of the upload
+	}
+	row := store.FileRow{Index: ReplyIndex, File: f}
+	r := &run{Engine: s.Engine, job: Job{ID: s.job.ID, Connections: 1, Header: header, Class: s.job.Class, Files: []store.FileRow{row}},
+		sink: s.sink, live: s.run.live, feed: newFeed(1)}
+	r.once.Do(func() {}) // that bytes flow was said when the file went
+	s.once.Do(s.sink.Connected)
+	i, alone, _ := r.feed.take()
+	return r.fetch(ctx, i, alone)
+}
+
+// replyURL returns where the reply is; empty if there is none.
+func (s *sending) replyURL() (string, error) {
+	raw := s.task.State.Reply
+	if raw == "" {
+		return "", nil
+	}
+	bad := func(why string) error {
+		return &bits.Error{Code: bits.InvalidServerResponse, Context: bits.ContextRemoteFile, File: s.f.Remote, Message: fmt.Sprintf("the server names a reply at %.200q, which %s", bits.RedactURL(raw), why)}
+	}
+	u, err := url.Parse(raw)
+	switch {
+	case err != nil || u.Hostname() == "" || u.Scheme != "http" && u.Scheme != "https" || len(raw) > bits.MaxURLLen:
+		return "", bad("is no http or https URL")
+	case u.User != nil:
+		return "", bad("holds a user's name")
+	}
+	from, err := url.Parse(s.f.Remote)
+	if err != nil || from.Scheme != "https" || u.Scheme == "https" {
+		return u.String(), nil
+	}
+	// A server behind a proxy that ends TLS takes itself for one without.
+	if u.Hostname() == from.Hostname() && (u.Port() == "" || u.Port() == from.Port()) {
+		u.Scheme, u.Host = from.Scheme, from.Host
+		return u.String(), nil
+	}
+	return "", bad("is without TLS, while the upload was not")
+}
+
+func sameOrigin(from *url.URL, to string) bool {
+	u, err := url.Parse(to)
+	return err == nil && u.Scheme == from.Scheme && u.Host == from.Host
+}
+
+// replyRecord returns the record of the reply, which it makes if there is none that fits.
+func (s *sending) replyRecord(remote string) (*store.File, error) {
+	old := s.job.Reply
+	if old != nil && old.Local == s.job.ReplyFile && old.Remote == remote {
+		return old, nil
+	}
+	if old != nil { // another name, or another upload's
+		if old.State == store.FilePlaced {
+			return old, nil
+		}
+		if err := localfile.Remove(PartName(old.Local, s.job.ID, ReplyIndex)); err != nil {
+			return nil, localfile.Err(err, old.Local)
+		}
+	}
+	f := &store.File{Remote: remote, Local: s.job.ReplyFile, Size: -1, Part: &store.Part{}}
+	return f, s.sink.Save(ReplyIndex, f)
+}
+
+// emptyReply makes the reply file of a server that has nothing to say.
+func (s *sending) emptyReply(ctx context.Context, f *store.File) error {
+	path := PartName(f.Local, s.job.ID, ReplyIndex)
+	part, err := localfile.Open(ctx, path, localfile.Options{Size: 0})
+	if err == nil {
+		err = errors.Join(part.Finish(time.Time{}), part.Close())
+	}
+	if err != nil {
+		return localfile.Err(err, path)
+	}
+	done := *f
+	done.State, done.Size, done.Part = store.FileDone, 0, &store.Part{Inode: part.Inode()}
+	s.sink.File(ReplyIndex, &done)
+	return nil
+}
+
+// Cancel tells the server of a cancelled job to forget the upload.
+func (e *Engine) Cancel(ctx context.Context, job Job) Outcome {
+	f := job.Files[0]
+	u, err := e.uploaderFor(job, f.Part.Upload.State)
+	if err == nil {
+		err = u.Cancel(ctx, &upload.Task{
+			URL: f.Remote, Header: job.Header, Class: job.Class, State: f.Part.Upload.State, Stall: e.stallTime, Reply: job.Type == bits.UploadReply,
+			Save: func(upload.State) error { return nil }, Sent: func(int64) {}, Connected: func() {}, On: func(*governor.Conn) {},
+		})
+	}
+	if err != nil && ctx.Err() != nil {
+		err = context.Cause(ctx)
+	}
+	return outcome(err)
+}
+
+// Open reports whether a server still holds something of an upload that it should be told to
+// forget. A finished upload of the other protocols is the file itself.
+func Open(u *store.Upload) bool {
+	if u == nil || u.Closed {
+		return false
+	}
+	s := u.State
+	return (s.ID != "" || s.URL != "" || len(s.Parts) > 0) && (!s.Done || s.Protocol == upload.BITS)
+}
