@@ -54,19 +54,16 @@ tokens, client certificates, limits, notifications. docs/serve.md tells all keys
 			if f.verbose {
 				level = slog.LevelDebug
 			}
-			if f.state == "" {
-				return hinted(usagef("there is no place for what the server keeps: %w", client.ErrNoHome), "give --state, or set HOME or XDG_STATE_HOME")
+			home, runtime := client.UserState(), filepath.Dir(client.UserSocket())
+			if home == "" && (f.state == "" || a.socket == "") {
+				return hinted(usagef("there is no place for what the server keeps: %w", client.ErrNoHome), "give --state and --socket, or set HOME or XDG_STATE_HOME")
 			}
 			return serve.Run(cmd.Context(), serve.Options{
-				Config: c, State: f.state, Socket: a.socket, Version: ownVersion(),
+				Config: c, State: f.state, StateHome: filepath.Join(home, "serve"), Socket: a.socket, Runtime: runtime, Version: ownVersion(),
 				Log:     slog.New(slog.NewTextHandler(a.err, &slog.HandlerOptions{Level: level})),
 				Started: func(s serve.Started) { a.printServing(c, s) },
 			})
 		},
-	}
-	state := client.UserState()
-	if state != "" {
-		state = filepath.Join(state, "serve")
 	}
 	cmd.Flags().StringSliceVar(&f.listen, "listen", nil, "`address` to listen on: :8080, 127.0.0.1:8080, https://:8443 (default :8080)")
 	cmd.Flags().StringVar(&f.root, "root", "", "`directory` to serve at /")
@@ -77,7 +74,7 @@ tokens, client certificates, limits, notifications. docs/serve.md tells all keys
 	cmd.Flags().StringVar(&f.key, "tls-key", "", "PEM `file` of the certificate's key")
 	cmd.Flags().BoolVar(&f.selfSigned, "self-signed", false, "make a certificate for a start, and print its fingerprint")
 	cmd.Flags().StringVar(&f.metrics, "metrics", "", "`address` for Prometheus to read from, such as 127.0.0.1:9100")
-	cmd.Flags().StringVar(&f.state, "state", state, "`directory` for groups made at run time and the certificate of --self-signed")
+	cmd.Flags().StringVar(&f.state, "state", "", "`directory` for groups made at run time and the certificate of --self-signed\n(default: one for each address in ~/.local/state/ebb/serve)")
 	cmd.Flags().BoolVar(&f.verbose, "verbose", false, "log more")
 	return cmd
 }
@@ -146,7 +143,7 @@ func (f *serveFlags) load() (config.Config, error) {
 	}
 	g := config.Group{Path: "/", Dir: root, Listing: f.listing, Read: c.DefaultAccess(), Write: c.DefaultAccess()}
 	if f.uploads {
-		u := config.DefaultUploads()
+		u := config.DefaultUploads(g.Write)
 		g.Uploads = &u
 	}
 	c.Groups = append(c.Groups, g)

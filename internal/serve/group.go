@@ -21,6 +21,7 @@ type group struct {
 	slots    chan struct{}  // one for each request at once; nil is no limit
 	up, down *rate.Limiter  // nil is no limit
 	uploads  *uploads       // nil: none are taken
+	made     *Group         // what it was made from at run time; nil if it is in the configuration
 }
 
 // newGroup opens what is behind a group.
@@ -85,4 +86,13 @@ func (t table) find(path string) (g *group, name string) {
 		}
 	}
 	return nil, ""
+}
+
+// closeBut closes the groups that are not in another table as well.
+func (t table) closeBut(other table) {
+	for _, g := range t {
+		if !slices.Contains(other, g) {
+			_ = g.close() // a directory that was only read
+		}
+	}
 }

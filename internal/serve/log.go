@@ -23,6 +23,7 @@ type line struct {
 // done logs a request. The query is left out: it can hold what signs a request.
 func (s *server) done(l *line, r *http.Request) {
 	took := time.Since(l.began)
+	s.metrics.done(l, took)
 	level := slog.LevelInfo
 	if l.status >= 500 {
 		level = slog.LevelWarn

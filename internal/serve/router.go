@@ -18,6 +18,8 @@ import (
 func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.active.Add(1)
 	defer s.active.Done()
+	s.metrics.running.Inc()
+	defer s.metrics.running.Dec()
 	e, r := newExchange(w, r)
 	ctx, rec := record.New(r.Context())
 	r = r.WithContext(ctx)
@@ -33,8 +35,7 @@ func (s *server) route(l *line, r *http.Request) {
 		refuse(l, r, http.StatusNotFound, "no group has this path")
 		return
 	}
-	writes := isWrite(r, name)
-	if !s.admit(l, r, g, writes) {
+	if !s.admit(l, r, g, name) {
 		return
 	}
 	if g.slots != nil {
@@ -60,13 +61,16 @@ func (s *server) route(l *line, r *http.Request) {
 
 // admit finds out who makes the request and whether he may; otherwise it answers, before a byte
 // of the body is read.
-func (s *server) admit(l *line, r *http.Request, g *group, writes bool) bool {
+func (s *server) admit(l *line, r *http.Request, g *group, name string) bool {
 	if r.Method == http.MethodOptions { // browsers ask before they have credentials
 		return true
 	}
 	allowed := g.Read
-	if writes {
+	switch {
+	case isWrite(r, name):
 		allowed = g.Write
+	case g.made != nil && len(g.made.Files[name].Read) > 0:
+		allowed = g.made.Files[name].Read
 	}
 	principal, err := s.access.Principal(r)
 	switch {
@@ -96,12 +100,6 @@ func isWrite(r *http.Request, name string) bool {
 	return !read || files.Hidden(name)
 }
 
-// The path elements below a group that belong to uploads.
-const (
-	sessions     = ".ebb-uploads"
-	bitsSessions = "BITS-Sessions"
-)
-
 // choose returns the front end for a request, and its name in the log; nil if none is for it.
 func (g *group) choose(r *http.Request, name string) (string, http.Handler) {
 	h := r.Header
@@ -112,11 +110,11 @@ func (g *group) choose(r *http.Request, name string) (string, http.Handler) {
 	if u := g.uploads; u != nil {
 		first, _, _ := strings.Cut(name, "/")
 		switch {
-		case r.Method == bupwire.Method, read && strings.EqualFold(first, bitsSessions):
+		case r.Method == bupwire.Method, read && strings.EqualFold(first, session.BITSSessions):
 			return "bits", u.bits
 		case has("Tus-Resumable"):
 			return "tus", u.tus
-		case has("Upload-Complete", "Upload-Draft-Interop-Version", "Upload-Offset"), first == sessions:
+		case has("Upload-Complete", "Upload-Draft-Interop-Version", "Upload-Offset"), first == session.Hidden:
 			return "ietf", u.ietf
 		case r.Method == http.MethodOptions:
 			return "tus", u.tus

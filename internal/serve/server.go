@@ -16,6 +16,8 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -23,6 +25,7 @@ import (
 
 	sd "github.com/coreos/go-systemd/v22/daemon"
 
+	"github.com/ebbtransfer/ebb/internal/api"
 	"github.com/ebbtransfer/ebb/internal/serve/access"
 	"github.com/ebbtransfer/ebb/internal/serve/certs"
 	"github.com/ebbtransfer/ebb/internal/serve/config"
@@ -32,10 +35,13 @@ import (
 // Options say how a server runs.
 type Options struct {
 	config.Config
-	State   string // directory for what is kept from one start to the next; made when it is needed
-	Socket  string // path of the admin API's socket; empty: AdminSocket of the first address
-	Version string
-	Log     *slog.Logger
+	// State is the directory for what is kept from one start to the next, and Socket the admin
+	// API's. Those that are empty are made from where the server listens: below StateHome, and in
+	// Runtime.
+	State, StateHome string
+	Socket, Runtime  string
+	Version          string
+	Log              *slog.Logger
 	// Started is called once the server answers.
 	Started func(Started)
 }
@@ -65,57 +71,62 @@ type server struct {
 	Options
 	access  *access.List
 	digests *files.Digests
-	groups  atomic.Pointer[table]
+	metrics *metrics
 	active  sync.WaitGroup // requests under way
+
+	groups     atomic.Pointer[table] // in service
+	configured table                 // those of the configuration
+
+	changing sync.Mutex       // guards runTime, and is held while groups changes
+	runTime  map[string]Group // those that were made at run time
 }
 
 // Run serves until ctx ends or a signal asks to stop.
 func Run(ctx context.Context, o Options) error {
 	ctx, cancel := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
 	defer cancel()
-	s := &server{Options: o, digests: files.NewDigests()}
+	s := &server{Options: o, digests: files.NewDigests(), metrics: newMetrics()}
 	var err error
 	if s.access, err = access.New(o.Users, o.Tokens, o.TLS.ClientCA != ""); err != nil {
 		return err
 	}
-	var groups []*group
-	defer func() {
-		for _, g := range groups {
-			if err := g.close(); err != nil {
-				s.Log.Warn("a group could not be closed", "group", g.Path, "err", err)
-			}
-		}
-	}()
-	for _, c := range o.Groups {
-		g, err := newGroup(c, s.digests, s.Log)
-		if err != nil {
-			return err
-		}
-		groups = append(groups, g)
-	}
-	t := newTable(groups...)
-	s.groups.Store(&t)
-
 	listeners, err := s.listen(ctx)
 	if err != nil {
 		return err
 	}
-	started := Started{}
-	tlsConfig, fingerprint, err := s.tlsConfig(listeners)
+	defer closeAll(listeners)
+	unlock, err := s.places(listeners[0])
 	if err != nil {
-		closeAll(listeners)
 		return err
 	}
-	started.Fingerprint = fingerprint
-	server := &http.Server{
-		Handler:           s,
-		TLSConfig:         tlsConfig,
-		ReadHeaderTimeout: headerPatience,
-		MaxHeaderBytes:    maxHeader,
-		IdleTimeout:       idlePatience,
-		ErrorLog:          slog.NewLogLogger(s.Log.Handler(), slog.LevelDebug), // what clients do wrong
+	defer unlock()
+	if err := s.open(); err != nil {
+		return err
 	}
-	served := make(chan error, len(listeners))
+	defer s.close()
+	tlsConfig, fingerprint, err := s.tlsConfig(listeners)
+	if err != nil {
+		return err
+	}
+	admin, err := listenAdmin(ctx, s.Socket)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = admin.Close() }()
+	others := []net.Listener{admin}
+	if o.Metrics != "" {
+		var lc net.ListenConfig
+		l, err := lc.Listen(ctx, "tcp", o.Metrics)
+		if err != nil {
+			return fmt.Errorf("listen for Prometheus on %s: %w", o.Metrics, err)
+		}
+		others = append(others, l)
+	}
+
+	server := s.httpServer(s)
+	server.TLSConfig = tlsConfig
+	served := make(chan error, len(listeners)+len(others))
+	started := Started{Socket: s.Socket, Fingerprint: fingerprint}
 	for _, l := range listeners {
 		started.URLs = append(started.URLs, l.url())
 		go func() {
@@ -126,8 +137,20 @@ func Run(ctx context.Context, o Options) error {
 			}
 		}()
 	}
+	adminServer := s.httpServer(s.adminHandler())
+	adminServer.ConnContext = api.WithCaller
+	metricsMux := http.NewServeMux()
+	metricsMux.Handle("GET /metrics", s.metrics.handler())
+	metricsServer := s.httpServer(metricsMux)
+	for i, l := range others {
+		go func() { served <- []*http.Server{adminServer, metricsServer}[i].Serve(l) }()
+	}
+	var background sync.WaitGroup
+	defer background.Wait()
+	defer cancel()
+	background.Go(func() { s.keepClean(ctx) })
 	_, _ = sd.SdNotify(false, sd.SdNotifyReady)
-	s.Log.Info("server started", "version", o.Version, "urls", started.URLs)
+	s.Log.Info("server started", "version", o.Version, "urls", started.URLs, "socket", s.Socket, "state", s.State)
 	if o.Started != nil {
 		o.Started(started)
 	}
@@ -144,9 +167,87 @@ func Run(ctx context.Context, o Options) error {
 		s.Log.Info("requests that take too long are cut")
 		_ = server.Close()
 	}
+	_ = adminServer.Close()
+	_ = metricsServer.Close()
 	s.active.Wait() // with their connections gone they end soon; then the stores can be closed
 	s.Log.Info("server stopped")
 	return err
+}
+
+// httpServer returns a server with the limits that all of them have.
+func (s *server) httpServer(h http.Handler) *http.Server {
+	return &http.Server{
+		Handler:           h,
+		ReadHeaderTimeout: headerPatience,
+		MaxHeaderBytes:    maxHeader,
+		IdleTimeout:       idlePatience,
+		ErrorLog:          slog.NewLogLogger(s.Log.Handler(), slog.LevelDebug), // what clients do wrong
+	}
+}
+
+// places settles where the server keeps what it keeps. One that listens on a port that nobody
+// chose is not meant to be found again: what it keeps goes with it.
+func (s *server) places(first listener) (done func(), err error) {
+	name := nameOf(first.Addr())
+	if s.Socket == "" {
+		s.Socket = filepath.Join(s.Runtime, socketName+name+".sock")
+	}
+	remove := func() {}
+	switch {
+	case s.State != "":
+	case len(s.Listen) > 0 && strings.HasSuffix(s.Listen[0].Addr, ":0"):
+		if s.State, err = os.MkdirTemp("", "ebb-serve-"); err != nil {
+			return nil, err
+		}
+		remove = func() { _ = os.RemoveAll(s.State) }
+	default:
+		s.State = filepath.Join(s.StateHome, name)
+	}
+	if err := os.MkdirAll(s.State, 0o700); err != nil {
+		return nil, err
+	}
+	unlock, err := lockState(s.State)
+	if err != nil {
+		remove()
+		return nil, err
+	}
+	return func() {
+		remove()
+		unlock()
+	}, nil
+}
+
+// open opens the groups.
+func (s *server) open() (err error) {
+	s.groups.Store(new(table))
+	s.metrics.registry.MustRegister(s)
+	defer func() {
+		if err != nil {
+			s.configured.closeBut(nil)
+		}
+	}()
+	for _, c := range s.Groups {
+		g, err := newGroup(c, s.digests, s.Log)
+		if err != nil {
+			return err
+		}
+		s.configured = append(s.configured, g)
+	}
+	if s.runTime, err = loadGroups(s.State); err != nil {
+		return err
+	}
+	t, err := s.newTable(s.runTime)
+	s.groups.Store(&t)
+	return err
+}
+
+// close closes the groups.
+func (s *server) close() {
+	for _, g := range *s.groups.Load() {
+		if err := g.close(); err != nil {
+			s.Log.Warn("a group could not be closed", "group", g.Path, "err", err)
+		}
+	}
 }
 
 // tlsConfig returns how TLS is spoken, nil if it is not; and the fingerprint of a certificate

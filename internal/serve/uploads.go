@@ -20,20 +20,25 @@ type uploads struct {
 // openUploads opens the store of a group, and the front ends over it. The source, nil with a
 // bucket, tells what is there already.
 func openUploads(c config.Group, source files.Source, log *slog.Logger) (*uploads, error) {
-	store, err := openStore(c)
+	log = log.With("group", c.Path)
+	store, err := openStore(c, log)
 	if err != nil {
 		return nil, err
 	}
 	o := c.Uploads
 	p := &session.Prefix{
-		Path: c.Path, Root: c.Dir, Store: store, Log: log.With("group", c.Path),
+		Path: c.Path, Root: c.Dir, Store: store, Log: log,
 		SessionTimeout: o.SessionTimeout, MaxSize: o.MaxSize, MaxFragment: o.MaxFragment, Overwrite: o.Overwrite,
 		HostID: o.HostID, HostIDFallback: o.HostIDFallback,
-		Notify: o.Notify, NotifyURL: o.NotifyURL, NotifyTimeout: o.NotifyTimeout, PublicURL: o.PublicURL,
+		Notify: o.Notify, NotifyURL: o.NotifyURL, NotifyTimeout: o.NotifyTimeout, PublicURL: o.PublicURL, Origins: o.Origins,
 	}
 	return &uploads{prefix: p, put: put.New(p, source)}, nil
 }
 
-func openStore(config.Group) (session.Store, error) {
-	return nil, errors.New("there is no store for uploads yet")
+// openStore opens the store of a group.
+func openStore(c config.Group, log *slog.Logger) (session.Store, error) {
+	if c.Uploads.Storage.Bucket != "" {
+		return nil, errors.New("there is no storage in buckets yet")
+	}
+	return session.OpenDir(c.Dir, session.Options{Log: log, MinFree: c.Uploads.MinFree, Sessions: c.Uploads.SessionsPerUser})
 }

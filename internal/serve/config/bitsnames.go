@@ -1,6 +1,7 @@
 package config
 
 import (
+	"fmt"
 	"math"
 	"strconv"
 	"time"
@@ -57,7 +58,11 @@ func (r *reader) bits(key string, f *fileBITS, u *Uploads) bool {
 		if text == "" {
 			return -1, nil
 		}
-		return strconv.ParseInt(text, 10, 64)
+		n, err := strconv.ParseInt(text, 10, 64)
+		if err != nil || n < 0 {
+			return 0, fmt.Errorf("%q is not a number of bytes", text)
+		}
+		return n, nil
 	})
 	set(r, key+".BITSServerNotificationURL", f.NotifyURL, &u.NotifyURL, parseNotifyURL)
 	set(r, key+".BITSHostId", f.HostID, &u.HostID, parseHostID)

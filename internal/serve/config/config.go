@@ -5,6 +5,7 @@ package config
 import (
 	"net"
 	"path"
+	"slices"
 	"strings"
 	"time"
 
@@ -68,6 +69,8 @@ type Uploads struct {
 	PublicURL       string
 	Cleanup         time.Duration // how often
 	SessionsPerUser int           // 0 is no limit
+	MinFree         int64         // bytes that uploads leave free on the disk
+	Origins         []string      // whose scripts in browsers may upload
 	Storage         Storage
 }
 
@@ -81,12 +84,17 @@ type Storage struct {
 	SecretKey string
 }
 
-// DefaultUploads returns BITS's defaults.
-func DefaultUploads() Uploads {
-	return Uploads{
+// DefaultUploads returns BITS's defaults, for those who may write. Where anyone may, there is no
+// limit of sessions: it is one for each user, and all who are anonymous would be one.
+func DefaultUploads(write []string) Uploads {
+	u := Uploads{
 		SessionTimeout: 14 * 24 * time.Hour, MaxSize: -1, MaxFragment: 64 << 20, HostIDFallback: 24 * time.Hour,
 		NotifyTimeout: 5 * time.Minute, Cleanup: 12 * time.Hour, SessionsPerUser: 50,
 	}
+	if slices.Contains(write, Anyone) {
+		u.SessionsPerUser = 0
+	}
+	return u
 }
 
 // ParseAddress reads where to listen: "[http://|https://][host]:port". Without a scheme it is

@@ -64,24 +64,26 @@ type fileGroup struct {
 }
 
 type fileUploads struct {
-	Enabled         *bool   `toml:"enabled"`
-	SessionTimeout  *string `toml:"session_timeout"`
-	MaxSize         *string `toml:"max_size"`
-	MaxFragment     *string `toml:"max_fragment"`
-	Overwrite       *bool   `toml:"overwrite"`
-	HostID          *string `toml:"host_id"`
-	HostIDFallback  *string `toml:"host_id_fallback"`
-	Notify          *string `toml:"notify"`
-	NotifyURL       *string `toml:"notify_url"`
-	NotifyTimeout   *string `toml:"notify_timeout"`
-	PublicURL       *string `toml:"public_url"`
-	Cleanup         *string `toml:"cleanup"`
-	SessionsPerUser *int    `toml:"sessions_per_user"`
-	Storage         *string `toml:"storage"`
-	Endpoint        *string `toml:"s3_endpoint"`
-	Region          *string `toml:"s3_region"`
-	AccessKey       *string `toml:"s3_access_key"`
-	SecretKey       *string `toml:"s3_secret_key"`
+	Enabled         *bool    `toml:"enabled"`
+	SessionTimeout  *string  `toml:"session_timeout"`
+	MaxSize         *string  `toml:"max_size"`
+	MaxFragment     *string  `toml:"max_fragment"`
+	Overwrite       *bool    `toml:"overwrite"`
+	HostID          *string  `toml:"host_id"`
+	HostIDFallback  *string  `toml:"host_id_fallback"`
+	Notify          *string  `toml:"notify"`
+	NotifyURL       *string  `toml:"notify_url"`
+	NotifyTimeout   *string  `toml:"notify_timeout"`
+	PublicURL       *string  `toml:"public_url"`
+	Cleanup         *string  `toml:"cleanup"`
+	SessionsPerUser *int     `toml:"sessions_per_user"`
+	MinFree         *string  `toml:"min_free_space"`
+	Origins         []string `toml:"origins"`
+	Storage         *string  `toml:"storage"`
+	Endpoint        *string  `toml:"s3_endpoint"`
+	Region          *string  `toml:"s3_region"`
+	AccessKey       *string  `toml:"s3_access_key"`
+	SecretKey       *string  `toml:"s3_secret_key"`
 }
 
 // Load reads a file. What is wrong with it is told as policy.Problems.
@@ -197,7 +199,7 @@ func (r *reader) config(f file) Config {
 		r.principal("tokens", name)
 		c.Tokens[name] = t.Token
 	}
-	paths := map[string]bool{}
+	paths, dirs := map[string]bool{}, map[string]bool{}
 	for i, g := range f.Group {
 		key := fmt.Sprintf("group[%d]", i)
 		group := r.group(key, g, &c)
@@ -205,6 +207,10 @@ func (r *reader) config(f file) Config {
 			r.problem(key+".path", "another group has the path %s too", group.Path)
 		}
 		paths[group.Path] = true
+		if group.Uploads != nil && group.Uploads.Storage.Bucket == "" && dirs[group.Dir] {
+			r.problem(key+".dir", "another group takes uploads into the directory too")
+		}
+		dirs[group.Dir] = group.Uploads != nil
 		c.Groups = append(c.Groups, group)
 	}
 	return c
@@ -340,7 +346,7 @@ const (
 )
 
 func (r *reader) uploads(key string, f fileGroup, g *Group) {
-	u := DefaultUploads()
+	u := DefaultUploads(g.Write)
 	enabled := true
 	if f.BITS != nil {
 		enabled = r.bits(key+".bits", f.BITS, &u)
@@ -361,6 +367,13 @@ func (r *reader) uploads(key string, f fileGroup, g *Group) {
 		set(r, key+".public_url", o.PublicURL, &u.PublicURL, parsePublicURL)
 		set(r, key+".cleanup", o.Cleanup, &u.Cleanup, within(time.Minute, 360*day))
 		set(r, key+".storage", o.Storage, &u.Storage, r.storage)
+		set(r, key+".min_free_space", o.MinFree, &u.MinFree, parseFree)
+		for _, origin := range o.Origins {
+			if o, err := parsePublicURL(origin); origin != "*" && (err != nil || o != origin) {
+				r.problem(key+".origins", `%q is not an origin, such as "https://app.example.org", or "*"`, origin)
+			}
+		}
+		u.Origins = o.Origins
 		if o.Overwrite != nil {
 			u.Overwrite = *o.Overwrite
 		}
@@ -402,6 +415,14 @@ func parseFragment(text string) (int64, error) {
 	n, err := ParseSize(text)
 	if err == nil && n < leastFragment {
 		return 0, fmt.Errorf("%s is out of range; want 5 KiB or more: clients do not go below that", text)
+	}
+	return n, err
+}
+
+func parseFree(text string) (int64, error) {
+	n, err := ParseSize(text)
+	if err == nil && n < 0 {
+		return 0, errors.New("want a size")
 	}
 	return n, err
 }

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"sync"
+
+	"github.com/ebbtransfer/ebb/internal/serve/session"
 )
 
 // Source is where a group's files come from.
@@ -18,13 +20,10 @@ type Source interface {
 	Open(name string) (*os.File, error)
 }
 
-// hiddenNames are the directories in which uploads keep what is not finished.
-var hiddenNames = []string{".ebb-uploads", "BITS-Sessions"}
-
 // Hidden reports whether a name is one of those that uploads keep to themselves, or below one.
 func Hidden(name string) bool {
 	for part := range strings.SplitSeq(name, "/") {
-		if slices.ContainsFunc(hiddenNames, func(h string) bool { return strings.EqualFold(h, part) }) {
+		if session.Reserved(part) {
 			return true
 		}
 	}
