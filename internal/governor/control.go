@@ -75,6 +75,7 @@ type control struct {
 	capacity float64 // payload bytes per second that the path was seen to carry
 	z        quiet   // what a quiet path looks like
 	coarse   float64 // of the newest sample
+	wobble   float64 // how much the round-trip times of the quiet path varied when it varied least
 	noise    float64 // slow mean of (rtt - least recent rtt) while calm
 	queue    float64 // seconds, by the least of half a round trip
 	sudden   float64 // the same, by that of the last moment
@@ -154,7 +155,8 @@ func (c *control) step(s sample) {
 	if c.base == 0 {
 		return // nothing came yet
 	}
-	rtt := max(c.least(max(0.5*c.base, 0.025), 3), c.base)
+	long := c.stretch()
+	rtt := max(c.least(long*max(0.5*c.base, 0.025), 3), c.base)
 	if s.late {
 		c.graceUntil = max(c.graceUntil, c.now+1.5*rtt)
 	}
@@ -164,7 +166,7 @@ func (c *control) step(s sample) {
 		// What we send is bunched, and the end of a bunch waits for its beginning.
 		span = max(span, 1.1*c.base)
 	}
-	c.sudden = max(0, c.least(span, 2)-c.base-c.z.p10)
+	c.sudden = max(0, c.least(long*span, 2)-c.base-c.z.p10)
 	f := min(dt/(c.base+c.queue), 2) // round trips in this step
 	rate := c.rate(4 * rtt)
 	c.learnCapacity(rtt, rate, dt)
@@ -180,6 +182,16 @@ func (c *control) step(s sample) {
 	}
 	c.bound(s)
 }
+
+// jitter returns how much round-trip times vary beyond what they do on a calm path, in seconds.
+func (c *control) jitter() float64 { return max(0, max(c.noise, c.wobble)-0.0015) }
+
+// stretch says how much longer than on a calm path one must look for the least round-trip time to
+// tell a queue from jitter.
+func (c *control) stretch() float64 { return 1 + min(c.jitter()/0.0015, 5) }
+
+// aim returns the queue that we aim to keep ourselves: the least of jittery times is not the path's.
+func (c *control) aim() float64 { return tau + min(0.3*c.jitter(), 0.003) }
 
 // record notes a sample.
 func (c *control) record(s sample) {
@@ -275,6 +287,7 @@ func (c *control) start(s sample, rtt, f float64) {
 			return
 		}
 		c.z = c.percentiles().clip()
+		c.wobble = c.z.spread()
 		if c.known && c.percentiles().p50 > tau+margin {
 			c.stepBack()
 			return
@@ -339,8 +352,8 @@ func (c *control) cruise(s sample, rtt, rate, f, dt float64) {
 	if s.rtt > 0 {
 		c.noise += (s.rtt - rtt - c.noise) * min(1, dt/2)
 	}
-	e := (c.base+tau)/(c.base+c.queue) - 1
-	bdp := c.capacity * c.base
+	e := (c.base+c.aim())/(c.base+c.queue) - 1
+	bdp := c.capacity * (c.base + c.jitter())
 	switch {
 	case e <= 0:
 		c.window += gain * f * c.window * e
@@ -353,7 +366,7 @@ func (c *control) cruise(s sample, rtt, rate, f, dt float64) {
 		c.growth = min(c.growth*math.Pow(1.5, f), 0.35)
 		c.window *= 1 + f*max(gain*e, c.growth)
 	}
-	c.window = min(c.window, max(1.25*rate*(c.base+c.queue), 1.05*bdp)+10*segment)
+	c.window = min(c.window, max(1.25*rate*(c.base+c.jitter()+c.queue), 1.05*bdp)+10*segment)
 	if s.lost > 0 && c.now-c.lastLoss > 2*rtt {
 		c.lastLoss = c.now
 		if c.queue > tau && rate > saturated*c.capacity {
@@ -437,6 +450,7 @@ func (c *control) yield(s sample) {
 	const near = tau/2 + 0.001
 	if p.p25 < c.z.p25+near && p.p50 < c.z.p50+margin && c.newest(3)-c.base < c.z.p25+near {
 		c.z = c.z.blend(p)
+		c.wobble = min(c.wobble, c.z.spread()) // others come and go; the path itself was calmer
 		c.comeBack()
 		return
 	}

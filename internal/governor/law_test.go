@@ -34,6 +34,8 @@ var scenes = []scene{
 	{name: "20 Mbit/s, 100 ms away", mbit: 20, queue: 0.1, rtt: 0.1, lost: 0.14, yield: 0.6, recover: 5, use: 0.9, wait: 0.04},
 	{name: "CoDel", mbit: 20, queue: 0.3, rtt: 0.03, kind: "codel", lost: 0.12, yield: 0.3, recover: 5, use: 0.7, wait: 0.015},
 	{name: "fair queueing", mbit: 20, queue: 0.1, rtt: 0.03, kind: "fq", lost: 0.12, yield: 0.3, recover: 5, use: 0.9, wait: 0.015},
+	{name: "jitter of 15 ms", mbit: 20, queue: 0.1, rtt: 0.03, jitter: 0.015, lost: 0.12, yield: 1, recover: 4, use: 0.3, wait: 0.03},
+	{name: "a machine that stalls", mbit: 20, queue: 0.1, rtt: 0.03, stall: 0.015, lost: 0.06, yield: 0.4, recover: 2, use: 0.9, wait: 0.02},
 	{name: "four connections", mbit: 20, queue: 0.1, rtt: 0.03, conns: 4, lost: 0.06, yield: 0.4, recover: 2, use: 0.9, wait: 0.02},
 }
 

@@ -67,7 +67,7 @@ type simLink struct {
 	limit  float64 // bytes of queue
 	kind   string  // "", "codel" or "fq"
 	delay  float64 // round trip of the empty path; all of it behind the link
-	jitter float64 // at most so much more delay
+	jitter float64 // at most so much more delay, drawn anew every 10 ms
 	loss   float64 // probability
 
 	queues  map[*tcp][]*pkt
@@ -75,6 +75,8 @@ type simLink struct {
 	backlog float64
 	busy    bool
 	lastOut float64
+	extra   float64 // delay by jitter now
+	redraw  float64 // when that changes
 	codel   codelState
 	waits   func(owner *tcp, wait float64)
 }
@@ -148,7 +150,10 @@ func (w *world) serve() {
 		w.after(p.size/l.rate, func() {
 			p.flow.passed(w.now, p.size)
 			if w.random.Float64() >= l.loss {
-				out := w.now + l.delay + l.jitter*w.random.Float64()
+				if w.now >= l.redraw {
+					l.extra, l.redraw = l.jitter*w.random.Float64(), w.now+0.01
+				}
+				out := w.now + l.delay + l.extra
 				l.lastOut = max(out, l.lastOut) // jitter without reordering
 				w.after(l.lastOut-w.now, func() { p.flow.receive(p) })
 			}
