@@ -4,7 +4,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-packages=(nginx apache2 caddy python3 curl iproute2 dbus tmux)
+packages=(nginx apache2 caddy python3 curl iproute2 dbus tmux nodejs npm)
 missing=()
 for p in "${packages[@]}"; do
 	dpkg -s "$p" >/dev/null 2>&1 || missing+=("$p")
@@ -30,6 +30,13 @@ bin=$(go env GOPATH)/bin
 if ! "$bin/golangci-lint" version 2>/dev/null | grep -q "${lint#v}"; then
 	echo "building golangci-lint $lint, which takes some minutes once" >&2
 	GOBIN=$bin go install "github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$lint"
+fi
+
+versitygw=v1.8.0
+if [ ! -x "$bin/versitygw" ] || ! go version -m "$bin/versitygw" | grep -q "versity/versitygw[[:space:]]*$versitygw"; then
+	echo "building versitygw $versitygw, an S3 server for tests, which takes some minutes once" >&2
+	GOBIN=$bin go install "github.com/versity/versitygw/cmd/versitygw@$versitygw" ||
+		echo "tests that need versitygw will be skipped" >&2
 fi
 
 unformatted=$(git ls-files '*.go' | xargs gofmt -l)

@@ -65,7 +65,8 @@ type Server struct {
 type kind struct {
 	name    string // of the server, for errors
 	program string
-	pkg     string // the Debian package
+	pkg     string                 // the Debian package
+	locate  func() (string, error) // finds the program if it is of no package
 	// prepare writes the configuration into c.state and returns the arguments.
 	prepare func(c config) ([]string, error)
 	// parse reads one line of the access log.
@@ -115,13 +116,21 @@ func Python(dir string, o Options) (*Server, error) { return start(python, dir, 
 
 // find returns the program's path. Servers live in sbin, which is not in everybody's PATH.
 func (k kind) find() (string, error) {
+	if k.locate != nil {
+		return k.locate()
+	}
 	for _, name := range []string{k.program, "/usr/sbin/" + k.program, "/usr/bin/" + k.program} {
 		if path, err := exec.LookPath(name); err == nil {
 			return path, nil
 		}
 	}
-	return "", fmt.Errorf("%s is not installed: apt-get install %s", k.name, k.pkg)
+	return "", notInstalled(k.name, "apt-get install "+k.pkg)
 }
+
+// ErrNotInstalled says that a server is not here; the error with it says how to get it.
+var ErrNotInstalled = errors.New("is not installed")
+
+func notInstalled(name, how string) error { return fmt.Errorf("%s %w: %s", name, ErrNotInstalled, how) }
 
 func start(k kind, dir string, o Options) (*Server, error) {
 	s, err := build(k, dir, o)
