@@ -108,10 +108,10 @@ func TestCodesHaveNamesSentencesAndValues(t *testing.T) {
 	}
 }
 
-// TestHTTPClasses is the table of client.md 5.2 with our decisions for 308, 425 and 429.
+// TestHTTPClasses is the table of client.md 5.2 with our decisions for 308, 423, 425 and 429.
 func TestHTTPClasses(t *testing.T) {
 	fatal := []int{300, 301, 302, 303, 304, 305, 307, 308, 400, 401, 402, 403, 404, 405, 406, 407, 410, 411, 412, 413, 414, 415, 416, 417, 449, 501, 505}
-	transient := []int{100, 101, 201, 204, 306, 408, 409, 425, 429, 500, 502, 503, 504, 507, 599}
+	transient := []int{100, 101, 201, 204, 306, 408, 409, 423, 425, 429, 500, 502, 503, 504, 507, 599}
 	for _, s := range fatal {
 		if HTTPStatus(s).Class() != Fatal {
 			t.Errorf("%d is not fatal", s)

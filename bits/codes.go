@@ -225,12 +225,12 @@ func (c Code) info() codeInfo {
 	return codeInfo{name: fmt.Sprintf("0x%08X", uint32(c)), class: Transient, message: "an unknown error", hint: "see the service's log"}
 }
 
-// httpClass applies the rule of client.md 5.2, with 429 and 425 transient.
+// httpClass applies the rule of client.md 5.2, with 423, 425 and 429 transient.
 func httpClass(status int) Class {
 	switch {
 	case status >= 300 && status <= 305, status == 307, status == 308:
 		return Fatal
-	case status == 408, status == 409, status == 425, status == 429:
+	case status == 408, status == 409, status == 423, status == 425, status == 429:
 		return Transient
 	case status >= 400 && status < 500:
 		return Fatal
