@@ -6,7 +6,6 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
-	"strings"
 	"testing"
 
 	"github.com/ebbtransfer/ebb/bits"
@@ -21,7 +20,7 @@ func nginx(t *testing.T, o servers.Options) (*servers.Server, string) {
 	dir := t.TempDir()
 	s, err := servers.Nginx(dir, o)
 	if err != nil {
-		if strings.Contains(err.Error(), "is not installed") {
+		if errors.Is(err, servers.ErrNotInstalled) {
 			t.Skip(err)
 		}
 		t.Fatal(err)

@@ -9,10 +9,13 @@ import (
 	"mime"
 	"net"
 	"net/http"
+	"net/http/httptrace"
 	"net/netip"
 	"net/url"
+	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 	"unicode"
 
@@ -48,6 +51,8 @@ type Answer struct {
 	Body     []byte         // its first bytes, at most 64 KiB
 	URL      *url.URL       // of the resource that answered, after redirects
 	Sent     int64          // bytes of the body that were read for sending
+	Conn     *governor.Conn // that it came over; nil if it is not known
+	Waited   time.Duration  // from the request's last byte to the answer's first
 }
 
 // Do sends a request under the governor and reads its answer, whatever its status. It follows 307
@@ -75,6 +80,24 @@ func (t *Task) Do(ctx context.Context, c *httpconn.Client, r Request) (*Answer, 
 		}
 		r.URL = to.String()
 	}
+}
+
+// Concurrent returns a copy of the task for requests that are made at the same time: what it tells
+// about connections comes from one of them at a time. Its State and Sent are not for use.
+func (t *Task) Concurrent() *Task {
+	var mu sync.Mutex
+	c := *t
+	c.On = func(conn *governor.Conn) {
+		mu.Lock()
+		defer mu.Unlock()
+		t.On(conn)
+	}
+	c.Connected = func() {
+		mu.Lock()
+		defer mu.Unlock()
+		t.Connected()
+	}
+	return &c
 }
 
 // Allowed reports why the server at from may not direct an upload to another URL, by a redirect
@@ -115,7 +138,7 @@ func (t *Task) once(ctx context.Context, c *httpconn.Client, r Request) (*Answer
 	stalled := time.AfterFunc(answerPatience, func() { cancel(t.stalled(r.URL)) })
 	defer stalled.Stop()
 
-	var sending *governor.Conn
+	var sending, conn *governor.Conn
 	end := func() {
 		if sending != nil {
 			sending.EndSend()
@@ -123,18 +146,23 @@ func (t *Task) once(ctx context.Context, c *httpconn.Client, r Request) (*Answer
 		sending = nil
 	}
 	defer end()
-	ctx = httpconn.OnConn(ctx, func(conn *governor.Conn) {
+	ctx = httpconn.OnConn(ctx, func(c *governor.Conn) {
 		end() // of the connection that turned out to be closed
-		if t.On != nil {
-			t.On(conn)
-		}
+		conn = c
+		t.On(c)
 		if r.To > r.From {
 			stalled.Stop() // the wait for room is not the server's
-			if conn.BeginSend(ctx) == nil {
-				sending = conn
+			if c.BeginSend(ctx) == nil {
+				sending = c
 			}
 			stalled.Reset(2 * t.Stall()) // before the first byte, a server may be asked whether it wants the body
 		}
+	})
+	var wrote, answered atomic.Int64
+	began := time.Now()
+	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+		WroteRequest:         func(httptrace.WroteRequestInfo) { wrote.Store(int64(time.Since(began))) },
+		GotFirstResponseByte: func() { answered.Store(int64(time.Since(began))) },
 	})
 
 	target, err := url.Parse(r.URL)
@@ -173,7 +201,7 @@ func (t *Task) once(ctx context.Context, c *httpconn.Client, r Request) (*Answer
 	}
 	defer resp.Body.Close()
 	stalled.Reset(2 * t.Stall())
-	a := &Answer{Response: resp, URL: resp.Request.URL}
+	a := &Answer{Response: resp, URL: resp.Request.URL, Conn: conn, Waited: time.Duration(max(answered.Load()-wrote.Load(), 0))}
 	if b != nil {
 		a.Sent = b.at - r.From
 	}
@@ -229,7 +257,7 @@ func (b *body) Read(p []byte) (int, error) {
 		return 0, net.ErrClosed
 	case b.at == b.r.To:
 		return 0, io.EOF
-	case b.at == b.r.From && b.begun != nil:
+	case b.at == b.r.From:
 		b.begun()
 	}
 	p = p[:min(int64(len(p)), b.r.To-b.at)]
@@ -242,9 +270,7 @@ func (b *body) Read(p []byte) (int, error) {
 		b.err = err
 		return n, err
 	}
-	if b.sent != nil {
-		b.sent(b.at)
-	}
+	b.sent(b.at)
 	if b.at == b.r.To {
 		b.stalled.Reset(answerPatience)
 	} else {
@@ -282,6 +308,17 @@ func (a *Answer) Err(doing string) error {
 		}
 	}
 	return err
+}
+
+// Number returns the number that a header of the answer is: digits and nothing else. It reports
+// false if there is no such header, or more than one, or the number is not below 2^62.
+func (a *Answer) Number(name string) (int64, bool) {
+	values := a.Response.Header.Values(name)
+	if len(values) != 1 || values[0] == "" || strings.Trim(values[0], "0123456789") != "" {
+		return 0, false
+	}
+	n, err := strconv.ParseInt(values[0], 10, 64)
+	return n, err == nil && n < 1<<62
 }
 
 // Location returns where the answer says that something was made.

@@ -1,0 +1,300 @@
+package tus
+
+import (
+	"context"
+	"crypto/sha1"
+	"crypto/sha256"
+	"crypto/sha512"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/ebbtransfer/ebb/bits"
+	"github.com/ebbtransfer/ebb/internal/governor"
+	"github.com/ebbtransfer/ebb/internal/transfer/upload"
+)
+
+const (
+	checksumMismatch = 460 // tus's own status
+
+	// leastFragment is what a server must take in one request: one that takes less will take no
+	// upload.
+	leastFragment = 4 << 10
+	// fullStake is how much a request may carry for all that an interruption can tell: a proxy that
+	// passes a body on only once it is whole loses all of it with the connection.
+	fullStake = 16 << 20
+
+	firstPause = 250 * time.Millisecond // before the server is asked again
+	longPause  = 4 * time.Second
+)
+
+// algorithms are the checksums, the best first. sha1 is the one that every server with the
+// extension has; it is here to find accidents.
+var algorithms = []struct {
+	name string
+	make func() hash.Hash
+}{{"sha256", sha256.New}, {"sha512", sha512.New}, {"sha1", sha1.New}}
+
+// piece is an upload on the server: of the file or of a part of it.
+type piece struct {
+	t        *upload.Task   // to make requests with
+	index    int            // of the part in State.Parts; -1 for the whole file
+	from, to int64          // bytes of the file
+	url      string         // empty if it must be made
+	at       int64          // next byte of the file; what is before it is acknowledged
+	best     int64          // the furthest that at has been
+	setbacks int            // since then
+	conn     *governor.Conn // of the last request; nil before
+}
+
+// complete brings all of the piece to the server.
+func (u *run) complete(ctx context.Context, p *piece) error {
+	for begins := 0; ; begins++ {
+		err := u.attempt(ctx, p)
+		if !errors.Is(err, errGone) {
+			return err
+		}
+		if begins == maxBegins {
+			e := bits.Errorf(bits.SessionNotFound, "the server makes uploads and forgets them at once")
+			e.Context, e.File = bits.ContextRemoteFile, p.url
+			return e
+		}
+		p.url = ""
+	}
+}
+
+// attempt goes on with the piece where it is, or begins it.
+func (u *run) attempt(ctx context.Context, p *piece) error {
+	if p.url == "" {
+		concat := ""
+		if p.index >= 0 {
+			concat = partial
+		}
+		made, err := u.create(ctx, p.t, p.to-p.from, concat)
+		if err != nil {
+			return err
+		}
+		p.url = made
+		if err := u.moved(p, p.from, true); err != nil {
+			return err
+		}
+	} else if err := u.look(ctx, p); err != nil {
+		return err
+	}
+	for p.at < p.to {
+		if err := u.patch(ctx, p); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// moved notes how far the piece is and records it: if it must, else now and then.
+func (u *run) moved(p *piece, at int64, record bool) error {
+	p.at = at
+	if at > p.best {
+		p.best, p.setbacks = at, 0
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	s := &u.t.State
+	if p.index < 0 {
+		s.URL, s.Offset = p.url, at
+	} else {
+		s.Parts[p.index].URL, s.Parts[p.index].Offset = p.url, at-p.from
+		s.Offset = 0
+		for _, part := range s.Parts {
+			s.Offset += part.Offset
+		}
+	}
+	u.t.Sent(s.Offset)
+	if !record && time.Since(u.saved) < saveEvery {
+		return nil
+	}
+	u.saved = time.Now()
+	return u.t.Save(*s)
+}
+
+// setback counts an answer that cost bytes or time.
+func (p *piece) setback(a *upload.Answer) error {
+	if p.setbacks++; p.setbacks <= maxSetbacks {
+		return nil
+	}
+	e := bits.Errorf(bits.InvalidServerAnswer, "the server sends the upload back again and again, at last with %d", a.Response.StatusCode)
+	e.Context, e.File = bits.ContextRemoteFile, p.url
+	return e
+}
+
+// look asks the server how far the piece is.
+func (u *run) look(ctx context.Context, p *piece) error {
+	for pause := firstPause; ; pause *= 2 {
+		a, err := p.t.Do(ctx, u.c.http, upload.Request{Method: http.MethodHead, URL: p.url, Header: http.Header{"Tus-Resumable": {version}}})
+		if err != nil {
+			return err
+		}
+		switch s := a.Response.StatusCode; {
+		case s == http.StatusNotFound, s == http.StatusGone, s == http.StatusForbidden:
+			return errGone
+		case s == http.StatusLocked && pause <= longPause:
+			// The request before this one, whose connection broke, may still have the upload.
+			if err := wait(ctx, pause); err != nil {
+				return err
+			}
+			continue
+		case s/100 != 2:
+			return a.Err("the server did not say how far the upload is")
+		}
+		at, ok := a.Number("Upload-Offset")
+		switch length, known := a.Number("Upload-Length"); {
+		case known && length != p.to-p.from:
+			return errGone // it is another file's by now
+		case !ok || at > p.to-p.from:
+			return a.Broken("the server says that it has %.40q of %d bytes", a.Response.Header.Get("Upload-Offset"), p.to-p.from)
+		}
+		return u.moved(p, p.from+at, false)
+	}
+}
+
+func wait(ctx context.Context, d time.Duration) error {
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-time.After(d):
+		return nil
+	}
+}
+
+// patch sends the next bytes of the piece.
+func (u *run) patch(ctx context.Context, p *piece) error {
+	n := u.fragment(p)
+	h := http.Header{
+		"Tus-Resumable": {version}, "Content-Type": {"application/offset+octet-stream"},
+		"Upload-Offset": {strconv.FormatInt(p.at-p.from, 10)},
+	}
+	if u.server.checksum != "" {
+		sum, err := u.sum(p.at, n)
+		if err != nil {
+			return err
+		}
+		h.Set("Upload-Checksum", sum)
+	}
+	if n > fullStake {
+		h.Set("Expect", "100-continue") // so that 413 costs nothing
+	}
+	a, err := p.t.Do(ctx, u.c.http, upload.Request{Method: http.MethodPatch, URL: p.url, Header: h, From: p.at, To: p.at + n, Sent: u.sent(p)})
+	if err != nil {
+		if n > fullStake && ctx.Err() == nil && isTransient(err) {
+			if err := u.shrink(max(n/2, fullStake)); err != nil {
+				return err
+			}
+		}
+		return err
+	}
+	p.conn = a.Conn
+	switch s := a.Response.StatusCode; {
+	case s/100 == 2:
+		return u.acknowledged(ctx, p, a, n)
+	case s == http.StatusNotFound, s == http.StatusGone:
+		return errGone
+	case s == http.StatusConflict, s == http.StatusLocked:
+		if err := p.setback(a); err != nil {
+			return err
+		}
+		if s == http.StatusLocked {
+			if err := wait(ctx, firstPause); err != nil {
+				return err
+			}
+		}
+		return u.look(ctx, p)
+	case s == checksumMismatch:
+		return p.setback(a) // the server has thrown it away
+	case s == http.StatusRequestEntityTooLarge && n > leastFragment:
+		return u.shrink(max(n/2, leastFragment))
+	case s == http.StatusExpectationFailed && n > fullStake:
+		return u.shrink(fullStake)
+	}
+	return a.Err("the server did not take a piece of the upload")
+}
+
+// acknowledged takes the answer to n bytes sent.
+func (u *run) acknowledged(ctx context.Context, p *piece, a *upload.Answer, n int64) error {
+	at, ok := a.Number("Upload-Offset")
+	switch at += p.from; {
+	case !ok:
+		return a.Broken("the server took a piece of the upload but says %.40q of how far it is", a.Response.Header.Get("Upload-Offset"))
+	case at < p.at:
+		return a.Broken("the server took a piece of the upload at byte %d and says that it is now at %d", p.at, at)
+	case at > p.at+n:
+		return a.Broken("the server says that it has %d bytes of which it cannot have more than %d", at-p.from, p.at+n-p.from)
+	case at == p.at:
+		if err := p.setback(a); err != nil {
+			return err
+		}
+	}
+	return u.moved(p, at, false)
+}
+
+// shrink makes requests carry n bytes at most from now on.
+func (u *run) shrink(n int64) error {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if s := &u.t.State; s.Fragment == 0 || n < s.Fragment {
+		s.Fragment = n
+	}
+	return u.t.Save(u.t.State)
+}
+
+// fragment returns how many bytes the next request carries. In the background that is what the
+// governor says, so that the path can be left soon. In the foreground it is all there is, as the
+// server keeps what it got should the connection break; with a checksum it would not.
+func (u *run) fragment(p *piece) int64 {
+	n := p.to - p.at
+	if u.t.Class != governor.Foreground || u.server.checksum != "" {
+		conn := p.conn
+		if conn == nil {
+			conn = u.conn
+		}
+		size := int64(1 << 20)
+		if conn != nil {
+			size = conn.Fragment()
+		}
+		n = min(n, size)
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if limit := u.t.State.Fragment; limit > 0 {
+		n = min(n, limit)
+	}
+	return n
+}
+
+// sent returns what is told how far a request's body went.
+func (u *run) sent(p *piece) func(int64) {
+	return func(at int64) {
+		u.mu.Lock()
+		defer u.mu.Unlock()
+		u.t.Sent(u.t.State.Offset + at - p.at)
+	}
+}
+
+// sum returns the header Upload-Checksum of n bytes of the file.
+func (u *run) sum(from, n int64) (string, error) {
+	for _, a := range algorithms {
+		if a.name != u.server.checksum {
+			continue
+		}
+		h := a.make()
+		if got, err := io.Copy(h, io.NewSectionReader(u.t.Source, from, n)); err != nil {
+			return "", err
+		} else if got < n {
+			return "", &bits.Error{Code: bits.LocalFileChanged, Context: bits.ContextLocalFile, File: u.t.Source.Name(), Message: "the file became shorter while it was sent"}
+		}
+		return a.name + " " + base64.StdEncoding.EncodeToString(h.Sum(nil)), nil
+	}
+	return "", fmt.Errorf("no checksum %s", u.server.checksum)
+}
