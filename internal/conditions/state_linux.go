@@ -53,13 +53,15 @@ const (
 	restart = 5 * time.Second
 	// answer is how long the answers of a service may take.
 	answer = 5 * time.Second
-	// maxReconnect is the longest pause before a bus that was lost is tried again.
+	// askAgain is the pause before the services are asked again if one did not answer in time.
+	askAgain = 30 * time.Second
+	// maxReconnect is the longest pause before a bus that is not there is tried again.
 	maxReconnect = 10 * time.Minute
 )
 
 // Watch calls changed with the state as it is and then at each change, from one goroutine,
-// until ctx ends. It sleeps in between, and never starts a service to ask it. A machine without
-// a system bus at the start keeps to what the kernel says about its battery.
+// until ctx ends. It sleeps in between, and never starts a service to ask it. While there is no
+// system bus it keeps to what the kernel says about the battery.
 func Watch(ctx context.Context, changed func(State)) {
 	supplies := make(chan struct{}, 1)
 	var work sync.WaitGroup
@@ -74,16 +76,13 @@ func Watch(ctx context.Context, changed func(State)) {
 			changed(s)
 		}
 	}
-	var again <-chan time.Time // nil until there was a bus
 	for pause := time.Second; ; pause = min(2*pause, maxReconnect) {
 		b, err := dial(ctx)
 		if err == nil {
 			b.follow(ctx, supplies, report)
 			pause = time.Second
 		}
-		if err == nil || again != nil {
-			again = time.After(pause)
-		}
+		again := time.After(pause)
 		for waiting := true; waiting; {
 			if err != nil { // a bus that was just lost may be back at once
 				report(State{}.withSupplies())
@@ -159,6 +158,7 @@ func (b *bus) follow(ctx context.Context, supplies <-chan struct{}, report func(
 	look := time.NewTimer(0)
 	defer look.Stop()
 	due := time.Now()
+	var last State
 	for {
 		delay := burst
 		select {
@@ -176,13 +176,16 @@ func (b *bus) follow(ctx context.Context, supplies <-chan struct{}, report func(
 				delay = restart
 			}
 		case <-look.C:
-			s := b.state(ctx).withSupplies()
+			s, all := b.state(ctx, last)
 			if ctx.Err() != nil || !b.conn.Connected() {
 				return
 			}
-			due = time.Time{}
-			report(s)
-			continue
+			last, due = s, time.Time{}
+			report(s.withSupplies())
+			if all {
+				continue
+			}
+			delay = askAgain
 		}
 		if at := time.Now().Add(delay); due.IsZero() || at.Before(due) {
 			due = at
@@ -200,14 +203,27 @@ func left(s *dbus.Signal) bool {
 	return ok && owner == ""
 }
 
-// state asks all services. One that does not answer keeps nobody from asking the others.
-func (b *bus) state(ctx context.Context) (s State) {
-	for _, ask := range []func(context.Context, *State){b.network, b.battery, b.profile} {
+// state asks all services. One that does not answer in time keeps nobody from asking the others;
+// what it said last holds, and all is false.
+func (b *bus) state(ctx context.Context, last State) (s State, all bool) {
+	all = true
+	for _, about := range []struct {
+		ask  func(context.Context, *State)
+		keep func()
+	}{
+		{b.network, func() { s.Cost, s.CostSource, s.Interface = last.Cost, last.CostSource, last.Interface }},
+		{b.battery, func() { s.OnBattery, s.PowerSource = last.OnBattery, last.PowerSource }},
+		{b.profile, func() { s.PowerSaver, s.SaverSource = last.PowerSaver, last.SaverSource }},
+	} {
 		patient, cancel := context.WithTimeout(ctx, answer)
-		ask(patient, &s)
+		about.ask(patient, &s)
+		if patient.Err() != nil {
+			about.keep()
+			all = false
+		}
 		cancel()
 	}
-	return s
+	return s, all
 }
 
 // battery asks UPower.

@@ -207,6 +207,35 @@ func TestWithoutABusNothingIsKnown(t *testing.T) {
 	}
 }
 
+// A service that hangs is not one that says nothing.
+func TestWhatAHangingServiceSaidHolds(t *testing.T) {
+	b := newBus(t)
+	nm, err := b.NetworkManager()
+	ok(t, err, nm.Metered(fakebus.Yes, fakebus.Yes))
+	up, err := b.UPower()
+	ok(t, err)
+	w := watch(t)
+	w.cost(bits.CostCappedUsageUnknown, "eth0", "NetworkManager")
+	answers := nm.Hang()
+	defer answers()
+	ok(t, nm.Metered(fakebus.No, fakebus.No), up.OnBattery(true))
+	s := w.until("on battery", func(s State) bool { return s.OnBattery })
+	if s.Cost != bits.CostCappedUsageUnknown || s.CostSource != "NetworkManager" {
+		t.Errorf("while NetworkManager hangs the state is %+v", s)
+	}
+}
+
+func TestABusThatComesLate(t *testing.T) {
+	b := newBus(t)
+	b.Stop()
+	w := watch(t)
+	w.cost(0, "", "")
+	ok(t, b.Restart())
+	nm, err := b.NetworkManager()
+	ok(t, err, nm.Metered(fakebus.Yes, fakebus.Yes))
+	w.cost(bits.CostCappedUsageUnknown, "eth0", "NetworkManager")
+}
+
 // TestOddAnswers lets the services say what they never should.
 func TestOddAnswers(t *testing.T) {
 	const (

@@ -129,6 +129,7 @@ type Service struct {
 	mu      sync.Mutex // guards all below
 	objects map[dbus.ObjectPath]map[string]map[string]any
 	asked   int
+	hangs   chan struct{} // nil while it answers; closed when it does again
 }
 
 // Own puts a service on the bus.
@@ -188,6 +189,15 @@ func (s *Service) Set(path dbus.ObjectPath, iface, property string, value any) e
 	return s.conn.Emit(path, properties+".PropertiesChanged", iface, map[string]dbus.Variant{property: dbus.MakeVariant(value)}, []string{})
 }
 
+// Hang makes the service answer nobody until the function that it returns is called.
+func (s *Service) Hang() (recover func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c := make(chan struct{})
+	s.hangs = c
+	return sync.OnceFunc(func() { close(c) })
+}
+
 // Asked returns how often a property was read.
 func (s *Service) Asked() int {
 	s.mu.Lock()
@@ -204,8 +214,14 @@ type object struct {
 // Get is org.freedesktop.DBus.Properties.Get.
 func (o *object) Get(iface, property string) (dbus.Variant, *dbus.Error) {
 	o.s.mu.Lock()
-	defer o.s.mu.Unlock()
 	o.s.asked++
+	hangs := o.s.hangs
+	o.s.mu.Unlock()
+	if hangs != nil {
+		<-hangs
+	}
+	o.s.mu.Lock()
+	defer o.s.mu.Unlock()
 	v, ok := o.s.objects[o.path][iface][property]
 	if !ok {
 		return dbus.Variant{}, dbus.NewError("org.freedesktop.DBus.Error.InvalidArgs", []any{"no such property"})
