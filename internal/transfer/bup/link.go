@@ -1,0 +1,262 @@
+package bup
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"sync/atomic"
+	"time"
+
+	"github.com/ebbtransfer/ebb/bits"
+	"github.com/ebbtransfer/ebb/internal/bupwire"
+	"github.com/ebbtransfer/ebb/internal/transfer/httpconn"
+	"github.com/ebbtransfer/ebb/internal/transfer/upload"
+)
+
+const (
+	// responseTime is how long an answer may take ([MC-BUP] 3.1.2): the last one waits for the
+	// server's application.
+	responseTime = 5 * time.Minute
+	// lateTime is how long the answer may take that a server gave instead of reading on.
+	lateTime  = 2 * time.Second
+	maxAnswer = 256 << 10 // bytes of an answer, with header and body
+
+	// Pieces of a body are as long as a fraction of a second takes, so that a deadline for each
+	// tells a slow connection from one that stands still, and a fast one has little to do.
+	firstPiece, leastPiece, mostPiece = 16 << 10, 4 << 10, 1 << 20
+	briefPiece, longPiece             = 50 * time.Millisecond, 500 * time.Millisecond
+)
+
+// link is an upload's connection, made anew when it has ended.
+type link struct {
+	conns    *httpconn.Client
+	conn     *httpconn.Conn // nil if there is none
+	to       *url.URL       // where conn leads
+	stop     func() bool    // ends the watch over the context
+	in       bounded
+	r        *bufio.Reader
+	answered bool // there was an answer over the latest connection
+	piece    int
+	buf      []byte
+}
+
+// bounded reads no more than left bytes.
+type bounded struct {
+	io.Reader
+	left int
+}
+
+func (b *bounded) Read(p []byte) (int, error) {
+	if b.left <= 0 {
+		return 0, io.ErrUnexpectedEOF
+	}
+	n, err := b.Reader.Read(p[:min(len(p), b.left)])
+	b.left -= n
+	return n, err
+}
+
+// reach makes sure that there is a connection to the server of u.
+func (l *link) reach(ctx context.Context, t *upload.Task, u *url.URL) error {
+	if l.conn != nil {
+		if httpconn.SameOrigin(l.to, u) {
+			return nil
+		}
+		l.hangUp()
+	}
+	conn, err := l.conns.Dial(ctx, u, t.Class)
+	if err != nil {
+		return err
+	}
+	l.conn, l.to, l.answered, l.piece = conn, u, false, firstPiece
+	l.stop = context.AfterFunc(ctx, func() { conn.Close() })
+	l.in = bounded{Reader: conn}
+	l.r = bufio.NewReaderSize(&l.in, 4<<10)
+	t.On(conn.Governed)
+	return nil
+}
+
+// hangUp ends the connection.
+func (l *link) hangUp() {
+	if l.conn == nil {
+		return
+	}
+	l.stop()
+	l.conn.Close()
+	l.conn = nil
+}
+
+// answer is what the server says to a packet.
+type answer struct {
+	bupwire.Ack
+	resp *http.Response // without its body
+}
+
+// ok reports whether the server did what it was asked for.
+func (a *answer) ok() bool { return a.Status/100 == 2 }
+
+// exchange sends a packet, with the bytes of the source from an offset as its body, and returns the
+// answer.
+func (s *session) exchange(ctx context.Context, p bupwire.Request, from int64) (*answer, error) {
+	to := s.target()
+	if err := s.reach(ctx, s.Task, to); err != nil {
+		return nil, err
+	}
+	target := to.RequestURI()
+	if s.conn.Absolute {
+		u := *to
+		u.User = nil
+		target = u.String()
+	}
+	head, err := p.Head(target, to.Host, s.header(to))
+	if err != nil {
+		return nil, s.broken(bits.InvalidArg, "the upload cannot be asked for: %v", err)
+	}
+	resp, err := s.roundTrip(head, from, from+p.Length)
+	if err != nil {
+		s.hangUp()
+		var known *bits.Error
+		if !errors.As(err, &known) {
+			err = &url.Error{Op: bupwire.Method, URL: to.Redacted(), Err: err}
+		}
+		return nil, httpconn.TransportError(ctx, err, to.String())
+	}
+	ack, err := bupwire.ParseAck(resp)
+	if err != nil {
+		return nil, s.broken(bits.InvalidServerResponse, "the server's answer makes no sense: %v", err)
+	}
+	if ack.Foreign && ack.Status == http.StatusRequestTimeout && s.answered {
+		// Said about the time since the packet before, by a server that then hung up.
+		return nil, httpconn.TransportError(ctx, &url.Error{Op: bupwire.Method, URL: to.Redacted(), Err: io.ErrUnexpectedEOF}, to.String())
+	}
+	s.answered = true
+	return &answer{ack, resp}, s.reached()
+}
+
+// roundTrip sends a request and reads the answer to it, which may come before all is sent: then the
+// rest is not, and the connection ends.
+func (s *session) roundTrip(head []byte, from, to int64) (*http.Response, error) {
+	type result struct {
+		resp *http.Response
+		err  error
+	}
+	var early atomic.Bool
+	got := make(chan result, 1)
+	conn := s.conn
+	s.in.left = maxAnswer
+	if err := conn.SetReadDeadline(time.Now().Add(365 * 24 * time.Hour)); err != nil { // until all is sent
+		return nil, err
+	}
+	go func() {
+		resp, err := s.receive()
+		early.Store(true)
+		_ = conn.SetWriteDeadline(time.Unix(1, 0)) // nobody reads what is still to be sent
+		got <- result{resp, err}
+	}()
+	sent, err := s.send(head, from, to, &early)
+	patience := responseTime
+	if !sent {
+		patience = lateTime
+	}
+	var known *bits.Error
+	if errors.As(err, &known) {
+		patience = 0 // the source failed
+	}
+	_ = conn.SetReadDeadline(time.Now().Add(patience))
+	r := <-got
+	switch {
+	case known != nil:
+		return nil, err
+	case r.err != nil && s.in.left <= 0:
+		return nil, s.broken(bits.InvalidServerAnswer, "the server's answer does not end")
+	case err != nil && errors.Is(r.err, os.ErrDeadlineExceeded):
+		return nil, err // no answer tells why it could not be sent
+	case r.err != nil:
+		return nil, r.err
+	case !sent && r.resp.StatusCode/100 == 2:
+		return nil, s.broken(bits.InvalidServerAnswer, "the server confirmed what it was not sent")
+	}
+	if !sent || !s.drained(r.resp) {
+		s.hangUp()
+	}
+	return r.resp, nil
+}
+
+// receive reads the header of an answer.
+func (s *session) receive() (*http.Response, error) {
+	for {
+		resp, err := http.ReadResponse(s.r, &http.Request{Method: bupwire.Method})
+		if err != nil {
+			return nil, err
+		}
+		if resp.StatusCode/100 != 1 { // the server does more than to keep us waiting
+			return resp, nil
+		}
+	}
+}
+
+// drained ends an answer and reports whether the connection can be used again.
+func (s *session) drained(resp *http.Response) bool {
+	if resp.Close || resp.ContentLength < 0 && len(resp.TransferEncoding) == 0 {
+		return false
+	}
+	_ = s.conn.SetReadDeadline(time.Now().Add(lateTime))
+	_, err := io.Copy(io.Discard, resp.Body)
+	return err == nil && s.r.Buffered() == 0
+}
+
+// send writes a request, until it is answered, and reports whether that was all of it. An error of
+// the source is a *bits.Error.
+func (s *session) send(head []byte, from, to int64, answered *atomic.Bool) (all bool, err error) {
+	s.buf = append(s.buf[:0], head...)
+	for {
+		b := s.buf
+		n := int(min(int64(s.piece), to-from))
+		if n > 0 {
+			at := len(b)
+			b = append(b, make([]byte, n)...)
+			m, err := s.Source.ReadAt(b[at:], from)
+			if m < n {
+				return false, sourceError(err, s.Source.Name())
+			}
+		}
+		begun := time.Now()
+		if err := s.conn.SetWriteDeadline(begun.Add(s.Stall())); err != nil {
+			return false, err
+		}
+		if answered.Load() { // after the deadline was set: see roundTrip
+			return false, nil
+		}
+		if _, err := s.conn.Write(b); err != nil {
+			return false, err
+		}
+		s.buf = b[:0]
+		from += int64(n)
+		if from > s.State.Offset {
+			s.Sent(from)
+		}
+		if from == to {
+			return true, nil
+		}
+		switch took := time.Since(begun); {
+		case took < briefPiece:
+			s.piece = min(2*s.piece, mostPiece)
+		case took > longPiece:
+			s.piece = max(s.piece/2, leastPiece)
+		}
+	}
+}
+
+func sourceError(err error, name string) error {
+	var known *bits.Error
+	if errors.As(err, &known) {
+		return known
+	}
+	if err == nil || errors.Is(err, io.EOF) {
+		return &bits.Error{Code: bits.LocalFileChanged, Context: bits.ContextLocalFile, File: name, Message: "the file became shorter while it was sent"}
+	}
+	return &bits.Error{Code: bits.Unexpected, Context: bits.ContextLocalFile, File: name, Cause: err}
+}
