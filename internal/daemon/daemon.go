@@ -33,6 +33,7 @@ import (
 	"github.com/ebbtransfer/ebb/internal/queue"
 	"github.com/ebbtransfer/ebb/internal/store"
 	"github.com/ebbtransfer/ebb/internal/transfer"
+	"github.com/ebbtransfer/ebb/internal/transfer/bup"
 	"github.com/ebbtransfer/ebb/internal/transfer/httpconn"
 	"github.com/ebbtransfer/ebb/internal/transfer/httpget"
 	"github.com/ebbtransfer/ebb/internal/transfer/put"
@@ -246,7 +247,8 @@ func (s *service) open(p policy.Policy, c conditions.State) error {
 // uploaders are the protocols that uploads can have.
 func uploaders(c *httpconn.Client) map[upload.Protocol]upload.Uploader {
 	return map[upload.Protocol]upload.Uploader{
-		upload.Put: put.New(c),
+		upload.BITS: bup.New(c),
+		upload.Put:  put.New(c),
 	}
 }
 

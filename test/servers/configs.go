@@ -46,6 +46,7 @@ http {
 		root "{{.Dir}}";
 		{{if .Uploads}}dav_methods PUT DELETE;
 		client_max_body_size {{.BodyLimit}};{{end}}
+		{{if .Proxy}}location / { proxy_pass {{.Proxy}}; }{{end}}
 	}
 }
 `))
@@ -141,8 +142,11 @@ var python = kind{
 }
 
 func lacksUploads(o Options) string {
-	if o.Uploads {
+	switch {
+	case o.Uploads:
 		return "uploads"
+	case o.Proxy != "":
+		return "a proxy"
 	}
 	return ""
 }
@@ -172,7 +176,7 @@ func (c config) values() map[string]any {
 	return map[string]any{
 		"Dir": c.dir, "State": c.state, "Port": c.port, "Cert": c.cert, "Key": c.key, "Root": c.root,
 		"Log": c.log, "ErrorLog": c.errorLog, "TLS": c.TLS, "HTTP2": c.HTTP2, "AccessLog": c.AccessLog,
-		"Uploads": c.Uploads, "BodyLimit": c.BodyLimit,
+		"Uploads": c.Uploads, "BodyLimit": c.BodyLimit, "Proxy": c.Proxy,
 		"RateLimit": c.RateLimit, "RateLimitKiB": (c.RateLimit + 1023) / 1024, "Modules": modules,
 	}
 }

@@ -37,6 +37,9 @@ type Options struct {
 	// has it.
 	Uploads   bool
 	BodyLimit int64
+	// Proxy is the URL of a server that everything is passed on to, as it is by default: by HTTP/1.0,
+	// and with bodies of no more than 1 MiB. Only nginx has it.
+	Proxy string
 }
 
 // startTimeout is how long a server may take until it accepts connections, and stopTimeout until

@@ -26,6 +26,7 @@ type iis struct {
 	once sync.Once
 
 	// Set before the first request.
+	proxied bool                           // requests come through nginx, as HTTP/1.0
 	lenient bool                           // overlaps as the documentation has them, not [MC-BUP]
 	partial bool                           // keeps what came of a fragment that was cut off
 	reply   string                         // BITS-Reply-URL of the last Ack; %s is the session
@@ -126,7 +127,11 @@ func (s *iis) read(r *bufio.Reader) (*packet, string) {
 		return nil, ""
 	}
 	f := strings.Fields(line)
-	if len(f) != 3 || f[2] != "HTTP/1.1" || !strings.HasSuffix(line, "\r\n") {
+	version := "HTTP/1.1"
+	if s.proxied {
+		version = "HTTP/1.0"
+	}
+	if len(f) != 3 || f[2] != version || !strings.HasSuffix(line, "\r\n") {
 		return nil, "bad request line " + line
 	}
 	p := &packet{method: f[0], path: f[1], header: map[string]string{}, length: -1}
@@ -231,7 +236,7 @@ func (s *iis) serve(c net.Conn) {
 			continue
 		}
 		answer := s.handle(p, body)
-		if a != nil && a.cut || !say(answer) {
+		if a != nil && a.cut || !say(answer) || s.proxied {
 			return
 		}
 	}
