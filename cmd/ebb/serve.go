@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -10,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/ebbtransfer/ebb/client"
+	"github.com/ebbtransfer/ebb/internal/policy"
 	"github.com/ebbtransfer/ebb/internal/serve"
 	"github.com/ebbtransfer/ebb/internal/serve/config"
 )
@@ -47,6 +49,10 @@ tokens, client certificates, limits, notifications. docs/serve.md tells all keys
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := f.load()
+			var wrong policy.Problems
+			if errors.As(err, &wrong) {
+				return a.problems(wrong)
+			}
 			if err != nil {
 				return err
 			}
@@ -76,6 +82,7 @@ tokens, client certificates, limits, notifications. docs/serve.md tells all keys
 	cmd.Flags().StringVar(&f.metrics, "metrics", "", "`address` for Prometheus to read from, such as 127.0.0.1:9100")
 	cmd.Flags().StringVar(&f.state, "state", "", "`directory` for groups made at run time and the certificate of --self-signed\n(default: one for each address in ~/.local/state/ebb/serve)")
 	cmd.Flags().BoolVar(&f.verbose, "verbose", false, "log more")
+	cmd.AddCommand(newServeGroupCmd(a), newServeFileCmd(a), newServeUploadsCmd(a), newServeCleanupCmd(a), newServePasswordCmd(a))
 	return cmd
 }
 

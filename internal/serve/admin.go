@@ -125,6 +125,11 @@ func (s *server) adminHandler() http.Handler {
 		if err := decode(r, &f); err != nil {
 			return nil, err
 		}
+		if st, err := os.Stat(f.Path); err != nil {
+			return nil, problemf(http.StatusBadRequest, "%s", err)
+		} else if !st.Mode().IsRegular() {
+			return nil, problemf(http.StatusBadRequest, "%s is not a file", f.Path)
+		}
 		return f, s.changeFiles(r.PathValue("group"), func(files map[string]File) error {
 			files[r.PathValue("name")] = f
 			return nil

@@ -1,14 +1,13 @@
 package serve
 
 import (
-	"fmt"
+	"errors"
 	"net/http"
 	"slices"
 	"strings"
 
 	"github.com/ebbtransfer/ebb/internal/bupwire"
 	"github.com/ebbtransfer/ebb/internal/serve/config"
-	"github.com/ebbtransfer/ebb/internal/serve/files"
 	"github.com/ebbtransfer/ebb/internal/serve/record"
 	"github.com/ebbtransfer/ebb/internal/serve/session"
 )
@@ -35,7 +34,8 @@ func (s *server) route(l *line, r *http.Request) {
 		refuse(l, r, http.StatusNotFound, "no group has this path")
 		return
 	}
-	if !s.admit(l, r, g, name) {
+	front, handler := g.choose(r, name)
+	if !s.admit(l, r, g, name, front) {
 		return
 	}
 	if g.slots != nil {
@@ -50,7 +50,6 @@ func (s *server) route(l *line, r *http.Request) {
 	}
 	l.up, l.down = g.up, g.down
 	r = r.WithContext(session.WithPrincipal(r.Context(), l.principal))
-	front, handler := g.choose(r, name)
 	l.front = front
 	if handler == nil {
 		g.notOffered(l, r)
@@ -61,13 +60,14 @@ func (s *server) route(l *line, r *http.Request) {
 
 // admit finds out who makes the request and whether he may; otherwise it answers, before a byte
 // of the body is read.
-func (s *server) admit(l *line, r *http.Request, g *group, name string) bool {
-	if r.Method == http.MethodOptions { // browsers ask before they have credentials
+func (s *server) admit(l *line, r *http.Request, g *group, name, front string) bool {
+	const override = "X-Http-Method-Override"                           // of tus: behind an OPTIONS there can be a POST
+	if r.Method == http.MethodOptions && len(r.Header[override]) == 0 { // browsers ask before they have credentials
 		return true
 	}
 	allowed := g.Read
 	switch {
-	case isWrite(r, name):
+	case front != "files" && g.uploads != nil:
 		allowed = g.Write
 	case g.made != nil && len(g.made.Files[name].Read) > 0:
 		allowed = g.made.Files[name].Read
@@ -84,7 +84,7 @@ func (s *server) admit(l *line, r *http.Request, g *group, name string) bool {
 		refuse(l, r, http.StatusForbidden, principal+" is not in the group's list")
 		return false
 	default:
-		err = fmt.Errorf("the group wants to know who asks")
+		err = errors.New("the group wants to know who asks")
 	}
 	status := http.StatusForbidden
 	if s.access.Challenge(l.Header()) {
@@ -92,12 +92,6 @@ func (s *server) admit(l *line, r *http.Request, g *group, name string) bool {
 	}
 	refuse(l, r, status, err.Error())
 	return false
-}
-
-// isWrite reports whether a request is about an upload, be it to ask how far one is.
-func isWrite(r *http.Request, name string) bool {
-	read := r.Method == http.MethodGet || r.Method == http.MethodHead
-	return !read || files.Hidden(name)
 }
 
 // choose returns the front end for a request, and its name in the log; nil if none is for it.

@@ -9,6 +9,7 @@ import (
 	"github.com/ebbtransfer/ebb/internal/serve/files"
 	"github.com/ebbtransfer/ebb/internal/serve/put"
 	"github.com/ebbtransfer/ebb/internal/serve/session"
+	"github.com/ebbtransfer/ebb/internal/serve/tus"
 )
 
 // uploads is what takes those of a group.
@@ -32,7 +33,7 @@ func openUploads(c config.Group, source files.Source, log *slog.Logger) (*upload
 		HostID: o.HostID, HostIDFallback: o.HostIDFallback,
 		Notify: o.Notify, NotifyURL: o.NotifyURL, NotifyTimeout: o.NotifyTimeout, PublicURL: o.PublicURL, Origins: o.Origins,
 	}
-	return &uploads{prefix: p, put: put.New(p, source)}, nil
+	return &uploads{prefix: p, put: put.New(p, source), tus: tus.New(p)}, nil
 }
 
 // openStore opens the store of a group.

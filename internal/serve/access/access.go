@@ -47,7 +47,7 @@ func New(users, tokens map[string]string, certs bool) (*List, error) {
 	for name, hash := range users {
 		p, err := parseHash(hash)
 		if err != nil {
-			return nil, fmt.Errorf("the password of %s: %w", name, err)
+			return nil, fmt.Errorf("the password of %s %w", name, err)
 		}
 		l.users[name], l.decoy = p, p
 	}

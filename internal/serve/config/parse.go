@@ -19,6 +19,7 @@ import (
 
 	"github.com/ebbtransfer/ebb/bits"
 	"github.com/ebbtransfer/ebb/internal/policy"
+	"github.com/ebbtransfer/ebb/internal/serve/access"
 	"github.com/ebbtransfer/ebb/internal/serve/files"
 	"github.com/ebbtransfer/ebb/internal/serve/session"
 )
@@ -193,10 +194,16 @@ func (r *reader) config(f file) Config {
 	}
 	for name, u := range f.Users {
 		r.principal("users", name)
+		if _, err := access.New(map[string]string{name: u.Password}, nil, false); err != nil {
+			r.problem("users."+name+".password", "%s", err)
+		}
 		c.Users[name] = u.Password
 	}
 	for name, t := range f.Tokens {
 		r.principal("tokens", name)
+		if _, err := access.New(nil, map[string]string{name: t.Token}, false); err != nil {
+			r.problem("tokens."+name+".token", "%s", err)
+		}
 		c.Tokens[name] = t.Token
 	}
 	paths, dirs := map[string]bool{}, map[string]bool{}

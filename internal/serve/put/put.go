@@ -5,7 +5,6 @@ package put
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"io/fs"
 	"net/http"
@@ -13,22 +12,23 @@ import (
 	"strings"
 
 	"github.com/ebbtransfer/ebb/internal/serve/files"
+	"github.com/ebbtransfer/ebb/internal/serve/front"
 	"github.com/ebbtransfer/ebb/internal/serve/record"
 	"github.com/ebbtransfer/ebb/internal/serve/session"
 )
 
 // New returns the front end for a prefix. The group's files, nil where a bucket is behind it, tell
 // what is there now.
-func New(p *session.Prefix, source files.Source) http.Handler { return &front{p, source} }
+func New(p *session.Prefix, source files.Source) http.Handler { return &handler{p, source} }
 
-type front struct {
+type handler struct {
 	*session.Prefix
 	files files.Source
 }
 
 // ServeHTTP implements http.Handler.
-func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	existed, err := f.receive(w, r)
+func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	existed, err := h.receive(w, r)
 	var no *refusal
 	switch {
 	case err == nil && existed:
@@ -74,26 +74,29 @@ func statusOf(err error) int {
 		{session.ErrTooMany, http.StatusServiceUnavailable},
 		{session.ErrBusy, http.StatusServiceUnavailable},
 		{session.ErrNoSpace, http.StatusInsufficientStorage},
-		{io.ErrUnexpectedEOF, http.StatusBadRequest},
 		{os.ErrDeadlineExceeded, http.StatusRequestTimeout},
 	} {
 		if errors.Is(err, m.err) {
 			return m.status
 		}
 	}
+	var broke *front.ReadError
+	if errors.As(err, &broke) { // nobody is there to read it, but the log tells
+		return http.StatusBadRequest
+	}
 	return http.StatusInternalServerError
 }
 
 // receive makes the file of the request, and reports whether there was one before.
-func (f *front) receive(w http.ResponseWriter, r *http.Request) (existed bool, err error) {
-	target := strings.TrimPrefix(r.URL.Path, f.Path)
+func (h *handler) receive(w http.ResponseWriter, r *http.Request) (existed bool, err error) {
+	target := strings.TrimPrefix(r.URL.Path, h.Path)
 	if target == "" || strings.HasSuffix(target, "/") {
 		return false, &refusal{http.StatusBadRequest, "the URL names a directory, not a file"}
 	}
 	if r.Header.Get("Content-Range") != "" { // RFC 9110, 14.5
 		return false, &refusal{http.StatusBadRequest, "a part of a file cannot be put"}
 	}
-	tag, existed, err := f.current(r, target)
+	tag, existed, err := h.current(r, target)
 	if err != nil {
 		return false, err
 	}
@@ -102,31 +105,33 @@ func (f *front) receive(w http.ResponseWriter, r *http.Request) (existed bool, e
 	}
 	spec := session.Spec{
 		Protocol: "put", Target: target, URL: r.URL.Path, Principal: session.Principal(r.Context()),
-		Size: r.ContentLength, Limit: f.MaxSize, Overwrite: f.Overwrite && r.Header.Get("If-None-Match") != "*",
+		Size: r.ContentLength, Limit: h.MaxSize, Overwrite: h.Overwrite && r.Header.Get("If-None-Match") != "*",
 	}
 	// Whatever happens to the client now, the session comes to an end.
 	keep := context.WithoutCancel(r.Context())
-	info, err := f.Store.Create(r.Context(), spec)
+	info, err := h.Store.Create(r.Context(), spec)
 	if err != nil {
-		return existed, f.conflict(r, err)
+		return existed, h.conflict(r, err)
 	}
-	ctx, s, err := f.Store.Acquire(r.Context(), info.ID, session.Who{Principal: spec.Principal, URL: spec.URL})
+	ctx, s, err := h.Store.Acquire(r.Context(), info.ID, session.Who{Principal: spec.Principal, URL: spec.URL})
 	if err != nil {
 		return existed, err
 	}
 	defer s.Release()
-	err = f.fill(ctx, s, r)
+	content, stop := front.Content(ctx, w, r)
+	err = h.fill(ctx, s, r, content)
+	stop()
 	if err == nil {
 		// Somebody else may have been here while the bytes came.
-		if tag, existed, err = f.current(r, target); err == nil {
+		if tag, existed, err = h.current(r, target); err == nil {
 			err = matches(r.Header, tag, existed)
 		}
 	}
 	if err == nil {
-		err = f.conflict(r, s.Publish(keep))
+		err = h.conflict(r, s.Publish(keep))
 	}
 	if rerr := s.Remove(keep); rerr != nil {
-		if f.Log.Warn("a finished upload could not be cleared away", "id", info.ID, "err", rerr); err == nil {
+		if h.Log.Warn("a finished upload could not be cleared away", "id", info.ID, "err", rerr); err == nil {
 			return existed, nil // the next cleaning does it
 		}
 	}
@@ -134,13 +139,10 @@ func (f *front) receive(w http.ResponseWriter, r *http.Request) (existed bool, e
 }
 
 // fill takes in the body.
-func (f *front) fill(ctx context.Context, s session.Session, r *http.Request) error {
-	n, err := s.Append(ctx, r.Body)
+func (h *handler) fill(ctx context.Context, s session.Session, r *http.Request, content io.Reader) error {
+	n, err := s.Append(ctx, content)
 	if err != nil {
 		return err
-	}
-	if r.ContentLength >= 0 && n < r.ContentLength {
-		return fmt.Errorf("the request broke off after %d of %d bytes: %w", n, r.ContentLength, io.ErrUnexpectedEOF)
 	}
 	if r.ContentLength < 0 {
 		return s.SetSize(ctx, n)
@@ -149,7 +151,7 @@ func (f *front) fill(ctx context.Context, s session.Session, r *http.Request) er
 }
 
 // conflict tells that the target exists in the way that the request asked for.
-func (f *front) conflict(r *http.Request, err error) error {
+func (h *handler) conflict(r *http.Request, err error) error {
 	if errors.Is(err, session.ErrExists) && r.Header.Get("If-None-Match") == "*" {
 		return &refusal{http.StatusPreconditionFailed, "the file exists"}
 	}
@@ -157,11 +159,11 @@ func (f *front) conflict(r *http.Request, err error) error {
 }
 
 // current returns the entity tag of what is there; in a bucket the store alone can tell.
-func (f *front) current(r *http.Request, target string) (tag string, exists bool, err error) {
-	if f.files == nil || !fs.ValidPath(target) {
+func (h *handler) current(r *http.Request, target string) (tag string, exists bool, err error) {
+	if h.files == nil || !fs.ValidPath(target) {
 		return "", false, nil
 	}
-	file, err := f.files.Open(target)
+	file, err := h.files.Open(target)
 	if err != nil { // whatever it is, the store says what is wrong with the target
 		return "", false, nil
 	}
@@ -173,8 +175,8 @@ func (f *front) current(r *http.Request, target string) (tag string, exists bool
 }
 
 // matches checks If-Match and If-None-Match.
-func matches(h http.Header, tag string, exists bool) error {
-	if want := h.Get("If-Match"); want != "" {
+func matches(head http.Header, tag string, exists bool) error {
+	if want := head.Get("If-Match"); want != "" {
 		found := exists && want == "*"
 		for t := range strings.SplitSeq(want, ",") {
 			found = found || exists && strings.TrimSpace(t) == tag && !strings.HasPrefix(tag, "W/")
@@ -183,7 +185,7 @@ func matches(h http.Header, tag string, exists bool) error {
 			return &refusal{http.StatusPreconditionFailed, "the file is not the one that the request names"}
 		}
 	}
-	switch h.Get("If-None-Match") {
+	switch head.Get("If-None-Match") {
 	case "":
 	case "*":
 		if exists {

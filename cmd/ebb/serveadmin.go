@@ -1,0 +1,163 @@
+package main
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"github.com/ebbtransfer/ebb/client"
+	"github.com/ebbtransfer/ebb/internal/serve"
+	"github.com/ebbtransfer/ebb/internal/serve/access"
+)
+
+// server returns the server that runs: the one on --socket, else the only one of the user's or, if
+// he has none, of the machine's.
+func (a *app) server() (*serve.Client, error) {
+	if a.socket != "" {
+		return serve.NewClient(a.socket), nil
+	}
+	for _, dir := range []string{filepath.Dir(client.UserSocket()), filepath.Dir(client.SystemSocket)} {
+		var found []string
+		for _, s := range serve.Sockets(dir) {
+			if serve.Answers(s) {
+				found = append(found, s)
+			}
+		}
+		switch len(found) {
+		case 0:
+		case 1:
+			return serve.NewClient(found[0]), nil
+		default:
+			return nil, hinted(usagef("several servers run: %s", strings.Join(found, ", ")), "name the socket of one with --socket")
+		}
+	}
+	return nil, serverError(serve.ErrNoServer)
+}
+
+// serverError gives an error of a server its exit code.
+func serverError(err error) error {
+	var p *serve.Problem
+	switch {
+	case errors.Is(err, serve.ErrNoServer):
+		return &exitError{code: exitNoService, err: err, hint: "start it with `ebb serve`, or name its socket with --socket"}
+	case !errors.As(err, &p):
+		return err
+	}
+	code := exitFailed
+	switch p.Status {
+	case http.StatusBadRequest:
+		code = exitUsage
+	case http.StatusForbidden:
+		code = exitNotAllowed
+	case http.StatusNotFound:
+		code = exitNoJob
+	case http.StatusConflict:
+		code = exitState
+	}
+	return &exitError{code: code, err: err}
+}
+
+func newServeUploadsCmd(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use:   "uploads",
+		Short: "List the uploads that a server keeps",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := a.server()
+			if err != nil {
+				return err
+			}
+			list, err := c.Uploads(cmd.Context())
+			if err != nil {
+				return serverError(err)
+			}
+			if a.json {
+				return a.printJSON(list)
+			}
+			for _, u := range list {
+				size := "?"
+				if u.Size >= 0 {
+					size = fmt.Sprint(u.Size)
+				}
+				who := u.Principal
+				if who == "" {
+					who = "anonymous"
+				}
+				a.printf("%s  %-4s  %s/%s  %s  %s%s  %s\n", u.ID, u.Protocol, fmt.Sprint(u.Offset), size, u.Touched.Local().Format(time.DateTime), u.Group, safe(u.Target), safe(who))
+			}
+			return nil
+		},
+	}
+}
+
+func newServeCleanupCmd(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use:   "cleanup",
+		Short: "Remove uploads that nobody went on with for too long",
+		Long: `Remove the upload sessions that had no progress for their group's session_timeout.
+The server does so by itself every 12 hours, or as often as "cleanup" says.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := a.server()
+			if err != nil {
+				return err
+			}
+			done, err := c.Cleanup(cmd.Context())
+			if err != nil {
+				return serverError(err)
+			}
+			if a.json {
+				return a.printJSON(done)
+			}
+			a.printf("%d removed\n", done.Removed)
+			return nil
+		},
+	}
+}
+
+func newServePasswordCmd(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use:   "password",
+		Short: "Hash a password for the configuration file",
+		Long: `Read a password, from the terminal or the standard input, and print its hash for
+[users.NAME] in the configuration file of ebb serve.`,
+		Example: `  ebb serve password
+  pwgen 20 1 | tee /dev/tty | ebb serve password`,
+		Args: cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			secret, err := a.readSecret()
+			if err != nil {
+				return err
+			}
+			hash, err := access.Hash(secret)
+			if err != nil {
+				return usagef("%w", err)
+			}
+			a.printf("password = %q\n", hash)
+			return nil
+		},
+	}
+}
+
+// readSecret reads a line, without showing it on a terminal.
+func (a *app) readSecret() (string, error) {
+	if f, ok := a.in.(interface{ Fd() uintptr }); ok && term.IsTerminal(int(f.Fd())) {
+		_, _ = fmt.Fprint(a.err, "password: ")
+		b, err := term.ReadPassword(int(f.Fd()))
+		_, _ = fmt.Fprintln(a.err)
+		return string(b), err
+	}
+	line, err := bufio.NewReader(io.LimitReader(a.in, 64<<10)).ReadString('\n')
+	if err != nil && !errors.Is(err, io.EOF) {
+		return "", err
+	}
+	return strings.TrimRight(line, "\r\n"), nil
+}
