@@ -1,0 +1,376 @@
+package bits
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/ebbtransfer/ebb/bits"
+	"github.com/ebbtransfer/ebb/internal/bupwire"
+	"github.com/ebbtransfer/ebb/internal/serve/record"
+	"github.com/ebbtransfer/ebb/internal/serve/session"
+)
+
+// maxNotifyURL is how many characters a notification URL may have with the upload's query
+// (server.md 1.11).
+const maxNotifyURL = 2200
+
+// The names of the headers between server and application, spelled as IIS does.
+const (
+	hdrOriginalURL  = "BITS-Original-Request-URL"
+	hdrRequestFile  = "BITS-Request-DataFile-Name"
+	hdrResponseFile = "BITS-Response-DataFile-Name"
+	hdrStaticURL    = "BITS-Static-Response-URL"
+	hdrCopyFile     = "BITS-Copy-File-To-Destination"
+)
+
+// errStill: the application stood still for too long.
+var errStill = errors.New("the application did not answer in time")
+
+// application talks to the applications at notification URLs. It does not follow redirects, since
+// where they lead is not what the administrator wrote, and does not keep connections: one that the
+// application has closed meanwhile would look like a failure of the application.
+var application = &http.Client{
+	Transport:     &http.Transport{DisableKeepAlives: true, DisableCompression: true, MaxResponseHeaderBytes: 64 << 10},
+	CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+}
+
+// deliver has the application take the upload. It returns what is to be kept of it, and the answer to
+// the client if the application does not take it. The application may see an upload twice, if the
+// server is killed before it could note its answer.
+func (h *handler) deliver(ctx context.Context, r *http.Request, s session.Session) (state, *bupwire.Ack, error) {
+	target, host, err := h.notifyURL(r)
+	if err != nil {
+		return state{}, nil, err
+	}
+	if len(target.String()) > maxNotifyURL {
+		a := refuse(http.StatusBadRequest, bits.InvalidArg)
+		return state{}, &a, nil
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	p := &patience{timeout: h.p.NotifyTimeout, timer: time.AfterFunc(h.p.NotifyTimeout, func() { cancel(errStill) })}
+	defer p.timer.Stop()
+
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, target.String(), http.NoBody)
+	if err != nil {
+		return state{}, nil, err
+	}
+	req.Host = host
+	req.Header = http.Header{
+		"Accept":       {"*/*"},
+		"User-Agent":   {"BITSExts 1.5 (Ebb)"},
+		hdrOriginalURL: {h.publicURL(r) + r.URL.RequestURI()},
+	}
+	files, err := h.attach(ctx, req, s, p)
+	if err != nil {
+		return state{}, nil, err
+	}
+	defer files.remove(h)
+
+	// Before the application is asked: it should not be asked in vain.
+	reply, err := h.newReply(ctx, s.Info().Principal)
+	if err != nil {
+		return state{}, nil, err
+	}
+	defer reply.end(h)
+
+	resp, err := application.Do(req)
+	if err != nil {
+		return unreachable(ctx, target, err)
+	}
+	defer resp.Body.Close()
+	p.progress()
+	if resp.StatusCode/100 != 2 {
+		record.Why(ctx, "the application %s answered %d", target.Redacted(), resp.StatusCode)
+		a := refusedByApplication(resp.StatusCode)
+		return state{Refused: resp.StatusCode == http.StatusForbidden}, &a, nil
+	}
+	_, copied := resp.Header[http.CanonicalHeaderKey(hdrCopyFile)]
+	st := state{Delivered: true, Copy: copied, ReplyURL: resp.Header.Get(hdrStaticURL)}
+	if len(st.ReplyURL) > bupwire.MaxReplyURL {
+		a := refuse(http.StatusBadRequest, bits.InvalidArg)
+		return state{}, &a, nil
+	}
+	if st.ReplyURL != "" {
+		return st, nil, nil
+	}
+	body := &progressReader{resp.Body, p, nil}
+	if h.p.Notify == session.NotifyByReference {
+		f, err := files.openReply()
+		if err != nil {
+			return state{}, nil, err
+		}
+		defer f.Close()
+		body.r = f
+	}
+	st.Reply, err = reply.fill(body)
+	if body.err != nil {
+		return unreachable(ctx, target, body.err)
+	}
+	return st, nil, err
+}
+
+// refusedByApplication is the answer where the application answered with status. The client goes by the
+// classes of server.md 1.9, but a status that it takes for one about the request itself, and acts
+// on, becomes another one of the same class: 416 would even look like a success to it.
+func refusedByApplication(status int) bupwire.Ack {
+	code := bits.HTTPStatus(status)
+	switch status {
+	case http.StatusUnauthorized, http.StatusProxyAuthRequired, http.StatusRequestEntityTooLarge, http.StatusRequestedRangeNotSatisfiable:
+		status = http.StatusBadRequest
+	}
+	if status < 300 || status > 599 {
+		status = http.StatusBadGateway
+	}
+	return bupwire.Ack{Status: status, Received: -1, Code: code, Context: bits.ContextRemoteApplication}
+}
+
+// unreachable is the answer where the application gave none.
+func unreachable(ctx context.Context, target *url.URL, err error) (state, *bupwire.Ack, error) {
+	record.Why(ctx, "the application %s does not answer: %v", target.Redacted(), cmp.Or(context.Cause(ctx), err))
+	a := bupwire.Ack{Status: http.StatusBadGateway, Received: -1, Code: bits.CannotConnect, Context: bits.ContextRemoteApplication}
+	if errors.Is(context.Cause(ctx), errStill) {
+		a.Status, a.Code = http.StatusRequestTimeout, bits.TimedOut
+	}
+	return state{}, &a, nil
+}
+
+// notifyURL returns the notification URL for an upload: with its query, and if it is relative, as seen
+// from the directory of the upload's URL. The client chooses the Host header, so that it must not
+// decide whom the server talks to: that is then the server itself, with the client's idea of its
+// name as host.
+func (h *handler) notifyURL(r *http.Request) (u *url.URL, host string, err error) {
+	if u, err = url.Parse(h.p.NotifyURL); err != nil {
+		return nil, "", fmt.Errorf("notification URL: %w", err)
+	}
+	if u.Host == "" {
+		base := &url.URL{Scheme: "http", Path: r.URL.Path}
+		switch local, ok := r.Context().Value(http.LocalAddrContextKey).(net.Addr); {
+		case h.p.PublicURL != "":
+			public, err := url.Parse(h.p.PublicURL)
+			if err != nil {
+				return nil, "", fmt.Errorf("public URL: %w", err)
+			}
+			base.Scheme, base.Host = public.Scheme, public.Host
+		case r.TLS == nil && ok:
+			base.Host, host = local.String(), r.Host
+		default:
+			return nil, "", errors.New("the notification URL is relative, and over TLS it needs a public URL to begin with")
+		}
+		u = base.ResolveReference(u)
+	}
+	if u.Scheme != "http" && u.Scheme != "https" {
+		return nil, "", fmt.Errorf("notification URL %s is neither http nor https", u.Redacted())
+	}
+	switch query := r.URL.RawQuery; {
+	case query == "":
+	case u.RawQuery == "":
+		u.RawQuery = query
+	default:
+		u.RawQuery += "&" + query
+	}
+	return u, host, nil
+}
+
+// patience ends a call after a while in which nothing moved: it covers sending, waiting and
+// receiving alike ([MC-BUP] 3.3.2).
+type patience struct {
+	timeout time.Duration
+	timer   *time.Timer
+}
+
+func (p *patience) progress() { p.timer.Reset(p.timeout) }
+
+// progressReader is bytes that keep up patience, and remembers why reading them failed.
+type progressReader struct {
+	r   io.Reader
+	p   *patience
+	err error
+}
+
+func (r *progressReader) Read(b []byte) (int, error) {
+	n, err := r.r.Read(b)
+	if n > 0 {
+		r.p.progress()
+	}
+	if err != nil && !errors.Is(err, io.EOF) {
+		r.err = err
+	}
+	return n, err
+}
+
+// notifyFiles are the files that an application gets the names of, in one directory for each upload,
+// as IIS has it. Nobody can list the directories above, so that only the application knows the
+// way; it may run as another user than the server.
+type notifyFiles struct {
+	root *os.Root // nil: there are none
+	temp string   // the root's path if it is to be deleted
+	guid string
+}
+
+const (
+	requestsDir = session.BITSSessions + "/Requests/"
+	requestName = "/requestfile.bin"
+)
+
+// attach gives the request the upload, by value or by reference.
+func (h *handler) attach(ctx context.Context, req *http.Request, s session.Session, p *patience) (*notifyFiles, error) {
+	if h.p.Notify == session.NotifyByReference {
+		return h.attachFiles(ctx, req, s)
+	}
+	if s.Info().Size == 0 {
+		return &notifyFiles{}, nil // with NoBody, which makes net/http send Content-Length: 0
+	}
+	f, err := s.Open(ctx)
+	if err != nil {
+		return nil, err
+	}
+	req.ContentLength = s.Info().Size
+	req.Body = struct {
+		io.Reader
+		io.Closer
+	}{&progressReader{f, p, nil}, f}
+	return &notifyFiles{}, nil
+}
+
+func (h *handler) attachFiles(ctx context.Context, req *http.Request, s session.Session) (_ *notifyFiles, err error) {
+	f := &notifyFiles{guid: session.GUID(s.Info().ID)}
+	dir := h.p.Root
+	if dir == "" { // a bucket
+		if f.temp, err = os.MkdirTemp("", "ebb-upload-"); err != nil {
+			return nil, err
+		}
+		if err := os.Chmod(f.temp, 0o711); err != nil {
+			return nil, errors.Join(err, os.Remove(f.temp))
+		}
+		dir = f.temp
+	}
+	defer func() {
+		if err != nil {
+			f.remove(h)
+		}
+	}()
+	if dir, err = filepath.Abs(dir); err != nil {
+		return nil, err
+	}
+	if f.root, err = os.OpenRoot(dir); err != nil {
+		return nil, err
+	}
+	f.clear() // of a server that was killed
+	for _, d := range []struct {
+		name string
+		mode fs.FileMode
+	}{
+		{session.BITSSessions, 0o711}, {requestsDir[:len(requestsDir)-1], 0o711}, {repliesDir[:len(repliesDir)-1], 0o711},
+		{requestsDir + f.guid, 0o755}, {repliesDir + f.guid, 0o777},
+	} {
+		if err := f.root.Mkdir(d.name, d.mode); err != nil && !errors.Is(err, fs.ErrExist) {
+			return nil, err
+		}
+		if err := f.root.Chmod(d.name, d.mode); err != nil { // whatever the umask
+			return nil, err
+		}
+	}
+	if err := f.putRequest(ctx, s, dir); err != nil {
+		return nil, err
+	}
+	req.Header[hdrRequestFile] = []string{filepath.Join(dir, filepath.FromSlash(requestsDir+f.guid+requestName))}
+	req.Header[hdrResponseFile] = []string{filepath.Join(dir, filepath.FromSlash(repliesDir+f.guid+replyName))}
+	return f, nil
+}
+
+// putRequest makes the file with the upload: the store's own under a second name, where the store has
+// files, or a copy.
+func (f *notifyFiles) putRequest(ctx context.Context, s session.Session, root string) error {
+	name := requestsDir + f.guid + requestName
+	if local, ok := s.(interface{ Path() string }); ok {
+		if rel, err := filepath.Rel(root, local.Path()); err == nil && f.root.Link(filepath.ToSlash(rel), name) == nil {
+			return nil
+		}
+	}
+	from, err := s.Open(ctx)
+	if err != nil {
+		return err
+	}
+	defer from.Close()
+	to, err := f.root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(to, from)
+	return errors.Join(err, to.Close())
+}
+
+// openReply opens what the application wrote; it is empty if that was nothing. The application
+// may be less trusted than the server: a link out of the root is not followed, and what is no file
+// not opened.
+func (f *notifyFiles) openReply() (io.ReadCloser, error) {
+	name := repliesDir + f.guid + replyName
+	st, err := f.root.Lstat(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return http.NoBody, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	if !st.Mode().IsRegular() {
+		return nil, fmt.Errorf("the application's reply %s is not a file", name)
+	}
+	r, err := f.root.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	if opened, err := r.Stat(); err != nil || !os.SameFile(st, opened) {
+		r.Close()
+		return nil, fmt.Errorf("the application's reply %s changed while it was opened", name)
+	}
+	return r, nil
+}
+
+func (f *notifyFiles) clear() {
+	_ = f.root.RemoveAll(requestsDir + f.guid) // what stays is found by clearNotifyFiles
+	_ = f.root.RemoveAll(repliesDir + f.guid)
+}
+
+func (f *notifyFiles) remove(h *handler) {
+	if f.root != nil {
+		f.clear()
+		f.root.Close()
+	}
+	if f.temp != "" {
+		if err := os.RemoveAll(f.temp); err != nil {
+			h.p.Log.Warn("files for an application are left over", "dir", f.temp, "err", err)
+		}
+	}
+}
+
+// clearNotifyFiles removes the files for applications that a killed server left. Those of a call
+// that may still run, of another server of the same directory, are younger.
+func (h *handler) clearNotifyFiles() {
+	if h.p.Root == "" {
+		return
+	}
+	root, err := os.OpenRoot(h.p.Root)
+	if err != nil {
+		return // the store says so
+	}
+	defer root.Close()
+	for _, dir := range []string{requestsDir, repliesDir} {
+		entries, _ := fs.ReadDir(root.FS(), dir[:len(dir)-1]) // mostly there is no such directory
+		for _, e := range entries {
+			if st, err := e.Info(); err == nil && time.Since(st.ModTime()) > 2*h.p.NotifyTimeout {
+				_ = root.RemoveAll(dir + e.Name())
+			}
+		}
+	}
+}
