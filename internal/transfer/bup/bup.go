@@ -14,6 +14,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/ebbtransfer/ebb/bits"
@@ -33,10 +34,15 @@ const (
 )
 
 // Client uploads by the BITS upload protocol.
-type Client struct{ conns *httpconn.Client }
+type Client struct {
+	conns *httpconn.Client
+
+	mu   sync.Mutex
+	idle map[string]*kept // guarded by mu: connections of finished uploads, by session
+}
 
 // New returns a Client.
-func New(conns *httpconn.Client) *Client { return &Client{conns} }
+func New(conns *httpconn.Client) *Client { return &Client{conns: conns, idle: map[string]*kept{}} }
 
 var _ upload.Uploader = (*Client)(nil)
 
@@ -97,6 +103,8 @@ func (c *Client) Upload(ctx context.Context, t *upload.Task) error {
 	for {
 		err := s.run(ctx)
 		if err == nil {
+			c.keep(t.State.ID, s.link)
+			s.conn = nil
 			return nil
 		}
 		s.hangUp()
@@ -350,10 +358,19 @@ func (c *Client) end(ctx context.Context, t *upload.Task, kind bupwire.PacketTyp
 		return err
 	}
 	defer s.hangUp()
+	l, used := c.kept(t.State.ID)
+	if used {
+		s.link = l
+		s.watch(ctx)
+	}
 	for sent := 1; ; sent++ {
 		a, err := s.exchange(ctx, bupwire.Request{Type: kind, SessionID: t.State.ID}, 0)
 		if err != nil {
 			s.hangUp()
+			if used { // the server may have closed it meanwhile
+				used = false
+				continue
+			}
 			if back, serr := s.fallBack(err); back && serr == nil && ctx.Err() == nil {
 				continue
 			}

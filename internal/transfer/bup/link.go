@@ -13,6 +13,7 @@ import (
 
 	"github.com/ebbtransfer/ebb/bits"
 	"github.com/ebbtransfer/ebb/internal/bupwire"
+	"github.com/ebbtransfer/ebb/internal/governor"
 	"github.com/ebbtransfer/ebb/internal/transfer/httpconn"
 	"github.com/ebbtransfer/ebb/internal/transfer/upload"
 )
@@ -29,6 +30,12 @@ const (
 	// tells a slow connection from one that stands still, and a fast one has little to do.
 	firstPiece, leastPiece, mostPiece = 16 << 10, 4 << 10, 1 << 20
 	briefPiece, longPiece             = 50 * time.Millisecond, 500 * time.Millisecond
+	// backgroundPiece is small enough to go out in time also when the path becomes somebody
+	// else's while it does.
+	backgroundPiece = 64 << 10
+
+	// keptTime is how long a connection waits for Close-Session.
+	keptTime = 10 * time.Second
 )
 
 // link is an upload's connection, made anew when it has ended.
@@ -37,7 +44,7 @@ type link struct {
 	conn     *httpconn.Conn // nil if there is none
 	to       *url.URL       // where conn leads
 	stop     func() bool    // ends the watch over the context
-	in       bounded
+	in       *bounded
 	r        *bufio.Reader
 	answered bool // there was an answer over the latest connection
 	piece    int
@@ -72,11 +79,17 @@ func (l *link) reach(ctx context.Context, t *upload.Task, u *url.URL) error {
 		return err
 	}
 	l.conn, l.to, l.answered, l.piece = conn, u, false, firstPiece
-	l.stop = context.AfterFunc(ctx, func() { conn.Close() })
-	l.in = bounded{Reader: conn}
-	l.r = bufio.NewReaderSize(&l.in, 4<<10)
+	l.in = &bounded{Reader: conn}
+	l.r = bufio.NewReaderSize(l.in, 4<<10)
+	l.watch(ctx)
 	t.On(conn.Governed)
 	return nil
+}
+
+// watch ends the connection with the context.
+func (l *link) watch(ctx context.Context) {
+	conn := l.conn
+	l.stop = context.AfterFunc(ctx, func() { conn.Close() })
 }
 
 // hangUp ends the connection.
@@ -87,6 +100,45 @@ func (l *link) hangUp() {
 	l.stop()
 	l.conn.Close()
 	l.conn = nil
+}
+
+// keep puts the connection of a session by for its end.
+func (c *Client) keep(id string, l link) {
+	if l.conn == nil || !l.stop() {
+		return
+	}
+	l.buf = nil
+	if old, ok := c.kept(id); ok {
+		old.conn.Close()
+	}
+	k := &kept{link: l}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	k.expiry = time.AfterFunc(keptTime, func() {
+		if l, ok := c.kept(id); ok {
+			l.conn.Close()
+		}
+	})
+	c.idle[id] = k
+}
+
+// kept returns the connection that was put by for the end of a session, if there is one.
+func (c *Client) kept(id string) (link, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	k := c.idle[id]
+	if k == nil {
+		return link{}, false
+	}
+	delete(c.idle, id)
+	k.expiry.Stop()
+	return k.link, true
+}
+
+// kept is a connection that waits for a session's end.
+type kept struct {
+	link
+	expiry *time.Timer
 }
 
 // answer is what the server says to a packet.
@@ -244,6 +296,9 @@ func (s *session) send(head []byte, from, to int64, answered *atomic.Bool) (all 
 		switch took := time.Since(begun); {
 		case took < briefPiece:
 			s.piece = min(2*s.piece, mostPiece)
+			if s.Class == governor.Background {
+				s.piece = min(s.piece, backgroundPiece)
+			}
 		case took > longPiece:
 			s.piece = max(s.piece/2, leastPiece)
 		}
