@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net/http"
 
+	"github.com/ebbtransfer/ebb/internal/serve/bits"
 	"github.com/ebbtransfer/ebb/internal/serve/config"
 	"github.com/ebbtransfer/ebb/internal/serve/files"
 	"github.com/ebbtransfer/ebb/internal/serve/ietf"
@@ -34,7 +35,7 @@ func openUploads(c config.Group, source files.Source, log *slog.Logger) (*upload
 		HostID: o.HostID, HostIDFallback: o.HostIDFallback,
 		Notify: o.Notify, NotifyURL: o.NotifyURL, NotifyTimeout: o.NotifyTimeout, PublicURL: o.PublicURL, Origins: o.Origins,
 	}
-	return &uploads{prefix: p, put: put.New(p, source), tus: tus.New(p), ietf: ietf.New(p)}, nil
+	return &uploads{prefix: p, put: put.New(p, source), bits: bits.New(p), tus: tus.New(p), ietf: ietf.New(p)}, nil
 }
 
 // openStore opens the store of a group.
