@@ -137,7 +137,8 @@ func (d *Dir) load() error {
 		}
 		err := d.loadOne(id)
 		if errors.Is(err, errLost) {
-			// The client is told that there is no such session, and begins again.
+			// The client is told that there is no such session, and begins again. It is no harm if
+			// Create was interrupted, when nobody knew of it.
 			d.log.Warn("upload session is lost", "session", id, "reason", err)
 		} else if err != nil {
 			return err
@@ -218,12 +219,25 @@ func (d *Dir) recoverData(e *entry) error {
 	case st.Size() < r.Offset:
 		return fmt.Errorf("%w: of its %d bytes %d are left", errLost, r.Offset, st.Size())
 	case r.Boot != "" && r.Boot == localfile.BootID():
-		// The machine did not go down since, so everything that was written is still there,
-		// also what was not made durable.
-		r.Offset = st.Size()
+		// The machine did not go down since, so everything that was written is still there, also
+		// what was not made durable. That is done now, before anybody hears of it.
+		e.dirty = true
+		size := st.Size()
 		if r.Size >= 0 {
-			r.Offset = min(r.Offset, r.Size)
+			size = min(size, r.Size)
 		}
+		if size == r.Offset {
+			return nil
+		}
+		f, err := d.hidden.OpenFile(r.ID, os.O_RDWR, 0)
+		if err != nil {
+			return err
+		}
+		if err := errors.Join(datasync(f), f.Close()); err != nil {
+			return err
+		}
+		r.Offset = size
+		return d.note(e, change{Offset: &size}, true)
 	case st.Size() > r.Offset:
 		// Nobody knows what these bytes are. They go now, so that they never count later.
 		f, err := d.hidden.OpenFile(r.ID, os.O_RDWR, 0)

@@ -9,7 +9,6 @@ import (
 	"io/fs"
 	"os"
 	"path"
-	"path/filepath"
 	"time"
 
 	"github.com/ebbtransfer/ebb/internal/localfile"
@@ -77,8 +76,8 @@ func (h *held) SetSize(_ context.Context, size int64) error {
 }
 
 // Append adds bytes, as Session says. The bytes are durable when it returns. That they count after a
-// power loss is settled by then too, but for those that complete an upload with a target: for these
-// it is by the Publish, SetState or Release that comes next, since Publish needs no such thing.
+// power loss is settled by then too, but for those that complete an upload with a target: that is
+// left to the Publish that comes next, which needs no such thing, or to SetState.
 func (h *held) Append(ctx context.Context, r io.Reader) (int64, error) {
 	if h.e.rec.Published {
 		return 0, h.wrap("append to", ErrTooLarge)
@@ -246,15 +245,6 @@ func (h *held) openData() (*os.File, error) {
 	return f, nil
 }
 
-// Path returns where the bytes are in the local file system. Only this user gets there before
-// they are published.
-func (h *held) Path() string {
-	if h.e.rec.Published {
-		return filepath.Join(h.d.root, filepath.FromSlash(h.e.rec.Target))
-	}
-	return filepath.Join(h.d.root, Hidden, h.e.rec.ID)
-}
-
 // Publish renames the data file to the target, as Session says.
 func (h *held) Publish(context.Context) error { return h.wrap("publish", h.publish()) }
 
@@ -362,7 +352,7 @@ func (h *held) Release() {
 	}
 	if e.dirty && !h.removed && !e.rec.Published {
 		if err := h.d.note(e, change{}, true); err != nil {
-			h.d.log.Error("upload is not durable", "session", e.rec.ID, "reason", err)
+			h.d.log.Error("last bytes of an upload may have to come again", "session", e.rec.ID, "reason", err)
 		}
 	}
 	h.d.mu.Lock()

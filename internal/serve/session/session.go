@@ -88,8 +88,8 @@ type Session interface {
 	// now durable: also those that came before r failed or ctx ended. It returns r's error, nil
 	// at its end, or ErrTooLarge once the size or the limit would be passed (what fits is kept).
 	// r must fail when the context ends. Bytes that complete an upload with a target are durable,
-	// but may have to be sent again after a power loss until Publish, SetState or Release returned:
-	// only then they are acknowledged to the client.
+	// but may have to be sent again after a power loss until Publish or SetState succeeded: only
+	// then they are acknowledged to the client.
 	Append(ctx context.Context, r io.Reader) (int64, error)
 	// SetState stores the front end's state durably.
 	SetState(ctx context.Context, state json.RawMessage) error
@@ -101,8 +101,7 @@ type Session interface {
 	Publish(ctx context.Context) error
 	// Remove deletes the session and what it keeps; a published target stays.
 	Remove(ctx context.Context) error
-	// Release lets the next request have the session, and makes durable what Append left to it. It
-	// is called exactly once.
+	// Release lets the next request have the session. It is called exactly once.
 	Release()
 }
 
