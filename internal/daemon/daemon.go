@@ -36,7 +36,9 @@ import (
 	"github.com/ebbtransfer/ebb/internal/transfer/bup"
 	"github.com/ebbtransfer/ebb/internal/transfer/httpconn"
 	"github.com/ebbtransfer/ebb/internal/transfer/httpget"
+	"github.com/ebbtransfer/ebb/internal/transfer/ietf"
 	"github.com/ebbtransfer/ebb/internal/transfer/put"
+	"github.com/ebbtransfer/ebb/internal/transfer/tus"
 	"github.com/ebbtransfer/ebb/internal/transfer/upload"
 )
 
@@ -248,7 +250,9 @@ func (s *service) open(p policy.Policy, c conditions.State) error {
 func uploaders(c *httpconn.Client) map[upload.Protocol]upload.Uploader {
 	return map[upload.Protocol]upload.Uploader{
 		upload.BITS: bup.New(c),
+		upload.IETF: ietf.New(c),
 		upload.Put:  put.New(c),
+		upload.Tus:  tus.New(c),
 	}
 }
 

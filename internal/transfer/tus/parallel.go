@@ -44,7 +44,7 @@ func (u *run) split() error {
 		u.t.State.Parts = append(u.t.State.Parts, upload.Part{Size: n})
 		rest -= n
 	}
-	return u.t.Save(u.t.State)
+	return u.t.Record()
 }
 
 // parallel uploads the parts at once and has them joined.
@@ -67,11 +67,11 @@ func (u *run) parallel(ctx context.Context) error {
 			}
 		}
 		err := u.joined(ctx)
-		if !errors.Is(err, errGone) {
+		if !errors.Is(err, upload.ErrGone) {
 			return err
 		}
 		s.URL = ""
-		if joins == maxBegins {
+		if joins == upload.MaxBegins {
 			return u.dropParts()
 		}
 	}
@@ -108,13 +108,13 @@ func (u *run) join(ctx context.Context) error {
 	}
 	made, err := u.create(ctx, u.t, -1, "final;"+strings.Join(urls, " "))
 	if err != nil {
-		if status := statusOf(err); status/100 == 4 && !isTransient(err) && status != http.StatusUnauthorized && status != http.StatusForbidden {
+		if status := statusOf(err); status/100 == 4 && !upload.Transient(err) && status != http.StatusUnauthorized && status != http.StatusForbidden {
 			return u.dropParts()
 		}
 		return err
 	}
 	u.t.State.URL = made
-	return u.t.Save(u.t.State)
+	return u.t.Record()
 }
 
 func statusOf(err error) int {
@@ -137,7 +137,7 @@ func (u *run) joined(ctx context.Context) error {
 		at, ok := a.Number("Upload-Offset")
 		switch {
 		case status == http.StatusNotFound, status == http.StatusGone, status == http.StatusForbidden:
-			return errGone
+			return upload.ErrGone
 		case status/100 != 2 && status != http.StatusLocked:
 			return a.Err("the server did not say whether it has joined the parts")
 		case ok && at == u.t.Source.Size():
@@ -149,7 +149,7 @@ func (u *run) joined(ctx context.Context) error {
 			e.Context, e.File = bits.ContextRemoteFile, s.URL
 			return e
 		}
-		if err := wait(ctx, pause); err != nil {
+		if err := upload.Wait(ctx, pause); err != nil {
 			return err
 		}
 	}
@@ -161,7 +161,7 @@ func (u *run) dropParts() error {
 	defer u.mu.Unlock()
 	u.t.State.Parts, u.t.State.URL, u.t.State.Offset = nil, "", 0
 	u.t.Sent(0)
-	if err := u.t.Save(u.t.State); err != nil {
+	if err := u.t.Record(); err != nil {
 		return err
 	}
 	return errNoConcat

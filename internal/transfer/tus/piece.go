@@ -22,13 +22,6 @@ import (
 const (
 	checksumMismatch = 460 // tus's own status
 
-	// leastFragment is what a server must take in one request: one that takes less will take no
-	// upload.
-	leastFragment = 4 << 10
-	// fullStake is how much a request may carry for all that an interruption can tell: a proxy that
-	// passes a body on only once it is whole loses all of it with the connection.
-	fullStake = 16 << 20
-
 	firstPause = 250 * time.Millisecond // before the server is asked again
 	longPause  = 4 * time.Second
 )
@@ -42,13 +35,12 @@ var algorithms = []struct {
 
 // piece is an upload on the server: of the file or of a part of it.
 type piece struct {
-	t        *upload.Task   // to make requests with
-	index    int            // of the part in State.Parts; -1 for the whole file
-	from, to int64          // bytes of the file
-	url      string         // empty if it must be made
-	at       int64          // next byte of the file; what is before it is acknowledged
-	best     int64          // the furthest that at has been
-	setbacks int            // since then
+	t        *upload.Task // to make requests with
+	index    int          // of the part in State.Parts; -1 for the whole file
+	from, to int64        // bytes of the file
+	url      string       // empty if it must be made
+	at       int64        // next byte of the file; what is before it is acknowledged
+	patience upload.Patience
 	conn     *governor.Conn // of the last request; nil before
 }
 
@@ -56,13 +48,11 @@ type piece struct {
 func (u *run) complete(ctx context.Context, p *piece) error {
 	for begins := 0; ; begins++ {
 		err := u.attempt(ctx, p)
-		if !errors.Is(err, errGone) {
+		if !errors.Is(err, upload.ErrGone) {
 			return err
 		}
-		if begins == maxBegins {
-			e := bits.Errorf(bits.SessionNotFound, "the server makes uploads and forgets them at once")
-			e.Context, e.File = bits.ContextRemoteFile, p.url
-			return e
+		if begins == upload.MaxBegins {
+			return upload.Vanishing(p.url)
 		}
 		p.url = ""
 	}
@@ -97,9 +87,7 @@ func (u *run) attempt(ctx context.Context, p *piece) error {
 // moved notes how far the piece is and records it: if it must, else now and then.
 func (u *run) moved(p *piece, at int64, record bool) error {
 	p.at = at
-	if at > p.best {
-		p.best, p.setbacks = at, 0
-	}
+	p.patience.Progress(at)
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	s := &u.t.State
@@ -117,17 +105,7 @@ func (u *run) moved(p *piece, at int64, record bool) error {
 		return nil
 	}
 	u.saved = time.Now()
-	return u.t.Save(*s)
-}
-
-// setback counts an answer that cost bytes or time.
-func (p *piece) setback(a *upload.Answer) error {
-	if p.setbacks++; p.setbacks <= maxSetbacks {
-		return nil
-	}
-	e := bits.Errorf(bits.InvalidServerAnswer, "the server sends the upload back again and again, at last with %d", a.Response.StatusCode)
-	e.Context, e.File = bits.ContextRemoteFile, p.url
-	return e
+	return u.t.Record()
 }
 
 // look asks the server how far the piece is.
@@ -139,10 +117,10 @@ func (u *run) look(ctx context.Context, p *piece) error {
 		}
 		switch s := a.Response.StatusCode; {
 		case s == http.StatusNotFound, s == http.StatusGone, s == http.StatusForbidden:
-			return errGone
+			return upload.ErrGone
 		case s == http.StatusLocked && pause <= longPause:
 			// The request before this one, whose connection broke, may still have the upload.
-			if err := wait(ctx, pause); err != nil {
+			if err := upload.Wait(ctx, pause); err != nil {
 				return err
 			}
 			continue
@@ -152,20 +130,11 @@ func (u *run) look(ctx context.Context, p *piece) error {
 		at, ok := a.Number("Upload-Offset")
 		switch length, known := a.Number("Upload-Length"); {
 		case known && length != p.to-p.from:
-			return errGone // it is another file's by now
+			return upload.ErrGone // it is another file's by now
 		case !ok || at > p.to-p.from:
 			return a.Broken("the server says that it has %.40q of %d bytes", a.Response.Header.Get("Upload-Offset"), p.to-p.from)
 		}
 		return u.moved(p, p.from+at, false)
-	}
-}
-
-func wait(ctx context.Context, d time.Duration) error {
-	select {
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	case <-time.After(d):
-		return nil
 	}
 }
 
@@ -183,13 +152,13 @@ func (u *run) patch(ctx context.Context, p *piece) error {
 		}
 		h.Set("Upload-Checksum", sum)
 	}
-	if n > fullStake {
+	if n > upload.FullStake {
 		h.Set("Expect", "100-continue") // so that 413 costs nothing
 	}
 	a, err := p.t.Do(ctx, u.c.http, upload.Request{Method: http.MethodPatch, URL: p.url, Header: h, From: p.at, To: p.at + n, Sent: u.sent(p)})
 	if err != nil {
-		if n > fullStake && ctx.Err() == nil && isTransient(err) {
-			if err := u.shrink(max(n/2, fullStake)); err != nil {
+		if n > upload.FullStake && ctx.Err() == nil && upload.Transient(err) {
+			if err := u.shrink(max(n/2, upload.FullStake)); err != nil {
 				return err
 			}
 		}
@@ -200,23 +169,23 @@ func (u *run) patch(ctx context.Context, p *piece) error {
 	case s/100 == 2:
 		return u.acknowledged(ctx, p, a, n)
 	case s == http.StatusNotFound, s == http.StatusGone:
-		return errGone
+		return upload.ErrGone
 	case s == http.StatusConflict, s == http.StatusLocked:
-		if err := p.setback(a); err != nil {
+		if err := p.patience.Setback(a); err != nil {
 			return err
 		}
 		if s == http.StatusLocked {
-			if err := wait(ctx, firstPause); err != nil {
+			if err := upload.Wait(ctx, firstPause); err != nil {
 				return err
 			}
 		}
 		return u.look(ctx, p)
 	case s == checksumMismatch:
-		return p.setback(a) // the server has thrown it away
-	case s == http.StatusRequestEntityTooLarge && n > leastFragment:
-		return u.shrink(max(n/2, leastFragment))
-	case s == http.StatusExpectationFailed && n > fullStake:
-		return u.shrink(fullStake)
+		return p.patience.Setback(a) // the server has thrown it away
+	case s == http.StatusRequestEntityTooLarge && n > upload.LeastFragment:
+		return u.shrink(max(n/2, upload.LeastFragment))
+	case s == http.StatusExpectationFailed && n > upload.FullStake:
+		return u.shrink(upload.FullStake)
 	}
 	return a.Err("the server did not take a piece of the upload")
 }
@@ -232,7 +201,7 @@ func (u *run) acknowledged(ctx context.Context, p *piece, a *upload.Answer, n in
 	case at > p.at+n:
 		return a.Broken("the server says that it has %d bytes of which it cannot have more than %d", at-p.from, p.at+n-p.from)
 	case at == p.at:
-		if err := p.setback(a); err != nil {
+		if err := p.patience.Setback(a); err != nil {
 			return err
 		}
 	}
@@ -246,25 +215,17 @@ func (u *run) shrink(n int64) error {
 	if s := &u.t.State; s.Fragment == 0 || n < s.Fragment {
 		s.Fragment = n
 	}
-	return u.t.Save(u.t.State)
+	return u.t.Record()
 }
 
-// fragment returns how many bytes the next request carries. In the background that is what the
-// governor says, so that the path can be left soon. In the foreground it is all there is, as the
-// server keeps what it got should the connection break; with a checksum it would not.
+// fragment returns how many bytes the next request carries. What comes with a checksum the server
+// keeps only whole.
 func (u *run) fragment(p *piece) int64 {
-	n := p.to - p.at
-	if u.t.Class != governor.Foreground || u.server.checksum != "" {
-		conn := p.conn
-		if conn == nil {
-			conn = u.conn
-		}
-		size := int64(1 << 20)
-		if conn != nil {
-			size = conn.Fragment()
-		}
-		n = min(n, size)
+	conn := p.conn
+	if conn == nil {
+		conn = u.conn
 	}
+	n := u.t.Fragment(p.to-p.at, conn, u.server.checksum != "")
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if limit := u.t.State.Fragment; limit > 0 {

@@ -27,9 +27,6 @@ import (
 const (
 	version = "1.0.0"
 
-	maxBegins   = 3 // uploads made in one go because the one before was gone
-	maxSetbacks = 8 // answers that cost bytes or time, without progress beyond the best so far
-
 	// saveEvery is how often the offset is recorded while all goes well. Nothing depends on it,
 	// since the server is asked after a restart.
 	saveEvery = time.Second
@@ -44,9 +41,6 @@ type Client struct {
 func New(c *httpconn.Client) *Client { return &Client{c} }
 
 var _ upload.Uploader = (*Client)(nil)
-
-// errGone says that the server does not know an upload, or not as the one that it was.
-var errGone = errors.New("the server does not know the upload any more")
 
 // run is one call of Upload.
 type run struct {
@@ -99,7 +93,7 @@ func (u *run) done() error {
 	size := u.t.Source.Size()
 	u.t.State.Offset, u.t.State.Done = size, true
 	u.t.Sent(size)
-	return u.t.Save(u.t.State)
+	return u.t.Record()
 }
 
 // Close implements upload.Uploader: it lets the server throw away the parts that a file was
@@ -137,15 +131,10 @@ func (c *Client) remove(ctx context.Context, t *upload.Task, u string) error {
 	if err != nil {
 		return err
 	}
-	if err := a.Err("the upload was not cancelled"); a.Response.StatusCode/100 != 2 && isTransient(err) {
+	if err := a.Err("the upload was not cancelled"); a.Response.StatusCode/100 != 2 && upload.Transient(err) {
 		return err
 	}
 	return nil
-}
-
-func isTransient(err error) bool {
-	var e *bits.Error
-	return errors.As(err, &e) && e.Code.Class() != bits.Fatal
 }
 
 // server is what a server says that it can do.

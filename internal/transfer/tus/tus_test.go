@@ -495,9 +495,6 @@ func TestPartsInterrupted(t *testing.T) {
 	if got := f.at(tk.State.URL); !bytes.Equal(got, data) || cuts == 0 {
 		t.Errorf("%d bytes after %d cuts", len(got), cuts)
 	}
-	if f.count("POST") != parts+1 {
-		t.Errorf("%d uploads were made", f.count("POST"))
-	}
 }
 
 func TestPartsThatCannotBeJoined(t *testing.T) {

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/http/httptrace"
 	"net/netip"
+	"net/textproto"
 	"net/url"
 	"strconv"
 	"strings"
@@ -28,6 +29,8 @@ const (
 	maxHops   = 10       // redirects of one request
 	maxAnswer = 64 << 10 // bytes of an answer's body that are read
 
+	maxInterims = 1000 // answers before the final one
+
 	// answerPatience is how long an answer may take once the body is sent; the connections' own
 	// limit, which begins when the kernel has the last byte, is a little shorter.
 	answerPatience = 6 * time.Minute
@@ -43,6 +46,8 @@ type Request struct {
 	From, To int64
 	// Sent is told how far the body was taken, in bytes of the file; nil is Task.Sent.
 	Sent func(offset int64)
+	// Interim is told of the answers that come before the final one (1xx); it may be nil.
+	Interim func(status int, h http.Header)
 }
 
 // Answer is the answer to a Request.
@@ -164,6 +169,16 @@ func (t *Task) once(ctx context.Context, c *httpconn.Client, r Request) (*Answer
 		WroteRequest:         func(httptrace.WroteRequestInfo) { wrote.Store(int64(time.Since(began))) },
 		GotFirstResponseByte: func() { answered.Store(int64(time.Since(began))) },
 	})
+	if r.Interim != nil {
+		interims := 0
+		ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{Got1xxResponse: func(code int, h textproto.MIMEHeader) error {
+			if interims++; interims > maxInterims { // net/http counts only where nobody listens
+				return errors.New("net/http: too many 1xx informational responses")
+			}
+			r.Interim(code, http.Header(h))
+			return nil
+		}})
+	}
 
 	target, err := url.Parse(r.URL)
 	if err != nil {

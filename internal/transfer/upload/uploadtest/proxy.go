@@ -1,6 +1,7 @@
 package uploadtest
 
 import (
+	"context"
 	"io"
 	"math/rand/v2"
 	"net"
@@ -35,8 +36,10 @@ func NewProxy(tb testing.TB, u string, breaks int, most int64, seed uint64) *Pro
 	}
 	p := &Proxy{URL: "http://" + l.Addr().String(), target: target.Host, left: breaks, most: most, random: rand.New(rand.NewPCG(seed, 1))}
 	var all sync.WaitGroup
+	ctx, cancel := context.WithCancel(context.Background())
 	tb.Cleanup(func() {
 		l.Close()
+		cancel()
 		all.Wait()
 	})
 	all.Go(func() {
@@ -45,7 +48,7 @@ func NewProxy(tb testing.TB, u string, breaks int, most int64, seed uint64) *Pro
 			if err != nil {
 				return
 			}
-			all.Go(func() { p.serve(c.(*net.TCPConn)) })
+			all.Go(func() { p.serve(ctx, c.(*net.TCPConn)) })
 		}
 	})
 	return p
@@ -73,7 +76,7 @@ func (p *Proxy) plan() (up, down int64) {
 	return p.random.Int64N(p.most), never
 }
 
-func (p *Proxy) serve(client *net.TCPConn) {
+func (p *Proxy) serve(ctx context.Context, client *net.TCPConn) {
 	defer client.Close()
 	up, down := p.plan()
 	conn, err := net.Dial("tcp", p.target)
@@ -82,6 +85,10 @@ func (p *Proxy) serve(client *net.TCPConn) {
 	}
 	server := conn.(*net.TCPConn)
 	defer server.Close()
+	defer context.AfterFunc(ctx, func() {
+		client.Close()
+		server.Close()
+	})()
 	var both sync.WaitGroup
 	pass := func(to, from *net.TCPConn, n int64) {
 		if _, err := io.CopyN(to, from, n); err == nil {
