@@ -14,9 +14,12 @@ func newAddCmd(a *app) *cobra.Command {
 		Long: `Add a file, or all files of a list, to a job. DEST is the file's path, or a directory
 (one that exists, or a name that ends in '/'); its directory must exist. With -i, DEST
 is the directory for the list's destinations; without it they are below the current
-directory or absolute. The list's form is that of ` + "`ebb get -i`" + `. Either all files of a call are added or none.`,
+directory or absolute. The list's form is that of ` + "`ebb get -i`" + `. Either all files of a call are added or none.
+
+For an upload DEST is the file that is uploaded to URL.`,
 		Example: `  ebb add nightly https://example.org/image.iso /srv/images/image.iso
-  ebb add nightly -i list.txt /srv/mirror`,
+  ebb add nightly -i list.txt /srv/mirror
+  ebb add orders https://example.org/orders/7.xml order.xml`,
 		Args:              cobra.RangeArgs(1, 3),
 		ValidArgsFunction: a.completeJob,
 		RunE: func(cmd *cobra.Command, args []string) error {

@@ -14,7 +14,8 @@ func newCancelCmd(a *app) *cobra.Command {
 		Use:   "cancel JOB...",
 		Short: "End jobs and delete what they fetched",
 		Long: `End jobs for good and delete the parts of files that they fetched. Files that were in
-their places before stay as they are. On a terminal ebb asks before it cancels more than
+their places before stay as they are, and so do files that were to be uploaded; their
+server is told to forget what it has. On a terminal ebb asks before it cancels more than
 one job. A JOB is an id, a unique beginning of one, or a name.`,
 		Example: `  ebb cancel nightly
   ebb cancel --all --yes`,

@@ -15,8 +15,8 @@ func newCompleteCmd(a *app) *cobra.Command {
 		Short: "Put the files of jobs in their places and end the jobs",
 		Long: `Put the files of TRANSFERRED jobs in their places, whole and under their own names, and
 end the jobs. Of a job that is not TRANSFERRED only the finished files are kept, and
-ebb says so. It prints where the files are. A JOB is an id, a unique beginning of one,
-or a name.`,
+ebb says so; an upload must be TRANSFERRED. It prints where the files are. A JOB is an
+id, a unique beginning of one, or a name.`,
 		Example: `  ebb wait nightly && ebb complete nightly`,
 	}, action{
 		done: "completed",

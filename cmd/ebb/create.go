@@ -18,10 +18,14 @@ func newCreateCmd(a *app) *cobra.Command {
 		Long: `Create a job without files that is SUSPENDED, and print its id. Add files with
 ` + "`ebb add`, start it with `ebb resume` and, when it is TRANSFERRED, put the files in\ntheir places with `ebb complete`." + `
 
+A job of type upload or upload-reply takes one file, which ` + "`ebb add JOB URL FILE`" + ` names;
+properties such as protocol and reply_file are set with ` + "`ebb set`" + `.
+
 A name need not be unique, but a job is easier to refer to when it is.`,
 		Example: `  job=$(ebb create --priority low 'nightly images')
   ebb add $job https://example.org/image.iso /srv/images/image.iso
-  ebb resume $job && ebb wait $job && ebb complete $job`,
+  ebb resume $job && ebb wait $job && ebb complete $job
+  ebb create --type upload-reply orders`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			spec := bits.NewJob{Settings: bits.Settings{Name: &args[0], Priority: new(bits.Priority)}}
@@ -46,10 +50,10 @@ A name need not be unique, but a job is easier to refer to when it is.`,
 			return a.printNewJob(cmd.Context(), job)
 		},
 	}
-	cmd.Flags().StringVar(&kind, "type", "download", "`type` of the job: download")
+	cmd.Flags().StringVar(&kind, "type", "download", "`type` of the job: download, upload or upload-reply")
 	cmd.Flags().StringVar(&priority, "priority", "normal", "`priority`: foreground, high, normal or low")
 	transferPolicyFlag(cmd, &transferPolicy)
-	complete(cmd, "type", "download")
+	complete(cmd, "type", "download", "upload", "upload-reply")
 	complete(cmd, "priority", "foreground", "high", "normal", "low")
 	return cmd
 }

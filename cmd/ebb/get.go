@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -21,20 +22,25 @@ const (
 	foregroundNoProgress = "3600"
 )
 
+// jobOptions are the flags of verbs that make a job and wait for it.
+type jobOptions struct {
+	background string
+	detach     bool
+	keep       bool
+	headers    []string
+	name       string
+	retryDelay string
+	timeout    string
+	transfer   string
+	progress   string
+}
+
 // getOptions are the flags of get.
 type getOptions struct {
+	jobOptions
 	list        string
-	background  string
-	detach      bool
-	keep        bool
 	checksum    string
-	headers     []string
-	name        string
 	connections string
-	retryDelay  string
-	timeout     string
-	transfer    string
-	progress    string
 }
 
 func newGetCmd(a *app) *cobra.Command {
@@ -70,20 +76,26 @@ current directory or absolute.`,
 	}
 	f := cmd.Flags()
 	f.StringVarP(&o.list, "input", "i", "", "read URLs from the list `FILE`")
+	f.StringVar(&o.checksum, "checksum", "", "expected digest as `ALGORITHM:HEX` with sha256, sha512 or blake3")
+	f.StringVar(&o.connections, "connections", "", "files that move at once, 1 to 64 (`number`, default 16)")
+	o.flags(cmd)
+	return cmd
+}
+
+// flags adds the options to a verb.
+func (o *jobOptions) flags(cmd *cobra.Command) {
+	f := cmd.Flags()
 	f.StringVar(&o.background, "background", "", "let other programs go first, at `priority` high, normal or low")
 	f.Lookup("background").NoOptDefVal = "normal"
 	f.BoolVarP(&o.detach, "detach", "d", false, "print the job's id and leave the job to the service")
 	f.BoolVar(&o.keep, "keep", false, "keep the job when it fails or when waiting is interrupted")
-	f.StringVar(&o.checksum, "checksum", "", "expected digest as `ALGORITHM:HEX` with sha256, sha512 or blake3")
 	f.StringArrayVar(&o.headers, "header", nil, "send the request header `'Name: value'`; repeat it for more")
 	f.StringVar(&o.name, "name", "", "display `name` of the job (default the file's name)")
-	f.StringVar(&o.connections, "connections", "", "files that move at once, 1 to 64 (`number`, default 16)")
 	f.StringVar(&o.retryDelay, "retry-delay", "", "least `time` until a failed attempt is repeated, such as 30 or 10m (default 5 s; 10 min in the background)")
 	f.StringVar(&o.timeout, "timeout", "", "give up after this `time` without progress (default 1 h; 14 days in the background)")
 	transferPolicyFlag(cmd, &o.transfer)
 	progressFlag(cmd, &o.progress)
 	complete(cmd, "background", "high", "normal", "low")
-	return cmd
 }
 
 // progressFlag adds --progress to a verb that waits.
@@ -102,7 +114,7 @@ func (a *app) get(ctx context.Context, o getOptions, args []string) error {
 	if err != nil {
 		return err
 	}
-	settings, err := getSettings(o, files)
+	settings, err := o.settings(jobName(files), setting{"--connections", "connections", o.connections})
 	if err != nil {
 		return err
 	}
@@ -129,7 +141,9 @@ func (a *app) get(ctx context.Context, o getOptions, args []string) error {
 	info, err := a.follow(srv.wait(ctx), job, show)
 	if err != nil && interrupted(ctx) {
 		show.end()
-		return a.leave(ctx, job, o.keep || errors.Is(context.Cause(ctx), errHungUp))
+		a.leave(ctx, job, o.keep || errors.Is(context.Cause(ctx), errHungUp))
+		a.printFinal(ctx, job)
+		return told(exitInterrupted)
 	}
 	if err == nil && info.State == bits.Transferred {
 		last, cancel := outlive(ctx)
@@ -240,13 +254,12 @@ func (a *app) planGet(o getOptions, args []string) ([]bits.FileSpec, error) {
 	return p.files, nil
 }
 
-// getSettings makes the job's properties of the flags.
-func getSettings(o getOptions, files []bits.FileSpec) (bits.Settings, error) {
-	type setting struct{ flag, property, value string }
-	values := []setting{{"--name", "name", o.name}, {"--connections", "connections", o.connections}}
-	if o.name == "" {
-		values[0].value = jobName(files)
-	}
+// setting is a property that a flag gives; an empty value leaves it alone.
+type setting struct{ flag, property, value string }
+
+// settings makes a job's properties of the flags, and of more that the verb has.
+func (o *jobOptions) settings(name string, more ...setting) (bits.Settings, error) {
+	values := append([]setting{{"--name", "name", cmp.Or(o.name, name)}}, more...)
 	priority := bits.Foreground
 	if o.background == "" {
 		values = append(values, setting{"", "minimum_retry_delay", foregroundRetryDelay}, setting{"", "no_progress_timeout", foregroundNoProgress})
@@ -304,9 +317,9 @@ func finish(ctx context.Context, job *client.Job) (info *bits.Job, err error) {
 	return info, err
 }
 
-// leave ends a call that was interrupted: it cancels the job or, if it is to be kept, has it
-// finished by the service.
-func (a *app) leave(ctx context.Context, job *client.Job, keep bool) error {
+// leave ends the waiting for a job that was interrupted: it cancels the job or, if it is to be
+// kept, has it finished by the service.
+func (a *app) leave(ctx context.Context, job *client.Job, keep bool) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
 	defer cancel()
 	id := shortID(job.ID)
@@ -324,8 +337,6 @@ func (a *app) leave(ctx context.Context, job *client.Job, keep bool) error {
 	} else {
 		_, _ = fmt.Fprintf(a.err, "%s interrupted; the job is cancelled\n", a.errTerm.paint(red, "ebb:"))
 	}
-	a.printFinal(ctx, job)
-	return told(exitInterrupted)
 }
 
 // failed tells why a job ended in ERROR and removes it unless it is to be kept.
@@ -349,6 +360,15 @@ const mostPlaces = 20
 
 // printPlaces prints where the finished files of a job are.
 func (a *app) printPlaces(info *bits.Job) {
+	if info.Type != bits.Download {
+		for _, f := range info.Files {
+			a.printf("%s\n", a.place(uploadedTo(f)))
+		}
+		if r := info.Reply; r != nil {
+			a.printf("%s\n", a.place(r.File))
+		}
+		return
+	}
 	var places []string
 	for _, f := range info.Files {
 		if f.Completed {

@@ -70,13 +70,14 @@ func run(args []string, in io.Reader, out, err io.Writer) (code int) {
 func newRootCmd(a *app) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "ebb",
-		Short: "Downloads in the background that survive anything",
-		Long: `Ebb fetches files in the background: a service keeps a queue of jobs, moves their
+		Short: "Downloads and uploads in the background that survive anything",
+		Long: `Ebb moves files in the background: a service keeps a queue of jobs, moves their
 bytes politely, goes on after a broken connection, a restart or a power cut, and
 puts each file in its place only when it is whole.
 
   ebb get https://example.org/image.iso     fetch a file and wait for it
   ebb get --detach https://example.org/a    leave it to the service
+  ebb put image.iso https://example.org/u/  upload a file and wait for it
   ebb list                                  what is in the queue
   ebb top                                   jobs, rates and the network, live
 
@@ -114,7 +115,7 @@ job, 5 not allowed, 6 not in this state, 130 interrupted.`,
 	root.SuggestionsMinimumDistance = 1 // letters that differ; with 2, "lst" would mean get and set too
 	root.SetHelpCommandGroupID("service")
 
-	root.AddGroup(&cobra.Group{ID: "fetch", Title: "Fetch:"}, &cobra.Group{ID: "jobs", Title: "Jobs:"},
+	root.AddGroup(&cobra.Group{ID: "fetch", Title: "Transfer:"}, &cobra.Group{ID: "jobs", Title: "Jobs:"},
 		&cobra.Group{ID: "look", Title: "Look:"}, &cobra.Group{ID: "service", Title: "Service:"})
 	add := func(group string, verbs ...*cobra.Command) {
 		for _, v := range verbs {
@@ -122,7 +123,7 @@ job, 5 not allowed, 6 not in this state, 130 interrupted.`,
 			root.AddCommand(v)
 		}
 	}
-	add("fetch", newGetCmd(a), newWaitCmd(a))
+	add("fetch", newGetCmd(a), newPutCmd(a), newWaitCmd(a))
 	add("jobs", newCreateCmd(a), newAddCmd(a), newSetCmd(a), newResumeCmd(a), newSuspendCmd(a), newCompleteCmd(a), newCancelCmd(a))
 	add("look", newListCmd(a), newShowCmd(a), newTopCmd(a), newWatchCmd(a))
 	add("service", newServeCmd(a), newDaemonCmd(a), newPolicyCmd(a), newVersionCmd(a), newCompletionCmd(a))

@@ -108,6 +108,9 @@ func (a *app) showJob(w io.Writer, j *bits.Job, mostFiles int, now time.Time) {
 	if d := p.MaximumDownloadTime; d > 0 {
 		line("download time", "ERROR after %s", span(time.Duration(d)*time.Second))
 	}
+	if p.Protocol != "" {
+		line("protocol", "%s", safe(string(p.Protocol)))
+	}
 	line("auto complete", "%s", map[bool]string{true: "yes", false: "no"}[p.AutoComplete])
 	if len(p.HeaderNames) > 0 {
 		line("headers", "%s", safe(strings.Join(p.HeaderNames, ", ")))
@@ -121,16 +124,31 @@ func (a *app) showJob(w io.Writer, j *bits.Job, mostFiles int, now time.Time) {
 			_, _ = fmt.Fprintf(w, "  and %d more; --files shows all\n", len(j.Files)-i)
 			return
 		}
-		showFile(w, f)
+		showFile(w, f, j.Type != bits.Download)
+	}
+	if r := j.Reply; r != nil {
+		_, _ = fmt.Fprintln(w, a.outTerm.paint(bold, "reply"))
+		showFile(w, bits.File{Local: r.File, Remote: r.Remote, BytesTotal: r.BytesTotal, BytesTransferred: r.BytesTransferred, Completed: r.Completed}, false)
 	}
 }
 
-func showFile(w io.Writer, f bits.File) {
-	_, _ = fmt.Fprintf(w, "  %s\n    from  %s\n    size  %s", safe(f.Local), safeURL(f.Remote), amount(f.BytesTransferred, f.BytesTotal))
+func showFile(w io.Writer, f bits.File, upload bool) {
+	way, end := "from", "in its place"
+	if upload {
+		way, end = "to  ", "with the server"
+	}
+	_, _ = fmt.Fprintf(w, "  %s\n", safe(f.Local))
+	if f.Remote != "" {
+		_, _ = fmt.Fprintf(w, "    %s  %s\n", way, safeURL(f.Remote))
+	}
+	_, _ = fmt.Fprintf(w, "    size  %s", amount(f.BytesTransferred, f.BytesTotal))
 	if f.Completed {
-		_, _ = fmt.Fprint(w, ", in its place")
+		_, _ = fmt.Fprint(w, ", "+end)
 	}
 	_, _ = fmt.Fprintln(w)
+	if f.Protocol != "" {
+		_, _ = fmt.Fprintf(w, "    by    %s\n", safe(string(f.Protocol)))
+	}
 	if f.Checksum != "" {
 		_, _ = fmt.Fprintf(w, "    want  %s\n", safe(f.Checksum))
 	}
