@@ -8,6 +8,8 @@ import (
 	"math/rand/v2"
 	"net/url"
 	"path/filepath"
+	"reflect"
+	"slices"
 	"sync"
 	"time"
 
@@ -205,6 +207,7 @@ const saveEvery = time.Second
 
 // save is the task's Save.
 func (s *sending) save(st upload.State) error {
+	st.Parts = slices.Clone(st.Parts) // the protocol goes on with its own
 	s.mu.Lock()
 	old := s.up.State
 	again := old.ID != "" && st.ID != old.ID || old.URL != "" && st.URL != old.URL
@@ -213,7 +216,6 @@ func (s *sending) save(st upload.State) error {
 	}
 	s.up.State = st
 	s.live.fixed.Store(st.Protocol == upload.Put)
-	old.Offset = st.Offset
 	if !st.Done && same(old, st) {
 		defer s.mu.Unlock()
 		if time.Since(s.saved) >= saveEvery {
@@ -226,12 +228,17 @@ func (s *sending) save(st upload.State) error {
 	return s.sink.Save(s.index, f)
 }
 
-// same reports whether two states say the same but for the offset.
-func same(a, b upload.State) bool {
-	if len(a.Parts) != len(b.Parts) || len(a.Parts) > 0 || a.HostFallback != nil || b.HostFallback != nil {
-		return false
+// same reports whether two states say the same but for how far the upload is.
+func same(a, b upload.State) bool { return reflect.DeepEqual(still(a), still(b)) }
+
+// still returns a state without what the server knows better.
+func still(st upload.State) upload.State {
+	st.Offset = 0
+	st.Parts = slices.Clone(st.Parts)
+	for i := range st.Parts {
+		st.Parts[i].Offset = 0
 	}
-	return a.Protocol == b.Protocol && a.URL == b.URL && a.ID == b.ID && a.Reply == b.Reply && a.Fragment == b.Fragment && a.Host == b.Host && a.HostFailed == b.HostFailed
+	return st
 }
 
 // record returns the file's record as it is now; mu is held.

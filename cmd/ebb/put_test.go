@@ -1,0 +1,102 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/ebbtransfer/ebb/bits"
+)
+
+func TestPlanPut(t *testing.T) {
+	dir := t.TempDir()
+	t.Chdir(dir)
+	if err := os.MkdirAll("sub", 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"a", "b c", "sub/a", "100%"} {
+		if err := os.WriteFile(name, nil, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	auto := putOptions{protocol: "auto"}
+	asBITS := putOptions{protocol: "bits"}
+	for _, c := range []struct {
+		name  string
+		o     putOptions
+		args  []string
+		want  string
+		wrong string
+		hint  string
+	}{
+		{"a file", auto, []string{"a", "https://h/x"}, "a>https://h/x", "", ""},
+		{"a directory's URL", auto, []string{"a", "https://h/u/"}, "a>https://h/u/", "", ""},
+		{"a directory's URL and BITS", asBITS, []string{"a", "https://h/u/"}, "a>https://h/u/a", "", ""},
+		{"a host", asBITS, []string{"a", "https://h"}, "a>https://h/a", "", ""},
+		{"names to be escaped", asBITS, []string{"b c", "100%", "https://h/u?k=v"}, "b c>https://h/u/b%20c?k=v 100%>https://h/u/100%25?k=v", "", ""},
+		{"several files", auto, []string{"a", "b c", "https://h/u"}, "a>https://h/u/ b c>https://h/u/", "", ""},
+		{"a reply", putOptions{protocol: "auto", reply: "r"}, []string{"a", "https://h/u/"}, "a>https://h/u/a reply>r", "", ""},
+		{"a reply to print", putOptions{protocol: "auto", reply: "-"}, []string{"a", "https://h/x"}, "a>https://h/x reply>", "", ""},
+		{"a reply to nobody", putOptions{jobOptions: jobOptions{detach: true}, protocol: "auto", reply: "-"}, []string{"a", "https://h/x"}, "", "--detach", "name a file"},
+		{"a reply for two", putOptions{protocol: "auto", reply: "r"}, []string{"a", "b c", "https://h/x"}, "", "for one file", ""},
+		{"a reply by tus", putOptions{protocol: "gopher"}, []string{"a", "https://h/x"}, "", "unknown protocol", ""},
+		{"no URL", auto, []string{"a"}, "", "a URL at the end", "ebb put"},
+		{"no file", auto, []string{"https://h/x"}, "", "a URL at the end", "ebb put"},
+		{"another scheme", auto, []string{"a", "ftp://u:secret@h/x"}, "", "is not an http or https URL", ""},
+		{"two URLs", auto, []string{"https://h/a", "https://h/x"}, "", "files and one URL", ""},
+		{"a file that is not there", auto, []string{"none", "https://h/x"}, "", "no such file", ""},
+		{"a directory", auto, []string{"sub", "https://h/x"}, "", "is a directory", "ebb put sub/* URL"},
+		{"a device", auto, []string{"/dev/null", "https://h/x"}, "", "not a regular file", ""},
+		{"the standard input", auto, []string{"-", "https://h/x"}, "", "standard input", "write it to a file"},
+		{"one name twice", auto, []string{"a", "sub/a", "https://h/u/"}, "", `"a" and "sub/a" would both become "a"`, "call of its own"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			uploads, err := new(app).planPut(c.o, c.args)
+			if c.wrong != "" {
+				if err == nil || exitCode(err) != exitUsage || !strings.Contains(err.Error(), c.wrong) || strings.Contains(err.Error(), "secret") {
+					t.Fatalf("got %v, want an error in usage about %q", err, c.wrong)
+				}
+				if e, ok := err.(*exitError); !ok || !strings.Contains(e.hint, c.hint) {
+					t.Errorf("hint %q, want %q", e.hint, c.hint)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			var got []string
+			for _, u := range uploads {
+				s := u.spec
+				rel, _ := filepath.Rel(dir, s.Files[0].Local)
+				got = append(got, rel+">"+s.Files[0].Remote)
+				if s.Type == bits.UploadReply {
+					rel := ""
+					if s.ReplyFile != nil {
+						rel, _ = filepath.Rel(dir, *s.ReplyFile)
+					}
+					got = append(got, "reply>"+rel)
+				}
+				if want := strings.ToLower(c.o.protocol); string(*s.Protocol) != want {
+					t.Errorf("protocol %q, want %q", *s.Protocol, want)
+				}
+			}
+			if strings.Join(got, " ") != c.want {
+				t.Errorf("got %q, want %q", got, c.want)
+			}
+		})
+	}
+}
+
+func TestUploadedTo(t *testing.T) {
+	for _, c := range []struct{ remote, protocol, want string }{
+		{"https://h/u/", "put", "https://h/u/a"},
+		{"https://h/u/x", "put", "https://h/u/x"},
+		{"https://me:secret@h/u/", "bits", "https://me:xxxxx@h/u/a"},
+		{"https://h/files/", "tus", "https://h/files/"}, // the server chose the name
+	} {
+		if got := uploadedTo(bits.File{Remote: c.remote, Local: "/d/a", Protocol: bits.Protocol(c.protocol)}); got != c.want {
+			t.Errorf("%s by %s: %s, want %s", c.remote, c.protocol, got, c.want)
+		}
+	}
+}
