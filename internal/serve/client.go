@@ -10,6 +10,8 @@ import (
 	"net/http"
 	"net/url"
 	"time"
+
+	"github.com/ebbtransfer/ebb/internal/serve/files"
 )
 
 // ErrNoServer means that no server answers on a socket.
@@ -76,6 +78,9 @@ func (c *Client) Groups(ctx context.Context) (list []Described, err error) {
 
 // CreateGroup makes a group.
 func (c *Client) CreateGroup(ctx context.Context, g Group) error {
+	if err := g.check(); err != nil { // what is no name could be another path of the API
+		return problemf(http.StatusBadRequest, "%s", err)
+	}
 	return c.do(ctx, http.MethodPut, "/v1/groups/"+url.PathEscape(g.Name), g, new(Group))
 }
 
@@ -86,6 +91,9 @@ func (c *Client) DeleteGroup(ctx context.Context, name string) error {
 
 // AddFile lists a file in a group, in the place of one of the same name.
 func (c *Client) AddFile(ctx context.Context, group, name string, f File) error {
+	if err := files.CheckName(name); err != nil {
+		return problemf(http.StatusBadRequest, "%s", err)
+	}
 	return c.do(ctx, http.MethodPut, "/v1/groups/"+url.PathEscape(group)+"/files/"+(&url.URL{Path: name}).EscapedPath(), f, new(File))
 }
 

@@ -74,6 +74,7 @@ func statusOf(err error) int {
 		{session.ErrTooMany, http.StatusServiceUnavailable},
 		{session.ErrBusy, http.StatusServiceUnavailable},
 		{session.ErrNoSpace, http.StatusInsufficientStorage},
+		{context.Canceled, http.StatusBadRequest}, // nobody is there to read it, but the log tells
 		{os.ErrDeadlineExceeded, http.StatusRequestTimeout},
 	} {
 		if errors.Is(err, m.err) {
@@ -81,7 +82,7 @@ func statusOf(err error) int {
 		}
 	}
 	var broke *front.ReadError
-	if errors.As(err, &broke) { // nobody is there to read it, but the log tells
+	if errors.As(err, &broke) {
 		return http.StatusBadRequest
 	}
 	return http.StatusInternalServerError

@@ -1,0 +1,286 @@
+package scenario
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/base64"
+	"encoding/pem"
+	"fmt"
+	"io"
+	"math/big"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// authority signs certificates.
+type authority struct {
+	t    *testing.T
+	cert *x509.Certificate
+	key  *ecdsa.PrivateKey
+	pem  []byte
+}
+
+func newAuthority(t *testing.T) *authority {
+	a := &authority{t: t}
+	template := &x509.Certificate{Subject: pkix.Name{CommonName: "authority"}, IsCA: true, KeyUsage: x509.KeyUsageCertSign, BasicConstraintsValid: true}
+	c := a.sign(template)
+	a.cert, a.key = c.Leaf, c.PrivateKey.(*ecdsa.PrivateKey)
+	a.pem = pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Certificate[0]})
+	return a
+}
+
+func (a *authority) pool() *x509.CertPool {
+	p := x509.NewCertPool()
+	p.AddCert(a.cert)
+	return p
+}
+
+func (a *authority) sign(c *x509.Certificate) tls.Certificate {
+	a.t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	c.SerialNumber, err = rand.Int(rand.Reader, big.NewInt(1<<62))
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	c.NotBefore, c.NotAfter = time.Now().Add(-time.Hour), time.Now().Add(time.Hour)
+	parent, signer := a.cert, a.key
+	if parent == nil {
+		parent, signer = c, key
+	}
+	der, err := x509.CreateCertificate(rand.Reader, c, parent, key.Public(), signer)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	leaf, err := x509.ParseCertificate(der)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key, Leaf: leaf}
+}
+
+// server makes a certificate for 127.0.0.1 in files, and returns its serial number.
+func (a *authority) server(cert, key string) *big.Int {
+	a.t.Helper()
+	c := a.sign(&x509.Certificate{Subject: pkix.Name{CommonName: "server"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}})
+	pkcs8, err := x509.MarshalPKCS8PrivateKey(c.PrivateKey)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	for name, block := range map[string]*pem.Block{cert: {Type: "CERTIFICATE", Bytes: c.Certificate[0]}, key: {Type: "PRIVATE KEY", Bytes: pkcs8}} {
+		if err := os.WriteFile(name+".new", pem.EncodeToMemory(block), 0o600); err != nil {
+			a.t.Fatal(err)
+		}
+		if err := os.Rename(name+".new", name); err != nil {
+			a.t.Fatal(err)
+		}
+	}
+	return c.Leaf.SerialNumber
+}
+
+func TestServeTLSReloads(t *testing.T) {
+	t.Parallel()
+	ca := newAuthority(t)
+	dir := t.TempDir()
+	cert, key := filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
+	first := ca.server(cert, key)
+	s := startServing(t, "", "--uploads", "--tls-cert", cert, "--tls-key", key)
+	if !strings.HasPrefix(s.url, "https://") {
+		t.Fatal(s.url)
+	}
+	serial := func() *big.Int {
+		t.Helper()
+		a, err := request(trusts(ca.pool(), nil, false), "GET", s.url+"/", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return a.TLS.PeerCertificates[0].SerialNumber
+	}
+	if serial().Cmp(first) != 0 {
+		t.Fatal("another certificate")
+	}
+	// One that does not fit displaces nothing.
+	if err := os.WriteFile(cert, []byte("nonsense"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(1100 * time.Millisecond) // handshakes look once a second
+	if serial().Cmp(first) != 0 {
+		t.Fatal("another certificate")
+	}
+	s.logged("the one before stays")
+	second := ca.server(cert, key)
+	for end := time.Now().Add(patience); serial().Cmp(second) != 0; time.Sleep(50 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("the new certificate is not taken")
+		}
+	}
+	// HTTP/2, both ways.
+	c := trusts(ca.pool(), nil, true)
+	body := strings.Repeat("x", 3<<20)
+	a, err := request(c, "PUT", s.url+"/a", strings.NewReader(body))
+	if err != nil || a.StatusCode != 201 || a.ProtoMajor != 2 {
+		t.Fatal(a, err)
+	}
+	if a, err = request(c, "GET", s.url+"/a", nil); err != nil || a.body != body || a.ProtoMajor != 2 {
+		t.Fatal(len(a.body), err)
+	}
+	if a, err = request(c, "GET", s.url+"/a", nil, "Range", "bytes=1-3"); err != nil || a.StatusCode != 206 || a.body != "xxx" {
+		t.Fatal(a, err)
+	}
+}
+
+func TestServeSelfSigned(t *testing.T) {
+	t.Parallel()
+	s := startServing(t, "", "--self-signed")
+	fetch := func() string {
+		t.Helper()
+		c := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, DisableKeepAlives: true}}
+		a, err := request(c, "GET", s.url+"/", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		leaf := a.TLS.PeerCertificates[0]
+		if err := leaf.VerifyHostname("127.0.0.1"); err != nil {
+			t.Error(err)
+		}
+		return strings.ReplaceAll(s.print, ":", "") + " " + strings.ToUpper(fmt.Sprintf("%x", sha256.Sum256(leaf.Raw)))
+	}
+	first := fetch()
+	if told, is, _ := strings.Cut(first, " "); told != is {
+		t.Errorf("the fingerprint is told as %s and is %s", told, is)
+	}
+	s.kill9()
+	s.up()
+	if fetch() != first {
+		t.Error("another certificate after a restart")
+	}
+}
+
+const accessConfig = `
+[tls]
+cert = "%HOME%/cert.pem"
+key = "%HOME%/key.pem"
+client_ca = "%HOME%/ca.pem"
+
+[users.alice]
+%PASSWORD%
+
+[tokens.robot]
+token = "0123456789abcdef"
+
+[[group]]
+path = "/"
+dir = "%DIR%"
+write = ["alice", "machine-7"]
+[group.uploads]
+
+[[group]]
+path = "/open/"
+dir = "%DIR%/open"
+read = ["anyone"]
+`
+
+func TestServeAccess(t *testing.T) {
+	t.Parallel()
+	ca := newAuthority(t)
+	setup := newServing(t, "") // only for its verb
+	hash := func() string {
+		c := setup.prepareServe("password")
+		c.cmd.Stdin = strings.NewReader("correct horse\n")
+		return c.begin().end().want(t, 0).out
+	}()
+	s := newServing(t, strings.ReplaceAll(accessConfig, "%PASSWORD%", hash))
+	ca.server(filepath.Join(s.home, "cert.pem"), filepath.Join(s.home, "key.pem"))
+	if err := os.WriteFile(filepath.Join(s.home, "ca.pem"), ca.pem, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s.write("secret", "secret")
+	s.write("open/a", "open")
+	s.up()
+
+	basic := func(user, secret string) string {
+		return "Basic " + base64.StdEncoding.EncodeToString([]byte(user+":"+secret))
+	}
+	machine := ca.sign(&x509.Certificate{Subject: pkix.Name{CommonName: "machine-7"}, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}})
+	stranger := newAuthority(t).sign(&x509.Certificate{Subject: pkix.Name{CommonName: "alice"}, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}})
+	plain, cert := trusts(ca.pool(), nil, false), trusts(ca.pool(), &machine, false)
+	for _, c := range []struct {
+		name, method, path, authorization string
+		client                            *http.Client
+		status                            int
+	}{
+		{"nobody reads", "GET", "/secret", "", plain, 401},
+		{"nobody reads what is open", "GET", "/open/a", "", plain, 200},
+		{"a wrong password, even for what is open", "GET", "/open/a", basic("alice", "x"), plain, 401},
+		{"a user reads", "GET", "/secret", basic("alice", "correct horse"), plain, 200},
+		{"a wrong password", "GET", "/secret", basic("alice", "wrong"), plain, 401},
+		{"an unknown user", "GET", "/secret", basic("mallory", "correct horse"), plain, 401},
+		{"a token reads", "GET", "/secret", "Bearer 0123456789abcdef", plain, 200},
+		{"a wrong token", "GET", "/secret", "Bearer 0123456789abcdee", plain, 401},
+		{"a certificate reads", "GET", "/secret", "", cert, 200},
+		{"nobody writes", "PUT", "/1", "", plain, 401},
+		{"a user writes", "PUT", "/2", basic("alice", "correct horse"), plain, 201},
+		{"a token may not", "PUT", "/3", "Bearer 0123456789abcdef", plain, 403},
+		{"a certificate writes", "PUT", "/4", "", cert, 201},
+		{"nobody writes by tus", "POST", "/5", "", plain, 401},
+		{"what is not to be written", "PUT", "/open/b", basic("alice", "correct horse"), plain, 405},
+		{"nobody asks for uploads", "GET", "/.ebb-uploads/x", "", plain, 401},
+	} {
+		a, err := request(c.client, c.method, s.url+c.path, strings.NewReader("x"), "Authorization", c.authorization, "Tus-Resumable", map[bool]string{true: "1.0.0"}[c.method == "POST"])
+		if err != nil || a.StatusCode != c.status {
+			t.Errorf("%s: %v %v, want %d", c.name, a.Response, err, c.status)
+		}
+		if c.status == 401 && len(a.Header.Values("WWW-Authenticate")) != 2 {
+			t.Errorf("%s: %v", c.name, a.Header)
+		}
+	}
+	// tus lets a method stand for another; who may not write must not get through by it.
+	for _, method := range []string{"GET", "OPTIONS"} {
+		a, err := request(plain, method, s.url+"/6", nil, "Tus-Resumable", "1.0.0", "X-HTTP-Method-Override", "POST", "Upload-Length", "0", "Authorization", "Bearer 0123456789abcdef")
+		if err != nil || a.StatusCode != 403 {
+			t.Errorf("%s that stands for POST: %v %v", method, a.Response, err)
+		}
+	}
+	if _, err := request(trusts(ca.pool(), &stranger, false), "GET", s.url+"/secret", nil); err == nil {
+		t.Error("a certificate of another authority is taken")
+	}
+	s.logged("principal=alice")
+	s.logged(`why="wrong credentials of the user \"mallory\""`)
+	s.logged(`why="robot is not in the group's list"`)
+}
+
+// Who may not upload is told so before his bytes are read.
+func TestServeRefusesBeforeTheBody(t *testing.T) {
+	t.Parallel()
+	s := startServing(t, "[tokens.a]\ntoken = \"0123456789abcdef\"\n[[group]]\npath = \"/\"\ndir = \"%DIR%\"\n[group.uploads]\n")
+	c, err := net.Dial("tcp", s.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = c.Close() }()
+	_ = c.SetDeadline(time.Now().Add(patience))
+	_, _ = fmt.Fprintf(c, "PUT /a HTTP/1.1\r\nHost: x\r\nContent-Length: 13631488\r\nExpect: 100-continue\r\n\r\n")
+	b, _ := io.ReadAll(c) // it closes: so large a body is not worth reading
+	if !strings.HasPrefix(string(b), "HTTP/1.1 401 ") {
+		t.Errorf("%.200s", b)
+	}
+	// A client that sends at once gets the answer too.
+	for _, method := range []string{"PUT", "BITS_POST"} {
+		a, err := request(http.DefaultClient, method, s.url+"/a", strings.NewReader(strings.Repeat("x", 200_000)))
+		if err != nil || a.StatusCode != 401 {
+			t.Errorf("%s: %v %v", method, a.Response, err)
+		}
+	}
+}
