@@ -26,6 +26,8 @@ const (
 	// drainPatience is how long the server reads what it does not want, for the sake of the
 	// answer: a connection that is closed with bytes unread is reset, and the answer lost.
 	drainPatience = 5 * time.Second
+	// mostTold is how much of an answer that refuses goes into the log.
+	mostTold = 256
 	// deadlineStep is how much a deadline moves at least, as moving it costs a little.
 	deadlineStep = time.Second
 )
@@ -40,6 +42,7 @@ type exchange struct {
 
 	status   int
 	sent     int64
+	told     []byte       // the beginning of an answer that refuses
 	received atomic.Int64 // of the body: front ends may read it in a goroutine of their own
 	began    time.Time
 	writeEnd time.Time // the deadline that is set
@@ -49,9 +52,11 @@ type exchange struct {
 	readEnd time.Time
 }
 
-func newExchange(w http.ResponseWriter, r *http.Request) (*exchange, *http.Request) {
-	e := &exchange{ResponseWriter: w, conn: http.NewResponseController(w), ctx: r.Context(), began: time.Now()}
+// newExchange returns the exchange of a request, and the request as the front ends see it, in ctx.
+func newExchange(w http.ResponseWriter, r *http.Request, ctx context.Context) (*exchange, *http.Request) {
+	e := &exchange{ResponseWriter: w, conn: http.NewResponseController(w), ctx: ctx, began: time.Now()}
 	e.extendWrite()
+	r = r.WithContext(ctx) // a copy: net/http looks at the type of its own body to know what to do with the rest
 	if r.Body != nil && r.Body != http.NoBody {
 		r.Body = &body{ReadCloser: r.Body, e: e}
 	}
@@ -71,6 +76,9 @@ func (e *exchange) WriteHeader(status int) {
 func (e *exchange) Write(p []byte) (int, error) {
 	if e.status == 0 {
 		e.status = http.StatusOK
+	}
+	if room := mostTold - len(e.told); e.status >= 400 && room > 0 {
+		e.told = append(e.told, p[:min(len(p), room)]...)
 	}
 	written := 0
 	for {

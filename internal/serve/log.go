@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/ebbtransfer/ebb/bits"
@@ -45,10 +46,22 @@ func (s *server) done(l *line, r *http.Request) {
 	if packet := r.Header.Get("BITS-Packet-Type"); packet != "" {
 		attrs = append(attrs, slog.String("packet", packet))
 	}
-	if why := l.record.Reason(); why != "" {
+	if why := l.why(); why != "" {
 		attrs = append(attrs, slog.String("why", why))
 	}
 	s.Log.LogAttrs(r.Context(), level, "request", attrs...)
+}
+
+// why returns why the request was refused: what was noted or, of a front end that noted nothing,
+// what it told the client.
+func (l *line) why() string {
+	if why := l.record.Reason(); why != "" || l.status < 400 {
+		return why
+	}
+	if code := l.Header()["BITS-Error-Code"]; len(code) > 0 {
+		return "BITS-Error-Code " + code[0]
+	}
+	return strings.TrimSpace(string(l.told))
 }
 
 // refuse answers a request that no front end gets. The log is told why; the client no more than

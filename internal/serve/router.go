@@ -19,9 +19,8 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer s.active.Done()
 	s.metrics.running.Inc()
 	defer s.metrics.running.Dec()
-	e, r := newExchange(w, r)
 	ctx, rec := record.New(r.Context())
-	r = r.WithContext(ctx)
+	e, r := newExchange(w, r, ctx)
 	l := &line{exchange: e, record: rec, front: "none"}
 	defer func() { s.done(l, r) }() // also of an answer that is broken off by a panic
 	defer e.finish(r)

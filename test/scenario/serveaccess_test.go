@@ -271,10 +271,14 @@ func TestServeRefusesBeforeTheBody(t *testing.T) {
 	}
 	defer func() { _ = c.Close() }()
 	_ = c.SetDeadline(time.Now().Add(patience))
+	began := time.Now()
 	_, _ = fmt.Fprintf(c, "PUT /a HTTP/1.1\r\nHost: x\r\nContent-Length: 13631488\r\nExpect: 100-continue\r\n\r\n")
 	b, _ := io.ReadAll(c) // it closes: so large a body is not worth reading
 	if !strings.HasPrefix(string(b), "HTTP/1.1 401 ") {
 		t.Errorf("%.200s", b)
+	}
+	if took := time.Since(began); took > 4*time.Second {
+		t.Errorf("that took %v", took)
 	}
 	// A client that sends at once gets the answer too.
 	for _, method := range []string{"PUT", "BITS_POST"} {
