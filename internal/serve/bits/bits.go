@@ -143,6 +143,7 @@ func (h *handler) failed(r *http.Request, err error) bupwire.Ack {
 			return refuse(a.status, a.code)
 		}
 	}
+
 	if r.Context().Err() == nil { // otherwise the client hung up
 		h.p.Log.Error("upload failed", "url", r.URL.Path, "err", err)
 	}

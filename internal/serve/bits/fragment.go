@@ -5,10 +5,10 @@ import (
 	"errors"
 	"io"
 	"net/http"
-	"time"
 
 	"github.com/ebbtransfer/ebb/bits"
 	"github.com/ebbtransfer/ebb/internal/bupwire"
+	"github.com/ebbtransfer/ebb/internal/serve/front"
 	"github.com/ebbtransfer/ebb/internal/serve/session"
 )
 
@@ -40,38 +40,20 @@ func (h *handler) fragment(ctx context.Context, w http.ResponseWriter, r *http.R
 // receive appends the bytes of a fragment that are not here yet. It returns no error if the body
 // ends early, for whatever reason that does not lie with the store: what came is kept.
 func receive(ctx context.Context, w http.ResponseWriter, r *http.Request, s session.Session, rng bupwire.Range) error {
-	b := &body{r: r.Body}
-	// A newer request for the session, or the end of the connection, must not wait for a body
-	// that does not come.
-	stop := context.AfterFunc(ctx, func() {
-		_ = http.NewResponseController(w).SetReadDeadline(time.Unix(1, 0)) // if it cannot be, the reading ends in its own time
-	})
+	content, stop := front.Content(ctx, w, r)
 	defer stop()
 	offset := s.Info().Offset
-	_, err := io.CopyN(io.Discard, b, offset-rng.First)
+	_, err := io.CopyN(io.Discard, content, offset-rng.First)
 	if err == nil {
 		// A body without a length may be longer than its range says.
-		_, err = s.Append(ctx, io.LimitReader(b, rng.Last-offset+1))
+		_, err = s.Append(ctx, io.LimitReader(content, rng.Last-offset+1))
 	}
-	if b.err != nil || errors.Is(err, io.EOF) || ctx.Err() != nil && errors.Is(err, context.Cause(ctx)) {
+	var early *front.ReadError
+	if errors.As(err, &early) || errors.Is(err, io.EOF) || ctx.Err() != nil && errors.Is(err, context.Cause(ctx)) {
 		w.Header().Set("Connection", "close")
 		return nil
 	}
 	return err
-}
-
-// body remembers why the reading of a request's body failed.
-type body struct {
-	r   io.Reader
-	err error
-}
-
-func (b *body) Read(p []byte) (int, error) {
-	n, err := b.r.Read(p)
-	if err != nil && !errors.Is(err, io.EOF) {
-		b.err = err
-	}
-	return n, err
 }
 
 // finish does what has to be done before a whole upload may be acknowledged, if it is not done yet,

@@ -17,13 +17,14 @@ const (
 	replyName  = "/responsefile.bin"
 )
 
-// A reply is kept in a session of its own, which belongs to the uploader and has no target: so it is
+// A reply is kept in a session of its own, which belongs to the uploader and has no target: it is then
 // as durable as an upload, is there on every node that shares the store, and expires like any other.
 
-// replyOf identifies the uploader to the store. All replies below a prefix have one URL there, since
-// the id that tells them apart is not known before the session is made.
+// replyOf identifies the owner of a reply to the store. All replies below a prefix have one URL there,
+// since the id that tells them apart is not known before the session is made. Their owner is not
+// quite the uploader: where he may have only so many sessions, and has them, none of them could end.
 func (h *handler) replyOf(principal string) session.Who {
-	return session.Who{Principal: principal, URL: h.p.Path + repliesDir}
+	return session.Who{Principal: principal + ":replies", URL: h.p.Path + repliesDir}
 }
 
 // reply is a reply that is being written.
@@ -36,7 +37,7 @@ type reply struct {
 // newReply makes room for a reply to principal. Its end must be called.
 func (h *handler) newReply(ctx context.Context, principal string) (*reply, error) {
 	who := h.replyOf(principal)
-	info, err := h.p.Store.Create(ctx, session.Spec{Protocol: "bits", URL: who.URL, Principal: principal, Size: -1, Limit: -1})
+	info, err := h.p.Store.Create(ctx, session.Spec{Protocol: "bits", URL: who.URL, Principal: who.Principal, Size: -1, Limit: -1})
 	if err != nil {
 		return nil, err
 	}
