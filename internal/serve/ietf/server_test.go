@@ -2,9 +2,9 @@ package ietf
 
 import (
 	"bytes"
+	"crypto/rand"
 	"io"
 	"log/slog"
-	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httptrace"
@@ -197,8 +197,6 @@ func (a answer) limited(t *testing.T, before string) {
 
 func random(n int) []byte {
 	b := make([]byte, n)
-	for i := range b {
-		b[i] = byte(rand.Uint32())
-	}
+	_, _ = rand.Read(b)
 	return b
 }

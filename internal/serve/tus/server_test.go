@@ -2,10 +2,10 @@ package tus
 
 import (
 	"bytes"
+	"crypto/rand"
 	"fmt"
 	"io"
 	"log/slog"
-	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -184,8 +184,6 @@ func header(t *testing.T, res *http.Response, fields ...string) {
 
 func random(n int) []byte {
 	b := make([]byte, n)
-	for i := range b {
-		b[i] = byte(rand.Uint32())
-	}
+	_, _ = rand.Read(b)
 	return b
 }
