@@ -19,6 +19,7 @@ const (
 	probing      = 0.47   // growth of the window per round trip, as a logarithm, while its limit is not known
 	lossMargin   = 0.002  // queue beyond ours that, with a loss, is somebody else's
 	suspicion    = 0.016  // how long an excess must last, at least
+	maxDoubt     = 0.010  // the most that one sample says of how long an excess lasts
 	suddenly     = 0.020  // over how long the shortest wait is taken to see that others came
 	holdLeast    = 0.4    // quiet time before a return
 	holdFirst    = 0.8    // the same when somebody has just come, who may not have found his pace
@@ -83,6 +84,7 @@ type control struct {
 	since      float64 // when the phase began
 	graceUntil float64
 	suspect    float64 // how long there was an excess
+	sampled    float64 // when a round-trip time was last seen
 	growth     float64 // of the window per round trip while there is no queue
 	lastLoss   float64
 	lossWindow float64
@@ -311,7 +313,7 @@ func (c *control) start(s sample, rtt, f float64) {
 		}
 		c.doubled, c.doubledAt = c.now, rate
 	}
-	if full || c.flat >= 3 {
+	if full || c.flat >= 3 && c.queue > tau/2 || c.flat >= 10 {
 		c.capacity = max(c.capacity, rate)
 		c.window = c.capacity * c.base
 		c.enterCruise(3*rtt + 0.05)
@@ -380,11 +382,7 @@ func (c *control) cruise(s sample, rtt, rate, f, dt float64) {
 	}
 	excess := c.excess(rtt)
 	ranOver := s.lost > 0 && excess > lossMargin+c.z.spread()+c.coarse
-	if excess > c.margin() {
-		c.suspect += dt
-	} else {
-		c.suspect = 0
-	}
+	c.doubt(s, excess > c.margin())
 	if c.suspect >= max(suspicion, c.base/2) || ranOver {
 		c.wall(rate)
 		return
@@ -396,6 +394,20 @@ func (c *control) cruise(s sample, rtt, rate, f, dt float64) {
 	if c.now-c.returned > calmAfter {
 		c.failures = 0
 		c.hold = holdLeast
+	}
+}
+
+// doubt counts how long an excess was seen. When nothing arrives, nothing is seen: a server, a radio
+// or this machine may have paused.
+func (c *control) doubt(s sample, excess bool) {
+	switch {
+	case !excess:
+		c.suspect = 0
+	case s.rtt > 0:
+		c.suspect += min(c.now-c.sampled, maxDoubt)
+	}
+	if s.rtt > 0 {
+		c.sampled = c.now
 	}
 }
 
@@ -499,11 +511,7 @@ func (c *control) newest(n int) float64 {
 func (c *control) ramp(s sample, rtt, rate, f, dt float64) {
 	bdp := c.capacity * c.base
 	c.window = max(c.window, bdp/10) * math.Exp(0.25*f)
-	if c.excess(rtt) > c.margin()-0.4*margin && c.now >= c.graceUntil {
-		c.suspect += dt
-	} else {
-		c.suspect = 0
-	}
+	c.doubt(s, c.excess(rtt) > c.margin()-0.4*margin && c.now >= c.graceUntil)
 	if c.suspect >= max(suspicion, c.base/4) {
 		c.wall(rate)
 		return

@@ -35,7 +35,7 @@ var scenes = []scene{
 	{name: "CoDel", mbit: 20, queue: 0.3, rtt: 0.03, kind: "codel", lost: 0.12, yield: 0.3, recover: 5, use: 0.7, wait: 0.015},
 	{name: "fair queueing", mbit: 20, queue: 0.1, rtt: 0.03, kind: "fq", lost: 0.12, yield: 0.3, recover: 5, use: 0.9, wait: 0.015},
 	{name: "jitter of 15 ms", mbit: 20, queue: 0.1, rtt: 0.03, jitter: 0.015, lost: 0.12, yield: 1, recover: 4, use: 0.3, wait: 0.03},
-	{name: "a machine that stalls", mbit: 20, queue: 0.1, rtt: 0.03, stall: 0.015, lost: 0.06, yield: 0.4, recover: 2, use: 0.9, wait: 0.02},
+	{name: "a machine that stalls", mbit: 20, queue: 0.03, rtt: 0.03, stall: 0.03, lost: 0.06, yield: 0.4, recover: 2, use: 0.9, wait: 0.02},
 	{name: "four connections", mbit: 20, queue: 0.1, rtt: 0.03, conns: 4, lost: 0.06, yield: 0.4, recover: 2, use: 0.9, wait: 0.02},
 }
 
@@ -299,6 +299,26 @@ func TestNewestSample(t *testing.T) {
 	} {
 		if got := newest(c.before, c.now); got < c.want-1e-9 || got > c.want+1e-9 {
 			t.Errorf("%s: newest(%v, %v) = %v; want %v", c.name, c.before, c.now, got, c.want)
+		}
+	}
+}
+
+// When nothing arrives for a moment, nobody else has come.
+func TestAPauseIsNoNeighbour(t *testing.T) {
+	for at := 0.5; at < 3; at += 0.05 {
+		w := scene{mbit: 20, queue: 0.03, rtt: 0.03}.world(1)
+		w.stall, w.asleep, w.awakened = 1e-12, at, at+0.025
+		var bg bins
+		f := w.flow(bg.count)
+		c := newControl(memory{})
+		w.governed([]*tcp{f}, c)
+		w.after(0.01, f.start)
+		for now := 0.05; now < at+0.2; now += 0.01 {
+			w.run(now)
+			if c.phase == yielding {
+				t.Errorf("a pause of 25 ms at %.2f s was taken for somebody else", at)
+				break
+			}
 		}
 	}
 }

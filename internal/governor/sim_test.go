@@ -38,13 +38,14 @@ func (a *agenda) Pop() any {
 
 // world is virtual time and the link.
 type world struct {
-	stall   float64 // how long the machine stalls at most, seconds
-	stalled float64 // how long it just did
-	now     float64
-	seq     int
-	events  agenda
-	random  *rand.Rand
-	link    simLink
+	stall    float64 // how long the machine stalls at most, seconds; three times a second
+	asleep   float64 // when the next stall begins
+	awakened float64 // and ends
+	now      float64
+	seq      int
+	events   agenda
+	random   *rand.Rand
+	link     simLink
 }
 
 func (w *world) after(d float64, do func()) {
@@ -59,6 +60,19 @@ func (w *world) run(until float64) {
 		e.do()
 	}
 	w.now = until
+}
+
+// awake returns when the machine does what it is to do at a time, which it may sleep through. Times
+// do not go back by more than a stall.
+func (w *world) awake(at float64) float64 {
+	for w.stall > 0 && at > w.awakened {
+		w.asleep = w.awakened + w.random.ExpFloat64()/3
+		w.awakened = w.asleep + w.stall*w.random.Float64()
+	}
+	if w.stall > 0 && at > w.asleep {
+		return w.awakened
+	}
+	return at
 }
 
 // simLink is the bottleneck: a queue in front of a rate, then a delay.
@@ -153,7 +167,7 @@ func (w *world) serve() {
 				if w.now >= l.redraw {
 					l.extra, l.redraw = l.jitter*w.random.Float64(), w.now+0.01
 				}
-				out := w.now + l.delay + l.extra
+				out := w.awake(w.now + l.delay + l.extra)
 				l.lastOut = max(out, l.lastOut) // jitter without reordering
 				w.after(l.lastOut-w.now, func() { p.flow.receive(p) })
 			}
@@ -459,10 +473,11 @@ func (w *world) governed(flows []*tcp, c *control) {
 	var (
 		before float64
 		ooo    int
+		late   bool
 		poll   func()
 	)
 	poll = func() {
-		s := sample{now: w.now + 1, cap: -1}
+		s := sample{now: w.now + 1, cap: -1, late: late}
 		n := 0
 		for _, t := range flows {
 			if rtt := newest(t.estBefore, t.est); t.segs > 0 && rtt > 0 && (s.rtt == 0 || rtt < s.rtt) {
@@ -474,20 +489,14 @@ func (w *world) governed(flows []*tcp, c *control) {
 		}
 		s.bytes, before = s.bytes-before, s.bytes
 		s.lost, ooo = n-ooo, n
-		late := 0.0
-		if w.stall > 0 && w.random.Float64() < c.period()/0.25 { // the host has something else to do, four times a second
-			late = w.stall * w.random.Float64()
-		}
-		if s.rtt > 0 && w.stalled > 0 {
-			s.rtt += w.stalled * w.random.Float64()
-		}
-		s.late = w.stalled > tooLate.Seconds()
-		w.stalled = late
 		c.step(s)
 		for _, t := range flows {
 			t.window = c.share(len(flows)) / segment
 		}
-		w.after(c.period()+late, poll)
+		wake := w.now + c.period()
+		at := w.awake(wake)
+		late = at-wake > tooLate.Seconds()
+		w.after(at-w.now, poll)
 	}
 	for _, t := range flows {
 		t.window = c.share(len(flows)) / segment
