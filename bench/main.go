@@ -1,12 +1,16 @@
 // Command bench compares Ebb with its rivals on this machine, one subject a call, and prints what
 // it measured as tables in markdown, with the targets beside the figures:
 //
-//	go run ./bench large     a file of 1 GiB: processor and time, HTTP, HTTPS and with a checksum
-//	go run ./bench memory    page cache, dirty pages, resident memory, wake-ups
-//	go run ./bench small     a job of 10,000 files of 16 KiB
-//	go run ./bench queue     100,000 waiting jobs: adding, listing, restarting
-//	go run ./bench kill      kill -9 of the service at 200 random moments
-//	go run ./bench change    a file that changes on the server while a download is interrupted
+//	go run ./bench large         a file of 1 GiB: processor and time, HTTP, HTTPS and with a checksum
+//	go run ./bench memory        page cache, dirty pages, resident memory, wake-ups
+//	go run ./bench small         a job of 10,000 files of 16 KiB
+//	go run ./bench queue         100,000 waiting jobs: adding, listing, restarting
+//	go run ./bench kill          kill -9 of the service at 200 random moments
+//	go run ./bench change        a file that changes on the server while a download is interrupted
+//	go run ./bench upload        a file of 1 GiB to ebb serve and to nginx
+//	go run ./bench upload-small  10,000 uploads of 16 KiB
+//	go run ./bench upload-kill   kill -9 of either side of a BITS upload at 100 random moments
+//	go run ./bench upload-slow   1,000 clients that send 10 KB a second each
 //
 // Contenders take turns, so that a machine that becomes slower does so for all of them, and the
 // figures are medians. A call builds ebb, starts its own servers and its own service, and removes
@@ -38,6 +42,10 @@ var subjects = []subject{
 	{"queue", queue},
 	{"kill", kill},
 	{"change", change},
+	{"upload", upload},
+	{"upload-small", uploadSmall},
+	{"upload-kill", uploadKill},
+	{"upload-slow", uploadSlow},
 }
 
 func main() {

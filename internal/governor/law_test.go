@@ -307,7 +307,7 @@ func TestNewestSample(t *testing.T) {
 func TestAPauseIsNoNeighbour(t *testing.T) {
 	for at := 0.5; at < 3; at += 0.05 {
 		w := scene{mbit: 20, queue: 0.03, rtt: 0.03}.world(1)
-		w.stall, w.asleep, w.awakened = 1e-12, at, at+0.025
+		w.after(at, func() { w.link.lastOut = at + w.link.delay + 0.025 })
 		var bg bins
 		f := w.flow(bg.count)
 		c := newControl(memory{})
