@@ -19,6 +19,7 @@ import (
 
 	"github.com/ebbtransfer/ebb/bits"
 	"github.com/ebbtransfer/ebb/internal/bupwire"
+	"github.com/ebbtransfer/ebb/internal/governor"
 	"github.com/ebbtransfer/ebb/internal/transfer/httpconn"
 	"github.com/ebbtransfer/ebb/internal/transfer/upload"
 )
@@ -211,14 +212,11 @@ func (s *session) ping(ctx context.Context) error {
 
 // fragment sends a part of the file and takes the offset that the server names.
 func (s *session) fragment(ctx context.Context) error {
-	if err := s.reach(ctx, s.Task, s.target()); err != nil {
+	gov, err := s.turn(ctx)
+	if err != nil {
 		return err
 	}
-	gov, size := s.conn.Governed, s.Source.Size()
-	if err := gov.BeginSend(ctx); err != nil {
-		return httpconn.TransportError(ctx, err, s.URL)
-	}
-	from := s.State.Offset
+	from, size := s.State.Offset, s.Source.Size()
 	if s.confirm || from == size {
 		from = max(size-bupwire.MinFragment, 0)
 	}
@@ -246,6 +244,24 @@ func (s *session) fragment(ctx context.Context) error {
 		return s.broken(bits.HTTPStatus(a.Status), "the server takes no empty file")
 	}
 	return s.refused(a, "sending the file")
+}
+
+// turn waits until it is the upload's turn to send, and returns the connection to send over. Each
+// turn is followed by an EndSend.
+func (s *session) turn(ctx context.Context) (*governor.Conn, error) {
+	for {
+		if err := s.reach(ctx, s.Task, s.target()); err != nil {
+			return nil, err
+		}
+		asked := time.Now()
+		if err := s.conn.Governed.BeginSend(ctx); err != nil {
+			return nil, httpconn.TransportError(ctx, err, s.origin.String())
+		}
+		if time.Since(asked) < idleTime || s.alive() {
+			return s.conn.Governed, nil
+		}
+		s.hangUp() // which gives the turn back
+	}
 }
 
 // most returns how many bytes the next fragment may have.

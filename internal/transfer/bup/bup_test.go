@@ -357,6 +357,41 @@ func TestTheApplicationFails(t *testing.T) {
 	}
 }
 
+// TestOddAnswers meets the ways in which servers spell what is the same.
+func TestOddAnswers(t *testing.T) {
+	data := uploadtest.Bytes(100<<10, 20)
+	for name, mangle := range map[string]func(string) string{
+		"lower case": func(a string) string {
+			return strings.NewReplacer("BITS-", "bits-", "Packet-Type: Ack", "packet-type: ack", "Content-Length", "content-length", "Received-Content-Range", "received-content-range").Replace(a)
+		},
+		"upper case":        strings.ToUpper,
+		"net/http's case":   func(a string) string { return strings.ReplaceAll(a, "BITS-", "Bits-") },
+		"HTTP/1.0":          func(a string) string { return strings.Replace(a, "HTTP/1.1", "HTTP/1.0", 1) },
+		"a misspelled name": func(a string) string { return strings.ReplaceAll(a, "Received", "Recieved") },
+		"created":           func(a string) string { return strings.Replace(a, "200 OK", "201 Created", 1) },
+		"no reason":         func(a string) string { return strings.Replace(a, "200 OK", "200", 1) },
+		"a body":            func(a string) string { return strings.Replace(a, "Content-Length: 0", "Content-Length: 3", 1) + "ok\n" },
+		"an empty chunk": func(a string) string {
+			return strings.Replace(a, "Content-Length: 0", "Transfer-Encoding: chunked", 1) + "0\n\n"
+		},
+		"no length":          func(a string) string { return strings.Replace(a, "Content-Length: 0\n", "", 1) },
+		"more than a length": func(a string) string { return a + "and more" },
+		"a word before":      func(a string) string { return "HTTP/1.1 100 Continue\n\n" + a },
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newIIS(t)
+			s.mangle = mangle
+			s.start()
+			task := newTask(t, s, data)
+			task.State.Fragment = 60 << 10
+			whole(t, s, task, data)
+			if n := s.notified; n != 1 {
+				t.Errorf("published %d times", n)
+			}
+		})
+	}
+}
+
 func TestRefusals(t *testing.T) {
 	foreign := func(status string) string {
 		return "HTTP/1.1 " + status + "\nContent-Length: 5\nContent-Type: text/html\n\noops\n"

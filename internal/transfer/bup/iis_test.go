@@ -29,6 +29,7 @@ type iis struct {
 	proxied bool                           // requests come through nginx, as HTTP/1.0
 	lenient bool                           // overlaps as the documentation has them, not [MC-BUP]
 	partial bool                           // keeps what came of a fragment that was cut off
+	mangle  func(answer string) string     // what becomes of an answer of ordinary service
 	reply   string                         // BITS-Reply-URL of the last Ack; %s is the session
 	onAck   string                         // further header lines for the Ack to Create-Session
 	act     func(n int, p *packet) *action // nil and a nil action are ordinary service
@@ -236,6 +237,9 @@ func (s *iis) serve(c net.Conn) {
 			continue
 		}
 		answer := s.handle(p, body)
+		if s.mangle != nil {
+			answer = s.mangle(answer)
+		}
 		if a != nil && a.cut || !say(answer) || s.proxied {
 			return
 		}

@@ -34,6 +34,8 @@ const (
 	// else's while it does.
 	backgroundPiece = 64 << 10
 
+	// idleTime is for how long a server certainly keeps a connection open that nothing goes over.
+	idleTime = time.Second
 	// keptTime is how long a connection waits for Close-Session.
 	keptTime = 10 * time.Second
 )
@@ -139,6 +141,14 @@ func (c *Client) kept(id string) (link, bool) {
 type kept struct {
 	link
 	expiry *time.Timer
+}
+
+// alive reports whether a connection that was idle is still open.
+func (l *link) alive() bool {
+	l.in.left = maxAnswer
+	_ = l.conn.SetReadDeadline(time.Now().Add(time.Millisecond))
+	_, err := l.r.Peek(1)
+	return errors.Is(err, os.ErrDeadlineExceeded)
 }
 
 // answer is what the server says to a packet.
