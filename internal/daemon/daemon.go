@@ -33,6 +33,7 @@ import (
 	"github.com/ebbtransfer/ebb/internal/queue"
 	"github.com/ebbtransfer/ebb/internal/store"
 	"github.com/ebbtransfer/ebb/internal/transfer"
+	"github.com/ebbtransfer/ebb/internal/transfer/auto"
 	"github.com/ebbtransfer/ebb/internal/transfer/bup"
 	"github.com/ebbtransfer/ebb/internal/transfer/httpconn"
 	"github.com/ebbtransfer/ebb/internal/transfer/httpget"
@@ -248,12 +249,15 @@ func (s *service) open(p policy.Policy, c conditions.State) error {
 
 // uploaders are the protocols that uploads can have.
 func uploaders(c *httpconn.Client) map[upload.Protocol]upload.Uploader {
-	return map[upload.Protocol]upload.Uploader{
-		upload.BITS: bup.New(c),
+	b := bup.New(c)
+	known := map[upload.Protocol]upload.Uploader{
+		upload.BITS: b,
 		upload.IETF: ietf.New(c),
 		upload.Put:  put.New(c),
 		upload.Tus:  tus.New(c),
 	}
+	known[upload.Auto] = auto.New(c, b, known)
+	return known
 }
 
 // storeTrouble says that SQLite takes no changes, most likely because the disk is full.

@@ -185,7 +185,7 @@ func (s sink) Save(index int, f *store.File) error {
 		if old != nil && f.Part.Note != "" && (old.Part == nil || old.Part.Note != f.Part.Note || old.Done > 0) {
 			view := t.get(s.j).file(index, nil)
 			t.event(s.j, bits.EventNote, &view)
-			s.q.log.Info("file started again", "job", s.j.id, "file", bits.RedactURL(f.Remote), "why", f.Part.Note)
+			s.q.log.Info("a note on a file", "job", s.j.id, "file", bits.RedactURL(f.Remote), "note", f.Part.Note)
 		}
 		return nil
 	})

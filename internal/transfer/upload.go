@@ -59,6 +59,7 @@ func (r *run) upload(ctx context.Context) error {
 	s.task = upload.Task{
 		URL: s.f.Remote, Header: r.job.Header, Class: r.job.Class, State: s.up.State, Stall: r.stallTime, Reply: r.job.Type == bits.UploadReply,
 		Save: s.save, Sent: s.sent, Connected: func() { r.once.Do(r.sink.Connected) }, On: r.live.took,
+		Note: s.note,
 	}
 	if !s.up.State.Done {
 		if err := s.send(ctx, begun); err != nil {
@@ -212,7 +213,7 @@ func (s *sending) save(st upload.State) error {
 	old := s.up.State
 	again := old.ID != "" && st.ID != old.ID || old.URL != "" && st.URL != old.URL
 	if again && !st.Done {
-		s.f.Part.Note = "the server did not know the upload any more; it was started again"
+		s.setNote("the server did not know the upload any more; it was started again")
 	}
 	s.up.State = st
 	s.live.fixed.Store(st.Protocol == upload.Put)
@@ -226,6 +227,20 @@ func (s *sending) save(st upload.State) error {
 	f := s.record()
 	s.mu.Unlock()
 	return s.sink.Save(s.index, f)
+}
+
+// note is the task's Note.
+func (s *sending) note(text string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.setNote(text)
+}
+
+// setNote changes the note of the next record; mu is held. The last one is not ours any more.
+func (s *sending) setNote(text string) {
+	part := *s.f.Part
+	part.Note = text
+	s.f.Part = &part
 }
 
 // same reports whether two states say the same but for how far the upload is.

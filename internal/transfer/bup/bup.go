@@ -170,12 +170,40 @@ func (s *session) recovers(ctx context.Context, err error) error {
 	return err
 }
 
+// Begin asks the server for a session to find out whether it speaks the protocol. It reports false,
+// and has changed nothing, if the answer has not a word of it. An upload goes on with the session.
+func (c *Client) Begin(ctx context.Context, t *upload.Task) (bool, error) {
+	s, err := c.open(t)
+	if err != nil {
+		return false, err
+	}
+	defer s.hangUp()
+	a, err := s.askForSession(ctx)
+	if err != nil || a.Foreign {
+		return false, err
+	}
+	t.State.Protocol = upload.BITS
+	if s.origin.String() != t.URL {
+		t.State.URL = s.origin.String()
+	}
+	return true, s.begun(a)
+}
+
 // create begins a session.
 func (s *session) create(ctx context.Context) error {
-	a, err := s.exchange(ctx, bupwire.Request{Type: bupwire.CreateSession, Protocols: []string{bupwire.Protocol}, ContentName: s.Source.Name()}, 0)
+	a, err := s.askForSession(ctx)
 	if err != nil {
 		return err
 	}
+	return s.begun(a)
+}
+
+func (s *session) askForSession(ctx context.Context) (*answer, error) {
+	return s.exchange(ctx, bupwire.Request{Type: bupwire.CreateSession, Protocols: []string{bupwire.Protocol}, ContentName: s.Source.Name()}, 0)
+}
+
+// begun takes the answer to Create-Session.
+func (s *session) begun(a *answer) error {
 	switch {
 	case !a.ok():
 		return s.refused(a, "beginning the upload")

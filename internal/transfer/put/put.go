@@ -8,7 +8,6 @@ package put
 import (
 	"context"
 	"net/http"
-	"net/url"
 
 	"github.com/ebbtransfer/ebb/internal/transfer/httpconn"
 	"github.com/ebbtransfer/ebb/internal/transfer/upload"
@@ -85,11 +84,4 @@ func refusal(a *upload.Answer) error {
 		doing = "the server has no room for the upload"
 	}
 	return a.Err(doing)
-}
-
-// Presigned reports whether a URL carries the signature of an object store, which is for one PUT
-// and nothing else.
-func Presigned(u *url.URL) bool {
-	q := u.Query()
-	return q.Has("X-Amz-Signature") || q.Has("X-Goog-Signature") || q.Has("Signature") && q.Has("AWSAccessKeyId")
 }

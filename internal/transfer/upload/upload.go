@@ -82,6 +82,8 @@ type Task struct {
 	Connected func()
 	// On is told of the connection that the next request goes over.
 	On func(*governor.Conn)
+	// Note is told what a person should know, such as why a protocol was chosen.
+	Note func(string)
 	// Reply says that the server's application must answer (an upload-reply job).
 	Reply bool
 }

@@ -66,6 +66,7 @@ type Task struct {
 	saved  []upload.State // guarded by mu
 	sent   int64          // guarded by mu: the highest offset it was told
 	begins int            // guarded by mu
+	notes  []string       // guarded by mu
 }
 
 // New returns a foreground task for a source; connections may stand still for ten seconds.
@@ -93,6 +94,11 @@ func New(tb testing.TB, u string, s upload.Source) *Task {
 			t.begins++
 		},
 		On: func(*governor.Conn) {},
+		Note: func(text string) {
+			t.mu.Lock()
+			defer t.mu.Unlock()
+			t.notes = append(t.notes, text)
+		},
 	}
 	return t
 }
@@ -109,6 +115,13 @@ func (t *Task) MostSent() int64 {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.sent
+}
+
+// Notes returns what a person was told.
+func (t *Task) Notes() []string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return append([]string(nil), t.notes...)
 }
 
 // Restart forgets everything but what was saved, as a service does that is killed.
