@@ -433,6 +433,14 @@ func TestOtherMethods(t *testing.T) {
 	}
 }
 
+// The server takes fragments that are smaller than clients like to send them.
+func TestClientShrinksItsFragments(t *testing.T) {
+	s := serve(t, func(p *session.Prefix) { p.MaxFragment = 1 << 20 }, session.Options{})
+	want := content(14 << 20)
+	s.client("f").upload(want, 13<<20)
+	s.file("f", want)
+}
+
 // A client that lost its connection comes back over another one while the server still waits for
 // the rest of the first one's fragment.
 func TestNewConnectionTakesTheSessionOver(t *testing.T) {

@@ -108,7 +108,7 @@ func proxied(r *http.Request) bool {
 // publicURL returns the scheme and the host that the client used.
 func (h *handler) publicURL(r *http.Request) string {
 	if h.p.PublicURL != "" {
-		return strings.TrimSuffix(h.p.PublicURL, "/")
+		return h.p.PublicURL
 	}
 	if r.TLS != nil {
 		return "https://" + r.Host

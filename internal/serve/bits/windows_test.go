@@ -200,13 +200,17 @@ type errStatus struct{ answer }
 func (e errStatus) Error() string { return e.String() }
 
 // sendAll sends fragments of at most size bytes from the acknowledged offset to the end, as the
-// state FRAGMENT does: on 200 and 416 it goes on where the server says.
+// state FRAGMENT does: on 200 and 416 it goes on where the server says, on 413 with smaller ones.
 func (c *windows) sendAll(content []byte, size int64) error {
 	total := int64(len(content))
 	for range 1 << 20 {
 		a, err := c.exchange(c.fragment(content, c.offset, min(c.offset+size, total), total))
 		if err != nil {
 			return err
+		}
+		if a.status == 413 && size > 5<<10 {
+			size = max(size/2, 5<<10)
+			continue
 		}
 		if a.status != 200 && a.status != 416 {
 			return errStatus{a}

@@ -93,7 +93,7 @@ type Session interface {
 	Append(ctx context.Context, r io.Reader) (int64, error)
 	// SetState stores the front end's state durably.
 	SetState(ctx context.Context, state json.RawMessage) error
-	// Open reads the bytes that are here.
+	// Open reads the bytes that are here. The reading may go on after Release.
 	Open(ctx context.Context) (io.ReadSeekCloser, error)
 	// Publish makes the target appear, whole and durable, atomically; ErrExists if it exists by
 	// now and may not be overwritten, ErrIncomplete, ErrTarget. It may be repeated after a crash or
