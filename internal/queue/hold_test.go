@@ -466,3 +466,43 @@ func TestJobsAreNotCancelledForAClockThatWasWrong(t *testing.T) {
 		}
 	})
 }
+
+// A clock that is set moves the times that timers go by, so that it neither ends a job nor keeps it
+// waiting.
+func TestTheClockDoesNotEndWaitingJobs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := openWith(t, t.TempDir(), policy.Default(), metered)
+		defer shut(t, q)
+		id := started(t, q, bits.Low, bits.Settings{})
+		settle(t)
+		since := func() (at time.Duration) {
+			t.Helper()
+			err := q.do(func(tx *tx) error {
+				at = time.Duration(tx.get(q.byID[id]).rec.Detail.StuckSince)
+				return nil
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return at
+		}
+		before := since()
+		for _, step := range []time.Duration{24 * time.Hour, -48 * time.Hour, 500 * time.Millisecond} {
+			want := before + step
+			if step.Abs() < time.Second {
+				want = before
+			}
+			// The clock went on by so much more than the time did: to the queue it is as if the machine
+			// had slept for so much less.
+			if err := q.do(func(*tx) error { q.asleep += step; return nil }); err != nil {
+				t.Fatal(err)
+			}
+			q.ClockSet()
+			settle(t)
+			if got := since(); (got - want).Abs() > time.Millisecond {
+				t.Errorf("after a step of %v the job is stuck since %v, want %v", step, got, want)
+			}
+			before = since()
+		}
+	})
+}

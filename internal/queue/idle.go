@@ -65,8 +65,12 @@ func (q *Queue) ClockSet() {
 		q.holds.stale = true
 		asleep := conditions.Asleep()
 		slept := asleep - q.asleep
-		if t.now.Round(0).Sub(q.clock.Round(0))-t.now.Sub(q.clock)-slept > leastStep {
+		step := t.now.Round(0).Sub(q.clock.Round(0)) - t.now.Sub(q.clock) - slept
+		if step > leastStep {
 			q.settled = t.now // it was wrong before, and so may be the times in the records
+		}
+		if step.Abs() > time.Second {
+			q.moveTimers(t, step)
 		}
 		q.clock, q.asleep = t.now, asleep
 		if slept > time.Second { // counts as active time, but timers stood still
@@ -77,4 +81,21 @@ func (q *Queue) ClockSet() {
 		}
 		return nil
 	})
+}
+
+// moveTimers moves the times that the timers of jobs go by, after the clock was set: neither is an
+// attempt due nor has a job been stuck for longer because of that.
+func (q *Queue) moveTimers(t *tx, step time.Duration) {
+	for _, j := range q.order {
+		if v := t.get(j); v.rec.State != bits.TransientError || v.rec.Detail == nil {
+			continue
+		}
+		t.edit(j, func(_ *store.Job, d *store.Detail) {
+			for _, at := range []*int64{&d.StuckSince, &d.RetryAt, &d.Changed} {
+				if *at != 0 {
+					*at += int64(step)
+				}
+			}
+		})
+	}
 }
