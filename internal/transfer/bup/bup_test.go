@@ -260,8 +260,7 @@ func TestResumeAsksWithASmallFragment(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	s.act = func(n int, p *packet) *action {
 		if n == 1 {
-			cancel() // between the server's having it and the client's knowing
-			return &action{cut: true, served: true}
+			return &action{cut: true, served: true, then: cancel} // between the server's having it and the client's knowing
 		}
 		return nil
 	}
@@ -367,7 +366,7 @@ func TestOddAnswers(t *testing.T) {
 		"upper case":        strings.ToUpper,
 		"net/http's case":   func(a string) string { return strings.ReplaceAll(a, "BITS-", "Bits-") },
 		"HTTP/1.0":          func(a string) string { return strings.Replace(a, "HTTP/1.1", "HTTP/1.0", 1) },
-		"a misspelled name": func(a string) string { return strings.ReplaceAll(a, "Received", "Recieved") },
+		"a misspelled name": func(a string) string { return strings.ReplaceAll(a, "Received", "Recieved") }, //nolint:misspell // GoBITS writes it so
 		"created":           func(a string) string { return strings.Replace(a, "200 OK", "201 Created", 1) },
 		"no reason":         func(a string) string { return strings.Replace(a, "200 OK", "200", 1) },
 		"a body":            func(a string) string { return strings.Replace(a, "Content-Length: 0", "Content-Length: 3", 1) + "ok\n" },

@@ -67,6 +67,7 @@ type action struct {
 	early  bool   // raw goes out before the body is read, which never is
 	cut    bool   // the connection ends, after the answer if there is one
 	served bool   // though the packet was served before the connection ended
+	then   func() // called once it was served
 	keep   int64  // bytes of the body that are read before the cut, if not served
 }
 
@@ -239,6 +240,9 @@ func (s *iis) serve(c net.Conn) {
 		answer := s.handle(p, body)
 		if s.mangle != nil {
 			answer = s.mangle(answer)
+		}
+		if a != nil && a.then != nil {
+			a.then()
 		}
 		if a != nil && a.cut || !say(answer) || s.proxied {
 			return
