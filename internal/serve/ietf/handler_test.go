@@ -232,7 +232,7 @@ func TestRefusals(t *testing.T) {
 		fields []string
 	}{
 		{"target exists", 403, "PUT", "there", "x", []string{completeHeader, "?1"}},
-		{"directory does not exist", 400, "PUT", "no/a", "x", []string{completeHeader, "?1"}},
+		{"directory does not exist", 404, "PUT", "no/a", "x", []string{completeHeader, "?1"}},
 		{"no name", 400, "POST", "", "x", []string{completeHeader, "?1"}},
 		{"name is a path", 400, "POST", "", "x", []string{completeHeader, "?1", "Content-Disposition", `inline; filename="../a"`}},
 		{"path leads out", 400, "PUT", "%2e%2e/a", "x", []string{completeHeader, "?1"}},
@@ -414,18 +414,23 @@ func TestPublicURL(t *testing.T) {
 	}
 }
 
-func TestStorageErrorsAreLoggedAndNotTold(t *testing.T) {
+func TestStorageErrorsAreForTheLogOnly(t *testing.T) {
 	s := serve(t, func(p *session.Prefix) { p.Store = broken{p.Store} })
 	a := s.expect(http.StatusInternalServerError, http.MethodPut, "file", "x", completeHeader, "?1")
 	if p := problemOf(t, a); p["title"] != "the server could not store the upload" {
 		t.Errorf("got %v", p)
 	}
 	a.has(t, completeHeader, "")
+	if why := s.why.Load(); why != errBroken.Error() {
+		t.Errorf("the log tells %q", why)
+	}
 }
+
+var errBroken = errors.New("open /secret/path: input/output error")
 
 // broken is a store whose disk has gone.
 type broken struct{ session.Store }
 
 func (b broken) Create(context.Context, session.Spec) (session.Info, error) {
-	return session.Info{}, errors.New("open /secret/path: input/output error")
+	return session.Info{}, errBroken
 }

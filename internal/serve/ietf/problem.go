@@ -3,11 +3,11 @@ package ietf
 import (
 	"encoding/json"
 	"errors"
-	"log/slog"
 	"maps"
 	"net/http"
 
 	"github.com/ebbtransfer/ebb/internal/serve/front"
+	"github.com/ebbtransfer/ebb/internal/serve/record"
 	"github.com/ebbtransfer/ebb/internal/serve/session"
 )
 
@@ -36,7 +36,7 @@ var statuses = []struct {
 	{session.ErrExists, http.StatusForbidden},
 	{session.ErrTooLarge, http.StatusRequestEntityTooLarge},
 	{session.ErrSizeChanged, http.StatusBadRequest},
-	{session.ErrTarget, http.StatusBadRequest},
+	{session.ErrTarget, http.StatusNotFound},
 	{session.ErrIncomplete, http.StatusBadRequest},
 	{session.ErrBusy, http.StatusServiceUnavailable},
 	{session.ErrTaken, http.StatusServiceUnavailable},
@@ -89,9 +89,7 @@ func asProblem(err error) *problem {
 // fail answers with err.
 func (h handler) fail(w http.ResponseWriter, r *http.Request, err error) {
 	p := asProblem(err)
-	if p.status == http.StatusInternalServerError {
-		h.Log.LogAttrs(r.Context(), slog.LevelError, "resumable upload failed", slog.String("path", r.URL.Path), slog.Any("error", err))
-	}
+	record.Why(r.Context(), "%v", err)
 	body := map[string]any{"title": p.title, "status": p.status}
 	if p.kind != "" {
 		body["type"] = problemTypes + p.kind

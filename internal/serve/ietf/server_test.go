@@ -18,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ebbtransfer/ebb/internal/serve/record"
 	"github.com/ebbtransfer/ebb/internal/serve/session"
 )
 
@@ -27,6 +28,7 @@ type server struct {
 	*session.Prefix
 	t    *testing.T
 	url  string       // of the prefix
+	why  atomic.Value // string: what the log tells of the last request
 	read atomic.Int64 // bytes of content that the front end has read
 }
 
@@ -59,7 +61,9 @@ func serve(t *testing.T, set func(*session.Prefix)) *server {
 	hs := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		user, _, _ := r.BasicAuth()
 		r.Body = counted{r.Body, &s.read}
-		h.ServeHTTP(w, r.WithContext(session.WithPrincipal(r.Context(), user)))
+		ctx, rec := record.New(session.WithPrincipal(r.Context(), user))
+		h.ServeHTTP(w, r.WithContext(ctx))
+		s.why.Store(rec.Reason())
 	}))
 	t.Cleanup(func() {
 		hs.Close()

@@ -3,10 +3,10 @@ package tus
 import (
 	"errors"
 	"io"
-	"log/slog"
 	"net/http"
 
 	"github.com/ebbtransfer/ebb/internal/serve/front"
+	"github.com/ebbtransfer/ebb/internal/serve/record"
 	"github.com/ebbtransfer/ebb/internal/serve/session"
 )
 
@@ -24,7 +24,7 @@ var statuses = []struct {
 	{session.ErrExists, http.StatusForbidden},
 	{session.ErrTooLarge, http.StatusRequestEntityTooLarge},
 	{session.ErrSizeChanged, http.StatusBadRequest},
-	{session.ErrTarget, http.StatusBadRequest},
+	{session.ErrTarget, http.StatusNotFound},
 	{session.ErrIncomplete, http.StatusBadRequest},
 	{session.ErrBusy, http.StatusLocked},
 	{session.ErrTaken, http.StatusLocked},
@@ -44,7 +44,7 @@ func refuse(status int, text string) error { return &refusal{status, text} }
 func malformed(err error) error            { return refuse(http.StatusBadRequest, err.Error()) }
 
 // fail answers with err.
-func (h handler) fail(w http.ResponseWriter, r *http.Request, err error) {
+func fail(w http.ResponseWriter, r *http.Request, err error) {
 	var own *refusal
 	var read *front.ReadError
 	status, text := http.StatusInternalServerError, "the server could not store the upload"
@@ -61,9 +61,7 @@ func (h handler) fail(w http.ResponseWriter, r *http.Request, err error) {
 			}
 		}
 	}
-	if status == http.StatusInternalServerError {
-		h.Log.LogAttrs(r.Context(), slog.LevelError, "tus upload failed", slog.String("path", r.URL.Path), slog.Any("error", err))
-	}
+	record.Why(r.Context(), "%v", err)
 	if status == http.StatusServiceUnavailable {
 		w.Header().Set("Retry-After", "60")
 	}

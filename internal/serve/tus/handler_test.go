@@ -96,8 +96,8 @@ func TestRefusals(t *testing.T) {
 		{"no number", 400, "POST", "a", nil, []string{"Upload-Length", "1 2"}},
 		{"larger than allowed", 413, "POST", "a", nil, []string{"Upload-Length", "101"}},
 		{"target exists", 403, "POST", "there", nil, []string{"Upload-Length", "1"}},
-		{"target is a directory", 400, "POST", "dir", nil, []string{"Upload-Length", "1"}},
-		{"directory does not exist", 400, "POST", "no/a", nil, []string{"Upload-Length", "1"}},
+		{"target is a directory", 404, "POST", "dir", nil, []string{"Upload-Length", "1"}},
+		{"directory does not exist", 404, "POST", "no/a", nil, []string{"Upload-Length", "1"}},
 		{"no name", 400, "POST", "", nil, []string{"Upload-Length", "1"}},
 		{"name is a path", 400, "POST", "", nil, []string{"Upload-Length", "1", "Upload-Metadata", name("dir/a")}},
 		{"name leads out", 400, "POST", "", nil, []string{"Upload-Length", "1", "Upload-Metadata", name("..")}},
@@ -346,17 +346,22 @@ func TestFinishedBeforeACrash(t *testing.T) {
 	s.has("file", []byte("hello"))
 }
 
-func TestStorageErrorsAreLoggedAndNotTold(t *testing.T) {
+func TestStorageErrorsAreForTheLogOnly(t *testing.T) {
 	s := serve(t, func(p *session.Prefix) { p.Store = broken{p.Store} })
 	_, text := s.do(http.MethodPost, "file", nil, "Upload-Length", "5")
 	if text != "the server could not store the upload\n" {
 		t.Errorf("got %q", text)
 	}
+	if why := s.why.Load(); why != errBroken.Error() {
+		t.Errorf("the log tells %q", why)
+	}
 }
+
+var errBroken = errors.New("open /secret/path: input/output error")
 
 // broken is a store whose disk has gone.
 type broken struct{ session.Store }
 
 func (b broken) Create(ctx context.Context, spec session.Spec) (session.Info, error) {
-	return session.Info{}, errors.New("open /secret/path: input/output error")
+	return session.Info{}, errBroken
 }
