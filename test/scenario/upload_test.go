@@ -1,0 +1,462 @@
+package scenario
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ebbtransfer/ebb/bits"
+	"github.com/ebbtransfer/ebb/client"
+	"github.com/ebbtransfer/ebb/test/servers"
+)
+
+// sends makes an upload job and starts it.
+func (s *service) sends(kind bits.Type, set bits.Settings, url, local string) *client.Job {
+	s.t.Helper()
+	if set.Name == nil {
+		set.Name = ptr(s.t.Name())
+	}
+	if set.Priority == nil {
+		set.Priority = ptr(bits.Foreground)
+	}
+	job, err := s.Create(s.ctx(), bits.NewJob{Type: kind, Settings: set, Resume: true, Files: []bits.FileSpec{{Remote: url, Local: local}}})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return job
+}
+
+// text makes a file to upload.
+func (s *service) text(name, text string) string {
+	s.t.Helper()
+	path := filepath.Join(s.dir, name)
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		s.t.Fatal(err)
+	}
+	return path
+}
+
+// TestPut uploads files of all sizes by each protocol with the command line.
+func TestPut(t *testing.T) {
+	t.Parallel()
+	s := start(t, options{})
+	r := startServing(t, "", "--uploads")
+	sizes := []int{0, 1, 3000, 4096, 5*mib + 7}
+	for _, protocol := range []string{"bits", "tus", "ietf", "put"} {
+		t.Run(protocol, func(t *testing.T) {
+			s := s.in(t)
+			args := []string{"put", "--protocol", protocol}
+			var want, contents []string
+			for i, n := range sizes {
+				name := fmt.Sprintf("%s %d", protocol, n)
+				_, data := s.source(name, n, byte(i))
+				contents = append(contents, string(data))
+				args = append(args, name)
+				place := r.url + "/dir/"
+				if protocol == "bits" || protocol == "put" { // else the server names the file
+					place += strings.ReplaceAll(name, " ", "%20")
+				}
+				want = append(want, place)
+			}
+			if err := os.MkdirAll(filepath.Join(r.dir, "dir"), 0o755); err != nil {
+				t.Fatal(err)
+			}
+			got := s.cli(append(args, r.url+"/dir")...).want(t, 0)
+			if lines := strings.Split(strings.TrimSpace(got.out), "\n"); !slices.Equal(lines, want) {
+				t.Errorf("it printed %q, want %q", lines, want)
+			}
+			if !strings.Contains(got.err, "sent in") || !strings.Contains(got.err, "protocol "+protocol) {
+				t.Errorf("it said %q", got.err)
+			}
+			for i, n := range sizes {
+				r.isFile(filepath.Join("dir", fmt.Sprintf("%s %d", protocol, n)), contents[i])
+			}
+		})
+	}
+	if out := s.cli("list", "--json").want(t, 0).out; strings.TrimSpace(out) != "[]" {
+		t.Errorf("the queue has %s", out)
+	}
+
+	// One file that exists already, which may not be replaced, fails its own job only.
+	s.source("new", 0, 0)
+	got := s.cli("put", "--protocol", "bits", "bits 1", "new", r.url+"/dir/").want(t, 1)
+	if strings.TrimSpace(got.out) != r.url+"/dir/new" || !strings.Contains(got.err, "hint:") {
+		t.Errorf("it printed %q and said %q", got.out, got.err)
+	}
+	var jobs []bits.Job
+	s.cli("put", "--json", "--progress", "none", "--protocol", "put", "bits 0", r.url+"/json").want(t, 0).decode(t, &jobs)
+	if len(jobs) != 1 || jobs[0].State != bits.Acknowledged || jobs[0].Type != bits.Upload || !jobs[0].Files[0].Completed || jobs[0].Files[0].Protocol != bits.ProtocolPut {
+		t.Errorf("--json printed %+v", jobs)
+	}
+	s.cli("put", "bits 0").want(t, 2)
+	s.cli("put", "none", r.url).want(t, 2)
+}
+
+// TestPutByHand takes the steps of `ebb put` one by one.
+func TestPutByHand(t *testing.T) {
+	t.Parallel()
+	s := start(t, options{})
+	r := startServing(t, "", "--uploads")
+	_, data := s.source("data", 100_000, 1)
+	id := strings.TrimSpace(s.cli("create", "--type", "upload", "--priority", "foreground", "by hand").want(t, 0).out)
+	s.cli("add", id, r.url+"/x", "data").want(t, 0)
+	s.cli("add", id, r.url+"/y", "data").want(t, 1)
+	s.cli("complete", id).want(t, 6)
+	s.cli("resume", id).want(t, 0)
+	s.cli("wait", id).want(t, 0)
+	if out := s.cli("show", id).want(t, 0).out; !strings.Contains(out, "UPLOAD") || !strings.Contains(out, "to    "+r.url+"/x") || !strings.Contains(out, "with the server") || !strings.Contains(out, "by    bits") {
+		t.Errorf("show prints\n%s", out)
+	}
+	if out := s.cli("complete", id).want(t, 0).out; !strings.Contains(out, r.url+"/x") {
+		t.Errorf("complete prints %q", out)
+	}
+	r.isFile("x", string(data))
+
+	// A job that is left to the service completes itself.
+	id = strings.TrimSpace(s.cli("put", "--detach", "--protocol", "bits", "--background=low", "data", r.url+"/z").want(t, 0).out)
+	s.cli("wait", id).want(t, 0)
+	r.isFile("z", string(data))
+	s.holds("data")
+}
+
+// TestUploadSurvivesKills kills the service and the server by turns in the middle of an upload.
+func TestUploadSurvivesKills(t *testing.T) {
+	t.Parallel()
+	for _, protocol := range []bits.Protocol{bits.ProtocolTus, bits.ProtocolIETF} {
+		t.Run(string(protocol), func(t *testing.T) {
+			t.Parallel()
+			uploadWithKills(t, protocol)
+		})
+	}
+}
+
+func uploadWithKills(t *testing.T, protocol bits.Protocol) {
+	r := startServing(t, "", "--uploads")
+	slow := newRelay(t, r.addr, 8*mib)
+	s := start(t, options{})
+	const size = 32 * mib
+	file, data := s.source("data", size, 1)
+	job := s.sends(bits.Upload, bits.Settings{MinimumRetryDelay: ptr(int64(5)), Protocol: &protocol}, slow.url+"/x", file)
+	for i := range 4 {
+		s.until(job, "further", func(j *bits.Job) bool {
+			return j.State == bits.Transferring && j.Progress.BytesTransferred >= int64(i+1)*5*mib || j.State == bits.Transferred
+		})
+		if i%2 == 0 {
+			s.restart()
+			continue
+		}
+		r.kill9()
+		r.up()
+	}
+	info := s.settled(job, bits.Transferred)
+	if info.Progress.BytesTransferred != size {
+		t.Errorf("the job is at %+v", info.Progress)
+	}
+	s.complete(job)
+	r.isFile("x", string(data))
+	// Each kill may cost what is on its way in the buffers of both ends and of the relay between
+	// them, for tus in several connections; but never all.
+	const most = 3 * size
+	if n := slow.sent.Load(); n > most {
+		t.Errorf("%d bytes went to the server for a file of %d", n, size)
+	} else {
+		t.Logf("%.1f MiB went to the server for a file of %d", float64(n)/mib, size/mib)
+	}
+}
+
+// TestLocalFileChanged changes the file under its upload.
+func TestLocalFileChanged(t *testing.T) {
+	t.Parallel()
+	r := startServing(t, "", "--uploads")
+	slow := newRelay(t, r.addr, 8*mib)
+	s := start(t, options{})
+	local, _ := s.source("data", 24*mib, 1)
+	job := s.sends(bits.Upload, bits.Settings{}, slow.url+"/x", local)
+	s.moved(job, mib)
+	f, err := os.OpenFile(local, os.O_APPEND|os.O_WRONLY, 0)
+	if err == nil {
+		_, err = f.WriteString("more")
+		err = errors.Join(err, f.Close())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	info := s.settled(job, bits.Errored)
+	isError(t, info, bits.LocalFileChanged, bits.ContextLocalFile)
+	if info.Error.File != local {
+		t.Errorf("the error is about %q", info.Error.File)
+	}
+	if err := job.Resume(s.ctx()); err != nil {
+		t.Fatal(err)
+	}
+	isError(t, s.settled(job, bits.Errored), bits.LocalFileChanged, bits.ContextLocalFile)
+	if _, err := job.Cancel(s.ctx()); err != nil {
+		t.Fatal(err)
+	}
+	r.forgets()
+	if _, err := os.Lstat(filepath.Join(r.dir, "x")); err == nil {
+		t.Error("the server has the file")
+	}
+	s.holds("data")
+}
+
+// sessions returns how many uploads the server keeps.
+func (r *serving) sessions() int {
+	r.t.Helper()
+	for deadline := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
+		if got := r.cli("uploads", "--json"); got.code == 0 {
+			return strings.Count(got.out, `"id":`)
+		} else if time.Now().After(deadline) { // its socket opens a moment after its port
+			r.t.Fatalf("ebb serve uploads: %s", got.err)
+		}
+	}
+}
+
+// forgets waits until the server keeps no upload.
+func (r *serving) forgets() {
+	r.t.Helper()
+	for deadline := time.Now().Add(patience); r.sessions() > 0; time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			r.t.Fatal("the server still keeps an upload")
+		}
+	}
+}
+
+// TestCancelReachesAServerThatIsDown cancels while the server is away; the service is killed
+// before the server comes back.
+func TestCancelReachesAServerThatIsDown(t *testing.T) {
+	t.Parallel()
+	for _, protocol := range []bits.Protocol{bits.ProtocolBITS, bits.ProtocolTus, bits.ProtocolIETF} {
+		t.Run(string(protocol), func(t *testing.T) {
+			t.Parallel()
+			cancelWhileDown(t, protocol)
+		})
+	}
+}
+
+func cancelWhileDown(t *testing.T, protocol bits.Protocol) {
+	r := startServing(t, "", "--uploads")
+	slow := newRelay(t, r.addr, 8*mib)
+	s := start(t, options{})
+	file, _ := s.source("data", 24*mib, 1)
+	job := s.sends(bits.Upload, bits.Settings{MinimumRetryDelay: ptr(int64(5)), Protocol: &protocol}, slow.url+"/x", file)
+	s.moved(job, mib)
+	if r.sessions() == 0 {
+		t.Fatal("the server keeps no upload")
+	}
+	r.kill9()
+	o, err := job.Cancel(s.ctx())
+	if err != nil || o.Code != bits.OK.Name() || o.Job.State != bits.Cancelled {
+		t.Fatalf("Cancel answered %+v, %v", o, err)
+	}
+	s.restart()
+	if info := s.info(job); info.State != bits.Cancelled || info.Times.RetryAt != nil {
+		t.Errorf("after the restart the job is %+v", info)
+	}
+	r.up()
+	began := time.Now()
+	r.forgets()
+	t.Logf("forgotten %v after the server came back", time.Since(began))
+	if _, err := os.Lstat(filepath.Join(r.dir, "x")); err == nil {
+		t.Error("the server has the file")
+	}
+	s.holds("data")
+}
+
+// TestUploadsByPriority lets uploads of all priorities meet: the higher one goes first, and who
+// was preempted goes on where it was.
+func TestUploadsByPriority(t *testing.T) {
+	t.Parallel()
+	r := startServing(t, "", "--uploads")
+	slow := newRelay(t, r.addr, 4*mib)
+	s := start(t, options{})
+	const size = 6 * mib
+	before := slow.sent.Load()
+	jobs, contents := map[bits.Priority]*client.Job{}, map[bits.Priority]string{}
+	order := []bits.Priority{bits.Low, bits.Normal, bits.High}
+	for _, p := range order {
+		name := strings.ToLower(p.String())
+		file, data := s.source(name, size, byte(p))
+		contents[p] = string(data)
+		jobs[p] = s.sends(bits.Upload, bits.Settings{Priority: &p}, slow.url+"/"+name, file)
+		s.moved(jobs[p], 256*kib)
+	}
+	for _, p := range order[:2] {
+		if info := s.info(jobs[p]); info.State != bits.Queued {
+			t.Errorf("the job of priority %s is %s at %d bytes", p, info.State, info.Progress.BytesTransferred)
+		}
+	}
+	for _, p := range []bits.Priority{bits.High, bits.Normal, bits.Low} {
+		s.settled(jobs[p], bits.Transferred)
+		s.complete(jobs[p])
+		r.isFile(strings.ToLower(p.String()), contents[p])
+	}
+	if n := slow.sent.Load() - before; n > 3*size+4*mib {
+		t.Errorf("%.1f MiB went to the server for three files of %d MiB", float64(n)/mib, size/mib)
+	}
+}
+
+// application is what a server tells of uploads.
+type application struct {
+	*httptest.Server
+	answer func(body []byte) []byte
+}
+
+// applies runs an application that answers to what it is given.
+func applies(t *testing.T, answer func(body []byte) []byte) *application {
+	a := &application{answer: answer}
+	a.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		b, err := io.ReadAll(req.Body)
+		if err != nil {
+			return
+		}
+		_, _ = w.Write(a.answer(b))
+	}))
+	t.Cleanup(a.Close)
+	return a
+}
+
+// TestUploadReply has an application answer to files.
+func TestUploadReply(t *testing.T) {
+	t.Parallel()
+	s := start(t, options{})
+	_, large := s.source("large", 3*mib, 9)
+	app := applies(t, func(body []byte) []byte {
+		switch string(body) {
+		case "nothing":
+			return nil
+		case "much":
+			return large
+		}
+		return fmt.Appendf(nil, "%d bytes", len(body))
+	})
+	r := startServing(t, fmt.Sprintf("[[group]]\npath = \"/\"\ndir = \"%%DIR%%\"\n[group.uploads]\nnotify = \"by-value\"\nnotify_url = %q\n", app.URL))
+
+	t.Run("to a file", func(t *testing.T) {
+		s := s.in(t)
+		s.source("order", 100_000, 1)
+		out := s.cli("put", "--reply", "answer", "order", r.url+"/1").want(t, 0).out
+		if !strings.Contains(out, r.url+"/1") {
+			t.Errorf("it printed %q", out)
+		}
+		if b, err := os.ReadFile(filepath.Join(s.dir, "answer")); err != nil || string(b) != "100000 bytes" {
+			t.Errorf("the reply is %q, %v", b, err)
+		}
+	})
+	t.Run("to the standard output", func(t *testing.T) {
+		s := s.in(t)
+		s.text("order", "much")
+		if got := s.cli("put", "--reply", "-", "order", r.url+"/2").want(t, 0); got.out != string(large) {
+			t.Errorf("it printed %d bytes", len(got.out))
+		}
+	})
+	t.Run("by steps", func(t *testing.T) {
+		s := s.in(t)
+		s.text("order", "12345")
+		reply := filepath.Join(s.dir, "reply")
+		job := s.sends(bits.UploadReply, bits.Settings{ReplyFile: &reply}, r.url+"/3", filepath.Join(s.dir, "order"))
+		info := s.settled(job, bits.Transferred)
+		want := bits.Reply{Remote: info.Reply.Remote, File: reply, BytesTotal: 7, BytesTransferred: 7}
+		if *info.Reply != want || want.Remote == "" || info.Progress.FilesTransferred != 1 || info.Progress.BytesTotal != 5 {
+			t.Errorf("the job is %+v, its reply %+v", info, info.Reply)
+		}
+		if _, err := os.Stat(reply); err == nil {
+			t.Error("the reply file is there before Complete")
+		}
+		data, err := job.ReplyData(s.ctx())
+		if err != nil || string(data) != "5 bytes" {
+			t.Errorf("the reply is %q, %v", data, err)
+		}
+		if err := job.Set(s.ctx(), bits.Settings{ReplyFile: ptr(reply + "2")}); !errors.Is(err, &bits.Error{Code: bits.InvalidState}) {
+			t.Errorf("another name for a reply that is here: %v", err)
+		}
+		s.complete(job)
+		if info := s.info(job); !info.Reply.Completed {
+			t.Errorf("the reply is %+v", info.Reply)
+		}
+		if b, err := os.ReadFile(reply); err != nil || string(b) != "5 bytes" {
+			t.Errorf("the reply file has %q, %v", b, err)
+		}
+		if data, err = job.ReplyData(s.ctx()); err != nil || string(data) != "5 bytes" {
+			t.Errorf("after Complete the reply is %q, %v", data, err)
+		}
+	})
+	t.Run("larger than data may be", func(t *testing.T) {
+		s := s.in(t)
+		job := s.sends(bits.UploadReply, bits.Settings{}, r.url+"/4", s.text("much", "much"))
+		info := s.settled(job, bits.Transferred)
+		if _, err := job.ReplyData(s.ctx()); !errors.Is(err, &bits.Error{Code: bits.TooLarge}) {
+			t.Errorf("the data of a large reply: %v", err)
+		}
+		s.complete(job)
+		if b, err := os.ReadFile(info.Reply.File); err != nil || !bytes.Equal(b, large) || filepath.Dir(info.Reply.File) != s.dir {
+			t.Errorf("the reply file %s has %d bytes, %v", info.Reply.File, len(b), err)
+		}
+	})
+	t.Run("nothing", func(t *testing.T) {
+		s := s.in(t)
+		job := s.sends(bits.UploadReply, bits.Settings{}, r.url+"/5", s.text("nothing", "nothing"))
+		info := s.settled(job, bits.Transferred)
+		if data, err := job.ReplyData(s.ctx()); err != nil || len(data) != 0 {
+			t.Errorf("the data of no reply: %q, %v", data, err)
+		}
+		s.complete(job)
+		if st, err := os.Stat(info.Reply.File); err != nil || st.Size() != 0 {
+			t.Errorf("the file of no reply: %v, %v", st, err)
+		}
+	})
+	t.Run("cancelled", func(t *testing.T) {
+		s := s.in(t)
+		s.dir = t.TempDir()
+		job := s.sends(bits.UploadReply, bits.Settings{}, r.url+"/6", s.text("order", "12345"))
+		s.settled(job, bits.Transferred)
+		if _, err := job.Cancel(s.ctx()); err != nil {
+			t.Fatal(err)
+		}
+		s.holds("order")
+	})
+	if n := r.sessions(); n != 0 {
+		t.Errorf("the server keeps %d uploads", n)
+	}
+}
+
+// TestUploadToNginx puts files into nginx as a WebDAV server, which knows no resuming.
+func TestUploadToNginx(t *testing.T) {
+	t.Parallel()
+	if missing := servers.Missing(); slices.Contains(missing, "nginx") {
+		t.Skipf("not installed: %v", missing)
+	}
+	dir := t.TempDir()
+	if err := os.Chmod(dir, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	srv, err := servers.Nginx(dir, servers.Options{Uploads: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(srv.Close)
+	slow := newRelay(t, strings.TrimPrefix(srv.URL, "http://"), 8*mib)
+	s := start(t, options{})
+	file, data := s.source("data", 24*mib, 1)
+	job := s.sends(bits.Upload, bits.Settings{Protocol: ptr(bits.ProtocolPut)}, slow.url+"/x", file)
+	s.moved(job, mib)
+	s.restart()
+	s.settled(job, bits.Transferred)
+	s.complete(job)
+	if got, err := os.ReadFile(filepath.Join(dir, "x")); err != nil || !bytes.Equal(got, data) {
+		t.Errorf("the server has %d bytes, %v", len(got), err)
+	}
+	// What nginx refuses is an error that a person understands.
+	job = s.sends(bits.Upload, bits.Settings{Protocol: ptr(bits.ProtocolBITS)}, srv.URL+"/y", filepath.Join(s.dir, "data"))
+	info := s.settled(job, bits.Errored)
+	isError(t, info, bits.HTTPStatus(http.StatusMethodNotAllowed), bits.ContextRemoteFile)
+}
