@@ -281,7 +281,7 @@ func (h *handler) attachFiles(ctx context.Context, req *http.Request, s session.
 			return nil, err
 		}
 	}
-	if err := f.putRequest(ctx, s, dir); err != nil {
+	if err := f.putRequest(ctx, s); err != nil {
 		return nil, err
 	}
 	req.Header[hdrRequestFile] = []string{filepath.Join(dir, filepath.FromSlash(requestsDir+f.guid+requestName))}
@@ -291,12 +291,11 @@ func (h *handler) attachFiles(ctx context.Context, req *http.Request, s session.
 
 // putRequest makes the file with the upload: the store's own under a second name, where the store has
 // files, or a copy.
-func (f *notifyFiles) putRequest(ctx context.Context, s session.Session, root string) error {
+func (f *notifyFiles) putRequest(ctx context.Context, s session.Session) error {
 	name := requestsDir + f.guid + requestName
-	if local, ok := s.(interface{ Path() string }); ok {
-		if rel, err := filepath.Rel(root, local.Path()); err == nil && f.root.Link(filepath.ToSlash(rel), name) == nil {
-			return nil
-		}
+	// Not every store has files.
+	if local, ok := s.(interface{ Link(name string) error }); ok && f.temp == "" && local.Link(name) == nil {
+		return nil
 	}
 	from, err := s.Open(ctx)
 	if err != nil {

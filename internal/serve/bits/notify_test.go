@@ -75,6 +75,9 @@ func TestUploadReplyByReference(t *testing.T) {
 		if err != nil || !bytes.Equal(got, want) {
 			t.Errorf("the application got %d bytes, %v", len(got), err)
 		}
+		if !sameAsUpload(c.header.Get("BITS-Request-DataFile-Name")) {
+			t.Error("the application got a copy")
+		}
 		replyFile = c.header.Get("BITS-Response-DataFile-Name")
 		if err := os.WriteFile(replyFile, reply, 0o600); err != nil {
 			t.Error(err)
@@ -132,6 +135,21 @@ func TestUploadReplyByReference(t *testing.T) {
 		t.Errorf("the reply outlives Close: %v", a)
 	}
 	s.left(0)
+}
+
+// sameAsUpload reports whether a file for an application is the one of a session under another name.
+func sameAsUpload(file string) bool {
+	st, err := os.Stat(file)
+	if err != nil {
+		return false
+	}
+	names, _ := filepath.Glob(filepath.Join(file, "..", "..", "..", "..", session.Hidden, "*"))
+	for _, name := range names {
+		if other, err := os.Stat(name); err == nil && os.SameFile(st, other) {
+			return true
+		}
+	}
+	return false
 }
 
 func TestUploadReplyByValue(t *testing.T) {
@@ -376,6 +394,57 @@ func TestRelativeNotificationURL(t *testing.T) {
 	c.open()
 	c.expect(c.fragment(want, 0, 10, 10), 400, badArg)
 	a.last(t, 1)
+}
+
+// Over TLS, with net/http as the client, which leaves out Content-Length: 0.
+func TestOverTLS(t *testing.T) {
+	a := application(t, func(w http.ResponseWriter, _ call) { _, _ = io.WriteString(w, "reply") })
+	root := t.TempDir()
+	store, err := session.OpenDir(root, session.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	srv := httptest.NewTLSServer(handler(root, store, notifying(session.NotifyByValue, a.URL)))
+	defer srv.Close()
+	send := func(method, u, body string, header ...string) *http.Response {
+		t.Helper()
+		req, err := http.NewRequest(method, u, strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := 0; i < len(header); i += 2 {
+			req.Header.Set(header[i], header[i+1])
+		}
+		resp, err := srv.Client().Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		return resp
+	}
+	resp := send("BITS_POST", srv.URL+"/up/f", "", "BITS-Packet-Type", "Create-Session", "BITS-Supported-Protocols", guid)
+	id := resp.Header.Get("BITS-Session-Id")
+	resp = send("BITS_POST", srv.URL+"/up/f", "body", "BITS-Packet-Type", "Fragment", "BITS-Session-Id", id, "Content-Range", "bytes 0-3/4")
+	reply := resp.Header.Get("BITS-Reply-URL")
+	if resp.StatusCode != 200 || !strings.HasPrefix(reply, srv.URL+"/up/") {
+		t.Fatalf("%s, reply URL %q", resp.Status, reply)
+	}
+	if resp = send("HEAD", reply, ""); resp.StatusCode != 200 || resp.ContentLength != 5 {
+		t.Errorf("HEAD: %s, %d bytes", resp.Status, resp.ContentLength)
+	}
+	if got := a.last(t, 1).header.Get("BITS-Original-Request-URL"); got != srv.URL+"/up/f" {
+		t.Errorf("original URL %q", got)
+	}
+
+	// The server's own name in its certificate is not known, so that a relative URL leads nowhere.
+	srv2 := httptest.NewTLSServer(handler(root, store, notifying(session.NotifyByValue, "app")))
+	defer srv2.Close()
+	resp = send("BITS_POST", srv.URL+"/up/g", "", "BITS-Packet-Type", "Create-Session", "BITS-Supported-Protocols", guid)
+	id = resp.Header.Get("BITS-Session-Id")
+	if resp = send("BITS_POST", srv2.URL+"/up/g", "body", "BITS-Packet-Type", "Fragment", "BITS-Session-Id", id, "Content-Range", "bytes 0-3/4"); resp.StatusCode != 500 {
+		t.Errorf("relative notification URL over TLS: %s", resp.Status)
+	}
 }
 
 // Behind a proxy the server does not know by what name and scheme clients call it.

@@ -245,6 +245,16 @@ func (h *held) openData() (*os.File, error) {
 	return f, nil
 }
 
+// Link gives the bytes that are here a second name below the root, in a directory that exists.
+func (h *held) Link(name string) error {
+	r := &h.e.rec
+	from := path.Join(Hidden, r.ID)
+	if r.Published {
+		from = r.Target
+	}
+	return h.wrap("link", h.d.top.Link(from, name))
+}
+
 // Publish renames the data file to the target, as Session says.
 func (h *held) Publish(context.Context) error { return h.wrap("publish", h.publish()) }
 
