@@ -55,10 +55,11 @@ func (s *server) done(l *line, r *http.Request) {
 // why returns why the request was refused: what was noted or, of a front end that noted nothing,
 // what it told the client.
 func (l *line) why() string {
+	const errorCode = "BITS-Error-Code" // as bupwire writes it, whatever Go takes for canonical
 	if why := l.record.Reason(); why != "" || l.status < 400 {
 		return why
 	}
-	if code := l.Header()["BITS-Error-Code"]; len(code) > 0 {
+	if code := l.Header()[errorCode]; len(code) > 0 {
 		return "BITS-Error-Code " + code[0]
 	}
 	return strings.TrimSpace(string(l.told))

@@ -2,6 +2,7 @@ package scenario
 
 import (
 	"bufio"
+	"context"
 	"fmt"
 	"io"
 	"net"
@@ -174,7 +175,9 @@ func TestServeStopsInTheMiddle(t *testing.T) {
 		t.Errorf("the stop took %v", took)
 	}
 	_ = w.Close()
-	<-done
+	if err := <-done; err == nil {
+		t.Error("the upload was answered")
+	}
 	s.up()
 	if n := s.offset(upload); n == 0 || n > 100_000 {
 		t.Errorf("at %d of the 100,000 that were sent", n)
@@ -409,7 +412,7 @@ func TestServeMetrics(t *testing.T) {
 // metrics reads them from the admin socket.
 func (s *serving) metrics() string {
 	s.t.Helper()
-	c := &http.Client{Transport: &http.Transport{DisableKeepAlives: true, Dial: func(string, string) (net.Conn, error) { return net.Dial("unix", s.socket) }}}
+	c := &http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(context.Context, string, string) (net.Conn, error) { return net.Dial("unix", s.socket) }}}
 	a, err := request(c, "GET", "http://admin/metrics", nil)
 	if err != nil {
 		s.t.Fatal(err)
