@@ -59,7 +59,7 @@ func (l *line) why() string {
 	if why := l.record.Reason(); why != "" || l.status < 400 {
 		return why
 	}
-	if code := l.Header()[errorCode]; len(code) > 0 {
+	if code := l.Header()[errorCode]; len(code) > 0 { //nolint:staticcheck // see above
 		return "BITS-Error-Code " + code[0]
 	}
 	return strings.TrimSpace(string(l.told))
