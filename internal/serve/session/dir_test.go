@@ -484,3 +484,44 @@ func TestSessionsOfAPrincipalAreLimited(t *testing.T) {
 	_, err = d.Create(t.Context(), w)
 	wantErr(t, err, session.ErrTooMany)
 }
+
+func TestPartIsUsedUp(t *testing.T) {
+	root := t.TempDir()
+	d := open(t, root, session.Options{Sessions: 2})
+	part := create(t, d, spec("", 5))
+	with(t, d, part, func(ctx context.Context, s session.Session) { wantErr(t, s.Publish(ctx), session.ErrIncomplete) })
+	appendAll(t, d, part, []byte("hello"))
+	whole, err := d.Concat(t.Context(), spec("file", -1), []string{part})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.Create(t.Context(), spec("other", 5)); !errors.Is(err, session.ErrTooMany) {
+		t.Fatalf("a third upload: %v", err)
+	}
+	publish(t, d, whole.ID)
+	for range 2 { // it may be repeated
+		publish(t, d, part)
+	}
+	check := func() {
+		t.Helper()
+		if _, err := os.Lstat(filepath.Join(root, session.Hidden, part)); !os.IsNotExist(err) {
+			t.Errorf("the bytes of the part are still there: %v", err)
+		}
+		with(t, d, part, func(ctx context.Context, s session.Session) {
+			if i := s.Info(); i.Offset != 5 || !i.Published {
+				t.Errorf("got %+v", i)
+			}
+		})
+		_, err := d.Concat(t.Context(), spec("again", -1), []string{part})
+		wantErr(t, err, session.ErrNotFound)
+	}
+	check()
+	if err := d.Close(); err != nil {
+		t.Fatal(err)
+	}
+	d = open(t, root, session.Options{Sessions: 2})
+	check()
+	for range 2 { // neither counts any more
+		create(t, d, spec("", 5))
+	}
+}

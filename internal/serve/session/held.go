@@ -229,6 +229,9 @@ func (h *held) openData() (*os.File, error) {
 	if !r.Published {
 		return h.d.hidden.Open(r.ID)
 	}
+	if r.Target == "" {
+		return nil, fmt.Errorf("its bytes were used: %w", ErrNotFound)
+	}
 	to, err := openDest(h.d.top, r.Target)
 	if err != nil {
 		return nil, err
@@ -263,10 +266,10 @@ func (h *held) publish() error {
 	switch {
 	case r.Published:
 		return nil
-	case r.Target == "":
-		return fmt.Errorf("%w: it has no name", ErrTarget)
 	case r.Size < 0 || r.Offset != r.Size:
 		return ErrIncomplete
+	case r.Target == "":
+		return h.useUp()
 	}
 	if r.Size == 0 { // nothing was appended that would have made it durable
 		if err := h.openPart(); err != nil {
@@ -307,6 +310,22 @@ func (h *held) publish() error {
 	h.d.mu.Unlock()
 	h.e.dirty = false // what was not durable does not matter any more
 	return h.d.note(h.e, change{Published: &yes, Touched: now}, false)
+}
+
+// useUp deletes the bytes of an upload that never becomes a file. That they went is noted first: then
+// it is no damage that they are not there.
+func (h *held) useUp() error {
+	h.closePart()
+	yes, now := true, time.Now().Round(0)
+	if err := h.d.note(h.e, change{Published: &yes, Touched: now}, true); err != nil {
+		return err
+	}
+	r := &h.e.rec
+	h.d.mu.Lock()
+	r.Published, r.Touched = yes, now
+	h.d.finished(h.e)
+	h.d.mu.Unlock()
+	return h.d.hidden.Remove(r.ID)
 }
 
 // rename renames the data file to the target, unless it was renamed before.

@@ -97,7 +97,8 @@ type Session interface {
 	Open(ctx context.Context) (io.ReadSeekCloser, error)
 	// Publish makes the target appear, whole and durable, atomically; ErrExists if it exists by
 	// now and may not be overwritten, ErrIncomplete, ErrTarget. It may be repeated after a crash or
-	// a lost answer.
+	// a lost answer. To publish an upload without a target is to say that its bytes were used: they
+	// are given up, and it does not count any more.
 	Publish(ctx context.Context) error
 	// Remove deletes the session and what it keeps; a published target stays.
 	Remove(ctx context.Context) error
@@ -113,7 +114,7 @@ type Store interface {
 	// ErrNotFound, ErrBusy. The context is derived from ctx and ends with ErrTaken.
 	Acquire(ctx context.Context, id string, who Who) (context.Context, Session, error)
 	// Concat makes a finished session of the bytes of others in their order, all of the same
-	// principal and complete (ErrIncomplete). The parts stay.
+	// principal and complete (ErrIncomplete); ErrNotFound if one was used up. The parts stay.
 	Concat(ctx context.Context, spec Spec, parts []string) (Info, error)
 	// List returns the sessions in the order of their creation, for whoever administers them.
 	List(ctx context.Context) ([]Info, error)

@@ -33,14 +33,28 @@ func (h handler) concatenate(w http.ResponseWriter, r *http.Request, spec sessio
 		if ids[i], ok = front.SessionID(h.Prefix, path); !ok {
 			return refuse(http.StatusBadRequest, "Upload-Concat names what is not an upload here")
 		}
-		if err := h.checkPart(r, ids[i]); err != nil {
-			return err
-		}
 	}
 	id, err := h.final(r, spec, ids)
 	if err != nil {
 		return err
 	}
+	if err := h.publish(r, id); err != nil {
+		return err
+	}
+	// The file has its own copy. Were the parts to stay until they expire, every upload in parts
+	// would take its room twice and count as many.
+	for _, id := range ids {
+		if err := h.useUp(r, id); err != nil { // the file is there all the same
+			h.Log.WarnContext(r.Context(), "a part of an upload stays until it expires", "session", id, "error", err)
+		}
+	}
+	w.Header().Set("Location", front.Location(h.Prefix, front.SessionPath(h.Prefix, id)))
+	w.WriteHeader(http.StatusCreated)
+	return nil
+}
+
+// publish makes the file of an upload that was made of parts.
+func (h handler) publish(r *http.Request, id string) error {
 	ctx, s, err := front.Acquire(h.Prefix, r, id, protocol)
 	if err != nil {
 		return err
@@ -49,9 +63,20 @@ func (h handler) concatenate(w http.ResponseWriter, r *http.Request, spec sessio
 	if err := finish(ctx, s); err != nil {
 		return errors.Join(err, s.Remove(context.WithoutCancel(ctx)))
 	}
-	w.Header().Set("Location", front.Location(h.Prefix, front.SessionPath(h.Prefix, id)))
-	w.WriteHeader(http.StatusCreated)
 	return nil
+}
+
+// useUp gives up the bytes of a part.
+func (h handler) useUp(r *http.Request, id string) error {
+	ctx, s, err := front.Acquire(h.Prefix, r, id, protocol)
+	if errors.Is(err, session.ErrNotFound) {
+		return nil // its client deleted it meanwhile
+	}
+	if err != nil {
+		return err
+	}
+	defer s.Release()
+	return s.Publish(ctx)
 }
 
 // checkPart refuses what an upload cannot be made of.
@@ -64,6 +89,8 @@ func (h handler) checkPart(r *http.Request, id string) error {
 	switch info := s.Info(); {
 	case info.Metadata[concatHeader] != "partial":
 		return refuse(http.StatusBadRequest, "an upload is made of partial ones")
+	case info.Published:
+		return refuse(http.StatusGone, "a part was used for another upload already")
 	case !complete(info):
 		return refuse(http.StatusBadRequest, "a part is not complete yet")
 	}
@@ -74,6 +101,11 @@ func (h handler) checkPart(r *http.Request, id string) error {
 func (h handler) final(r *http.Request, spec session.Spec, ids []string) (string, error) {
 	if id, err := h.finalOf(r, ids[0], spec, ""); id != "" || err != nil {
 		return id, err
+	}
+	for _, id := range ids {
+		if err := h.checkPart(r, id); err != nil {
+			return "", err
+		}
 	}
 	// Copying goes on if the client gives up waiting: it asks again, and then it is done.
 	info, err := h.Store.Concat(context.WithoutCancel(r.Context()), spec, ids)

@@ -38,7 +38,8 @@ func TestConcatenation(t *testing.T) {
 	if again := s.create("", "Upload-Concat", concat, "Upload-Metadata", name("whole")); again != up {
 		t.Errorf("asked again the upload is %s, want %s", again, up)
 	}
-	s.expect(http.StatusForbidden, http.MethodPost, "", nil, "Upload-Concat", "final;"+parts[0], "Upload-Metadata", name("whole"))
+	other := s.part([]byte("other"))
+	s.expect(http.StatusForbidden, http.MethodPost, "", nil, "Upload-Concat", "final;"+other, "Upload-Metadata", name("whole"))
 	s.has("whole", data)
 }
 
@@ -105,11 +106,27 @@ func TestConcatenationRefused(t *testing.T) {
 	s.hasNot("file")
 }
 
-func TestPartsMayBeUsedAgain(t *testing.T) {
+func TestPartMayBeNamedTwice(t *testing.T) {
 	s := serve(t, nil)
 	a, b := s.part([]byte("a")), s.part([]byte("b"))
 	s.create("aab", "Upload-Concat", "final;"+a+" "+a+" "+b)
 	s.has("aab", []byte("aab"))
-	s.create("ba", "Upload-Concat", "final;"+b+" "+a)
-	s.has("ba", []byte("ba"))
+}
+
+// Parts are given up once there is what they were made for, but not forgotten: a client that goes on
+// with an upload asks for them.
+func TestPartsAreUsedUp(t *testing.T) {
+	s := serve(t, nil)
+	a, b := s.part([]byte("a")), s.part([]byte("b"))
+	up := s.create("ab", "Upload-Concat", "final;"+a+" "+b)
+	header(t, s.expect(http.StatusOK, http.MethodHead, a, nil), "Upload-Offset", "1", "Upload-Length", "1", "Upload-Concat", "partial")
+	s.patch(http.StatusNoContent, a, 1, "")
+	s.patch(http.StatusRequestEntityTooLarge, a, 1, "c")
+	s.expect(http.StatusGone, http.MethodPost, "a", nil, "Upload-Concat", "final;"+a)
+	s.expect(http.StatusGone, http.MethodPost, "ba", nil, "Upload-Concat", "final;"+b+" "+a)
+	if again := s.create("ab", "Upload-Concat", "final;"+a+" "+b); again != up {
+		t.Errorf("asked again the upload is %s, want %s", again, up)
+	}
+	s.has("ab", []byte("ab"))
+	s.hasNot("ba")
 }
