@@ -42,7 +42,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch r.Method {
 	case bupwire.Method:
 		a := h.answer(w, r)
-		drain(r)
+		h.drain(r)
 		if a.Status == http.StatusServiceUnavailable {
 			w.Header().Set("Retry-After", retryAfter)
 		}
@@ -57,10 +57,11 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // drain reads what is left of a fragment. A client that is still sending when the connection is
 // closed would lose the answer, and with a 416 the offset in it. One that waits for 100 Continue
-// sends nothing, and what no BITS client sends is not worth it.
-func drain(r *http.Request) {
-	if r.ContentLength <= bupwire.MaxFragment && r.Header.Get("Expect") == "" {
-		_, _ = io.CopyN(io.Discard, r.Body, bupwire.MaxFragment) // who hung up needs no answer
+// sends nothing, and what is larger than any fragment is not worth it.
+func (h *handler) drain(r *http.Request) {
+	most := max(h.p.MaxFragment, bupwire.MaxFragment)
+	if r.ContentLength <= most && r.Header.Get("Expect") == "" {
+		_, _ = io.CopyN(io.Discard, r.Body, most) // who hung up needs no answer
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"github.com/ebbtransfer/ebb/bits"
 	"github.com/ebbtransfer/ebb/internal/bupwire"
 	"github.com/ebbtransfer/ebb/internal/serve/front"
+	"github.com/ebbtransfer/ebb/internal/serve/record"
 	"github.com/ebbtransfer/ebb/internal/serve/session"
 )
 
@@ -62,6 +63,7 @@ func (h *handler) finish(r *http.Request, s session.Session, st state) bupwire.A
 	ctx := context.WithoutCancel(r.Context())
 	switch {
 	case st.Refused:
+		record.Why(ctx, "the application refused the upload before")
 		return refusedByApplication(http.StatusForbidden)
 	case !st.Delivered && h.p.Notify != session.NotifyNone && !s.Info().Published:
 		var refusal *bupwire.Ack

@@ -58,9 +58,6 @@ func (h *handler) deliver(ctx context.Context, r *http.Request, s session.Sessio
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	p := &patience{timeout: h.p.NotifyTimeout, timer: time.AfterFunc(h.p.NotifyTimeout, func() { cancel(errStill) })}
-	defer p.timer.Stop()
-
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, target.String(), http.NoBody)
 	if err != nil {
 		return state{}, nil, err
@@ -71,6 +68,7 @@ func (h *handler) deliver(ctx context.Context, r *http.Request, s session.Sessio
 		"User-Agent":   {"BITSExts 1.5 (Ebb)"},
 		hdrOriginalURL: {h.publicURL(r) + r.URL.RequestURI()},
 	}
+	p := &patience{timeout: h.p.NotifyTimeout}
 	files, err := h.attach(ctx, req, s, p)
 	if err != nil {
 		return state{}, nil, err
@@ -84,6 +82,8 @@ func (h *handler) deliver(ctx context.Context, r *http.Request, s session.Sessio
 	}
 	defer reply.end(h)
 
+	p.timer = time.AfterFunc(p.timeout, func() { cancel(errStill) })
+	defer p.timer.Stop()
 	resp, err := application.Do(req)
 	if err != nil {
 		return unreachable(ctx, target, err)

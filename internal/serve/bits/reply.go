@@ -65,7 +65,7 @@ func (p *reply) fill(r io.Reader) (id string, err error) {
 // end gives up the session, which is removed unless it has a reply.
 func (p *reply) end(h *handler) {
 	if !p.kept {
-		if err := p.s.Remove(p.ctx); err != nil {
+		if err := p.s.Remove(context.WithoutCancel(p.ctx)); err != nil {
 			h.p.Log.Warn("the room for a reply is left over", "err", err) // until it expires
 		}
 	}
