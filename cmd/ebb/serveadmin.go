@@ -18,13 +18,17 @@ import (
 	"github.com/ebbtransfer/ebb/internal/serve/access"
 )
 
+// systemServers is where the socket of the machine's server is, if it runs as
+// packaging/systemd/system/ebb-serve.service says.
+const systemServers = "/run/ebb-serve"
+
 // server returns the server that runs: the one on --socket, else the only one of the user's or, if
 // he has none, of the machine's.
 func (a *app) server() (*serve.Client, error) {
 	if a.socket != "" {
 		return serve.NewClient(a.socket), nil
 	}
-	for _, dir := range []string{filepath.Dir(client.UserSocket()), filepath.Dir(client.SystemSocket)} {
+	for _, dir := range []string{filepath.Dir(client.UserSocket()), systemServers} {
 		var found []string
 		for _, s := range serve.Sockets(dir) {
 			if serve.Answers(s) {

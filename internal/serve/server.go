@@ -64,6 +64,9 @@ const (
 	// stopPatience is how long requests under way may take to end at a stop. Then they are cut;
 	// uploads keep what they have.
 	stopPatience = 3 * time.Second
+	// cutPatience is how long those that were cut may take to notice: one may be waiting for an
+	// application's answer, or for a bucket's.
+	cutPatience = 5 * time.Second
 )
 
 // server is a server that runs.
@@ -103,7 +106,6 @@ func Run(ctx context.Context, o Options) error {
 	if err := s.open(); err != nil {
 		return err
 	}
-	defer s.close()
 	tlsConfig, fingerprint, err := s.tlsConfig(listeners)
 	if err != nil {
 		return err
@@ -149,6 +151,7 @@ func Run(ctx context.Context, o Options) error {
 	defer background.Wait()
 	defer cancel()
 	background.Go(func() { s.keepClean(ctx) })
+	s.warn(listeners)
 	_, _ = sd.SdNotify(false, sd.SdNotifyReady)
 	s.Log.Info("server started", "version", o.Version, "urls", started.URLs, "socket", s.Socket, "state", s.State)
 	if o.Started != nil {
@@ -169,9 +172,31 @@ func Run(ctx context.Context, o Options) error {
 	}
 	_ = adminServer.Close()
 	_ = metricsServer.Close()
-	s.active.Wait() // with their connections gone they end soon; then the stores can be closed
+	ended := make(chan struct{})
+	go func() {
+		s.active.Wait()
+		close(ended)
+	}()
+	select {
+	case <-ended: // the stores can be closed
+		s.close()
+	case <-time.After(cutPatience): // what is durable is so without that
+		s.Log.Warn("requests that were cut do not end; they are left")
+	}
 	s.Log.Info("server stopped")
 	return err
+}
+
+// warn tells of what an operator may not want.
+func (s *server) warn(listeners []listener) {
+	if s.access.Empty() {
+		return
+	}
+	for _, l := range listeners {
+		if a, ok := l.Addr().(*net.TCPAddr); ok && !l.tls && !a.IP.IsLoopback() {
+			s.Log.Warn("passwords and tokens can be read on the way to this address, as it is not HTTPS", "url", l.url())
+		}
+	}
 }
 
 // httpServer returns a server with the limits that all of them have.
