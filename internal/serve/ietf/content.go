@@ -19,11 +19,8 @@ func (h handler) receive(ctx context.Context, w http.ResponseWriter, r *http.Req
 		return false, err
 	}
 	switch info := s.Info(); {
-	case !q.complete && info.Offset == info.Size:
-		// The last byte counts for sure only with this, or with Publish, which is not asked for yet.
-		return false, s.SetState(ctx, info.State)
 	case !q.complete:
-		return false, nil
+		return false, settle(ctx, s)
 	case info.Size < 0:
 		if err := s.SetSize(ctx, info.Offset); err != nil {
 			return false, err
@@ -32,6 +29,15 @@ func (h handler) receive(ctx context.Context, w http.ResponseWriter, r *http.Req
 		return false, inconsistent()
 	}
 	return true, h.finish(ctx, w, s)
+}
+
+// settle is called before a client hears of an offset: the byte that completes an upload counts for sure
+// only with this or with Publish, which the client may not have asked for yet.
+func settle(ctx context.Context, s session.Session) error {
+	if info := s.Info(); info.Offset == info.Size && !info.Published {
+		return s.SetState(ctx, info.State)
+	}
+	return nil
 }
 
 // add adds all that arrives, so that a client whose connection breaks can go on from there. The

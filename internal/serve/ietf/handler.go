@@ -217,11 +217,14 @@ func (h handler) spec(r *http.Request, q request) (session.Spec, error) {
 
 // head tells how far an upload is (4.3).
 func (h handler) head(w http.ResponseWriter, r *http.Request, id string) error {
-	_, s, err := front.Acquire(h.Prefix, r, id, protocol)
+	ctx, s, err := front.Acquire(h.Prefix, r, id, protocol)
 	if err != nil {
 		return err
 	}
 	defer s.Release()
+	if err := settle(ctx, s); err != nil {
+		return err
+	}
 	info := s.Info()
 	w.Header().Set("Cache-Control", "no-store")
 	w.Header().Set(offsetHeader, number(info.Offset))

@@ -27,6 +27,7 @@ import (
 type server struct {
 	*session.Prefix
 	t    *testing.T
+	http *httptest.Server
 	url  string       // of the prefix
 	why  atomic.Value // string: what the log tells of the last request
 	read atomic.Int64 // bytes of content that the front end has read
@@ -71,7 +72,7 @@ func serve(t *testing.T, set func(*session.Prefix)) *server {
 			t.Error(err)
 		}
 	})
-	s.url = hs.URL + "/up/"
+	s.http, s.url = hs, hs.URL+"/up/"
 	return s
 }
 
