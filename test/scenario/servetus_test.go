@@ -189,3 +189,37 @@ func TestServeDraftAfterKill(t *testing.T) {
 		s.isFile(file, content)
 	}
 }
+
+// Through nginx as it is by default a client of the draft gets no 104, so it makes the upload first, and
+// sends what nginx takes.
+func TestServeDraftThroughNginx(t *testing.T) {
+	t.Parallel()
+	s := startServing(t, "", "--uploads")
+	front, err := servers.Nginx(s.dir, servers.Options{Proxy: s.url})
+	if errors.Is(err, servers.ErrNotInstalled) {
+		t.Skip(err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(front.Close)
+	s.url = front.URL
+	content := strings.Repeat("0123456789abcdef", 160<<10) // 2.5 MiB
+	upload := s.do("POST", "/file", "", "Upload-Draft-Interop-Version", "8", "Upload-Complete", "?0", "Upload-Length", fmt.Sprint(len(content))).
+		want(t, 201).Header.Get("Location")
+	if !strings.HasPrefix(upload, "/") {
+		t.Fatalf("Location is %q", upload)
+	}
+	patch := func(at, n int) answer {
+		return s.do("PATCH", upload, content[at:at+n], "Upload-Draft-Interop-Version", "8", "Content-Type", "application/partial-upload",
+			"Upload-Offset", fmt.Sprint(at), "Upload-Complete", map[bool]string{true: "?1", false: "?0"}[at+n == len(content)])
+	}
+	patch(0, 2*mib).want(t, 413)
+	if offset := s.do("HEAD", upload, "").want(t, 204).Header.Get("Upload-Offset"); offset != "0" {
+		t.Errorf("the offset is %s", offset)
+	}
+	patch(0, mib).want(t, 204)
+	patch(mib, mib).want(t, 204)
+	patch(2*mib, mib/2).want(t, 201)
+	s.isFile("file", content)
+}
