@@ -146,9 +146,8 @@ func (s sink) File(index int, f *store.File) {
 		}
 		old := v.at(index)
 		t.setFile(s.j, index, f)
-		progress := old == nil || f.Done > peak(old) || f.State == store.FileDone
 		t.edit(s.j, func(_ *store.Job, d *store.Detail) { // also for a new modification time
-			if progress {
+			if advances(old, f) {
 				d.Attempts, d.StuckSince, d.Changed = 0, 0, 0
 			}
 			if v.rec.State == bits.TransientError { // held: this is the last of what moved before
@@ -164,6 +163,11 @@ func (s sink) File(index int, f *store.File) {
 		}
 		return nil
 	})
+}
+
+// advances reports whether a file's new record is progress; old is nil for the first one of a reply.
+func advances(old, f *store.File) bool {
+	return old == nil || f.Done > peak(old) || f.State == store.FileDone && old.State != store.FileDone
 }
 
 // peak returns how far a file ever was: fetching the same bytes again is no progress.
@@ -182,6 +186,9 @@ func (s sink) Save(index int, f *store.File) error {
 		}
 		old := v.at(index)
 		t.setFile(s.j, index, f)
+		if advances(old, f) {
+			t.edit(s.j, func(_ *store.Job, d *store.Detail) { d.Attempts, d.StuckSince, d.Changed = 0, 0, 0 })
+		}
 		if old != nil && f.Part.Note != "" && (old.Part == nil || old.Part.Note != f.Part.Note || old.Done > 0) {
 			view := t.get(s.j).file(index, nil)
 			t.event(s.j, bits.EventNote, &view)

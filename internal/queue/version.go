@@ -150,7 +150,7 @@ func (v *version) detail() store.Detail {
 
 func (v *version) facts() bits.Facts {
 	return bits.Facts{Type: v.rec.Type, Files: len(v.files), Unfinished: v.unfinished(), Resumed: v.rec.Resumed, ErrorKept: v.detail().Error != nil,
-		ReplyStarted: v.reply != nil}
+		ReplyStarted: v.reply != nil && v.reply.Size >= 0}
 }
 
 // failure returns the job's error; nil if it has none.

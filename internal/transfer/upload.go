@@ -88,16 +88,16 @@ func (r *run) upload(ctx context.Context) error {
 	return nil
 }
 
-// choose sets the uploader.
+// choose sets the uploader: that of the protocol that the upload began with, else the job's.
 func (s *sending) choose() error {
+	p := cmp.Or(s.task.State.Protocol, s.job.Protocol)
+	s.live.fixed.Store(p == upload.Put)
 	var err error
-	s.uploader, err = s.uploaderFor(s.job, s.task.State)
+	s.uploader, err = s.uploaderFor(p)
 	return err
 }
 
-// uploaderFor returns the uploader of the protocol that an upload began with, else the job's.
-func (e *Engine) uploaderFor(job Job, st upload.State) (upload.Uploader, error) {
-	p := cmp.Or(st.Protocol, job.Protocol)
+func (e *Engine) uploaderFor(p upload.Protocol) (upload.Uploader, error) {
 	u, ok := e.uploaders[p]
 	if !ok {
 		return nil, &bits.Error{Code: bits.NotImplemented, Context: bits.ContextGeneralQueueManager, Message: fmt.Sprintf("ebb does not upload with the protocol %q", p)}
@@ -388,7 +388,7 @@ func (s *sending) emptyReply(ctx context.Context, f *store.File) error {
 // Cancel tells the server of a cancelled job to forget the upload.
 func (e *Engine) Cancel(ctx context.Context, job Job) Outcome {
 	f := job.Files[0]
-	u, err := e.uploaderFor(job, f.Part.Upload.State)
+	u, err := e.uploaderFor(cmp.Or(f.Part.Upload.State.Protocol, job.Protocol))
 	if err == nil {
 		err = u.Cancel(ctx, &upload.Task{
 			URL: f.Remote, Header: job.Header, Class: job.Class, State: f.Part.Upload.State, Stall: e.stallTime, Reply: job.Type == bits.UploadReply,
