@@ -290,7 +290,7 @@ func TestFileSpecCheck(t *testing.T) {
 		{"digest that is not hexadecimal", FileSpec{"http://host/a", "/d/a", "sha256:" + strings.Repeat("g", 64)}, InvalidArg},
 	} {
 		got := OK
-		if e := c.f.Check(); e != nil {
+		if e := c.f.Check(Download); e != nil {
 			got = e.Code
 			if e.Context != ContextLocalFile && e.Context != ContextRemoteFile {
 				t.Errorf("%s: context %s", c.name, e.Context)
@@ -301,7 +301,13 @@ func TestFileSpecCheck(t *testing.T) {
 		}
 	}
 	f := FileSpec{"https://host/a?x=1#frag", "/d/../e/a", sum}
-	if e := f.Check(); e != nil || f.Remote != "https://host/a?x=1" || f.Local != "/e/a" || f.Checksum != strings.ToLower(sum) {
+	for kind, want := range map[Type]bool{Download: false, Upload: true, UploadReply: false} {
+		s3 := FileSpec{Remote: "s3://bucket/key", Local: "/d/a"}
+		if e := s3.Check(kind); (e == nil) != want {
+			t.Errorf("a bucket in a job of type %s: %v", kind, e)
+		}
+	}
+	if e := f.Check(Download); e != nil || f.Remote != "https://host/a?x=1" || f.Local != "/e/a" || f.Checksum != strings.ToLower(sum) {
 		t.Errorf("normalised to %+v, %v", f, e)
 	}
 }
@@ -310,11 +316,11 @@ func FuzzFileSpec(f *testing.F) {
 	f.Add("http://host/a", "/d/a", "sha256:00")
 	f.Fuzz(func(t *testing.T, remote, local, checksum string) {
 		spec := FileSpec{remote, local, checksum}
-		if spec.Check() != nil {
+		if spec.Check(Download) != nil {
 			return
 		}
 		again := spec
-		if e := again.Check(); e != nil || again != spec {
+		if e := again.Check(Download); e != nil || again != spec {
 			t.Errorf("%+v is not stable: %+v, %v", spec, again, e)
 		}
 	})

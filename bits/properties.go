@@ -262,14 +262,14 @@ func notToken(r rune) bool {
 
 // FileSpec names a file to add to a job.
 type FileSpec struct {
-	Remote   string `json:"remote" doc:"URL: http or https" example:"https://example.org/image.iso"`
+	Remote   string `json:"remote" doc:"URL: http or https, of an upload also s3://BUCKET/KEY" example:"https://example.org/image.iso"`
 	Local    string `json:"local" doc:"Absolute path of the finished file, in a directory that exists; or of the file to upload"`
 	Checksum string `json:"checksum,omitempty" doc:"Expected digest as ALGORITHM:HEX with sha256, sha512 or blake3; not for uploads"`
 }
 
-// Check validates and normalises a file: the URL's fragment is cut off, the path is cleaned
-// and the checksum is put in lower case.
-func (f *FileSpec) Check() *Error {
+// Check validates and normalises a file of a job of a type: the URL's fragment is cut off, the
+// path is cleaned and the checksum is put in lower case.
+func (f *FileSpec) Check(t Type) *Error {
 	shown := RedactURL(f.Remote)
 	bad := func(code Code, ctx Context, file, format string, args ...any) *Error {
 		e := Errorf(code, format, args...)
@@ -283,7 +283,7 @@ func (f *FileSpec) Check() *Error {
 	if err != nil {
 		return bad(InvalidArg, ContextRemoteFile, shown, "%q is not a URL", shown)
 	}
-	if u.Scheme != "http" && u.Scheme != "https" {
+	if u.Scheme != "http" && u.Scheme != "https" && (u.Scheme != "s3" || t != Upload) {
 		return bad(InvalidArg, ContextRemoteFile, shown, "%q is not an http or https URL", shown)
 	}
 	if u.Hostname() == "" {

@@ -68,7 +68,7 @@ func TestErrorsHideThePassword(t *testing.T) {
 	}
 	for _, remote := range []string{"ftp://user:secret@host/", "http://user:secret@/", "http://user:secret@ho st/", "user:secret@host/a", "http://user:sec/secret@host/"} {
 		f := FileSpec{Remote: remote, Local: "/d/a"}
-		e := f.Check()
+		e := f.Check(Download)
 		if e == nil {
 			t.Fatalf("%s is accepted", remote)
 		}

@@ -108,7 +108,7 @@ func (p *planner) add(rawURL, dest, checksum string) error {
 		local = filepath.Join(local, fileName(rawURL))
 	}
 	spec := bits.FileSpec{Remote: rawURL, Local: filepath.Clean(local), Checksum: checksum}
-	if e := spec.Check(); e != nil {
+	if e := spec.Check(bits.Download); e != nil {
 		return usagef("%s", e.Sentence())
 	}
 	if err := p.checkDir(filepath.Dir(spec.Local)); err != nil {

@@ -48,7 +48,8 @@ itself; so does the end of the session (SIGTERM, or a terminal that goes away).
 
 Protocols: bits (BITS servers, such as IIS and ebb serve), tus (tus 1.0), ietf (the draft
 of the IETF for resumable uploads), s3 (S3 multipart), put (a plain PUT), and auto, which
-asks the server what it speaks. A reply, which the server's application gives to a file,
+asks the server what it speaks. For s3://BUCKET/KEY the endpoint, the region and the
+credentials are those of the service's environment, as for other S3 tools. A reply, which the server's application gives to a file,
 comes with the protocol bits only.`,
 		Example: `  ebb put image.iso https://example.org/upload/image.iso
   ebb put *.log https://example.org/logs/
@@ -247,10 +248,10 @@ func (a *app) printUploads(ctx context.Context, uploads []upload) error {
 // planPut reads the arguments of put.
 func (a *app) planPut(o putOptions, args []string) ([]upload, error) {
 	n := len(args)
-	if n > 0 && strings.Contains(args[n-1], "://") && !isURL(args[n-1]) {
-		return nil, usagef("%q is not an http or https URL", bits.RedactURL(args[n-1]))
+	if n > 0 && strings.Contains(args[n-1], "://") && !isTarget(args[n-1]) {
+		return nil, usagef("%q is not an http, https or s3 URL", bits.RedactURL(args[n-1]))
 	}
-	if n < 2 || !isURL(args[n-1]) {
+	if n < 2 || !isTarget(args[n-1]) {
 		return nil, hinted(usagef("put needs a file, or several, and a URL at the end"), "`ebb put image.iso https://example.org/upload/`; see `ebb put --help`")
 	}
 	files, raw := args[:n-1], args[n-1]
@@ -278,18 +279,20 @@ func (a *app) planPut(o putOptions, args []string) ([]upload, error) {
 		}
 		names[name] = file
 		u := upload{spec: bits.NewJob{Type: bits.Upload, Resume: true}}
+		if o.reply != "" {
+			u.spec.Type = bits.UploadReply
+		}
 		remote := dir
 		if protocol == bits.ProtocolBITS || o.reply != "" {
 			remote = inDirectory(dir, local)
 		}
 		spec := bits.FileSpec{Remote: remote.String(), Local: local}
-		if e := spec.Check(); e != nil {
+		if e := spec.Check(u.spec.Type); e != nil {
 			return nil, usagef("%s", e.Sentence())
 		}
 		u.spec.Files = []bits.FileSpec{spec}
 		more := []setting{{"--protocol", "protocol", string(protocol)}}
 		if o.reply != "" {
-			u.spec.Type = bits.UploadReply
 			path, err := a.checkReply(o, len(files))
 			if err != nil {
 				return nil, err
@@ -304,12 +307,15 @@ func (a *app) planPut(o putOptions, args []string) ([]upload, error) {
 	return uploads, nil
 }
 
+// isTarget reports whether an argument is meant as a URL to upload to.
+func isTarget(s string) bool { return isURL(s) || strings.HasPrefix(strings.ToLower(s), "s3://") }
+
 // checkUpload says whether a file can be uploaded, and returns its absolute path.
 func checkUpload(file string) (string, error) {
 	switch {
 	case file == toOutput:
 		return "", hinted(usagef("ebb cannot upload the standard input: the service reads the file, perhaps again and again"), "write it to a file first")
-	case isURL(file):
+	case isTarget(file):
 		return "", hinted(usagef("put takes files and one URL, which is the last argument"), "quote a name that holds spaces")
 	}
 	if err := checkText("file name", file); err != nil {

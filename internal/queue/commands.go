@@ -235,13 +235,13 @@ func checkFiles(kind bits.Type, specs []bits.FileSpec) ([]*store.File, error) {
 		return nil, nil
 	}
 	if kind != bits.Download {
-		return checkSource(specs)
+		return checkSource(kind, specs)
 	}
 	seen := make(map[string]bool, len(specs))
 	files := make([]*store.File, len(specs))
 	records := make([]store.File, len(specs))
 	for i := range specs {
-		if e := specs[i].Check(); e != nil {
+		if e := specs[i].Check(kind); e != nil {
 			return nil, e
 		}
 		if seen[specs[i].Local] {

@@ -189,7 +189,7 @@ func (s sink) Save(index int, f *store.File) error {
 		if advances(old, f) {
 			t.edit(s.j, func(_ *store.Job, d *store.Detail) { d.Attempts, d.StuckSince, d.Changed = 0, 0, 0 })
 		}
-		if old != nil && f.Part.Note != "" && (old.Part == nil || old.Part.Note != f.Part.Note || old.Done > 0) {
+		if old != nil && f.Part.Note != "" && (old.Part == nil || old.Part.Note != f.Part.Note || f.Done < old.Done) {
 			view := t.get(s.j).file(index, nil)
 			t.event(s.j, bits.EventNote, &view)
 			s.q.log.Info("a note on a file", "job", s.j.id, "file", bits.RedactURL(f.Remote), "note", f.Part.Note)

@@ -22,12 +22,12 @@ func secondFile() error {
 }
 
 // checkSource validates the file to be uploaded.
-func checkSource(specs []bits.FileSpec) ([]*store.File, error) {
+func checkSource(kind bits.Type, specs []bits.FileSpec) ([]*store.File, error) {
 	if len(specs) > 1 {
 		return nil, secondFile()
 	}
 	s := &specs[0]
-	if e := s.Check(); e != nil {
+	if e := s.Check(kind); e != nil {
 		return nil, e
 	}
 	if s.Checksum != "" {

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -18,8 +19,11 @@ import (
 	"github.com/ebbtransfer/ebb/internal/conditions"
 	"github.com/ebbtransfer/ebb/internal/governor"
 	"github.com/ebbtransfer/ebb/internal/policy"
+	servebits "github.com/ebbtransfer/ebb/internal/serve/bits"
+	"github.com/ebbtransfer/ebb/internal/serve/session"
 	"github.com/ebbtransfer/ebb/internal/store"
 	"github.com/ebbtransfer/ebb/internal/transfer"
+	"github.com/ebbtransfer/ebb/internal/transfer/bup"
 	"github.com/ebbtransfer/ebb/internal/transfer/httpconn"
 	"github.com/ebbtransfer/ebb/internal/transfer/httpget"
 	"github.com/ebbtransfer/ebb/internal/transfer/put"
@@ -35,7 +39,7 @@ func openUploading(t *testing.T, dir string) *Queue {
 	}
 	gov := governor.New("", slog.New(slog.DiscardHandler))
 	conns := httpconn.New("test", gov)
-	engine := transfer.NewEngine(httpget.New(conns), time.Second, map[upload.Protocol]upload.Uploader{upload.Put: put.New(conns)})
+	engine := transfer.NewEngine(httpget.New(conns), time.Second, map[upload.Protocol]upload.Uploader{upload.BITS: bup.New(conns), upload.Put: put.New(conns)})
 	q, err := Open(s, engine, gov, policy.Default(), conditions.State{}, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
@@ -378,5 +382,140 @@ func TestCancelOfAnUploadKeepsItsFile(t *testing.T) {
 	check(id)
 	if got := r.file("/u"); string(got) != "12345" {
 		t.Errorf("the server has %q after Cancel of a finished upload", got)
+	}
+}
+
+// bitsServer is Ebb's own server of BITS uploads, which refuses to end sessions as it is told.
+type bitsServer struct {
+	*httptest.Server
+	store  *session.Dir
+	refuse atomic.Int32 // the status for Cancel-Session; 0: as usual
+	asked  atomic.Int32 // how often it came
+}
+
+func newBITSServer(t *testing.T) *bitsServer {
+	t.Helper()
+	log := slog.New(slog.DiscardHandler)
+	dir := t.TempDir()
+	st, err := session.OpenDir(dir, session.Options{Log: log})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &bitsServer{store: st}
+	h := servebits.New(&session.Prefix{Path: "/", Root: dir, Store: st, Log: log, SessionTimeout: time.Hour, MaxSize: -1, MaxFragment: 64 << 10, Overwrite: true})
+	r.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		if strings.EqualFold(req.Header.Get("BITS-Packet-Type"), "Cancel-Session") {
+			r.asked.Add(1)
+			if status := r.refuse.Load(); status != 0 {
+				w.WriteHeader(int(status))
+				return
+			}
+		}
+		h.ServeHTTP(w, req)
+	}))
+	t.Cleanup(func() {
+		r.Close()
+		st.Close()
+	})
+	return r
+}
+
+func (r *bitsServer) sessions(t *testing.T) (n int) {
+	t.Helper()
+	infos, err := r.store.List(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(infos)
+}
+
+// begin starts an upload and suspends it in the middle.
+func (r *bitsServer) begin(t *testing.T, q *Queue, s bits.Settings) bits.ID {
+	t.Helper()
+	s.Name, s.Priority = new("n"), new(bits.Foreground)
+	j, err := q.Create(alice, bits.NewJob{Type: bits.Upload, Settings: s, Resume: true, Files: []bits.FileSpec{{Remote: r.URL + "/u", Local: writeFile(t, "data", make([]byte, 64<<20))}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(time.Millisecond) {
+		if got, err := q.Get(alice, j.ID, false); err != nil || got.Progress.BytesTransferred > 0 || time.Now().After(deadline) {
+			break
+		}
+	}
+	if _, err := q.Suspend(alice, j.ID); err != nil {
+		t.Fatal(err)
+	}
+	if n := r.sessions(t); n != 1 {
+		t.Fatalf("the server has %d sessions", n)
+	}
+	return j.ID
+}
+
+// farewell returns when the server of a cancelled job is told next; 0 for never again.
+func farewell(q *Queue, id bits.ID) int64 {
+	q.mu.RLock()
+	defer q.mu.RUnlock()
+	return q.byID[id].now.detail().Farewell
+}
+
+func TestCancelTellsTheServer(t *testing.T) {
+	seconds := func(n int64) *int64 { return &n }
+	for _, c := range []struct {
+		what   string
+		status int32
+		set    bits.Settings
+		told   bool // at once
+		again  bool // it is told again
+	}{
+		{"a server that listens", 0, bits.Settings{}, true, false},
+		{"a server that cannot just now", 503, bits.Settings{MinimumRetryDelay: seconds(5)}, false, true},
+		{"a server that does not want to hear it", 403, bits.Settings{}, false, false},
+		{"no time left", 503, bits.Settings{MinimumRetryDelay: seconds(5), NoProgressTimeout: seconds(0)}, false, false},
+	} {
+		t.Run(c.what, func(t *testing.T) {
+			t.Parallel()
+			q := openUploading(t, t.TempDir())
+			defer shut(t, q)
+			r := newBITSServer(t)
+			id := r.begin(t, q, c.set)
+			r.refuse.Store(c.status)
+			if code, err := q.Cancel(alice, id); code != bits.OK || err != nil {
+				t.Fatalf("Cancel: %s, %v", code, err)
+			}
+			before := time.Now()
+			for deadline := before.Add(30 * time.Second); r.asked.Load() == 0 || farewell(q, id) != 0 && farewell(q, id) < before.UnixNano(); time.Sleep(time.Millisecond) {
+				if time.Now().After(deadline) {
+					t.Fatalf("the server was asked %d times, and is next at %d", r.asked.Load(), farewell(q, id))
+				}
+			}
+			if n := r.sessions(t); (n == 0) != c.told {
+				t.Errorf("the server has %d sessions", n)
+			}
+			if next := farewell(q, id); (next != 0) != c.again {
+				t.Errorf("the next time is %d", next)
+			}
+			if q.IsBusy() != c.again {
+				t.Errorf("the queue is busy: %v", q.IsBusy())
+			}
+			if j, err := q.Get(alice, id, true); err != nil || j.State != bits.Cancelled || j.Times.RetryAt != nil {
+				t.Errorf("the job is %+v, %v", j, err)
+			}
+			if !c.again {
+				return
+			}
+			if d := time.Until(time.Unix(0, farewell(q, id))); d < 3*time.Second || d > 15*time.Second {
+				t.Errorf("the server is told again in %v", d)
+			}
+			r.refuse.Store(0)
+			q.NetworkChanged(true) // does not wait for the delay
+			for deadline := time.Now().Add(30 * time.Second); farewell(q, id) != 0; time.Sleep(time.Millisecond) {
+				if time.Now().After(deadline) {
+					t.Fatal("the server is not told again")
+				}
+			}
+			if n := r.sessions(t); n != 0 {
+				t.Errorf("the server has %d sessions", n)
+			}
+		})
 	}
 }
