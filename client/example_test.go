@@ -2,8 +2,10 @@ package client_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log"
 	"net/http"
@@ -19,9 +21,9 @@ import (
 	"github.com/ebbtransfer/ebb/client"
 )
 
-// The examples run against a real service, a web server with two files, and a directory to put
-// them in. A program uses client.New("") to find its user's service.
-var socket, origin, dir string
+// The examples run against a real service, a web server with two files, a directory to put
+// them in, and an `ebb serve` whose application counts the bytes of what is uploaded. A program uses client.New("") to find its user's service.
+var socket, origin, target, dir string
 
 func TestMain(m *testing.M) { os.Exit(withService(m)) }
 
@@ -47,6 +49,17 @@ func withService(m *testing.M) int {
 			return 1
 		}
 	}
+	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		n, _ := io.Copy(io.Discard, r.Body)
+		fmt.Fprintf(w, "%d bytes", n)
+	}))
+	defer app.Close()
+	stop, err := takeUploads(ebb, app.URL)
+	if err != nil {
+		log.Print(err)
+		return 1
+	}
+	defer stop()
 	socket = filepath.Join(dir, "s")
 	daemon := exec.Command(ebb, "daemon", "--socket", socket, "--state", filepath.Join(dir, "state"))
 	if err := daemon.Start(); err != nil {
@@ -72,6 +85,38 @@ func withService(m *testing.M) int {
 		}
 		time.Sleep(10 * time.Millisecond) // nothing tells when a socket appears
 	}
+}
+
+// takeUploads starts a server for uploads, and sets target to its URL.
+func takeUploads(ebb, app string) (stop func(), err error) {
+	in := filepath.Join(dir, "in")
+	if err := os.Mkdir(in, 0o700); err != nil {
+		return nil, err
+	}
+	config := filepath.Join(dir, "serve.toml")
+	text := fmt.Sprintf("listen = [\"127.0.0.1:0\"]\n[[group]]\npath = \"/\"\ndir = %q\n[group.uploads]\nnotify = \"by-value\"\nnotify_url = %q\n", in, app)
+	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+		return nil, err
+	}
+	server := exec.Command(ebb, "serve", "--json", "--config", config, "--state", filepath.Join(dir, "serve"), "--socket", filepath.Join(dir, "t"))
+	out, err := server.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := server.Start(); err != nil {
+		return nil, err
+	}
+	stop = func() {
+		_ = server.Process.Signal(syscall.SIGTERM)
+		_ = server.Wait()
+	}
+	var started struct{ URLs []string }
+	if err := json.NewDecoder(out).Decode(&started); err != nil {
+		stop()
+		return nil, fmt.Errorf("the server for uploads did not start: %w", err)
+	}
+	target = started.URLs[0] + "/"
+	return stop, nil
 }
 
 // show prints a file's content.
@@ -104,6 +149,59 @@ func ExampleManager_Transfer() {
 	// Output:
 	// ACKNOWLEDGED 6
 	// copy.txt: hello
+}
+
+// An upload is a job of another type. The server may be one of BITS's, which the protocol bits
+// is for; with auto it is asked what it speaks.
+func ExampleManager_Transfer_upload() {
+	m := client.New(socket)
+	defer m.Close()
+	name, protocol := "report", bits.ProtocolAuto
+	job, err := m.Transfer(context.Background(), bits.NewJob{
+		Type:     bits.Upload,
+		Settings: bits.Settings{Name: &name, Protocol: &protocol},
+		Files:    []bits.FileSpec{{Remote: target + "report.txt", Local: filepath.Join(dir, "hello.txt")}},
+	})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Println(job.State, job.Files[0].Completed, job.Progress.BytesTransferred)
+	// Output: ACKNOWLEDGED true 6
+}
+
+// The application behind a server answers to the file of an UPLOAD_REPLY job.
+func ExampleJob_ReplyData() {
+	ctx := context.Background()
+	m := client.New(socket)
+	defer m.Close()
+	name := "order"
+	job, err := m.Create(ctx, bits.NewJob{
+		Type:     bits.UploadReply,
+		Settings: bits.Settings{Name: &name},
+		Files:    []bits.FileSpec{{Remote: target + "order.txt", Local: filepath.Join(dir, "world.txt")}},
+		Resume:   true,
+	})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	if _, err = job.Wait(ctx); err != nil {
+		fmt.Println(err)
+		return
+	}
+	answer, err := job.ReplyData(ctx)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Printf("%s\n", answer)
+	// The answer is also put in a file, unless the job is cancelled instead.
+	_, err = job.Cancel(ctx)
+	fmt.Println(err)
+	// Output:
+	// 6 bytes
+	// <nil>
 }
 
 // An error carries BITS's code.

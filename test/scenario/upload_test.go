@@ -97,6 +97,16 @@ func TestPut(t *testing.T) {
 	if len(jobs) != 1 || jobs[0].State != bits.Acknowledged || jobs[0].Type != bits.Upload || !jobs[0].Files[0].Completed || jobs[0].Files[0].Protocol != bits.ProtocolPut {
 		t.Errorf("--json printed %+v", jobs)
 	}
+	// Without a protocol the server is asked, and ebb says what it chose.
+	got = s.cli("put", "bits 3000", r.url+"/auto").want(t, 0)
+	if !strings.Contains(got.err, "uploaded by tus: ") || !strings.Contains(got.err, "protocol tus") {
+		t.Errorf("it said %q", got.err)
+	}
+	if b, err := os.ReadFile(filepath.Join(s.dir, "bits 3000")); err != nil {
+		t.Error(err)
+	} else {
+		r.isFile("auto", string(b))
+	}
 	s.cli("put", "bits 0").want(t, 2)
 	s.cli("put", "none", r.url).want(t, 2)
 }
@@ -454,6 +464,9 @@ func TestUploadToNginx(t *testing.T) {
 	s.complete(job)
 	if got, err := os.ReadFile(filepath.Join(dir, "x")); err != nil || !bytes.Equal(got, data) {
 		t.Errorf("the server has %d bytes, %v", len(got), err)
+	}
+	if got := s.cli("put", "data", srv.URL+"/z").want(t, 0); !strings.Contains(got.err, "uploaded by put: ") {
+		t.Errorf("it said %q", got.err)
 	}
 	// What nginx refuses is an error that a person understands.
 	job = s.sends(bits.Upload, bits.Settings{Protocol: ptr(bits.ProtocolBITS)}, srv.URL+"/y", filepath.Join(s.dir, "data"))
