@@ -356,7 +356,7 @@ func (f *notifyFiles) remove(h *handler) {
 // clearNotifyFiles removes the files for applications that a killed server left. Those of a call
 // that may still run, of another server of the same directory, are younger.
 func (h *handler) clearNotifyFiles() {
-	if h.p.Root == "" {
+	if h.p.Root == "" || h.p.Notify != session.NotifyByReference {
 		return
 	}
 	root, err := os.OpenRoot(h.p.Root)
@@ -367,6 +367,9 @@ func (h *handler) clearNotifyFiles() {
 	for _, dir := range []string{requestsDir, repliesDir} {
 		entries, _ := fs.ReadDir(root.FS(), dir[:len(dir)-1]) // mostly there is no such directory
 		for _, e := range entries {
+			if _, ours := session.ParseGUID(e.Name()); !ours {
+				continue
+			}
 			if st, err := e.Info(); err == nil && time.Since(st.ModTime()) > 2*h.p.NotifyTimeout {
 				_ = root.RemoveAll(dir + e.Name())
 			}

@@ -570,12 +570,15 @@ func TestOldFilesForApplicationsAreCleared(t *testing.T) {
 		}
 		return dir
 	}
-	old, young := put("{old}", time.Hour), put("{young}", time.Second)
-	handler(s.root, nil, nil)
+	old, young := put("{A0FF5911-4144-45B3-BF27-27AFC8EC8A67}", time.Hour), put("{B0FF5911-4144-45B3-BF27-27AFC8EC8A67}", time.Second)
+	other := put("not ours", time.Hour)
+	handler(s.root, nil, notifying(session.NotifyByReference, "http://h/"))
 	if _, err := os.Stat(old); !os.IsNotExist(err) {
 		t.Errorf("the old one is still there: %v", err)
 	}
-	if _, err := os.Stat(young); err != nil {
-		t.Errorf("the young one is gone: %v", err)
+	for _, name := range []string{young, other} {
+		if _, err := os.Stat(name); err != nil {
+			t.Error(err)
+		}
 	}
 }
