@@ -223,3 +223,35 @@ func TestServeDraftThroughNginx(t *testing.T) {
 	patch(2*mib, mib/2).want(t, 201)
 	s.isFile("file", content)
 }
+
+// nginx that passes requests on by HTTP/1.1 and as they come takes a 104 for the answer, and then sends
+// no more: such a client gets none.
+func TestServeDraftThroughNginxThatStreams(t *testing.T) {
+	t.Parallel()
+	s := startServing(t, "", "--uploads")
+	front, err := servers.Nginx(s.dir, servers.Options{Proxy: s.url, ProxyStreams: true})
+	if errors.Is(err, servers.ErrNotInstalled) {
+		t.Skip(err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(front.Close)
+	content := strings.Repeat("0123456789abcdef", 1<<20) // 16 MiB
+	c := &http.Client{Timeout: patience}
+	a, err := request(c, "PUT", front.URL+"/file", strings.NewReader(content), "Upload-Draft-Interop-Version", "8", "Upload-Complete", "?1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.want(t, 201)
+	s.isFile("file", content)
+	s.url = front.URL
+	file := filepath.Join(t.TempDir(), "source")
+	if err := os.WriteFile(file, []byte(content), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if done := s.tusjs(servers.TusUpload{File: file, Name: "tus", Parallel: 2, Pauses: 1, Again: true}); done.Error != "" {
+		t.Errorf("%+v", done)
+	}
+	s.isFile("tus", content)
+}

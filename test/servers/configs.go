@@ -46,7 +46,8 @@ http {
 		root "{{.Dir}}";
 		{{if .Uploads}}dav_methods PUT DELETE;
 		client_max_body_size {{.BodyLimit}};{{end}}
-		{{if .Proxy}}location / { proxy_pass {{.Proxy}}; }{{end}}
+		{{if .Proxy}}location / { proxy_pass {{.Proxy}};
+			{{if .ProxyStreams}}proxy_http_version 1.1; proxy_request_buffering off; client_max_body_size 0;{{end}} }{{end}}
 	}
 }
 `))
@@ -176,7 +177,7 @@ func (c config) values() map[string]any {
 	return map[string]any{
 		"Dir": c.dir, "State": c.state, "Port": c.port, "Cert": c.cert, "Key": c.key, "Root": c.root,
 		"Log": c.log, "ErrorLog": c.errorLog, "TLS": c.TLS, "HTTP2": c.HTTP2, "AccessLog": c.AccessLog,
-		"Uploads": c.Uploads, "BodyLimit": c.BodyLimit, "Proxy": c.Proxy,
+		"Uploads": c.Uploads, "BodyLimit": c.BodyLimit, "Proxy": c.Proxy, "ProxyStreams": c.ProxyStreams,
 		"RateLimit": c.RateLimit, "RateLimitKiB": (c.RateLimit + 1023) / 1024, "Modules": modules,
 	}
 }

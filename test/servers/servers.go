@@ -40,6 +40,8 @@ type Options struct {
 	// Proxy is the URL of a server that everything is passed on to, as it is by default: by HTTP/1.0,
 	// and with bodies of no more than 1 MiB. Only nginx has it.
 	Proxy string
+	// ProxyStreams passes requests on by HTTP/1.1, of any size and while they come.
+	ProxyStreams bool
 }
 
 // startTimeout is how long a server may take until it accepts connections, and stopTimeout until

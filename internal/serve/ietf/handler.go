@@ -104,15 +104,26 @@ type request struct {
 func parse(r *http.Request) (request, error) {
 	q := request{offset: count(r.Header, offsetHeader), length: count(r.Header, lengthHeader)}
 	q.complete, q.resumable = item[bool](r.Header, completeHeader)
-	// The draft forbids a 104 to whom does not know this version of it (B). One to HTTP/1.0 would be
-	// taken for the answer.
+	// The draft forbids a 104 to whom does not know this version of it (B).
 	version, _ := item[int64](r.Header, interopHeader)
-	q.told = q.resumable && version == interop && r.ProtoAtLeast(1, 1)
+	q.told = q.resumable && version == interop && direct(r)
 	var err error
 	if q.content, err = parseDigests(r.Header.Values("Content-Digest")); err != nil {
 		return q, refuse(http.StatusBadRequest, err.Error())
 	}
 	return q, nil
+}
+
+// direct says whether a 104 can do no harm: nginx (tried: 1.22, HTTP/1.1 to the server) takes it for the
+// answer, and sends no more of the content. So a request that shows signs of a proxy gets none, and nor
+// does HTTP/1.0, which knows no interim answers.
+func direct(r *http.Request) bool {
+	for _, name := range []string{"Via", "Forwarded", "X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host", "X-Real-Ip"} {
+		if r.Header.Get(name) != "" {
+			return false
+		}
+	}
+	return r.ProtoAtLeast(1, 1) && !r.Close // nginx closes each connection unless it is told otherwise
 }
 
 // size is the length of the upload, as a request whose content of n bytes (-1 if unknown) begins at

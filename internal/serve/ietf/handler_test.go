@@ -121,7 +121,18 @@ func TestEmptyFile(t *testing.T) {
 	s.has("b", nil)
 }
 
-// Only a client that says it knows this version of the draft gets a 104 (B), and HTTP/1.0 none.
+// nginx takes a 104 for the answer.
+func TestNo104ThroughAProxy(t *testing.T) {
+	s := serve(t, nil)
+	for i, f := range [][]string{{"X-Forwarded-For", "192.0.2.1"}, {"Via", "1.1 proxy"}, {"Forwarded", "for=192.0.2.1"}, {"Connection", "close"}} {
+		a := s.expect(http.StatusCreated, http.MethodPut, fmt.Sprintf("file%d", i), "hello", fields(append(f, completeHeader, "?1")...)...)
+		if len(a.interim) != 0 {
+			t.Errorf("%v got a 104", f)
+		}
+	}
+}
+
+// Only a client that says it knows this version of the draft gets a 104 (B).
 func TestInteropVersion(t *testing.T) {
 	s := serve(t, nil)
 	for i, version := range []string{"", "7", "9", "8.0", `"8"`} {
