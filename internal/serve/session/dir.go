@@ -132,7 +132,7 @@ func (d *Dir) load() error {
 	}
 	for _, name := range names {
 		id, ok := strings.CutSuffix(name, recordExt)
-		if !ok || !validID(id) {
+		if !ok || !ValidID(id) {
 			continue
 		}
 		err := d.loadOne(id)
@@ -297,7 +297,7 @@ func (d *Dir) create(spec Spec, fill func(*os.File) error) (*entry, error) {
 		return nil, err
 	}
 	now := time.Now().Round(0)
-	e := &entry{rec: record{Info: Info{ID: newID(), Spec: spec, Created: now, Touched: now}}}
+	e := &entry{rec: record{Info: Info{ID: NewID(), Spec: spec, Created: now, Touched: now}}}
 	d.mu.Lock()
 	if d.opts.Sessions > 0 && d.count[spec.Principal] >= d.opts.Sessions {
 		d.mu.Unlock()
@@ -455,15 +455,15 @@ func (d *Dir) note(e *entry, c change, sync bool) error {
 
 // Acquire hands out a session, as Store says.
 func (d *Dir) Acquire(ctx context.Context, id string, who Who) (context.Context, Session, error) {
-	ctx, h, err := d.acquire(ctx, id, func(e *entry) bool { return e.rec.allows(who) })
+	ctx, h, err := d.acquire(ctx, id, func(e *entry) bool { return e.rec.Allows(who) })
 	if err != nil {
 		return nil, nil, err
 	}
 	return ctx, h, nil
 }
 
-// allows says whether a request of who may have the session.
-func (i *Info) allows(who Who) bool {
+// Allows says whether a request of who may have the session.
+func (i *Info) Allows(who Who) bool {
 	ok := subtle.ConstantTimeCompare([]byte(i.Principal), []byte(who.Principal))
 	if who.URL != "" {
 		ok &= subtle.ConstantTimeCompare([]byte(i.URL), []byte(who.URL))
@@ -519,7 +519,7 @@ func (d *Dir) concat(ctx context.Context, spec Spec, parts []string) (*entry, er
 	for _, id := range parts {
 		f := opened[id]
 		if f == nil {
-			pctx, h, err := d.acquire(ctx, id, func(e *entry) bool { return e.rec.allows(Who{Principal: spec.Principal}) })
+			pctx, h, err := d.acquire(ctx, id, func(e *entry) bool { return e.rec.Allows(Who{Principal: spec.Principal}) })
 			if err != nil {
 				return nil, err
 			}
@@ -642,7 +642,8 @@ func (d *Dir) Close() error {
 	return errors.Join(errs...)
 }
 
-func newID() string {
+// NewID returns the id of a new session.
+func NewID() string {
 	var b [idLen]byte
 	_, _ = rand.Read(b[:]) // never fails, says crypto/rand
 	return hex.EncodeToString(b[:])

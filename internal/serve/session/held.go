@@ -1,6 +1,7 @@
 package session
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -153,7 +154,7 @@ func (h *held) fill(ctx context.Context, r io.Reader) error {
 			return nil
 		}
 		if err != nil {
-			return err
+			return cmp.Or(context.Cause(ctx), context.Cause(h.ctx), err)
 		}
 		if now := time.Now(); now.Sub(flushed) >= flushEvery {
 			flushed = now

@@ -91,6 +91,6 @@ func parseRecord(b []byte) (r record, n int, err error) {
 
 // sane says whether a record can be one of ours; a checksum keeps out damage, not malice.
 func (r *record) sane() bool {
-	return validID(r.ID) && r.Size >= -1 && r.Limit >= -1 && r.Offset >= 0 &&
+	return ValidID(r.ID) && r.Size >= -1 && r.Limit >= -1 && r.Offset >= 0 &&
 		(r.Size < 0 || r.Offset <= r.Size) && (r.Target == "" || CheckTarget(r.Target) == nil)
 }

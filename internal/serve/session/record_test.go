@@ -81,7 +81,7 @@ func FuzzParseRecord(f *testing.F) {
 		if err != nil {
 			return
 		}
-		if n > len(b) || !validID(r.ID) || r.Offset < 0 || r.Size >= 0 && r.Offset > r.Size {
+		if n > len(b) || !ValidID(r.ID) || r.Offset < 0 || r.Size >= 0 && r.Offset > r.Size {
 			t.Errorf("read %+v from the first %d of %d bytes", r, n, len(b))
 		}
 		again, _, err := parseRecord(appendLine(nil, &r))

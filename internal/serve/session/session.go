@@ -55,6 +55,9 @@ type Spec struct {
 	// after Publish, so that nobody ever learns of the session if that fails. It then costs no record:
 	// the session ends with its first Release, and does not survive a crash.
 	Whole bool `json:"-"`
+	// Staged says that the bytes are read before Publish, if that comes at all. A bucket then keeps
+	// them apart from the target and copies them in the end. Without a target it makes no difference.
+	Staged bool `json:"staged,omitempty"`
 	// Metadata is the front end's own, such as tus's Upload-Metadata.
 	Metadata map[string]string `json:"metadata,omitempty"`
 }
@@ -86,8 +89,8 @@ type Session interface {
 	SetSize(ctx context.Context, size int64) error
 	// Append adds the bytes of r, which begin at the session's offset, and returns how many are
 	// now durable: also those that came before r failed or ctx ended. It returns r's error, nil
-	// at its end, or ErrTooLarge once the size or the limit would be passed (what fits is kept).
-	// r must fail when the context ends. Bytes that complete an upload with a target are durable,
+	// at its end, the cause if ctx ended, or ErrTooLarge once the size or the limit would be passed
+	// (what fits is kept). r must fail when the context ends. Bytes that complete an upload with a target are durable,
 	// but may have to be sent again after a power loss until Publish or SetState succeeded: only
 	// then they are acknowledged to the client.
 	Append(ctx context.Context, r io.Reader) (int64, error)

@@ -104,14 +104,14 @@ func ParseGUID(guid string) (id string, ok bool) {
 		return "", false
 	}
 	id = strings.ToLower(strings.Join(parts, ""))
-	return id, validID(id)
+	return id, ValidID(id)
 }
 
 // idLen is the length of a session's id in bytes.
 const idLen = 16
 
-// validID says whether id has the form of a session's id, which is a file name as well.
-func validID(id string) bool {
+// ValidID says whether id has the form of a session's id, which is a file name as well.
+func ValidID(id string) bool {
 	b, err := hex.DecodeString(id)
 	return err == nil && len(b) == idLen && strings.ToLower(id) == id
 }

@@ -331,8 +331,8 @@ func checkBytes(ctx context.Context, store session.Store, i session.Info) error 
 	defer s.Release()
 	r, err := s.Open(ctx)
 	if err != nil {
-		if i.Published && i.Overwrite {
-			return nil // somebody overwrote it
+		if i.Published && i.Overwrite || errors.Is(err, errors.ErrUnsupported) {
+			return nil // somebody overwrote it, or the store cannot read it before it is published
 		}
 		return err
 	}
