@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -279,7 +280,7 @@ func (s *session) send(head []byte, from, to int64, answered *atomic.Bool) (all 
 		n := int(min(int64(s.piece), to-from))
 		if n > 0 {
 			at := len(b)
-			b = append(b, make([]byte, n)...)
+			b = slices.Grow(b, n)[:at+n]
 			m, err := s.Source.ReadAt(b[at:], from)
 			if m < n {
 				return false, sourceError(err, s.Source.Name())
