@@ -469,6 +469,28 @@ func TestRetryAfterIsPassedOn(t *testing.T) {
 	}
 }
 
+func TestTheApplicationsStatusInWords(t *testing.T) {
+	for _, c := range []struct {
+		raw, want string
+		code      bits.Code
+	}{
+		{errorAck(503, "0x80004005", "0x7"), "answered 503 Service Unavailable with the code 0x80004005", bits.HTTPStatus(503)},
+		{errorAck(400, "0x801901A0", "0x7"), "answered 416 Requested Range Not Satisfiable", bits.HTTPStatus(400)},
+		{errorAck(408, "0x80070112", "0x7"), "did not answer in time", bits.HTTPStatus(408)},
+		{errorAck(500, "0x0", "0x7"), "answered 500 Internal Server Error", bits.HTTPStatus(500)},
+	} {
+		s := newIIS(t)
+		s.act = func(n int, _ *packet) *action {
+			if n == 1 {
+				return &action{raw: c.raw}
+			}
+			return nil
+		}
+		s.start()
+		wantError(t, client().Upload(t.Context(), newTask(t, s, []byte("x")).Task), c.code, bits.ContextRemoteApplication, c.want)
+	}
+}
+
 // TestTheServerGoesBack loses what it had, once and then for ever.
 func TestTheServerGoesBack(t *testing.T) {
 	data := uploadtest.Bytes(100<<10, 8)

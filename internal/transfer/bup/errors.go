@@ -56,13 +56,8 @@ func (s *session) refused(a *answer, doing string) error {
 	text, mine := own[a.Code]
 	switch {
 	case a.Context == bits.ContextRemoteApplication:
-		// Only the status decides whether it is tried again.
-		e.Context = bits.ContextRemoteApplication
-		e.Message = "the server has the file, but its application answered " + status
-		if a.Code != 0 {
-			e.Message += " with the code " + a.Code.Hex()
-		}
-		return err
+		e.Context, e.Message = bits.ContextRemoteApplication, s.application(a)
+		return err // only the status decides whether it is tried again
 	case !mine:
 		return err
 	case a.Code == bits.AccessDenied && a.Status == http.StatusNotImplemented:
@@ -75,6 +70,23 @@ func (s *session) refused(a *answer, doing string) error {
 		return e // nothing to come back for
 	}
 	return err
+}
+
+// application says in words how the server's application did not take the file.
+func (s *session) application(a *answer) string {
+	// Ebb's server tells a status that would mean something else of its own by the code.
+	status := a.Status
+	if n := a.Code.HTTPStatus(); n != 0 {
+		status = n
+	}
+	text := fmt.Sprintf("the server has the file, but its application answered %d %s", status, http.StatusText(status))
+	switch {
+	case a.Code == bits.TimedOut:
+		return "the server has the file, but its application did not answer in time"
+	case a.Code != 0 && a.Code.HTTPStatus() == 0:
+		return text + " with the code " + a.Code.Hex()
+	}
+	return text
 }
 
 // inWords says what an answer without a code means for an upload; empty if nothing more than its

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"strings"
 	"time"
 
 	"github.com/ebbtransfer/ebb/bits"
@@ -80,7 +81,7 @@ func hostURL(u *url.URL, host string) (*url.URL, error) {
 	if err != nil {
 		return nil, err
 	}
-	if to.Hostname() == "" || to.User != nil || to.Path != "/" {
+	if to.Hostname() == "" || to.User != nil || to.Path != "/" || strings.Contains(to.Hostname(), "%") { // a zone is this machine's matter
 		return nil, errors.New("not a host")
 	}
 	if to.Port() == "" && u.Port() != "" {
