@@ -104,6 +104,12 @@ func columns(o client.ListOptions) []column {
 		{head: "FILES", right: true, cell: func(j *bits.Job) string {
 			return fmt.Sprintf("%d/%d", j.Progress.FilesTransferred, j.Progress.FilesTotal)
 		}},
+		{head: "TYPE", spare: true, cell: func(j *bits.Job) string {
+			if j.Type == bits.Download {
+				return ""
+			}
+			return j.Type.String()
+		}},
 	}
 	if o.AllUsers {
 		cols = append(cols, column{head: "OWNER", cell: func(j *bits.Job) string { return safe(j.Owner) }})

@@ -16,6 +16,7 @@ import (
 
 	"github.com/ebbtransfer/ebb/bits"
 	"github.com/ebbtransfer/ebb/client"
+	"github.com/ebbtransfer/ebb/test/faultserver"
 	"github.com/ebbtransfer/ebb/test/servers"
 )
 
@@ -436,6 +437,73 @@ func TestUploadReply(t *testing.T) {
 	})
 	if n := r.sessions(); n != 0 {
 		t.Errorf("the server keeps %d uploads", n)
+	}
+}
+
+// TestReplyGoesOn kills the service, and gives the reply another name, while the file and its reply
+// are on their way; the application has the reply on another server, to which the owner's headers
+// do not travel.
+func TestReplyGoesOn(t *testing.T) {
+	t.Parallel()
+	elsewhere := serve(t, faultserver.Options{SendBuffer: 64 * kib})
+	const size = 16 * mib
+	e := elsewhere.File("/reply", faultserver.File{Seed: 1, Size: size})
+	e.Set(func(p *faultserver.Program) { p.Rate = 8 * mib })
+	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		_, _ = io.Copy(io.Discard, req.Body)
+		w.Header().Set("BITS-Static-Response-URL", elsewhere.URL()+"/reply")
+	}))
+	t.Cleanup(app.Close)
+	r := startServing(t, fmt.Sprintf("[[group]]\npath = \"/\"\ndir = \"%%DIR%%\"\n[group.uploads]\nnotify = \"by-value\"\nnotify_url = %q\n", app.URL))
+	slow := newRelay(t, r.addr, 8*mib)
+	s := start(t, options{})
+	file, _ := s.source("order", 8*mib, 1)
+	reply := filepath.Join(s.dir, "reply")
+	job := s.sends(bits.UploadReply, bits.Settings{Headers: &[]string{"X-Secret: 1"}}, slow.url+"/x", file)
+	s.moved(job, mib)
+	if err := job.Set(s.ctx(), bits.Settings{ReplyFile: &reply}); err != nil {
+		t.Errorf("another name while the file is on its way: %v", err)
+	}
+	s.until(job, "fetching the reply", func(j *bits.Job) bool { return j.State == bits.Transferring && j.Reply.BytesTransferred > 2*mib })
+	if err := job.Set(s.ctx(), bits.Settings{ReplyFile: ptr(reply + "2")}); !errors.Is(err, &bits.Error{Code: bits.InvalidState}) {
+		t.Errorf("another name while the reply is on its way: %v", err)
+	}
+	s.restart()
+	info := s.settled(job, bits.Transferred)
+	if info.Reply.File != reply || info.Reply.BytesTotal != size || info.Reply.BytesTransferred != size || info.Progress.BytesTotal != 8*mib || info.Progress.FilesTotal != 1 {
+		t.Errorf("the job is %+v, its reply %+v", info.Progress, info.Reply)
+	}
+	s.complete(job)
+	s.isWhole(reply, e)
+	s.holds("order", "reply")
+	if n := elsewhere.Refetched("/reply"); n > lossLimit {
+		t.Errorf("%d bytes of the reply were fetched twice", n)
+	}
+	for _, req := range elsewhere.Requests() {
+		if req.Header.Get("X-Secret") != "" {
+			t.Error("a header for the upload's server went to the reply's")
+		}
+	}
+	if n := r.sessions(); n != 0 {
+		t.Errorf("the server keeps %d uploads", n)
+	}
+
+	// An error of the reply is about the reply: the upload is not repeated.
+	e.Set(func(p *faultserver.Program) { p.Status = http.StatusNotFound })
+	before := slow.sent.Load()
+	job = s.sends(bits.UploadReply, bits.Settings{}, slow.url+"/y", file)
+	info = s.settled(job, bits.Errored)
+	isError(t, info, bits.HTTPStatus(http.StatusNotFound), bits.ContextRemoteFile)
+	if info.Error.File != info.Reply.Remote || info.Progress.FilesTransferred != 1 {
+		t.Errorf("the error is about %q; the reply is %+v", info.Error.File, info.Reply)
+	}
+	e.Set(func(p *faultserver.Program) { p.Status = 0 })
+	if err := job.Resume(s.ctx()); err != nil {
+		t.Fatal(err)
+	}
+	s.settled(job, bits.Transferred)
+	if n := slow.sent.Load() - before; n > 8*mib+mib {
+		t.Errorf("%d bytes were sent for a file of %d", n, 8*mib)
 	}
 }
 
