@@ -250,25 +250,27 @@ func (h handler) patch(w http.ResponseWriter, r *http.Request, id string) error 
 	if strings.HasPrefix(s.Info().Metadata[concatHeader], "final") {
 		return refuse(http.StatusForbidden, "an upload that was made of others cannot be added to")
 	}
-	if length := r.Header.Get("Upload-Length"); length != "" {
-		size, err := parseNumber("Upload-Length", length)
-		if err != nil {
-			return malformed(err)
-		}
-		if size < s.Info().Offset {
-			return refuse(http.StatusBadRequest, "Upload-Length is less than what is here already")
-		}
-		if err := s.SetSize(ctx, size); err != nil {
-			return err
-		}
-	}
 	info := s.Info()
 	if offset != info.Offset {
 		w.Header().Set("Upload-Offset", strconv.FormatInt(info.Offset, 10))
 		return refuse(http.StatusConflict, "the upload goes on at another offset")
 	}
-	if info.Size >= 0 && r.ContentLength > info.Size-offset || info.Published && r.ContentLength != 0 {
+	size := info.Size
+	if length := r.Header.Get("Upload-Length"); length != "" {
+		if size, err = parseNumber("Upload-Length", length); err != nil {
+			return malformed(err)
+		}
+		if size < offset {
+			return refuse(http.StatusBadRequest, "Upload-Length is less than what is here already")
+		}
+	}
+	if size >= 0 && r.ContentLength > size-offset || info.Published && r.ContentLength != 0 {
 		return session.ErrTooLarge
+	}
+	if size >= 0 {
+		if err := s.SetSize(ctx, size); err != nil { // nothing if it is that already
+			return err
+		}
 	}
 	if !info.Published {
 		if err := h.add(ctx, w, r, s, sum); err != nil {

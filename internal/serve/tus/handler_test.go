@@ -132,6 +132,8 @@ func TestRefusals(t *testing.T) {
 		{"another length", 400, "PATCH", up, "6", []string{"Upload-Offset", "5", "Upload-Length", "11"}},
 		{"checksum of an unknown algorithm", 400, "PATCH", up, "6", []string{"Upload-Offset", "5", "Upload-Checksum", "rot13 YQ=="}},
 		{"checksum of another length", 400, "PATCH", up, "6", []string{"Upload-Offset", "5", "Upload-Checksum", "sha1 YQ=="}},
+		{"too low an offset, with the length", 409, "PATCH", deferred, "6", []string{"Upload-Offset", "4", "Upload-Length", "10"}},
+		{"more content than the length that comes with it", 413, "PATCH", deferred, "6789", []string{"Upload-Offset", "5", "Upload-Length", "8"}},
 		{"deferred length is less", 400, "PATCH", deferred, "6", []string{"Upload-Offset", "5", "Upload-Length", "4"}},
 		{"deferred length is too large", 413, "PATCH", deferred, "6", []string{"Upload-Offset", "5", "Upload-Length", "101"}},
 	} {
