@@ -7,10 +7,15 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/ebbtransfer/ebb/internal/serve/files"
 )
 
 // pipes is a listener whose connections are in memory, so that their time is the test's.
@@ -191,4 +196,44 @@ func TestReadDeadlineOfAFrontEndHolds(t *testing.T) {
 		defer func() { _ = conn.Close() }()
 		_, _ = trickle(conn, 1000, 10, time.Second)
 	})
+}
+
+// fileSink is an answer that notes what it is given to read from.
+type fileSink struct {
+	http.ResponseWriter
+	from []io.Reader
+}
+
+func (s *fileSink) ReadFrom(r io.Reader) (int64, error) {
+	s.from = append(s.from, r)
+	return io.Copy(io.Discard, r)
+}
+
+// The kernel can copy a file to a socket only as long as nothing stands between the two.
+func TestFileIsVisibleToTheSocket(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "a")
+	if err := os.WriteFile(name, make([]byte, 3*writeChunk+1), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	tree, err := files.OpenTree(filepath.Dir(name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = tree.Close() }()
+	sink := &fileSink{ResponseWriter: httptest.NewRecorder()}
+	r := httptest.NewRequest(http.MethodGet, "/a", nil)
+	e, r := newExchange(sink, r, r.Context())
+	(&files.Handler{Source: tree, Digests: files.NewDigests()}).Serve(e, r, "a")
+	if e.sent != 3*writeChunk+1 || len(sink.from) < 4 {
+		t.Errorf("%d bytes in %d steps", e.sent, len(sink.from))
+	}
+	for _, from := range sink.from {
+		part, ok := from.(*io.LimitedReader)
+		if !ok {
+			t.Fatalf("the answer reads from a %T", from)
+		}
+		if _, ok := part.R.(*os.File); !ok {
+			t.Fatalf("the answer reads from a part of a %T", part.R)
+		}
+	}
 }
