@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -93,6 +94,12 @@ func (f *serveFlags) load() (config.Config, error) {
 		var err error
 		if c, err = config.Load(f.config); err != nil {
 			return c, err
+		}
+	}
+	for _, g := range c.Groups {
+		if u := g.Uploads; u != nil && u.Storage.Bucket != "" && u.Storage.AccessKey == "" {
+			u.Storage.AccessKey, u.Storage.SecretKey = os.Getenv("AWS_ACCESS_KEY_ID"), os.Getenv("AWS_SECRET_ACCESS_KEY")
+			u.Storage.Region = cmp.Or(u.Storage.Region, os.Getenv("AWS_REGION"))
 		}
 	}
 	if (f.cert == "") != (f.key == "") {

@@ -62,7 +62,7 @@ func (s *server) Describe(to chan<- *prometheus.Desc) { to <- sessionsDesc }
 // Collect implements prometheus.Collector.
 func (s *server) Collect(to chan<- prometheus.Metric) {
 	for _, g := range *s.groups.Load() {
-		if g.uploads == nil {
+		if g.uploads == nil || g.Dir == "" { // to list a bucket takes time, and costs
 			continue
 		}
 		if list, err := g.uploads.prefix.Store.List(context.Background()); err == nil {

@@ -1,9 +1,10 @@
 package serve
 
 import (
-	"errors"
+	"context"
 	"log/slog"
 	"net/http"
+	"time"
 
 	"github.com/ebbtransfer/ebb/internal/serve/bits"
 	"github.com/ebbtransfer/ebb/internal/serve/config"
@@ -11,6 +12,7 @@ import (
 	"github.com/ebbtransfer/ebb/internal/serve/ietf"
 	"github.com/ebbtransfer/ebb/internal/serve/put"
 	"github.com/ebbtransfer/ebb/internal/serve/session"
+	"github.com/ebbtransfer/ebb/internal/serve/session/bucket"
 	"github.com/ebbtransfer/ebb/internal/serve/tus"
 )
 
@@ -38,10 +40,19 @@ func openUploads(c config.Group, source files.Source, log *slog.Logger) (*upload
 	return &uploads{prefix: p, put: put.New(p, source), bits: bits.New(p), tus: tus.New(p), ietf: ietf.New(p)}, nil
 }
 
+// bucketPatience is how long a bucket may take to answer when the server starts.
+const bucketPatience = 30 * time.Second
+
 // openStore opens the store of a group.
 func openStore(c config.Group, log *slog.Logger) (session.Store, error) {
-	if c.Uploads.Storage.Bucket != "" {
-		return nil, errors.New("there is no storage in buckets yet")
+	o := session.Options{Log: log, MinFree: c.Uploads.MinFree, Sessions: c.Uploads.SessionsPerUser}
+	at := c.Uploads.Storage
+	if at.Bucket == "" {
+		return session.OpenDir(c.Dir, o)
 	}
-	return session.OpenDir(c.Dir, session.Options{Log: log, MinFree: c.Uploads.MinFree, Sessions: c.Uploads.SessionsPerUser})
+	ctx, cancel := context.WithTimeout(context.Background(), bucketPatience)
+	defer cancel()
+	return bucket.Open(ctx, bucket.Config{
+		Endpoint: at.Endpoint, Region: at.Region, Bucket: at.Bucket, Prefix: at.Prefix, AccessKey: at.AccessKey, SecretKey: at.SecretKey,
+	}, o)
 }

@@ -456,3 +456,46 @@ func TestServeTellsWhatIsWrong(t *testing.T) {
 		}
 	}
 }
+
+// Two servers behind one name share a bucket: each goes on with what the other began.
+func TestServeFromABucketOfTwoServers(t *testing.T) {
+	t.Parallel()
+	objects := t.TempDir()
+	if err := os.Mkdir(filepath.Join(objects, "uploads"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	gateway, err := servers.VersityGW(objects, servers.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(gateway.Close)
+	config := fmt.Sprintf("[[group]]\npath = \"/in/\"\n[group.uploads]\nstorage = \"s3://uploads/here\"\ns3_endpoint = %q\ns3_region = %q\ns3_access_key = %q\ns3_secret_key = %q\n",
+		gateway.URL, servers.S3Region, servers.S3AccessKey, servers.S3SecretKey)
+	one, two := startServing(t, config), startServing(t, config)
+	content := strings.Repeat("0123456789abcdef", 256*kib) // 4 MiB
+	upload := one.tus("/in/a", len(content))
+	for at, s := 0, one; at < len(content); at += mib {
+		if is := s.offset(upload); is != at {
+			t.Fatalf("at %d, want %d", is, at)
+		}
+		if a, err := s.patch(upload, at, content[at:at+mib]); err != nil || a.StatusCode != 204 {
+			t.Fatal(a, err)
+		}
+		if s == one {
+			one.kill9() // the other one has what it acknowledged
+			s = two
+		} else if at == 2*mib {
+			one.up()
+			s = one
+		}
+	}
+	two.do("PUT", "/in/b", "text").want(t, 201)
+	two.do("PUT", "/in/b", "text").want(t, 403)
+	two.do("PUT", "/in/b", "text", "If-None-Match", "*").want(t, 412)
+	for name, want := range map[string]string{"a": content, "b": "text"} {
+		if b, err := os.ReadFile(filepath.Join(objects, "uploads", "here", name)); err != nil || string(b) != want {
+			t.Errorf("%s: %d bytes, %v", name, len(b), err)
+		}
+	}
+	two.do("GET", "/in/a", "").want(t, 405)
+}

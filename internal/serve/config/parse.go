@@ -407,8 +407,11 @@ func (r *reader) uploads(key string, f fileGroup, g *Group) {
 	if g.Files != nil {
 		r.problem(key, "a group of listed files takes no uploads")
 	}
-	if g.Dir == "" && u.Storage.Bucket == "" {
+	switch {
+	case g.Dir == "" && u.Storage.Bucket == "":
 		r.problem(key, "there is no dir to put uploads into")
+	case g.Dir != "" && u.Storage.Bucket != "":
+		r.problem(key+".storage", "a group has either dir or storage: what is in a bucket is not served from here")
 	}
 	if enabled {
 		g.Uploads = &u
