@@ -51,7 +51,11 @@ CREATE TABLE events(
 );
 CREATE TABLE journal(applied INTEGER NOT NULL); -- newest journal record that is in here
 INSERT INTO journal VALUES(0);
-`}
+`,
+	// Nothing but the number: a version that knows no uploads would take them for downloads, and
+	// fetch over the files that are to be uploaded.
+	"",
+}
 
 type database struct {
 	name string

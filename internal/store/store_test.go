@@ -15,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/ebbtransfer/ebb/bits"
+	"github.com/ebbtransfer/ebb/internal/transfer/upload"
 )
 
 func mustOpen(t *testing.T, dir string) *Store {
@@ -64,12 +65,14 @@ func change(n int64) *Change {
 	delay := int64(5)
 	j := job(n)
 	j.Resumed = n%2 == 0
-	j.Detail = &Detail{Description: "what", MinimumRetryDelay: &delay, Headers: []string{"A: b"}, Error: &ErrorRow{Code: bits.DiskFull, Context: bits.ContextLocalFile, File: "/x"}, ErrorCount: 3}
+	j.Type = bits.Type(n % 3)
+	j.Detail = &Detail{Protocol: bits.ProtocolTus, ReplyFile: "/d/r", Farewell: n, Description: "what", MinimumRetryDelay: &delay, Headers: []string{"A: b"}, Error: &ErrorRow{Code: bits.DiskFull, Context: bits.ContextLocalFile, File: "/x"}, ErrorCount: 3}
 	return &Change{
 		Jobs: []*Job{j},
 		Files: []FileRow{
 			{n, 0, &File{Remote: "http://a/b", Local: "/d/b", Size: -1}},
-			{n, 1, &File{Remote: "http://a/c", Local: "/d/c", Checksum: "sha256:ab", Size: 5, Done: 3, State: FileDone, Part: &Part{ETag: `"x"`, Inode: 1 << 60, Boot: "b", Note: "n"}}},
+			{n, 1, &File{Remote: "http://a/c", Local: "/d/c", Checksum: "sha256:ab", Size: 5, Done: 3, State: FileDone, Part: &Part{ETag: `"x"`, Inode: 1 << 60, Boot: "b", Note: "n", Upload: &Upload{Modified: n, Changed: 1 << 60, Inode: 5, Closed: true,
+				State: upload.State{Protocol: upload.S3, ID: "i", Offset: 7, HostFallback: &delay, Parts: []upload.Part{{ETag: "e", Size: 5}}}}}}},
 		},
 		Events: []bits.Event{{Seq: uint64(n), Time: time.Unix(n, 0).UTC(), Kind: bits.EventAdded, Job: j.ID, State: j.State}},
 	}
@@ -486,5 +489,35 @@ func TestAStoreThatWasSetAsideComesBackWhole(t *testing.T) {
 	defer mustClose(t, s)
 	if got := load(t, s); len(got.Jobs) != 1 || got.Jobs[0].Num != 1 {
 		t.Errorf("got %+v", got.Jobs)
+	}
+}
+
+// TestStoreOfAnOlderVersion opens a store that was made before uploads.
+func TestStoreOfAnOlderVersion(t *testing.T) {
+	dir := t.TempDir()
+	s := mustOpen(t, dir)
+	mustCommit(t, s, change(3))
+	want := load(t, s)
+	mustClose(t, s)
+	version := func(query string) (n int) {
+		t.Helper()
+		db, err := sql.Open("sqlite", dsn(filepath.Join(dir, databaseName)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer db.Close()
+		if err := db.QueryRow(query).Scan(&n); err != nil && !errors.Is(err, sql.ErrNoRows) {
+			t.Fatal(err)
+		}
+		return n
+	}
+	version("PRAGMA user_version = 1")
+	s = mustOpen(t, dir)
+	if diff := cmp.Diff(want, load(t, s)); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	mustClose(t, s)
+	if n := version("PRAGMA user_version"); n != len(migrations) {
+		t.Errorf("the schema is %d, want %d", n, len(migrations))
 	}
 }

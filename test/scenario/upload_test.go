@@ -112,6 +112,57 @@ func TestPut(t *testing.T) {
 	s.cli("put", "none", r.url).want(t, 2)
 }
 
+// TestPutIsInterrupted presses Ctrl+C while two files are on their way.
+func TestPutIsInterrupted(t *testing.T) {
+	t.Parallel()
+	r := startServing(t, "", "--uploads")
+	slow := newRelay(t, r.addr, 4*mib)
+	s := start(t, options{})
+	_, a := s.source("a", 8*mib, 1)
+	_, b := s.source("b", 8*mib, 2)
+	for _, keep := range []bool{false, true} {
+		args := []string{"put", "--protocol", "bits", "a", "b", slow.url + "/"}
+		if keep {
+			args = append(args, "--keep")
+		}
+		c := s.begin(args...)
+		var jobs []*client.Job
+		for len(jobs) < 2 {
+			jobs = nil
+			for info, err := range s.List(s.ctx(), client.ListOptions{}) {
+				if err != nil {
+					t.Fatal(err)
+				}
+				jobs = append(jobs, s.Job(info.ID))
+			}
+		}
+		for _, job := range jobs {
+			s.moved(job, 256*kib)
+		}
+		if err := c.cmd.Process.Signal(os.Interrupt); err != nil {
+			t.Fatal(err)
+		}
+		got := c.end().want(t, 130)
+		if !keep {
+			for _, job := range jobs {
+				if info := s.info(job); info.State != bits.Cancelled {
+					t.Errorf("after Ctrl+C the job is %s; it said %q", info.State, got.err)
+				}
+			}
+			r.forgets()
+			continue
+		}
+		for _, job := range jobs {
+			if _, err := job.Wait(s.ctx()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		r.isFile("a", string(a))
+		r.isFile("b", string(b))
+	}
+	s.holds("a", "b")
+}
+
 // TestPutByHand takes the steps of `ebb put` one by one.
 func TestPutByHand(t *testing.T) {
 	t.Parallel()
