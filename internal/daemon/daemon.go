@@ -39,6 +39,7 @@ import (
 	"github.com/ebbtransfer/ebb/internal/transfer/httpget"
 	"github.com/ebbtransfer/ebb/internal/transfer/ietf"
 	"github.com/ebbtransfer/ebb/internal/transfer/put"
+	"github.com/ebbtransfer/ebb/internal/transfer/s3"
 	"github.com/ebbtransfer/ebb/internal/transfer/tus"
 	"github.com/ebbtransfer/ebb/internal/transfer/upload"
 )
@@ -254,6 +255,7 @@ func uploaders(c *httpconn.Client) map[upload.Protocol]upload.Uploader {
 		upload.BITS: b,
 		upload.IETF: ietf.New(c),
 		upload.Put:  put.New(c),
+		upload.S3:   s3.New(c),
 		upload.Tus:  tus.New(c),
 	}
 	known[upload.Auto] = auto.New(c, b, known)

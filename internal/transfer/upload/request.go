@@ -16,7 +16,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 	"unicode"
 
@@ -30,10 +29,6 @@ const (
 	maxAnswer = 64 << 10 // bytes of an answer's body that are read
 
 	maxInterims = 1000 // answers before the final one
-
-	// answerPatience is how long an answer may take once the body is sent; the connections' own
-	// limit, which begins when the kernel has the last byte, is a little shorter.
-	answerPatience = 6 * time.Minute
 )
 
 // Request is a request whose answer is small and whose body, if it has one, is a piece of the
@@ -138,37 +133,8 @@ func private(host string) bool {
 
 // once sends a request without following redirects.
 func (t *Task) once(ctx context.Context, c *httpconn.Client, r Request) (*Answer, error) {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	stalled := time.AfterFunc(answerPatience, func() { cancel(t.stalled(r.URL)) })
-	defer stalled.Stop()
-
-	var sending, conn *governor.Conn
-	end := func() {
-		if sending != nil {
-			sending.EndSend()
-		}
-		sending = nil
-	}
-	defer end()
-	ctx = httpconn.OnConn(ctx, func(c *governor.Conn) {
-		end() // of the connection that turned out to be closed
-		conn = c
-		t.On(c)
-		if r.To > r.From {
-			stalled.Stop() // the wait for room is not the server's
-			if c.BeginSend(ctx) == nil {
-				sending = c
-			}
-			stalled.Reset(2 * t.Stall()) // before the first byte, a server may be asked whether it wants the body
-		}
-	})
-	var wrote, answered atomic.Int64
-	began := time.Now()
-	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
-		WroteRequest:         func(httptrace.WroteRequestInfo) { wrote.Store(int64(time.Since(began))) },
-		GotFirstResponseByte: func() { answered.Store(int64(time.Since(began))) },
-	})
+	ctx, w := t.Watch(ctx, r.URL, r.To > r.From)
+	defer w.End()
 	if r.Interim != nil {
 		interims := 0
 		ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{Got1xxResponse: func(code int, h textproto.MIMEHeader) error {
@@ -193,7 +159,7 @@ func (t *Task) once(ctx context.Context, c *httpconn.Client, r Request) (*Answer
 	}
 	var b *body
 	if r.To > r.From {
-		b = t.body(r, stalled)
+		b = t.body(r, w)
 		defer b.stop()
 		req.Body, req.ContentLength = b, r.To-r.From
 		req.GetBody = func() (io.ReadCloser, error) { // for a connection that closed before the first byte
@@ -215,8 +181,9 @@ func (t *Task) once(ctx context.Context, c *httpconn.Client, r Request) (*Answer
 		return nil, httpconn.TransportError(ctx, err, r.URL)
 	}
 	defer resp.Body.Close()
-	stalled.Reset(2 * t.Stall())
-	a := &Answer{Response: resp, URL: resp.Request.URL, Conn: conn, Waited: time.Duration(max(answered.Load()-wrote.Load(), 0))}
+	w.Answered()
+	a := &Answer{Response: resp, URL: resp.Request.URL}
+	a.Conn, a.Waited = w.told()
 	if b != nil {
 		a.Sent = b.at - r.From
 	}
@@ -236,18 +203,13 @@ func (t *Task) ownHeader(to *url.URL) http.Header {
 	return t.Header
 }
 
-func (t *Task) stalled(u string) error {
-	return &bits.Error{Code: bits.WinHTTPTimeout, Context: bits.ContextGeneralTransport, File: u, Message: fmt.Sprintf("the server took no byte for %v", t.Stall())}
-}
-
 // body is a piece of the source on its way.
 type body struct {
-	src     Source
-	r       Request
-	sent    func(int64)
-	begun   func()
-	stalled *time.Timer
-	stall   func() time.Duration
+	src   Source
+	r     Request
+	sent  func(int64)
+	begun func()
+	watch *Watch
 
 	mu   sync.Mutex // net/http may go on reading when it has already returned an answer
 	at   int64      // next byte
@@ -255,8 +217,8 @@ type body struct {
 	over bool       // nothing may be read any more
 }
 
-func (t *Task) body(r Request, stalled *time.Timer) *body {
-	b := &body{src: t.Source, r: r, sent: r.Sent, begun: t.Connected, stalled: stalled, stall: t.Stall, at: r.From}
+func (t *Task) body(r Request, w *Watch) *body {
+	b := &body{src: t.Source, r: r, sent: r.Sent, begun: t.Connected, watch: w, at: r.From}
 	if b.sent == nil {
 		b.sent = t.Sent
 	}
@@ -286,11 +248,7 @@ func (b *body) Read(p []byte) (int, error) {
 		return n, err
 	}
 	b.sent(b.at)
-	if b.at == b.r.To {
-		b.stalled.Reset(answerPatience)
-	} else {
-		b.stalled.Reset(b.stall())
-	}
+	b.watch.Moved(b.at == b.r.To)
 	return n, nil
 }
 
