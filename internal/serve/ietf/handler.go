@@ -212,10 +212,11 @@ func (h handler) spec(r *http.Request, q request) (session.Spec, error) {
 			spec.Metadata[name] = value
 		}
 	}
-	if _, err := parseDigests(r.Header.Values(digestHeader)); err != nil {
+	promised, err := parseDigests(r.Header.Values(digestHeader))
+	if err != nil {
 		return spec, refuse(http.StatusBadRequest, err.Error())
 	}
-	var err error
+	spec.Staged = len(promised) > 0 || wanted(r.Header.Values(wantDigestHeader)) != "" // verify reads the bytes
 	if spec.Size, err = q.size(0, r.ContentLength); err != nil {
 		return spec, err
 	}

@@ -52,6 +52,12 @@ func serve(t *testing.T, set func(*session.Prefix)) *server {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return serveFrom(t, store, root, set)
+}
+
+// serveFrom serves the uploads of a store, whose files are in root.
+func serveFrom(t *testing.T, store session.Store, root string, set func(*session.Prefix)) *server {
+	t.Helper()
 	p := &session.Prefix{Path: "/up/", Root: root, Store: store, MaxSize: -1, SessionTimeout: time.Hour,
 		Log: slog.New(slog.NewTextHandler(t.Output(), nil))}
 	if set != nil {

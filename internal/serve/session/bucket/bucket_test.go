@@ -478,3 +478,32 @@ func TestInterleavedRequests(t *testing.T) {
 		}
 	}
 }
+
+func TestPartIsUsedUp(t *testing.T) {
+	g := startGateway(t)
+	b, c := g.node(t), g.node(t)
+	part := create(t, b, spec("", 5))
+	with(t, b, part, func(_ context.Context, s session.Session) { wantErr(t, s.Publish(t.Context()), session.ErrIncomplete) })
+	add(t, b, part, []byte("hello"))
+	whole, err := c.Concat(t.Context(), spec("file", -1), []string{part})
+	if err != nil {
+		t.Fatal(err)
+	}
+	publish(t, c, whole.ID)
+	for range 2 { // it may be repeated
+		publish(t, c, part)
+	}
+	wantTarget(t, g, "file", []byte("hello"))
+	with(t, b, part, func(ctx context.Context, s session.Session) {
+		if i := s.Info(); i.Offset != 5 || !i.Published {
+			t.Errorf("got %+v", i)
+		}
+		_, err := s.Open(ctx)
+		wantErr(t, err, session.ErrNotFound)
+	})
+	_, err = b.Concat(t.Context(), spec("again", -1), []string{part})
+	wantErr(t, err, session.ErrNotFound)
+	if n := g.objects(t); n != 2 {
+		t.Errorf("there are %d objects, want the two records", n)
+	}
+}

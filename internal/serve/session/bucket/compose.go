@@ -89,6 +89,8 @@ func (b *Bucket) concat(ctx context.Context, spec session.Spec, parts []string) 
 			switch {
 			case r.Size < 0 || r.Offset != r.Size:
 				return nil, session.ErrIncomplete
+			case r.Published && r.Target == "": // used up
+				return nil, session.ErrNotFound
 			case r.Published:
 				of = []part{{Size: r.Size, Key: b.target(&r)}}
 			case !r.staged() && len(r.Parts) > 0:

@@ -260,6 +260,8 @@ func (h *held) Open(ctx context.Context) (io.ReadSeekCloser, error) {
 	r := h.record()
 	objects := slices.Concat(r.Parts, r.Pieces)
 	switch {
+	case r.Published && r.Target == "":
+		return nil, h.wrap("read", fmt.Errorf("its bytes were used: %w", session.ErrNotFound))
 	case r.Published:
 		id, err := h.b.publisher(ctx, h.b.target(&r))
 		if err == nil && id != r.ID {
@@ -283,13 +285,14 @@ func (h *held) publish() error {
 	switch {
 	case r.Published:
 		return nil
-	case r.Target == "":
-		return fmt.Errorf("%w: it has no name", session.ErrTarget)
 	case r.Size < 0 || r.Offset != r.Size:
 		return session.ErrIncomplete
 	}
 	if err := h.sure(); err != nil {
 		return err
+	}
+	if r.Target == "" {
+		return h.published(&r) // its bytes were used
 	}
 	if err := h.appear(); err != nil {
 		if !errors.Is(err, errChanged) && !errors.Is(err, errGone) {
@@ -305,7 +308,13 @@ func (h *held) publish() error {
 			return err
 		}
 	}
-	objects := slices.Concat(r.Parts, r.Pieces)
+	return h.published(&r)
+}
+
+// published notes that the session's bytes are in its target, or were used, and deletes what it has of
+// them. was is the record before.
+func (h *held) published(was *record) error {
+	objects := slices.Concat(was.Parts, was.Pieces)
 	err := h.save(h.life, func(r *record) {
 		r.Published, r.Touched = true, time.Now().Round(0)
 		r.Upload, r.Parts, r.Pieces = "", nil, nil
