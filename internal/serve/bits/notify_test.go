@@ -38,7 +38,7 @@ func application(t *testing.T, answer func(w http.ResponseWriter, c call)) *app 
 	a.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, err := io.ReadAll(r.Body)
 		if err != nil {
-			t.Error(err)
+			return // the server was killed
 		}
 		c := call{r.Method, r.RequestURI, r.Host, r.Header, r.ContentLength, body}
 		a.mu.Lock()
