@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"net/http"
+	"os"
 	"time"
 
 	"github.com/ebbtransfer/ebb/internal/serve/bits"
@@ -50,9 +51,11 @@ func openStore(c config.Group, log *slog.Logger) (session.Store, error) {
 	if at.Bucket == "" {
 		return session.OpenDir(c.Dir, o)
 	}
+	b := bucket.Config{Endpoint: at.Endpoint, Region: at.Region, Bucket: at.Bucket, Prefix: at.Prefix, AccessKey: at.AccessKey, SecretKey: at.SecretKey}
+	if b.AccessKey == "" {
+		b.AccessKey, b.SecretKey, b.Token = os.Getenv("AWS_ACCESS_KEY_ID"), os.Getenv("AWS_SECRET_ACCESS_KEY"), os.Getenv("AWS_SESSION_TOKEN")
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), bucketPatience)
 	defer cancel()
-	return bucket.Open(ctx, bucket.Config{
-		Endpoint: at.Endpoint, Region: at.Region, Bucket: at.Bucket, Prefix: at.Prefix, AccessKey: at.AccessKey, SecretKey: at.SecretKey,
-	}, o)
+	return bucket.Open(ctx, b, o)
 }

@@ -56,6 +56,7 @@ type Config struct {
 	Prefix    string // of the keys of all objects, such as "uploads/"; empty is none
 	AccessKey string
 	SecretKey string
+	Token     string // of temporary credentials; empty is none
 }
 
 // Bucket is a store in a bucket. Names of targets are keys, so directories need not exist.
@@ -87,7 +88,7 @@ func Open(ctx context.Context, c Config, o session.Options) (*Bucket, error) {
 	client := s3.New(s3.Options{
 		Region: cmp.Or(c.Region, "us-east-1"),
 		Credentials: aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
-			return aws.Credentials{AccessKeyID: c.AccessKey, SecretAccessKey: c.SecretKey, Source: "configuration"}, nil
+			return aws.Credentials{AccessKeyID: c.AccessKey, SecretAccessKey: c.SecretKey, SessionToken: c.Token, Source: "configuration"}, nil
 		}),
 		// Not every service knows the newer checksums; the signature covers the content anyway.
 		RequestChecksumCalculation: aws.RequestChecksumCalculationWhenRequired,
