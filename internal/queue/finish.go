@@ -17,6 +17,7 @@ type operation struct {
 	cancel bool          // else complete
 	code   bits.Code     // the success code to answer with
 	auto   bool          // the service does it by itself
+	begun  bool          // the work on files
 	done   chan struct{} // closed at the end, when err and code are set
 	err    error
 }
@@ -104,9 +105,14 @@ func (t *tx) begin(j *job, op *operation) *operation {
 	return op
 }
 
-// proceed does the work on files once no transfer of the job runs.
+// proceed does the work on files once no transfer of the job runs. If the transfer ended in the
+// very batch that began the operation it is asked for twice, or after the batch was undone.
 func (q *Queue) proceed(j *job) {
 	op, v := j.op, j.now
+	if op == nil || op.begun {
+		return
+	}
+	op.begun = true
 	q.work.Go(func() {
 		if op.cancel {
 			err := deleteParts(q.runs, v)
