@@ -40,6 +40,10 @@ type exchange struct {
 	ctx      context.Context
 	up, down *rate.Limiter // nil is no limit
 
+	// disarm says that a deadline ends the request when it passes, whether anybody waits for it
+	// or not, as those of HTTP/2 do; it is then only set while somebody does.
+	disarm bool
+
 	status   int
 	sent     int64
 	told     []byte       // the beginning of an answer that refuses
@@ -54,8 +58,10 @@ type exchange struct {
 
 // newExchange returns the exchange of a request, and the request as the front ends see it, in ctx.
 func newExchange(w http.ResponseWriter, r *http.Request, ctx context.Context) (*exchange, *http.Request) {
-	e := &exchange{ResponseWriter: w, conn: http.NewResponseController(w), ctx: ctx, began: time.Now()}
-	e.extendWrite()
+	e := &exchange{ResponseWriter: w, conn: http.NewResponseController(w), ctx: ctx, began: time.Now(), disarm: r.ProtoMajor >= 2}
+	if !e.disarm {
+		e.extendWrite()
+	}
 	r = r.WithContext(ctx) // a copy: net/http looks at the type of its own body to know what to do with the rest
 	if r.Body != nil && r.Body != http.NoBody {
 		r.Body = &body{ReadCloser: r.Body, e: e}
@@ -70,6 +76,7 @@ func (e *exchange) WriteHeader(status int) {
 	}
 	e.extendWrite()
 	e.ResponseWriter.WriteHeader(status)
+	e.wrote()
 }
 
 // Write implements http.ResponseWriter.
@@ -88,6 +95,7 @@ func (e *exchange) Write(p []byte) (int, error) {
 		}
 		e.extendWrite()
 		n, err := e.ResponseWriter.Write(part)
+		e.wrote()
 		written += n
 		e.sent += int64(n)
 		if err != nil || written == len(p) {
@@ -114,6 +122,7 @@ func (e *exchange) ReadFrom(src io.Reader) (int64, error) {
 		}
 		e.extendWrite()
 		n, err := io.Copy(e.ResponseWriter, part)
+		e.wrote()
 		total += n
 		e.sent += n
 		all.N -= n
@@ -141,6 +150,14 @@ func (e *exchange) extendWrite() {
 	if end := time.Now().Add(writePatience); end.Sub(e.writeEnd) > deadlineStep {
 		e.writeEnd = end
 		_ = e.conn.SetWriteDeadline(end) // of what has none, nothing is asked
+	}
+}
+
+// wrote is called when nobody waits for the client to take bytes any more.
+func (e *exchange) wrote() {
+	if e.disarm {
+		e.writeEnd = time.Time{}
+		_ = e.conn.SetWriteDeadline(time.Time{})
 	}
 }
 
@@ -200,6 +217,9 @@ func (b *body) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
 	b.e.received.Add(int64(n))
 	b.blocked += time.Since(began)
+	if b.e.disarm {
+		b.e.extendRead(time.Time{})
+	}
 	if b.got += n; b.got >= readLeast {
 		b.blocked, b.got = 0, 0
 	}

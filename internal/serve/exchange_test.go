@@ -2,6 +2,7 @@ package serve
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -39,11 +40,13 @@ func (p *pipes) Addr() net.Addr { return &net.TCPAddr{} }
 func withServer(t *testing.T, h http.HandlerFunc, test func(t *testing.T, dial func() net.Conn)) {
 	synctest.Test(t, func(t *testing.T) {
 		l := &pipes{make(chan net.Conn), make(chan struct{})}
-		srv := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		srv := &http.Server{Protocols: new(http.Protocols), Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			e, r := newExchange(w, r, r.Context())
 			defer e.finish(r)
 			h(e, r)
 		})}
+		srv.Protocols.SetHTTP1(true)
+		srv.Protocols.SetUnencryptedHTTP2(true)
 		done := make(chan error)
 		go func() { done <- srv.Serve(l) }()
 		test(t, func() net.Conn {
@@ -103,6 +106,53 @@ func TestSlowClientsThatMoveGoOn(t *testing.T) {
 					t.Errorf("%q, %v", status, err)
 				}
 			})
+		})
+	}
+}
+
+// Of HTTP/2 a deadline that passes ends the stream, whether anybody waits for it or not.
+func TestSlowClientsOfHTTP2GoOn(t *testing.T) {
+	for _, pause := range []time.Duration{time.Second, 5 * time.Minute} { // of the client, of the server
+		handle := func(w http.ResponseWriter, r *http.Request) {
+			buf := make([]byte, 16<<10)
+			n := 0
+			for {
+				got, err := r.Body.Read(buf)
+				if n += got; errors.Is(err, io.EOF) {
+					break
+				}
+				if err != nil {
+					t.Error(err)
+					break
+				}
+				if pause > time.Minute && n%(32<<10) == 0 {
+					time.Sleep(pause)
+				}
+			}
+			time.Sleep(5 * time.Minute) // as an application that is told of the upload
+			_, _ = fmt.Fprint(w, n)
+		}
+		withServer(t, handle, func(t *testing.T, dial func() net.Conn) {
+			tr := &http.Transport{Protocols: new(http.Protocols), DialContext: func(context.Context, string, string) (net.Conn, error) { return dial(), nil }}
+			tr.Protocols.SetUnencryptedHTTP2(true)
+			defer tr.CloseIdleConnections()
+			r, w := io.Pipe()
+			go func() {
+				for range 600 {
+					time.Sleep(time.Second)
+					_, _ = w.Write(make([]byte, 200))
+				}
+				_ = w.Close()
+			}()
+			resp, err := (&http.Client{Transport: tr}).Post("http://x/", "", r)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			b, err := io.ReadAll(resp.Body)
+			if string(b) != "120000" || err != nil || resp.ProtoMajor != 2 {
+				t.Errorf("%s %q, %v", resp.Proto, b, err)
+			}
 		})
 	}
 }
