@@ -7,10 +7,6 @@ package serve
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
-	"errors"
-	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
@@ -27,7 +23,6 @@ import (
 
 	"github.com/ebbtransfer/ebb/internal/api"
 	"github.com/ebbtransfer/ebb/internal/serve/access"
-	"github.com/ebbtransfer/ebb/internal/serve/certs"
 	"github.com/ebbtransfer/ebb/internal/serve/config"
 	"github.com/ebbtransfer/ebb/internal/serve/files"
 )
@@ -93,6 +88,7 @@ func Run(ctx context.Context, o Options) error {
 	if s.access, err = access.New(o.Users, o.Tokens, o.TLS.ClientCA != ""); err != nil {
 		return err
 	}
+	// The sockets come first: where the server listens gives its state a place.
 	listeners, err := s.listen(ctx)
 	if err != nil {
 		return err
@@ -103,49 +99,30 @@ func Run(ctx context.Context, o Options) error {
 		return err
 	}
 	defer unlock()
-	if err := s.open(); err != nil {
-		return err
-	}
 	tlsConfig, fingerprint, err := s.tlsConfig(listeners)
 	if err != nil {
 		return err
 	}
-	admin, err := listenAdmin(ctx, s.Socket)
+	others, err := s.listenOthers(ctx)
 	if err != nil {
 		return err
 	}
-	defer func() { _ = admin.Close() }()
-	others := []net.Listener{admin}
-	if o.Metrics != "" {
-		var lc net.ListenConfig
-		l, err := lc.Listen(ctx, "tcp", o.Metrics)
-		if err != nil {
-			return fmt.Errorf("listen for Prometheus on %s: %w", o.Metrics, err)
-		}
-		others = append(others, l)
+	defer closeAll(others)
+	if err := s.open(); err != nil {
+		return err
 	}
 
-	server := s.httpServer(s)
+	server, admin, metrics := s.httpServer(s), s.httpServer(s.adminHandler()), s.httpServer(s.metrics.handler())
 	server.TLSConfig = tlsConfig
+	admin.ConnContext = api.WithCaller
 	served := make(chan error, len(listeners)+len(others))
 	started := Started{Socket: s.Socket, Fingerprint: fingerprint}
 	for _, l := range listeners {
 		started.URLs = append(started.URLs, l.url())
-		go func() {
-			if l.tls {
-				served <- server.ServeTLS(l, "", "")
-			} else {
-				served <- server.Serve(l)
-			}
-		}()
+		go func() { served <- l.serve(server) }()
 	}
-	adminServer := s.httpServer(s.adminHandler())
-	adminServer.ConnContext = api.WithCaller
-	metricsMux := http.NewServeMux()
-	metricsMux.Handle("GET /metrics", s.metrics.handler())
-	metricsServer := s.httpServer(metricsMux)
 	for i, l := range others {
-		go func() { served <- []*http.Server{adminServer, metricsServer}[i].Serve(l) }()
+		go func() { served <- l.serve([]*http.Server{admin, metrics}[i]) }()
 	}
 	var background sync.WaitGroup
 	defer background.Wait()
@@ -162,29 +139,35 @@ func Run(ctx context.Context, o Options) error {
 	case <-ctx.Done():
 	case err = <-served:
 	}
-	cancel()
 	_, _ = sd.SdNotify(false, sd.SdNotifyStopping)
-	last, done := context.WithTimeout(context.Background(), stopPatience)
+	cancel()
+	background.Wait() // before the stores are closed
+	_ = admin.Close()
+	_ = metrics.Close()
+	s.stop(server)
+	s.Log.Info("server stopped")
+	return err
+}
+
+// stop lets requests end, or cuts them, and closes the groups.
+func (s *server) stop(server *http.Server) {
+	ctx, done := context.WithTimeout(context.Background(), stopPatience)
 	defer done()
-	if serr := server.Shutdown(last); serr != nil {
+	if err := server.Shutdown(ctx); err != nil {
 		s.Log.Info("requests that take too long are cut")
 		_ = server.Close()
 	}
-	_ = adminServer.Close()
-	_ = metricsServer.Close()
 	ended := make(chan struct{})
 	go func() {
 		s.active.Wait()
 		close(ended)
 	}()
 	select {
-	case <-ended: // the stores can be closed
+	case <-ended:
 		s.close()
 	case <-time.After(cutPatience): // what is durable is so without that
 		s.Log.Warn("requests that were cut do not end; they are left")
 	}
-	s.Log.Info("server stopped")
-	return err
 }
 
 // warn tells of what an operator may not want.
@@ -273,100 +256,4 @@ func (s *server) close() {
 			s.Log.Warn("a group could not be closed", "group", g.Path, "err", err)
 		}
 	}
-}
-
-// tlsConfig returns how TLS is spoken, nil if it is not; and the fingerprint of a certificate
-// that is self-signed.
-func (s *server) tlsConfig(listeners []listener) (*tls.Config, string, error) {
-	var hosts []string
-	wanted := false
-	for _, l := range listeners {
-		if l.tls {
-			wanted = true
-			hosts = append(hosts, l.host())
-		}
-	}
-	if !wanted {
-		return nil, "", nil
-	}
-	o := s.TLS
-	if !o.On() {
-		return nil, "", errors.New("HTTPS needs a certificate: give --tls-cert and --tls-key, or --self-signed")
-	}
-	fingerprint := ""
-	if o.SelfSigned {
-		name, err := os.Hostname()
-		if err == nil {
-			hosts = append(hosts, name)
-		}
-		if o.Cert, o.Key, err = certs.SelfSigned(s.State, append(hosts, "localhost", "127.0.0.1", "::1")); err != nil {
-			return nil, "", err
-		}
-	}
-	pair, err := certs.Open(o.Cert, o.Key, s.Log)
-	if err != nil {
-		return nil, "", err
-	}
-	if o.SelfSigned {
-		c, err := pair.Certificate(nil)
-		if err != nil {
-			return nil, "", err
-		}
-		fingerprint = certs.Fingerprint(c.Certificate[0])
-	}
-	t := &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: pair.Certificate, NextProtos: []string{"h2", "http/1.1"}}
-	if o.ClientCA != "" {
-		pem, err := os.ReadFile(o.ClientCA)
-		if err != nil {
-			return nil, "", err
-		}
-		t.ClientCAs = x509.NewCertPool()
-		if !t.ClientCAs.AppendCertsFromPEM(pem) {
-			return nil, "", fmt.Errorf("there is no certificate in %s", o.ClientCA)
-		}
-		t.ClientAuth = tls.VerifyClientCertIfGiven
-		if o.ClientRequired {
-			t.ClientAuth = tls.RequireAndVerifyClientCert
-		}
-	}
-	return t, fingerprint, nil
-}
-
-// listener is a socket that clients connect to.
-type listener struct {
-	net.Listener
-	tls bool
-}
-
-func closeAll(list []listener) {
-	for _, l := range list {
-		_ = l.Close()
-	}
-}
-
-// host is the name by which clients on other machines reach the listener.
-func (l listener) host() string {
-	a, ok := l.Addr().(*net.TCPAddr)
-	if !ok {
-		return "localhost"
-	}
-	if !a.IP.IsUnspecified() {
-		return a.IP.String()
-	}
-	if name, err := os.Hostname(); err == nil {
-		return name
-	}
-	return "localhost"
-}
-
-func (l listener) url() string {
-	scheme := "http"
-	if l.tls {
-		scheme = "https"
-	}
-	a, ok := l.Addr().(*net.TCPAddr)
-	if !ok {
-		return scheme + "+unix://" + l.Addr().String()
-	}
-	return scheme + "://" + net.JoinHostPort(l.host(), fmt.Sprint(a.Port))
 }
