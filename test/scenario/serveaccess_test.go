@@ -288,3 +288,61 @@ func TestServeRefusesBeforeTheBody(t *testing.T) {
 		}
 	}
 }
+
+func TestServeSessionsPerUser(t *testing.T) {
+	t.Parallel()
+	const alice, bob = "Bearer 0123456789abcdef", "Bearer fedcba9876543210"
+	s := startServing(t, `
+[tokens]
+alice = { token = "0123456789abcdef" }
+bob = { token = "fedcba9876543210" }
+[[group]]
+path = "/"
+dir = "%DIR%"
+[group.bits]
+BITSNumberOfSessionsLimit = 2
+`)
+	first := s.tus("/1", 10, "Authorization", alice)
+	s.tus("/2", 10, "Authorization", alice)
+	if r := s.do("POST", "/3", "", "Tus-Resumable", "1.0.0", "Upload-Length", "10", "Authorization", alice).want(t, 503); r.Header.Get("Retry-After") == "" {
+		t.Error(r.Header)
+	}
+	s.do("PUT", "/4", "x", "Authorization", alice).want(t, 503)
+	s.tus("/3", 10, "Authorization", bob)
+	// An upload answers to who began it, and to nobody else.
+	s.do("HEAD", first, "", "Tus-Resumable", "1.0.0", "Authorization", bob).want(t, 404)
+	s.do("DELETE", first, "", "Tus-Resumable", "1.0.0", "Authorization", bob).want(t, 404)
+	s.do("DELETE", first, "", "Tus-Resumable", "1.0.0", "Authorization", alice).want(t, 204)
+	s.do("PUT", "/4", "x", "Authorization", alice).want(t, 201)
+}
+
+func TestServeRequiresACertificate(t *testing.T) {
+	t.Parallel()
+	ca := newAuthority(t)
+	s := newServing(t, `
+[tls]
+cert = "cert.pem"
+key = "key.pem"
+client_ca = "ca.pem"
+client_certificates = "required"
+[[group]]
+path = "/"
+dir = "dir"
+read = ["machine-7"]
+`)
+	ca.server(filepath.Join(s.home, "cert.pem"), filepath.Join(s.home, "key.pem"))
+	if err := os.WriteFile(filepath.Join(s.home, "ca.pem"), ca.pem, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s.write("a", "text")
+	s.up()
+	for name, status := range map[string]int{"machine-7": 200, "machine-8": 403, "": 403} {
+		c := ca.sign(&x509.Certificate{Subject: pkix.Name{CommonName: name}, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}})
+		if a, err := request(trusts(ca.pool(), &c, true), "GET", s.url+"/a", nil); err != nil || a.StatusCode != status {
+			t.Errorf("%q: %v %v, want %d", name, a.Response, err, status)
+		}
+	}
+	if _, err := request(trusts(ca.pool(), nil, true), "GET", s.url+"/a", nil); err == nil {
+		t.Error("a client without a certificate is answered")
+	}
+}
