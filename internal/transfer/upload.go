@@ -129,15 +129,17 @@ func (s *sending) send(ctx context.Context, begun bool) error {
 	}
 	s.task.Source = nil // for Close it may be gone
 	s.task.State.Done = true
-	s.task.State.Offset = src.Size()
-	s.mu.Lock()
-	s.f.State = store.FileDone
-	s.mu.Unlock()
 	s.sent(src.Size())
+	s.mu.Lock()
+	saved := s.up.State.Done
+	s.mu.Unlock()
+	if saved {
+		return nil
+	}
 	return s.save(s.task.State)
 }
 
-// begin records which file it is that is uploaded, before the server hears of it.
+// begin records which file it is that is uploaded.
 func (s *sending) begin(ctx context.Context, src *source) error {
 	if err := src.settle(ctx); err != nil {
 		return err
@@ -147,9 +149,9 @@ func (s *sending) begin(ctx context.Context, src *source) error {
 	s.live.size.Store(s.f.Size)
 	s.live.done.Store(0)
 	s.mu.Lock()
-	f := s.record()
-	s.mu.Unlock()
-	return s.sink.Save(s.index, f)
+	defer s.mu.Unlock()
+	s.report() // durable with the session, or with whatever else is the first to be saved
+	return nil
 }
 
 // try calls an uploader, and again at once when a connection broke, a few times without progress.
@@ -214,6 +216,9 @@ func (s *sending) save(st upload.State) error {
 	again := old.ID != "" && st.ID != old.ID || old.URL != "" && st.URL != old.URL
 	if again && !st.Done {
 		s.setNote("the server did not know the upload any more; it was started again")
+	}
+	if st.Done {
+		s.f.State, st.Offset = store.FileDone, s.f.Size
 	}
 	s.up.State = st
 	s.live.fixed.Store(st.Protocol == upload.Put)
