@@ -6,6 +6,7 @@ import (
 	"os"
 	"strings"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -44,12 +45,34 @@ func (d *dest) close() { d.f.Close() }
 
 // lookup returns what has the target's name.
 func (d *dest) lookup() (found, error) {
-	var st unix.Stat_t
-	err := again(func() error { return unix.Fstatat(int(d.f.Fd()), d.base, &st, unix.AT_SYMLINK_NOFOLLOW) })
+	var st unix.Statx_t
+	err := again(func() error {
+		return unix.Statx(int(d.f.Fd()), d.base, unix.AT_SYMLINK_NOFOLLOW, unix.STATX_BASIC_STATS|unix.STATX_BTIME, &st)
+	})
 	if err != nil {
 		return found{}, &fs.PathError{Op: "stat", Path: d.base, Err: err}
 	}
-	return found{dir: st.Mode&unix.S_IFMT == unix.S_IFDIR, inode: st.Ino, size: st.Size}, nil
+	return found{dir: st.Mode&unix.S_IFMT == unix.S_IFDIR, id: idOf(&st), size: int64(st.Size)}, nil
+}
+
+// identify returns by what f is known again.
+func identify(f *os.File) (fileID, error) {
+	var st unix.Statx_t
+	err := again(func() error {
+		return unix.Statx(int(f.Fd()), "", unix.AT_EMPTY_PATH, unix.STATX_INO|unix.STATX_BTIME, &st)
+	})
+	if err != nil {
+		return fileID{}, &fs.PathError{Op: "stat", Path: f.Name(), Err: err}
+	}
+	return idOf(&st), nil
+}
+
+func idOf(st *unix.Statx_t) fileID {
+	id := fileID{Inode: st.Ino}
+	if st.Mask&unix.STATX_BTIME != 0 {
+		id.Born = time.Unix(st.Btime.Sec, int64(st.Btime.Nsec)).UnixNano()
+	}
+	return id
 }
 
 // open opens the target for reading.
@@ -115,8 +138,6 @@ func datasync(f *os.File) error {
 }
 
 func deviceOf(st fs.FileInfo) uint64 { return st.Sys().(*syscall.Stat_t).Dev }
-
-func inodeOf(st fs.FileInfo) uint64 { return st.Sys().(*syscall.Stat_t).Ino }
 
 // free returns how many bytes can be written to the disk that f is on.
 func free(f *os.File) (int64, error) {

@@ -32,9 +32,9 @@ var errNotDir = errors.New("not a directory")
 
 // found is what has the name of a target.
 type found struct {
-	dir   bool
-	inode uint64 // 0 where files have none
-	size  int64
+	dir  bool
+	id   fileID
+	size int64
 }
 
 // Options are a store's limits. The zero value has none.
@@ -198,7 +198,7 @@ func (d *Dir) recoverData(e *entry) error {
 	}
 	if r.Target != "" {
 		at, err := d.at(r.Target)
-		published := err == nil && !at.dir && r.Inode != 0 && at.inode == r.Inode && (r.Size < 0 || r.Size == at.size)
+		published := err == nil && !at.dir && r.File != fileID{} && at.id == r.File && (r.Size < 0 || r.Size == at.size)
 		if published || gone && r.Publishing {
 			r.Published = true
 			if published {
@@ -389,8 +389,9 @@ func (d *Dir) newData(e *entry, fill func(*os.File) error) error {
 	if err != nil {
 		return err
 	}
-	e.rec.Offset, e.rec.Inode, e.rec.Boot = st.Size(), inodeOf(st), localfile.BootID()
-	return nil
+	e.rec.Offset, e.rec.Boot = st.Size(), localfile.BootID()
+	e.rec.File, err = identify(f)
+	return err
 }
 
 // writeRecord writes the whole record to a new file and makes its bytes durable, not its name.

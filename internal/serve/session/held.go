@@ -189,13 +189,28 @@ func (h *held) openPart() error {
 	r := &h.e.rec
 	f, err := h.d.hidden.OpenFile(r.ID, os.O_RDWR, 0)
 	if errors.Is(err, fs.ErrNotExist) && r.Whole {
-		f, err = h.d.hidden.OpenFile(r.ID, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o666)
+		f, err = h.createPart()
 	}
 	if err != nil {
 		return err
 	}
 	h.part, err = localfile.Continue(f, r.Offset, r.Size >= 0 && r.Size < smallFile)
 	return err
+}
+
+// createPart makes the data file of an upload that has none before its first byte.
+func (h *held) createPart() (*os.File, error) {
+	f, err := h.d.hidden.OpenFile(h.e.rec.ID, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o666)
+	if err != nil {
+		return nil, err
+	}
+	id, err := identify(f)
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	h.change(func(r *record) { r.File = id })
+	return f, nil
 }
 
 func (h *held) closePart() {
@@ -242,7 +257,12 @@ func (h *held) openData() (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	if st, err := f.Stat(); err != nil || inodeOf(st) != r.Inode || st.Size() != r.Size {
+	st, err := f.Stat()
+	var id fileID
+	if err == nil {
+		id, err = identify(f)
+	}
+	if err != nil || id != r.File || st.Size() != r.Size {
 		f.Close()
 		return nil, fmt.Errorf("%s was replaced: %w", r.Target, fs.ErrNotExist)
 	}
@@ -279,9 +299,6 @@ func (h *held) publish() error {
 		if err := h.part.Sync(); err != nil {
 			return err
 		}
-	}
-	if r.Inode == 0 && h.part != nil {
-		h.change(func(r *record) { r.Inode = h.part.Inode() })
 	}
 	h.closePart()
 	to, err := openDest(h.d.top, r.Target)
@@ -338,7 +355,7 @@ func (h *held) rename(to *dest) error {
 		return nil
 	case errors.Is(err, fs.ErrNotExist):
 		// Renamed, and then its directory could not be made durable.
-		if at, lerr := to.lookup(); lerr == nil && at.inode == r.Inode && at.size == r.Size {
+		if at, lerr := to.lookup(); lerr == nil && at.id == r.File && at.size == r.Size {
 			return nil
 		}
 		return err

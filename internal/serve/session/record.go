@@ -19,10 +19,17 @@ type record struct {
 	// Boot is the boot id while everything in the data file belongs to the upload, so that after
 	// kill -9 in the same boot the file's size tells the offset.
 	Boot string `json:"boot"`
-	// Inode is that of the data file, by which it is known again after it was renamed.
-	Inode uint64 `json:"inode"`
+	// File is the data file, to know it again after it was renamed.
+	File fileID `json:"file"`
 	// Publishing says that the data file was going to be renamed: if it is gone, it was.
 	Publishing bool `json:"publishing"`
+}
+
+// fileID identifies a file on its disk whatever its name; zero where a file cannot be known again.
+type fileID struct {
+	Inode uint64 `json:"inode"`
+	// Born is when it was created, in ns: inodes are used again. 0 where file systems do not say.
+	Born int64 `json:"born"`
 }
 
 // change is a line after the first. What is nil or missing stays as it was.

@@ -14,7 +14,7 @@ func sample() record {
 	return record{
 		Info: Info{ID: strings.Repeat("0a", idLen), Spec: Spec{Protocol: "tus", Target: "a/b", URL: "/x", Principal: "alice", Size: -1, Limit: 10,
 			Overwrite: true, Metadata: map[string]string{"k": "v"}}, Created: time.Unix(1, 0).UTC(), Touched: time.Unix(2, 0).UTC()},
-		Boot: "b", Inode: 7,
+		Boot: "b", File: fileID{7, 8},
 	}
 }
 

@@ -343,7 +343,7 @@ func checkBytes(ctx context.Context, store session.Store, i session.Info) error 
 	}
 	seed, _ := strconv.ParseUint(i.Metadata["seed"], 10, 64)
 	size, _ := strconv.Atoi(i.Metadata["size"])
-	if int64(len(got)) != i.Offset || !bytes.Equal(got, Source(seed, size)[:len(got)]) {
+	if int64(len(got)) != i.Offset || len(got) > size || !bytes.Equal(got, Source(seed, size)[:len(got)]) {
 		return fmt.Errorf("its %d bytes, of which %d count, are not those of the source", len(got), i.Offset)
 	}
 	return nil
