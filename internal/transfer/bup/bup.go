@@ -281,14 +281,13 @@ func (s *session) turn(ctx context.Context) (*governor.Conn, error) {
 		if err := s.reach(ctx, s.Task, s.target()); err != nil {
 			return nil, err
 		}
-		asked := time.Now()
 		if err := s.conn.Governed.BeginSend(ctx); err != nil {
 			return nil, httpconn.TransportError(ctx, err, s.origin.String())
 		}
-		if time.Since(asked) < idleTime || s.alive() {
+		if !s.in.ended() {
 			return s.conn.Governed, nil
 		}
-		s.hangUp() // which gives the turn back
+		s.hangUp() // the server did meanwhile; the turn is given back
 	}
 }
 

@@ -818,8 +818,8 @@ func TestAServerThatStandsStill(t *testing.T) {
 	}
 
 	task = newTask(t, s, []byte("x"))
-	ctx, cancel := context.WithTimeoutCause(t.Context(), 200*time.Millisecond, errors.New("suspended"))
-	defer cancel()
+	ctx, cancel := context.WithCancelCause(t.Context())
+	defer time.AfterFunc(200*time.Millisecond, func() { cancel(errors.New("suspended")) }).Stop()
 	if err := client().Upload(ctx, task.Task); err == nil || err.Error() != "suspended" {
 		t.Errorf("a wait for an answer ended with %v", err)
 	}

@@ -1,10 +1,10 @@
 package bup
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"os"
@@ -24,8 +24,7 @@ const (
 	// server's application.
 	responseTime = 5 * time.Minute
 	// lateTime is how long the answer may take that a server gave instead of reading on.
-	lateTime  = 2 * time.Second
-	maxAnswer = 256 << 10 // bytes of an answer, with header and body
+	lateTime = 2 * time.Second
 
 	// Pieces of a body are as long as a fraction of a second takes, so that a deadline for each
 	// tells a slow connection from one that stands still, and a fast one has little to do.
@@ -35,8 +34,6 @@ const (
 	// else's while it does.
 	backgroundPiece = 64 << 10
 
-	// idleTime is for how long a server certainly keeps a connection open that nothing goes over.
-	idleTime = time.Second
 	// keptTime is how long a connection waits for Close-Session.
 	keptTime = 10 * time.Second
 )
@@ -47,32 +44,16 @@ type link struct {
 	conn     *httpconn.Conn // nil if there is none
 	to       *url.URL       // where conn leads
 	stop     func() bool    // ends the watch over the context
-	in       *bounded
-	r        *bufio.Reader
+	in       *ear
 	answered bool // there was an answer over the latest connection
 	piece    int
 	buf      []byte
 }
 
-// bounded reads no more than left bytes.
-type bounded struct {
-	io.Reader
-	left int
-}
-
-func (b *bounded) Read(p []byte) (int, error) {
-	if b.left <= 0 {
-		return 0, io.ErrUnexpectedEOF
-	}
-	n, err := b.Reader.Read(p[:min(len(p), b.left)])
-	b.left -= n
-	return n, err
-}
-
 // reach makes sure that there is a connection to the server of u.
 func (l *link) reach(ctx context.Context, t *upload.Task, u *url.URL) error {
 	if l.conn != nil {
-		if httpconn.SameOrigin(l.to, u) {
+		if httpconn.SameOrigin(l.to, u) && !l.in.ended() {
 			return nil
 		}
 		l.hangUp()
@@ -82,8 +63,7 @@ func (l *link) reach(ctx context.Context, t *upload.Task, u *url.URL) error {
 		return err
 	}
 	l.conn, l.to, l.answered, l.piece = conn, u, false, firstPiece
-	l.in = &bounded{Reader: conn}
-	l.r = bufio.NewReaderSize(l.in, 4<<10)
+	l.in = listen(conn)
 	l.watch(ctx)
 	t.On(conn.Governed)
 	return nil
@@ -144,14 +124,6 @@ type kept struct {
 	expiry *time.Timer
 }
 
-// alive reports whether a connection that was idle is still open.
-func (l *link) alive() bool {
-	l.in.left = maxAnswer
-	_ = l.conn.SetReadDeadline(time.Now().Add(time.Millisecond))
-	_, err := l.r.Peek(1)
-	return errors.Is(err, os.ErrDeadlineExceeded)
-}
-
 // answer is what the server says to a packet.
 type answer struct {
 	bupwire.Ack
@@ -202,78 +174,50 @@ func (s *session) exchange(ctx context.Context, p bupwire.Request, from int64) (
 // roundTrip sends a request and reads the answer to it, which may come before all is sent: then the
 // rest is not, and the connection ends.
 func (s *session) roundTrip(head []byte, from, to int64) (*http.Response, error) {
-	type result struct {
-		resp *http.Response
-		err  error
-	}
-	var early atomic.Bool
-	got := make(chan result, 1)
 	conn := s.conn
-	s.in.left = maxAnswer
-	if err := conn.SetReadDeadline(time.Now().Add(365 * 24 * time.Hour)); err != nil { // until all is sent
-		return nil, err
-	}
-	go func() {
-		resp, err := s.receive()
-		early.Store(true)
-		_ = conn.SetWriteDeadline(time.Unix(1, 0)) // nobody reads what is still to be sent
-		got <- result{resp, err}
-	}()
-	sent, err := s.send(head, from, to, &early)
-	patience := responseTime
-	if !sent {
-		patience = lateTime
-	}
+	var late atomic.Bool
+	patience := time.AfterFunc(s.Stall(), func() {
+		late.Store(true)
+		conn.Close()
+	})
+	defer patience.Stop()
+	s.in.sending.Add(1)
+	all, err := s.send(head, from, to, patience)
+	s.in.sending.Add(1)
 	var known *bits.Error
 	if errors.As(err, &known) {
-		patience = 0 // the source failed
+		return nil, err // the source failed
 	}
-	_ = conn.SetReadDeadline(time.Now().Add(patience))
-	r := <-got
+	if all {
+		patience.Reset(responseTime)
+	} else {
+		patience.Reset(lateTime)
+	}
+	r, more := <-s.in.heard // something comes, since nobody can read from a connection that is closed
+	if !more {
+		r.err = io.ErrUnexpectedEOF
+	}
 	switch {
-	case known != nil:
-		return nil, err
-	case r.err != nil && s.in.left <= 0:
-		return nil, s.broken(bits.InvalidServerAnswer, "the server's answer does not end")
-	case err != nil && errors.Is(r.err, os.ErrDeadlineExceeded):
+	case r.err != nil && late.Load() && (all || err == nil || errors.Is(err, net.ErrClosed)):
+		return nil, os.ErrDeadlineExceeded
+	case r.err != nil && late.Load():
 		return nil, err // no answer tells why it could not be sent
+	case errors.Is(r.err, errEndless):
+		return nil, s.broken(bits.InvalidServerAnswer, "the server's answer does not end")
 	case r.err != nil:
 		return nil, r.err
-	case !sent && r.resp.StatusCode/100 == 2:
+	case !all && r.resp.StatusCode/100 == 2:
 		return nil, s.broken(bits.InvalidServerAnswer, "the server confirmed what it was not sent")
 	}
-	if !sent || !s.drained(r.resp) {
+	if !all || r.last {
 		s.hangUp()
 	}
 	return r.resp, nil
 }
 
-// receive reads the header of an answer.
-func (s *session) receive() (*http.Response, error) {
-	for {
-		resp, err := http.ReadResponse(s.r, &http.Request{Method: bupwire.Method})
-		if err != nil {
-			return nil, err
-		}
-		if resp.StatusCode/100 != 1 { // the server does more than to keep us waiting
-			return resp, nil
-		}
-	}
-}
-
-// drained ends an answer and reports whether the connection can be used again.
-func (s *session) drained(resp *http.Response) bool {
-	if resp.Close || resp.ContentLength < 0 && len(resp.TransferEncoding) == 0 {
-		return false
-	}
-	_ = s.conn.SetReadDeadline(time.Now().Add(lateTime))
-	_, err := io.Copy(io.Discard, resp.Body)
-	return err == nil && s.r.Buffered() == 0
-}
-
-// send writes a request, until it is answered, and reports whether that was all of it. An error of
-// the source is a *bits.Error.
-func (s *session) send(head []byte, from, to int64, answered *atomic.Bool) (all bool, err error) {
+// send writes a request, until it is answered, and reports whether that was all of it. Patience is
+// for what the connection takes next. An error of the source is a *bits.Error.
+func (s *session) send(head []byte, from, to int64, patience *time.Timer) (all bool, err error) {
 	s.buf = append(s.buf[:0], head...)
 	for {
 		b := s.buf
@@ -286,13 +230,11 @@ func (s *session) send(head []byte, from, to int64, answered *atomic.Bool) (all 
 				return false, sourceError(err, s.Source.Name())
 			}
 		}
-		begun := time.Now()
-		if err := s.conn.SetWriteDeadline(begun.Add(s.Stall())); err != nil {
-			return false, err
-		}
-		if answered.Load() { // after the deadline was set: see roundTrip
+		if s.in.ended() {
 			return false, nil
 		}
+		begun := time.Now()
+		patience.Reset(s.Stall())
 		if _, err := s.conn.Write(b); err != nil {
 			return false, err
 		}

@@ -11,7 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"time"
+	"os"
 
 	"github.com/ebbtransfer/ebb/bits"
 	"github.com/ebbtransfer/ebb/internal/governor"
@@ -26,7 +26,14 @@ type Conn struct {
 	// 9112 3.2.2) and ProxyAuthorization, if that is not empty, in the header of the same name.
 	Absolute           bool
 	ProxyAuthorization string
+
+	tcp net.Conn
 }
+
+// Close ends the connection at once, whatever is under way in other goroutines, and without the
+// farewell of TLS, which could have to wait. It is the only way to end a wait: under the governor
+// connections have no deadlines.
+func (c *Conn) Close() error { return c.tcp.Close() }
 
 // Dial connects to the server of a URL to speak HTTP/1.1: through the proxy that the environment
 // names, by TLS for https. Its errors are those of TransportError.
@@ -53,7 +60,7 @@ func (c *Client) connect(ctx context.Context, u *url.URL, class governor.Class) 
 	if err != nil {
 		return nil, err
 	}
-	conn := &Conn{Conn: tcp, Governed: governed(tcp)}
+	conn := &Conn{Conn: tcp, Governed: governed(tcp), tcp: tcp}
 	if err := conn.prepare(ctx, u, proxy, c.agent); err != nil {
 		tcp.Close()
 		return nil, err
@@ -101,11 +108,18 @@ func (c *Conn) secure(ctx context.Context, host string) error {
 
 // tunnel asks the proxy to connect to a server.
 func (c *Conn) tunnel(ctx context.Context, addr, agent string) error {
-	stop := context.AfterFunc(ctx, func() { _ = c.SetDeadline(time.Unix(1, 0)) })
-	defer stop()
-	if err := c.SetDeadline(time.Now().Add(headerTimeout)); err != nil {
-		return err
+	ctx, cancel := context.WithTimeoutCause(ctx, headerTimeout, os.ErrDeadlineExceeded)
+	defer cancel()
+	stop := context.AfterFunc(ctx, func() { c.Close() })
+	err := c.ask(addr, agent)
+	if !stop() {
+		return context.Cause(ctx)
 	}
+	return err
+}
+
+// ask sends the request for a tunnel and reads the answer.
+func (c *Conn) ask(addr, agent string) error {
 	req := &http.Request{Method: http.MethodConnect, URL: &url.URL{Opaque: addr}, Host: addr, Header: http.Header{"User-Agent": {agent}}}
 	if c.ProxyAuthorization != "" {
 		req.Header.Set("Proxy-Authorization", c.ProxyAuthorization)
@@ -127,8 +141,5 @@ func (c *Conn) tunnel(ctx context.Context, addr, agent string) error {
 	case answer.Buffered() > 0:
 		return errors.New("the proxy sent bytes before the server was spoken to")
 	}
-	if !stop() {
-		return ctx.Err()
-	}
-	return c.SetDeadline(time.Time{})
+	return nil
 }
