@@ -129,7 +129,11 @@ func (g *group) serveFile(name string) http.Handler {
 // notOffered answers a request with a method that the group does not have, or for a protocol.
 func (g *group) notOffered(w http.ResponseWriter, r *http.Request) {
 	allow := "GET, HEAD, OPTIONS"
-	if g.uploads != nil {
+	byBITS := g.uploads != nil && g.uploads.put == nil
+	switch {
+	case byBITS:
+		allow += ", " + bupwire.Method
+	case g.uploads != nil:
 		allow += ", PUT, POST, PATCH, DELETE, " + bupwire.Method
 	}
 	w.Header().Set("Allow", allow)
@@ -140,6 +144,8 @@ func (g *group) notOffered(w http.ResponseWriter, r *http.Request) {
 		refuse(w, r, http.StatusNotImplemented, "the group takes no uploads")
 	case g.uploads == nil:
 		refuse(w, r, http.StatusMethodNotAllowed, "the group takes no uploads")
+	case byBITS:
+		refuse(w, r, http.StatusMethodNotAllowed, "uploads here go to an application, which takes them by BITS alone")
 	default:
 		refuse(w, r, http.StatusMethodNotAllowed, "no protocol has this request")
 	}

@@ -38,6 +38,11 @@ func openUploads(c config.Group, source files.Source, log *slog.Logger) (*upload
 		HostID: o.HostID, HostIDFallback: o.HostIDFallback,
 		Notify: o.Notify, NotifyURL: o.NotifyURL, NotifyTimeout: o.NotifyTimeout, PublicURL: o.PublicURL, Origins: o.Origins,
 	}
+	if p.Notify != session.NotifyNone {
+		// The application decides what becomes of an upload; the other protocols have no word for it,
+		// and would go past it.
+		return &uploads{prefix: p, bits: bits.New(p)}, nil
+	}
 	return &uploads{prefix: p, put: put.New(p, source), bits: bits.New(p), tus: tus.New(p), ietf: ietf.New(p)}, nil
 }
 

@@ -84,6 +84,29 @@ func TestServeWithoutUploadsTakesNone(t *testing.T) {
 	}
 }
 
+// Nobody gets past an application that decides what becomes of uploads.
+func TestServeWithAnApplicationTakesBITSAlone(t *testing.T) {
+	t.Parallel()
+	s := startServing(t, "[[group]]\npath = \"/\"\ndir = \"%DIR%\"\n[group.uploads]\nnotify = \"by-value\"\nnotify_url = \"http://127.0.0.1:1/\"\n")
+	for _, r := range []answer{
+		s.do("PUT", "/a", "x"),
+		s.do("POST", "/a", "", "Tus-Resumable", "1.0.0", "Upload-Length", "1"),
+		s.do("POST", "/a", "x", "Upload-Complete", "?1", "Upload-Draft-Interop-Version", "8"),
+	} {
+		r.want(t, 405)
+		if r.Header.Get("Allow") != "GET, HEAD, OPTIONS, BITS_POST" {
+			t.Errorf("%v", r.Header)
+		}
+	}
+	s.do("BITS_POST", "/a", "", "BITS-Packet-Type", "Create-Session", "BITS-Supported-Protocols", "{7df0354d-249b-430f-820d-3d2a9bef4931}").want(t, 200)
+	if r := s.do("OPTIONS", "/a", ""); r.Header.Get("Tus-Version") != "" || r.Header.Get("Upload-Limit") != "" {
+		t.Errorf("what is not taken is offered: %v", r.Header)
+	}
+	if _, err := os.Stat(filepath.Join(s.dir, "a")); err == nil {
+		t.Error("an upload went past the application")
+	}
+}
+
 // tus makes an upload and returns the path of its URL.
 func (s *serving) tus(path string, size int, headers ...string) string {
 	s.t.Helper()
