@@ -90,6 +90,14 @@ func newLab(ctx context.Context, o options, cable bool, size int64) (_ *lab, err
 			return nil, err
 		}
 	}
+	if o.proto == protoBITS {
+		p, err := l.spawn(o.server, filepath.Join(l.dir, "bits.log"), l.ebb, "--socket", filepath.Join(l.dir, "bits.sock"), "serve",
+			"--listen", fmt.Sprintf(":%d", bitsPort), "--root", filepath.Join(l.dir, "uploads"), "--uploads", "--state", filepath.Join(l.dir, "bits-state"))
+		if err != nil {
+			return nil, err
+		}
+		l.closers = append(l.closers, p.Kill) // it is up long before the links are checked
+	}
 	if err := hurry(); err != nil {
 		fmt.Fprintln(os.Stderr, "politeness: the link runs without real-time priority and may be late:", err)
 	}

@@ -172,7 +172,7 @@ func (o *options) parse(args []string) (err error) {
 	names := flags.String("rivals", "ebb,curl", "who transfers in the background: "+strings.Join(rivals, ", "))
 	phases := flags.String("phases", "10s,12s,9s", "`durations` of idle, contention, idle; a negative first one has the background start after the foreground")
 	flags.StringVar(&o.from, "from", neighbour, "`where` the load runs: neighbour, or local beside ebb")
-	flags.StringVar(&o.proto, "proto", "http", "`protocol` of the background: http, https (HTTP/1.1) or h2")
+	flags.StringVar(&o.proto, "proto", "http", "`protocol` of the background: http, https (HTTP/1.1) or h2; with --upload also bits")
 	flags.StringVar(&o.server, "server", cubic, "congestion `control` of the background's server: cubic or bbr")
 	flags.IntVar(&o.connections, "connections", 1, "`number` of files that ebb and curl fetch at once")
 	flags.BoolVar(&o.upload, "upload", false, "the background uploads; a bulk load and voice send, other loads fetch")
@@ -200,7 +200,7 @@ func (o *options) parse(args []string) (err error) {
 		known  []string
 	}{
 		{"loads", o.loads, []string{bulk, bulkBBR, web, page, video, voice}}, {"rivals", o.rivals, rivals},
-		{"from", []string{o.from}, []string{neighbour, local}}, {"proto", []string{o.proto}, []string{"http", "https", "h2"}},
+		{"from", []string{o.from}, []string{neighbour, local}}, {"proto", []string{o.proto}, []string{"http", "https", "h2", protoBITS}},
 		{"server", []string{o.server}, []string{cubic, bbr}},
 	} {
 		for _, v := range c.values {
@@ -211,6 +211,9 @@ func (o *options) parse(args []string) (err error) {
 	}
 	if o.upload && (slices.Contains(o.loads, bulkBBR) || slices.ContainsFunc(o.rivals, func(r string) bool { return r != ebbRival && r != ebbForeground && r != curl })) {
 		return errors.New("--upload: the loads are bulk, web, page, video and voice, the rivals ebb, ebb-foreground and curl")
+	}
+	if o.proto == protoBITS && !o.upload {
+		return errors.New("--proto bits is for uploads: add --upload")
 	}
 	if o.from == local {
 		o.from = machine

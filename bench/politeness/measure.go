@@ -22,7 +22,7 @@ const (
 func ownerOf(f link.Flow) owner {
 	for _, port := range []uint16{f.FromPort, f.ToPort} {
 		switch port {
-		case httpPort, httpsPort, h2Port:
+		case httpPort, httpsPort, h2Port, bitsPort:
 			return background
 		case foregroundPort:
 			return foreground

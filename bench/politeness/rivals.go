@@ -29,6 +29,9 @@ const (
 
 var rivals = []string{ebbRival, ebbForeground, curl, aria2, wget, counters}
 
+// protoBITS has ebb upload by BITS to ebb serve.
+const protoBITS = "bits"
+
 // rival is a transfer in the background that runs.
 type rival struct {
 	*process.Process // whose processor time counts
@@ -43,6 +46,10 @@ func (s spec) remote(i int) string {
 		scheme, port = "https", httpsPort
 	case "h2":
 		scheme, port = "https", h2Port
+	case protoBITS:
+		if s.rival != curl { // which sends to the sink by PUT
+			return fmt.Sprintf("http://%s:%d/%d", addresses[s.server], bitsPort, i)
+		}
 	}
 	path := "file"
 	if s.upload {
@@ -128,7 +135,11 @@ func (l *lab) prepareEbb(ctx context.Context, s spec, dir, source string) (func(
 	commands := [][]string{}
 	if s.upload {
 		for i := range s.connections {
-			commands = append(commands, []string{"put", "--detach", "--protocol", "put", source, s.remote(i + 1)})
+			protocol := "put"
+			if s.proto == protoBITS {
+				protocol = "bits"
+			}
+			commands = append(commands, []string{"put", "--detach", "--protocol", protocol, source, s.remote(i + 1)})
 		}
 	} else {
 		list := filepath.Join(dir, "list")

@@ -22,6 +22,7 @@ const (
 	httpPort  = 8080
 	httpsPort = 8443 // HTTP/1.1 over TLS
 	h2Port    = 8444
+	bitsPort  = 8445 // of ebb serve
 
 	foregroundPort = 9080 // HTTP and, by UDP, voice
 )
