@@ -91,6 +91,9 @@ func newLab(ctx context.Context, o options, cable bool, size int64) (_ *lab, err
 		}
 	}
 	if o.proto == protoBITS {
+		if err := os.Mkdir(filepath.Join(l.dir, "uploads"), 0o755); err != nil {
+			return nil, err
+		}
 		p, err := l.spawn(o.server, filepath.Join(l.dir, "bits.log"), l.ebb, "--socket", filepath.Join(l.dir, "bits.sock"), "serve",
 			"--listen", fmt.Sprintf(":%d", bitsPort), "--root", filepath.Join(l.dir, "uploads"), "--uploads", "--state", filepath.Join(l.dir, "bits-state"))
 		if err != nil {

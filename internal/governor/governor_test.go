@@ -333,6 +333,26 @@ func TestSendKeepsToTheWindow(t *testing.T) {
 	}
 }
 
+// A reader behind a limit gives what the limit allows, and no more.
+func TestReadFromKeepsToALimit(t *testing.T) {
+	g := quietGovernor("")
+	c, far := pair(t, g, Foreground)
+	got := make(chan int64)
+	go func() {
+		n, _ := io.Copy(io.Discard, far)
+		got <- n
+	}()
+	const size = 5<<20 + 7
+	r := &io.LimitedReader{R: bytes.NewReader(make([]byte, 8<<20)), N: size}
+	if n, err := c.ReadFrom(r); n != size || err != nil || r.N != 0 {
+		t.Errorf("%d bytes of %d were sent, %d are left: %v", n, size, r.N, err)
+	}
+	c.Close()
+	if n := <-got; n != size {
+		t.Errorf("%d bytes of %d came", n, size)
+	}
+}
+
 func TestCapHoldsWhatIsSent(t *testing.T) {
 	g := quietGovernor("")
 	g.SetCaps(Caps{Foreground: 1 << 20, Background: Unlimited})

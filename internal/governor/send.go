@@ -144,14 +144,25 @@ func (c *Conn) ReadFrom(r io.Reader) (n int64, err error) {
 	if !ok || c.governed != nil {
 		return io.Copy(struct{ io.Writer }{c}, r)
 	}
-	for {
+	// The kernel takes a file behind one limit, not behind two.
+	whole, limited := r.(*io.LimitedReader)
+	if limited {
+		r = whole.R
+	}
+	for !limited || whole.N > 0 {
 		limit := c.ceiling()
 		part := int64(sendAtOnce)
 		if limit != nil {
 			part = int64(limit.most(sendAtOnce))
 		}
+		if limited {
+			part = min(part, whole.N)
+		}
 		m, err := direct.ReadFrom(io.LimitReader(r, part))
 		n += m
+		if limited {
+			whole.N -= m
+		}
 		c.up.path.count(c.class, int(m))
 		if err != nil || m < part {
 			return n, err
@@ -160,6 +171,7 @@ func (c *Conn) ReadFrom(r io.Reader) (n int64, err error) {
 			limit.wait(int(m))
 		}
 	}
+	return n, nil
 }
 
 // sendAtOnce is how many bytes the kernel moves by itself before they are counted.

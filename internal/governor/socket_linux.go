@@ -24,8 +24,9 @@ type socket struct {
 	fd int          // -1 once closed
 }
 
-// sendTimeout bounds, in seconds, a write to a peer that takes nothing.
-const sendTimeout = 10
+// sendTimeout bounds, in seconds, a write to a peer that takes nothing; who waits for a transfer to
+// move gives up sooner.
+const sendTimeout = 60
 
 // newSocket takes a connection out of the poller. After an error it is as it was.
 func newSocket(conn *net.TCPConn) (*socket, error) {
