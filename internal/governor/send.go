@@ -29,7 +29,8 @@ func (f *flow) allow(window float64) {
 		// What is written at once would be sent at once: pacing spreads it. It is no bound itself.
 		rate = pacingHeadroom * float64(f.clamped) / rtt
 	}
-	if rate > fastest {
+	if f.clamped < few*int(segment) || rate > fastest {
+		// Two segments that are apart are acknowledged late, like one.
 		rate = 0
 	}
 	if rate < f.paced*0.97 || rate > f.paced*1.03 {
@@ -40,6 +41,7 @@ func (f *flow) allow(window float64) {
 
 const (
 	pacingHeadroom = 1.25
+	few            = 10 // segments, which may go at once as at the start of any connection
 	// fastest is the rate from which pacing costs more than the bursts of a tick do harm.
 	fastest = 250e6
 )
