@@ -12,9 +12,9 @@ import (
 // fileBITS are the properties of a virtual directory with BITS's names, units and values
 // (server.md chapter 2). A key of [group.uploads] goes before its name here.
 type fileBITS struct {
-	Enabled         *bool   `toml:"BITSUploadEnabled"`
+	Enabled         any     `toml:"BITSUploadEnabled"` // IIS has a Boolean, scripts write 1 and 0 too
 	SessionTimeout  *int64  `toml:"BITSSessionTimeout"`
-	MaxSize         *string `toml:"BITSMaximumUploadSize"`
+	MaxSize         any     `toml:"BITSMaximumUploadSize"` // IIS has a text with a number
 	Notify          *int64  `toml:"BITSServerNotificationType"`
 	NotifyURL       *string `toml:"BITSServerNotificationURL"`
 	HostID          *string `toml:"BITSHostId"`
@@ -54,16 +54,19 @@ func (r *reader) bits(key string, f *fileBITS, u *Uploads) bool {
 	if number("BITSSessionLimitEnable", f.LimitEnable, 0, 1, 1) == 0 {
 		u.SessionsPerUser = 0
 	}
-	set(r, key+".BITSMaximumUploadSize", f.MaxSize, &u.MaxSize, func(text string) (int64, error) {
-		if text == "" {
-			return -1, nil
+	if f.MaxSize != nil {
+		switch text := fmt.Sprint(f.MaxSize); text {
+		case "":
+			u.MaxSize = -1
+		default:
+			n, err := strconv.ParseInt(text, 10, 64)
+			if err != nil || n < 0 {
+				r.problem(key+".BITSMaximumUploadSize", "%q is not a number of bytes", text)
+				break
+			}
+			u.MaxSize = n
 		}
-		n, err := strconv.ParseInt(text, 10, 64)
-		if err != nil || n < 0 {
-			return 0, fmt.Errorf("%q is not a number of bytes", text)
-		}
-		return n, nil
-	})
+	}
 	set(r, key+".BITSServerNotificationURL", f.NotifyURL, &u.NotifyURL, parseNotifyURL)
 	set(r, key+".BITSHostId", f.HostID, &u.HostID, parseHostID)
 	// The documents say that count and unit do not count where UseDefault is 0. That must be
@@ -77,5 +80,12 @@ func (r *reader) bits(key string, f *fileBITS, u *Uploads) bool {
 	} else if f.CleanupCount != nil {
 		r.problem(key+".BITSCleanupCount", "has no effect: BITSCleanupUseDefault is not 0")
 	}
-	return f.Enabled == nil || *f.Enabled
+	switch f.Enabled {
+	case nil, true, int64(1):
+		return true
+	case false, int64(0):
+	default:
+		r.problem(key+".BITSUploadEnabled", "want true or false, or 1 or 0")
+	}
+	return false
 }

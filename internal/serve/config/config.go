@@ -108,7 +108,7 @@ func ParseAddress(text string, tls bool) (Address, error) {
 	}
 	a.Addr = strings.TrimSuffix(a.Addr, "/")
 	if _, _, err := net.SplitHostPort(a.Addr); err != nil {
-		return a, &net.AddrError{Err: "want HOST:PORT, :PORT or https://HOST:PORT", Addr: text}
+		return a, &net.AddrError{Err: "want HOST:PORT, :PORT, http://HOST:PORT or https://HOST:PORT", Addr: text}
 	}
 	return a, nil
 }

@@ -154,13 +154,21 @@ func TestProblems(t *testing.T) {
 	const group = "[[group]]\npath = \"/\"\ndir = \"/srv\"\n"
 	for _, c := range []struct{ text, want string }{
 		{"listen = [\":8080\"]\nlisten = [\":1\"]", "x.toml:2: "},
-		{"listen = \":8080\"", "x.toml:1: "},
-		{"listen = [\"8080\"]", "x.toml:1: listen: "},
+		{"listen = \":8080\"", "x.toml:1: listen: want a list"},
+		{"listen = [\"8080\"]", "x.toml:1: listen: address 8080: want HOST:PORT, :PORT, http://HOST:PORT or https://HOST:PORT"},
 		{"listen = [\"https://:8443\"]", "x.toml:1: listen: https://:8443 needs a certificate"},
 		{"\nlisen = [\":8080\"]", "x.toml:2: lisen: there is no such key; did you mean listen?"},
 		{group + "[group.uploads]\nmax_sise = \"1 GB\"", "x.toml:5: group.uploads.max_sise: there is no such key; did you mean max_size?"},
 		{group + "[group.bits]\nBITSHostID = \"a\"\nBITSAllowOverwrite = 1", "x.toml:6: group.bits.BITSAllowOverwrite: there is no such key; did you mean BITSAllowOverwrites?"},
-		{group + "connections = \"3\"", "x.toml:4: group.connections: "},
+		{group + "connections = \"3\"", "x.toml:4: group.connections: want a whole number"},
+		{group + "[group.uploads]\noverwrite = 1", "x.toml:5: group.uploads.overwrite: want true or false"},
+		{group + "[group.uploads]\nmax_size = 5", "x.toml:5: group.uploads.max_size: want a text such as \"20 GB\""},
+		{group + "read = \"alice\"", "x.toml:4: group.read: want a list"},
+		{group + "uploads = true", "x.toml:4: group.uploads: want a table"},
+		{"[users]\nalice = \"secret\"", "x.toml:2: users.alice: want a table"},
+		{group + "[group.bits]\nBITSUploadEnabled = 2", "x.toml:5: group[0].bits.BITSUploadEnabled: want true or false"},
+		{group + "[group.bits]\nBITSUploadEnabled = [1]", "x.toml:5: group[0].bits.BITSUploadEnabled: want true or false"},
+		{group + "[group.bits]\nBITSMaximumUploadSize = 1.5", "x.toml:5: group[0].bits.BITSMaximumUploadSize: \"1.5\" is not a number"},
 		{group + "connections = -3", "x.toml:4: group[0].connections: want 1 or more"},
 		{group + "bandwidth = \"1000 B/s\"", "x.toml:4: group[0].bandwidth: want at least 1024 B/s"},
 		{group + "read = [\"alice\"]", "x.toml:4: group[0].read: there is no user or token \"alice\""},
@@ -171,7 +179,7 @@ func TestProblems(t *testing.T) {
 		{"[[group]]\npath = \"/a\"\nfiles = { \"../a\" = \"/a\" }", "x.toml:3: group[0].files: \"../a\" is not a name"},
 		{group + "[group.uploads]\n[[group]]\npath=\"/b\"\ndir=\"/srv\"\n[group.uploads]", "x.toml:7: group[1].dir: another group takes uploads"},
 		{group + "[group.uploads]\nsession_timeout = \"0s\"", "x.toml:5: group[0].uploads.session_timeout: 0s is out of range; want 1s to "},
-		{group + "[group.uploads]\nsession_timeout = 5", "x.toml:5: group.uploads.session_timeout: "},
+		{group + "[group.uploads]\nsession_timeout = 5", "x.toml:5: group.uploads.session_timeout: want a text such as \"14d\""},
 		{group + "[group.uploads]\nmax_fragment = \"1 KiB\"", "x.toml:5: group[0].uploads.max_fragment: 1 KiB is out of range"},
 		{group + "[group.uploads]\nnotify = \"by-value\"", "x.toml:5: group[0].uploads.notify: there is no notify_url"},
 		{group + "[group.uploads]\nnotify_url = \"ftp://x/\"", "x.toml:5: group[0].uploads.notify_url: "},
@@ -193,6 +201,28 @@ func TestProblems(t *testing.T) {
 		told := func(p bits.PolicyProblem) bool { return strings.HasPrefix(p.String(), c.want) }
 		if !errors.As(err, &p) || !slices.ContainsFunc(p, told) {
 			t.Errorf("%s\n: %v, want %s...", c.text, err, c.want)
+		}
+	}
+}
+
+func TestBITSNamesTakeNumbersAndTexts(t *testing.T) {
+	for _, c := range []struct {
+		text    string
+		enabled bool
+		size    int64
+	}{
+		{"BITSUploadEnabled = 1\nBITSMaximumUploadSize = 5000", true, 5000},
+		{"BITSUploadEnabled = 0", false, 0},
+		{"BITSUploadEnabled = true\nBITSMaximumUploadSize = \"5000\"", true, 5000},
+		{"BITSMaximumUploadSize = \"\"", true, -1},
+	} {
+		got, err := Parse("x.toml", []byte("[[group]]\npath = \"/\"\ndir = \"/srv\"\n[group.bits]\n"+c.text))
+		if err != nil {
+			t.Errorf("%s: %v", c.text, err)
+			continue
+		}
+		if u := got.Groups[0].Uploads; (u != nil) != c.enabled || u != nil && u.MaxSize != c.size {
+			t.Errorf("%s: %+v", c.text, u)
 		}
 	}
 }

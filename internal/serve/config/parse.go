@@ -141,40 +141,94 @@ func (r *reader) malformed(err error) {
 			line, _ := e.Position()
 			key := e.Key()
 			message := "there is no such key"
-			if s := policy.Suggest(key[len(key)-1], keysAt(reflect.TypeFor[file](), key[:len(key)-1])); s != "" {
+			if s := policy.Suggest(key[len(key)-1], keysAt(typeAt(key[:len(key)-1]))); s != "" {
 				message += fmt.Sprintf("; did you mean %s?", s)
 			}
 			r.problems = append(r.problems, bits.PolicyProblem{File: r.name, Line: line, Key: strings.Join(key, "."), Message: message})
 		}
 	case errors.As(err, &at):
 		line, _ := at.Position()
-		r.problems = policy.Problems{{File: r.name, Line: line, Key: strings.Join(at.Key(), "."), Message: strings.TrimPrefix(at.Error(), "toml: ")}}
+		r.problems = policy.Problems{{File: r.name, Line: line, Key: strings.Join(at.Key(), "."), Message: inWords(at)}}
 	default:
 		r.problems = policy.Problems{{File: r.name, Message: strings.TrimPrefix(err.Error(), "toml: ")}}
 	}
 }
 
-// keysAt returns the keys of the table at a path.
-func keysAt(t reflect.Type, at []string) []string {
-	for t.Kind() == reflect.Pointer || t.Kind() == reflect.Slice {
+// examples are of texts that one may take for numbers.
+var examples = map[string]string{
+	"bandwidth": "50 MB/s", "max_size": "20 GB", "max_fragment": "64 MiB", "min_free_space": "1 GB",
+	"session_timeout": "14d", "host_id_fallback": "1d", "notify_timeout": "5m", "cleanup": "12h",
+}
+
+// inWords says what a decoder's error means: of a value of another type, which one is wanted.
+func inWords(e *toml.DecodeError) string {
+	message, key := strings.TrimPrefix(e.Error(), "toml: "), e.Key()
+	t := typeAt(key)
+	if t == nil || len(key) == 0 || !strings.Contains(message, "cannot decode TOML") && !strings.Contains(message, "cannot store") {
+		return message
+	}
+	for t.Kind() == reflect.Pointer {
 		t = t.Elem()
 	}
-	if t.Kind() == reflect.Map && len(at) > 0 {
-		return keysAt(t.Elem(), at[1:])
+	switch t.Kind() {
+	case reflect.Bool:
+		return "want true or false"
+	case reflect.Int, reflect.Int64:
+		return "want a whole number, without quotes"
+	case reflect.String:
+		if example, ok := examples[strings.ToLower(key[len(key)-1])]; ok {
+			return fmt.Sprintf("want a text such as %q", example)
+		}
+		return "want a text, in quotes"
+	case reflect.Slice:
+		if t.Elem().Kind() == reflect.String {
+			return `want a list of texts, such as ["one", "two"]`
+		}
+		return fmt.Sprintf("want tables, each beginning with [[%s]]", strings.Join(key, "."))
+	case reflect.Map, reflect.Struct:
+		return "want a table"
+	default:
+		return message
+	}
+}
+
+// typeAt returns the type of what is at a path; nil if there is no such place.
+func typeAt(path []string) reflect.Type {
+	t := reflect.TypeFor[file]()
+	for _, name := range path {
+		for t.Kind() == reflect.Pointer || t.Kind() == reflect.Slice {
+			t = t.Elem()
+		}
+		switch t.Kind() {
+		case reflect.Map:
+			t = t.Elem()
+		case reflect.Struct:
+			f, ok := t.FieldByNameFunc(func(field string) bool {
+				f, _ := t.FieldByName(field)
+				return strings.EqualFold(f.Tag.Get("toml"), name)
+			})
+			if !ok {
+				return nil
+			}
+			t = f.Type
+		default:
+			return nil
+		}
+	}
+	return t
+}
+
+// keysAt returns the keys of a table of that type.
+func keysAt(t reflect.Type) []string {
+	for t != nil && (t.Kind() == reflect.Pointer || t.Kind() == reflect.Slice) {
+		t = t.Elem()
+	}
+	if t == nil || t.Kind() != reflect.Struct {
+		return nil
 	}
 	var names []string
-	if t.Kind() != reflect.Struct {
-		return nil
-	}
 	for f := range t.Fields() {
-		name := f.Tag.Get("toml")
-		if len(at) > 0 && strings.EqualFold(name, at[0]) {
-			return keysAt(f.Type, at[1:])
-		}
-		names = append(names, name)
-	}
-	if len(at) > 0 {
-		return nil
+		names = append(names, f.Tag.Get("toml"))
 	}
 	return names
 }
