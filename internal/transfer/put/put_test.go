@@ -8,8 +8,10 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/http/httptrace"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -142,13 +144,45 @@ func header(c net.Conn) {
 }
 
 func TestAHastyConfirmationIsNone(t *testing.T) {
+	over := make(chan struct{})
+	defer close(over)
 	u := rawServer(t, func(c net.Conn) {
 		header(c)
 		_, _ = io.WriteString(c, "HTTP/1.1 201 Created\r\nContent-Length: 0\r\n\r\n")
-		_, _ = io.Copy(io.Discard, c)
+		<-over // what it does not read is more than the kernel's buffers hold
 	})
 	task := uploadtest.New(t, u, uploadtest.NewSource("f", uploadtest.Bytes(64<<20, 2)))
 	err := New(uploadtest.Client()).Upload(t.Context(), task.Task)
+	if !errors.Is(err, &bits.Error{Code: bits.InvalidServerResponse}) || task.State.Done {
+		t.Errorf("error %v, done %v", err, task.State.Done)
+	}
+}
+
+// TestAHastyConfirmationThatIsSeenLate: the whole body goes out after the confirmation came, and
+// before anybody has looked at it. The server waits for a piece, so that the answer is seen while
+// the source still gives more.
+func TestAHastyConfirmationThatIsSeenLate(t *testing.T) {
+	const n, hold = 8 << 20, 1 << 20
+	u := rawServer(t, func(c net.Conn) {
+		header(c)
+		if _, err := io.CopyN(io.Discard, c, hold); err == nil {
+			_, _ = io.WriteString(c, "HTTP/1.1 201 Created\r\nContent-Length: 0\r\n\r\n")
+			_, _ = io.Copy(io.Discard, c)
+		}
+	})
+	src := uploadtest.NewSource("f", uploadtest.Bytes(n, 9))
+	answered := make(chan struct{})
+	ctx := httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{
+		GotFirstResponseByte: sync.OnceFunc(func() { close(answered) }),
+	})
+	src.Fail = func(off int64) error {
+		if off > n/2 {
+			<-answered
+		}
+		return nil
+	}
+	task := uploadtest.New(t, u, src)
+	err := New(uploadtest.Client()).Upload(ctx, task.Task)
 	if !errors.Is(err, &bits.Error{Code: bits.InvalidServerResponse}) || task.State.Done {
 		t.Errorf("error %v, done %v", err, task.State.Done)
 	}

@@ -16,6 +16,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 	"unicode"
 
@@ -50,7 +51,7 @@ type Answer struct {
 	Response *http.Response // its body is closed
 	Body     []byte         // its first bytes, at most 64 KiB
 	URL      *url.URL       // of the resource that answered, after redirects
-	Sent     int64          // bytes of the body that were read for sending
+	Sent     int64          // bytes of the body that were read for sending before the answer came
 	Conn     *governor.Conn // that it came over; nil if it is not known
 	Waited   time.Duration  // from the request's last byte to the answer's first
 }
@@ -135,15 +136,21 @@ func private(host string) bool {
 func (t *Task) once(ctx context.Context, c *httpconn.Client, r Request) (*Answer, error) {
 	ctx, w := t.Watch(ctx, r.URL, r.To > r.From)
 	defer w.End()
-	if r.Interim != nil {
-		interims := 0
-		ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{Got1xxResponse: func(code int, h textproto.MIMEHeader) error {
-			if interims++; interims > maxInterims { // net/http counts only where nobody listens
-				return errors.New("net/http: too many 1xx informational responses")
-			}
+	interims := 0
+	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{Got1xxResponse: func(code int, h textproto.MIMEHeader) error {
+		if interims++; interims > maxInterims { // net/http counts only where nobody listens
+			return errors.New("net/http: too many 1xx informational responses")
+		}
+		if r.Interim != nil {
 			r.Interim(code, http.Header(h))
-			return nil
-		}})
+		}
+		return nil
+	}})
+	var b *body
+	if r.To > r.From {
+		b = t.body(r, w)
+		defer b.stop()
+		ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotFirstResponseByte: b.mark})
 	}
 
 	target, err := url.Parse(r.URL)
@@ -157,10 +164,7 @@ func (t *Task) once(ctx context.Context, c *httpconn.Client, r Request) (*Answer
 	for name, values := range r.Header {
 		req.Header[name] = values
 	}
-	var b *body
-	if r.To > r.From {
-		b = t.body(r, w)
-		defer b.stop()
+	if b != nil {
 		req.Body, req.ContentLength = b, r.To-r.From
 		req.GetBody = func() (io.ReadCloser, error) { // for a connection that closed before the first byte
 			b.rewind()
@@ -185,7 +189,12 @@ func (t *Task) once(ctx context.Context, c *httpconn.Client, r Request) (*Answer
 	a := &Answer{Response: resp, URL: resp.Request.URL}
 	a.Conn, a.Waited = w.told()
 	if b != nil {
-		a.Sent = b.at - r.From
+		a.Sent = b.at.Load() - r.From
+		if interims == 0 {
+			// More may have gone out since, to a server that had confirmed it unseen. After an
+			// interim answer it is not known when the final one began.
+			a.Sent = b.marked.Load() - r.From
+		}
 	}
 	a.Body, _ = io.ReadAll(io.LimitReader(resp.Body, maxAnswer)) // the header says it all, should the rest not come
 	if b != nil && resp.StatusCode/100 == 2 && a.Sent < r.To-r.From {
@@ -211,14 +220,17 @@ type body struct {
 	begun func()
 	watch *Watch
 
+	at     atomic.Int64 // next byte; changed under mu
+	marked atomic.Int64 // what at was when the answer began
+
 	mu   sync.Mutex // net/http may go on reading when it has already returned an answer
-	at   int64      // next byte
 	err  error      // the source's
 	over bool       // nothing may be read any more
 }
 
 func (t *Task) body(r Request, w *Watch) *body {
-	b := &body{src: t.Source, r: r, sent: r.Sent, begun: t.Connected, watch: w, at: r.From}
+	b := &body{src: t.Source, r: r, sent: r.Sent, begun: t.Connected, watch: w}
+	b.rewind()
 	if b.sent == nil {
 		b.sent = t.Sent
 	}
@@ -229,17 +241,19 @@ func (t *Task) body(r Request, w *Watch) *body {
 func (b *body) Read(p []byte) (int, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	at := b.at.Load()
 	switch {
 	case b.over:
 		return 0, net.ErrClosed
-	case b.at == b.r.To:
+	case at == b.r.To:
 		return 0, io.EOF
-	case b.at == b.r.From:
+	case at == b.r.From:
 		b.begun()
 	}
-	p = p[:min(int64(len(p)), b.r.To-b.at)]
-	n, err := b.src.ReadAt(p, b.at)
-	b.at += int64(n)
+	p = p[:min(int64(len(p)), b.r.To-at)]
+	n, err := b.src.ReadAt(p, at)
+	at += int64(n)
+	b.at.Store(at)
 	if n < len(p) && err != nil {
 		if errors.Is(err, io.EOF) {
 			err = &bits.Error{Code: bits.LocalFileChanged, Context: bits.ContextLocalFile, File: b.src.Name(), Message: "the file became shorter while it was sent"}
@@ -247,8 +261,8 @@ func (b *body) Read(p []byte) (int, error) {
 		b.err = err
 		return n, err
 	}
-	b.sent(b.at)
-	b.watch.Moved(b.at == b.r.To)
+	b.sent(at)
+	b.watch.Moved(at == b.r.To)
 	return n, nil
 }
 
@@ -258,8 +272,11 @@ func (b *body) Close() error { return nil }
 func (b *body) rewind() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.at = b.r.From
+	b.at.Store(b.r.From)
 }
+
+// mark notes how far the body is. It does not wait for a read: what that brings is not sent yet.
+func (b *body) mark() { b.marked.Store(b.at.Load()) }
 
 // stop ends the body: when it returns nothing is read any more.
 func (b *body) stop() {
