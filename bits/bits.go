@@ -291,6 +291,10 @@ type Reply struct {
 // MaxReplyData is the size, in bytes, up to which a reply can be had as data.
 const MaxReplyData = 1 << 20
 
+// NoteServerUntold is the note, or the end of it, of a cancelled upload whose server does not know
+// yet that it may forget what it has.
+const NoteServerUntold = "the server is still to be told; the service keeps trying"
+
 // Job is a snapshot of a job.
 type Job struct {
 	ID         ID         `json:"id"`

@@ -23,6 +23,8 @@ type action struct {
 	do   func(context.Context, *client.Job) (*bits.Outcome, error)
 	// tell prints more for people; it may be nil.
 	tell func(*bits.Job)
+	// after follows once all jobs had their turn, with those where it went well; it may be nil.
+	after func(context.Context, *service, []result)
 }
 
 // result is what became of one job, for programs.
@@ -91,6 +93,9 @@ func (a *app) act(ctx context.Context, verb string, act action, refs []string, a
 			continue
 		}
 		results = append(results, r)
+	}
+	if act.after != nil {
+		act.after(ctx, srv, results)
 	}
 	if a.json {
 		if err := a.printJSON(results); err != nil {

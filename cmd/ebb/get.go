@@ -342,6 +342,9 @@ func (a *app) leave(ctx context.Context, job *client.Job, keep bool) {
 // failed tells why a job ended in ERROR and removes it unless it is to be kept.
 func (a *app) failed(ctx context.Context, job *client.Job, info *bits.Job, keep bool) error {
 	sentence, hint := jobError(info.Error)
+	if len(info.Files) == 1 && info.Type != bits.Download && !strings.Contains(sentence, info.Files[0].Local) {
+		sentence = info.Files[0].Local + ": " + sentence
+	}
 	a.printProblem(sentence, hint)
 	if keep {
 		a.note("the job is kept: `ebb resume %[1]s` tries again, `ebb cancel %[1]s` ends it", shortID(job.ID))

@@ -282,6 +282,18 @@ func TestCancelSeveral(t *testing.T) {
 	}
 }
 
+func TestCancelTellsOfAServerThatIsUntold(t *testing.T) {
+	f := newFake()
+	socket := startFake(t, f)
+	ebb(t, socket, "create", "--type", "upload", "a").want(t, 0, "", "")
+	ebb(t, socket, "create", "b").want(t, 0, "", "")
+	f.change(f.jobs[0].ID, bits.EventModified, func(j *bits.Job) { j.Note = bits.NoteServerUntold })
+	o := ebb(t, socket, "cancel", "--yes", "a", "b").want(t, 0, "cancelled", "the service keeps trying")
+	if strings.Count(o.err, "note:") != 1 {
+		t.Errorf("it said %q", o.err)
+	}
+}
+
 func TestNotices(t *testing.T) {
 	f := newFake()
 	f.about.Notices = []string{"a damaged store was set aside"}

@@ -184,14 +184,13 @@ func (a *app) printReply(info *bits.Job) error {
 	return os.Remove(info.Reply.File)
 }
 
-// uploadedTo is the URL of an uploaded file: the directory's, with the file's name, unless the
-// server chose another.
+// uploadedTo is the URL of an uploaded file.
 func uploadedTo(f bits.File) string {
 	u, err := url.Parse(f.Remote)
-	if err != nil || f.Protocol == bits.ProtocolTus || f.Protocol == bits.ProtocolIETF {
+	if err != nil {
 		return bits.RedactURL(f.Remote)
 	}
-	return bits.RedactURL(inDirectory(u, f.Local).String())
+	return bits.RedactURL(inDirectory(u, f.Local).String()) // an older service tells the directory
 }
 
 // inDirectory adds a file's name to a URL that ends in '/'.
@@ -232,13 +231,16 @@ func (a *app) printNewUploads(ctx context.Context, uploads []upload) error {
 	return nil
 }
 
-// printUploads prints jobs for programs, as they are now.
+// printUploads prints jobs for programs, as they are now but with the error that ended them.
 func (a *app) printUploads(ctx context.Context, uploads []upload) error {
 	jobs := []jobJSON{}
 	for _, u := range uploads {
 		info, err := u.job.Info(context.WithoutCancel(ctx))
 		if err != nil {
 			return err
+		}
+		if u.info != nil && info.Error == nil {
+			info.Error = u.info.Error // a job that failed is cancelled by now
 		}
 		jobs = append(jobs, asJSON(info))
 	}

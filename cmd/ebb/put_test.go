@@ -95,7 +95,7 @@ func TestUploadedTo(t *testing.T) {
 		{"https://h/u/", "put", "https://h/u/a"},
 		{"https://h/u/x", "put", "https://h/u/x"},
 		{"https://me:secret@h/u/", "bits", "https://me:xxxxx@h/u/a"},
-		{"https://h/files/", "tus", "https://h/files/"}, // the server chose the name
+		{"https://h/files/", "tus", "https://h/files/a"},
 	} {
 		if got := uploadedTo(bits.File{Remote: c.remote, Local: "/d/a", Protocol: bits.Protocol(c.protocol)}); got != c.want {
 			t.Errorf("%s by %s: %s, want %s", c.remote, c.protocol, got, c.want)

@@ -184,6 +184,10 @@ const (
 	farewellLimit = 2 * time.Minute
 	// mostPartings bounds the servers that are told at once.
 	mostPartings = 8
+	// farewellDelay and maxFarewellDelay are the first and the longest pause between attempts: the
+	// server may be back soon, and holds what nobody wants.
+	farewellDelay    = 5 * time.Second
+	maxFarewellDelay = 10 * time.Minute
 )
 
 // leaves reports whether the job is over but for its server, which has to be told.
@@ -228,7 +232,8 @@ func (q *Queue) parted(t *tx, j *job, out transfer.Outcome) {
 	case out.Err != nil && out.Err.Code.Class() == bits.Fatal, since >= min(farewellTime, v.noProgressTimeout()):
 		q.log.Warn("server could not be told of the cancelled upload", "job", j.id, "name", v.rec.Name, "err", out.Err)
 	default:
-		wait := max(retryDelay(v.minimumRetryDelay(), v.rec.Priority, d.Attempts+1, rand.Float64()), out.RetryAfter)
+		pause := min(farewellDelay<<min(d.Attempts, 10), maxFarewellDelay)
+		wait := max(pause+rand.N(pause/4), out.RetryAfter)
 		next = t.now.Add(wait).UnixNano()
 		q.log.Debug("server is told of the cancelled upload later", "job", j.id, "in", wait, "err", out.Err)
 	}

@@ -3,6 +3,7 @@ package queue
 import (
 	"iter"
 	"os/user"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -13,6 +14,7 @@ import (
 	"github.com/ebbtransfer/ebb/internal/policy"
 	"github.com/ebbtransfer/ebb/internal/store"
 	"github.com/ebbtransfer/ebb/internal/transfer"
+	"github.com/ebbtransfer/ebb/internal/transfer/upload"
 )
 
 // version is a job as it is on disk. It is never changed once published.
@@ -168,7 +170,20 @@ func (v *version) errorInfo() *bits.ErrorInfo {
 	if e == nil || bits.Decide(v.rec.State, bits.MethodGetError, v.facts()).Code.Failed() {
 		return nil
 	}
+	if v.rec.Type != bits.Download && len(v.files) > 0 && e.File == v.files[0].Remote {
+		e.File = target(v.files[0])
+		e.Message = strings.ReplaceAll(e.Message, v.files[0].Remote, e.File)
+	}
 	return e.Info()
+}
+
+// target returns the URL of the file that an upload makes; the record has that of its directory
+// where the job's owner gave it.
+func target(f *store.File) string {
+	if to, err := upload.Target(f.Remote, filepath.Base(f.Local)); err == nil {
+		return to
+	}
+	return f.Remote
 }
 
 func (v *version) retryAt() *time.Time {
@@ -277,7 +292,7 @@ func (v *version) view(names *userNames, maxTime policy.Duration, withFiles bool
 			MaximumDownloadTime: int64(v.maxDownloadTime(maxTime) / time.Second),
 			Protocol:            v.protocol(),
 		},
-		Note:     d.Note,
+		Note:     v.note(),
 		Progress: v.progress(live),
 		Reply:    v.replyView(live),
 	}
@@ -295,6 +310,18 @@ func (v *version) view(names *userNames, maxTime policy.Duration, withFiles bool
 		}
 	}
 	return j
+}
+
+// note is what a person should know of the job.
+func (v *version) note() string {
+	d := v.detail()
+	if !v.leaves() {
+		return d.Note
+	}
+	if d.Note == "" {
+		return bits.NoteServerUntold
+	}
+	return d.Note + "; " + bits.NoteServerUntold
 }
 
 func (v *version) progress(live map[int]moving) bits.Progress {
@@ -336,6 +363,7 @@ func (v *version) file(i int, live map[int]moving) bits.File {
 	sends := v.rec.Type != bits.Download && !v.isReply(i)
 	out := bits.File{Remote: f.Remote, Local: f.Local, BytesTotal: bits.Size(f.Size), BytesTransferred: f.Done, Completed: f.State == store.FilePlaced, Checksum: f.Checksum}
 	if sends {
+		out.Remote = target(f)
 		out.Completed = f.State != store.FilePending
 		if out.Protocol = v.protocol(); f.Part != nil && f.Part.Upload != nil && f.Part.Upload.State.Protocol != "" {
 			out.Protocol = f.Part.Upload.State.Protocol

@@ -62,11 +62,7 @@ func TestPut(t *testing.T) {
 				_, data := s.source(name, n, byte(i))
 				contents = append(contents, string(data))
 				args = append(args, name)
-				place := r.url + "/dir/"
-				if protocol == "bits" || protocol == "put" { // else the server names the file
-					place += strings.ReplaceAll(name, " ", "%20")
-				}
-				want = append(want, place)
+				want = append(want, r.url+"/dir/"+strings.ReplaceAll(name, " ", "%20"))
 			}
 			if err := os.MkdirAll(filepath.Join(r.dir, "dir"), 0o755); err != nil {
 				t.Fatal(err)
@@ -97,6 +93,14 @@ func TestPut(t *testing.T) {
 	s.cli("put", "--json", "--progress", "none", "--protocol", "put", "bits 0", r.url+"/json").want(t, 0).decode(t, &jobs)
 	if len(jobs) != 1 || jobs[0].State != bits.Acknowledged || jobs[0].Type != bits.Upload || !jobs[0].Files[0].Completed || jobs[0].Files[0].Protocol != bits.ProtocolPut {
 		t.Errorf("--json printed %+v", jobs)
+	}
+	got = s.cli("put", "--json", "--progress", "none", "--protocol", "tus", "bits 1", r.url+"/dir/").want(t, 1)
+	got.decode(t, &jobs)
+	if len(jobs) != 1 || jobs[0].State != bits.Cancelled || jobs[0].Error == nil || jobs[0].Error.Code == "" || jobs[0].Files[0].Remote != r.url+"/dir/bits%201" {
+		t.Errorf("--json of a failed upload printed %+v", jobs)
+	}
+	if want := filepath.Join(s.dir, "bits 1") + ": " + r.url + "/dir/bits%201: "; !strings.Contains(got.err, want) {
+		t.Errorf("it said %q, want %q", got.err, want)
 	}
 	// Without a protocol the server is asked, and ebb says what it chose.
 	got = s.cli("put", "bits 3000", r.url+"/auto").want(t, 0)
