@@ -107,6 +107,7 @@ func (h *handler) receive(w http.ResponseWriter, r *http.Request) (existed bool,
 	spec := session.Spec{
 		Protocol: "put", Target: target, URL: r.URL.Path, Principal: session.Principal(r.Context()),
 		Size: r.ContentLength, Limit: h.MaxSize, Overwrite: h.Overwrite && r.Header.Get("If-None-Match") != "*",
+		Whole: true, // nobody can go on with it, so nothing of it is to survive a crash
 	}
 	// Whatever happens to the client now, the session comes to an end.
 	keep := context.WithoutCancel(r.Context())
