@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -15,6 +16,7 @@ import (
 	"github.com/ebbtransfer/ebb/internal/policy"
 	"github.com/ebbtransfer/ebb/internal/serve"
 	"github.com/ebbtransfer/ebb/internal/serve/config"
+	"github.com/ebbtransfer/ebb/internal/serve/session"
 )
 
 // serveFlags are what `ebb serve` is told on the command line.
@@ -22,6 +24,7 @@ type serveFlags struct {
 	listen     []string
 	root       string
 	uploads    bool
+	overwrite  bool
 	listing    bool
 	config     string
 	cert, key  string
@@ -46,7 +49,8 @@ tokens, client certificates, limits, notifications. docs/serve.md tells all keys
 		Example: `  ebb serve --root /srv/files
   ebb serve --listen :8080 --root /srv/in --uploads
   ebb serve --listen https://:8443 --self-signed --root /srv/in --uploads
-  ebb serve --config /etc/ebb/serve.toml`,
+  ebb serve --config /etc/ebb/serve.toml
+  ebb serve check /etc/ebb/serve.toml`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := f.load()
@@ -75,6 +79,7 @@ tokens, client certificates, limits, notifications. docs/serve.md tells all keys
 	cmd.Flags().StringSliceVar(&f.listen, "listen", nil, "`address` to listen on: :8080, 127.0.0.1:8080, https://:8443 (default :8080)")
 	cmd.Flags().StringVar(&f.root, "root", "", "`directory` to serve at /")
 	cmd.Flags().BoolVar(&f.uploads, "uploads", false, "take uploads into the directory")
+	cmd.Flags().BoolVar(&f.overwrite, "overwrite", false, "with --uploads: an upload may replace a file that exists")
 	cmd.Flags().BoolVar(&f.listing, "listing", false, "list the names in directories")
 	cmd.Flags().StringVar(&f.config, "config", "", "configuration `file`")
 	cmd.Flags().StringVar(&f.cert, "tls-cert", "", "PEM `file` of the certificate and its chain; it is read again when it changes")
@@ -83,7 +88,9 @@ tokens, client certificates, limits, notifications. docs/serve.md tells all keys
 	cmd.Flags().StringVar(&f.metrics, "metrics", "", "`address` for Prometheus to read from, such as 127.0.0.1:9100")
 	cmd.Flags().StringVar(&f.state, "state", "", "`directory` for groups made at run time and the certificate of --self-signed\n(default: one for each address in ~/.local/state/ebb/serve)")
 	cmd.Flags().BoolVar(&f.verbose, "verbose", false, "log more")
-	cmd.AddCommand(newServeGroupCmd(a), newServeFileCmd(a), newServeUploadsCmd(a), newServeCleanupCmd(a), newServePasswordCmd(a))
+	// This one hides the root's, which is the service's.
+	cmd.PersistentFlags().StringVar(&a.socket, "socket", "", "`path` of the server's admin socket (default: of the verbs, the only server that\nruns; of a server, one named after its address)")
+	cmd.AddCommand(newServeCheckCmd(a), newServeGroupCmd(a), newServeFileCmd(a), newServeUploadsCmd(a), newServeCleanupCmd(a), newServePasswordCmd(a))
 	return cmd
 }
 
@@ -132,6 +139,9 @@ func (f *serveFlags) load() (config.Config, error) {
 		}
 		c.Listen = append(c.Listen, addr)
 	}
+	if f.overwrite && !f.uploads {
+		return c, usagef("--overwrite is for --uploads, which is missing")
+	}
 	if f.root == "" {
 		if f.uploads || f.listing {
 			return c, usagef("--uploads and --listing are for the directory of --root, which is missing")
@@ -145,7 +155,9 @@ func (f *serveFlags) load() (config.Config, error) {
 	if err != nil {
 		return c, err
 	}
-	if st, err := os.Stat(root); err != nil {
+	if st, err := os.Stat(root); errors.Is(err, fs.ErrNotExist) {
+		return c, hinted(usagef("there is no directory %s", f.root), "create it first")
+	} else if err != nil {
 		return c, err
 	} else if !st.IsDir() {
 		return c, usagef("%s is not a directory", f.root)
@@ -158,6 +170,7 @@ func (f *serveFlags) load() (config.Config, error) {
 	g := config.Group{Path: "/", Dir: root, Listing: f.listing, Read: c.DefaultAccess(), Write: c.DefaultAccess()}
 	if f.uploads {
 		u := config.DefaultUploads(g.Write)
+		u.Overwrite = f.overwrite
 		g.Uploads = &u
 	}
 	c.Groups = append(c.Groups, g)
@@ -186,22 +199,65 @@ func (a *app) printServing(c config.Config, s serve.Started) {
 			_, _ = fmt.Fprintf(&b, "serving %s at %s%s\n", what, url, g.Path)
 		}
 	}
-	url, insecure := s.URLs[0], ""
-	if s.Fingerprint != "" {
-		_, _ = fmt.Fprintf(&b, "the certificate is self-signed; its SHA-256 fingerprint is\n  %s\n", s.Fingerprint)
-		insecure = "--insecure "
+	url, curl, get := s.URLs[0], "curl ", "ebb get %s%sFILE\n"
+	if s.Certificate != "" {
+		for _, u := range s.URLs { // there may be one without TLS before it
+			if strings.HasPrefix(u, "https:") {
+				url = u
+				break
+			}
+		}
+		file := a.place(s.Certificate)
+		_, _ = fmt.Fprintf(&b, "the certificate is self-signed: %s\n  its SHA-256 fingerprint is %s\n"+
+			"  ebb trusts it if its service is started by: SSL_CERT_FILE=%s ebb daemon\n", file, s.Fingerprint, file)
+		curl += "--cacert " + file + " "
+		get = curl + "-O %s%sFILE\n"
 	}
 	for _, g := range c.Groups {
-		if g.Uploads != nil {
-			_, _ = fmt.Fprintf(&b, "upload:   ebb put FILE %s%s\n          curl %s-T FILE %s%s\n", url, g.Path, insecure, url, g.Path)
-			break
+		if g.Uploads == nil {
+			continue
 		}
+		if g.Uploads.Notify != session.NotifyNone { // nothing else is taken there
+			_, _ = fmt.Fprintf(&b, "upload:   ebb put --protocol bits FILE %s%s\n", url, g.Path)
+		} else {
+			_, _ = fmt.Fprintf(&b, "upload:   ebb put FILE %s%s\n          %s-T FILE %s%s\n", url, g.Path, curl, url, g.Path)
+		}
+		break
 	}
 	for _, g := range c.Groups {
 		if g.Dir != "" || g.Files != nil {
-			_, _ = fmt.Fprintf(&b, "download: ebb get %s%sFILE\n", url, g.Path)
+			_, _ = fmt.Fprintf(&b, "download: "+get, url, g.Path)
 			break
 		}
 	}
 	a.printf("%s", b.String())
+}
+
+func newServeCheckCmd(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use:   "check FILE",
+		Short: "Check a configuration file, and start nothing",
+		Long: `Check a configuration file: its keys and values, and that the directories of its
+groups are there. Nothing is started.`,
+		Example: "  ebb serve check /etc/ebb/serve.toml",
+		Args:    cobra.ExactArgs(1),
+		RunE: func(_ *cobra.Command, args []string) error {
+			c, err := config.Load(args[0])
+			if err != nil {
+				return a.problems(err)
+			}
+			for _, g := range c.Groups {
+				if g.Dir == "" {
+					continue
+				}
+				if st, err := os.Stat(g.Dir); err != nil {
+					return fmt.Errorf("the group %s: %w", g.Path, err)
+				} else if !st.IsDir() {
+					return fmt.Errorf("the group %s: %s is not a directory", g.Path, g.Dir)
+				}
+			}
+			a.printf("ok\n")
+			return nil
+		},
+	}
 }

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strings"
 	"time"
 
 	"github.com/ebbtransfer/ebb/internal/serve/files"
@@ -84,13 +85,31 @@ func (c *Client) CreateGroup(ctx context.Context, g Group) error {
 	return c.do(ctx, http.MethodPut, "/v1/groups/"+url.PathEscape(g.Name), g, new(Group))
 }
 
+// groupName returns the name of a group that may be given as its path.
+func groupName(text string) (string, error) {
+	name := strings.Trim(text, "/")
+	if checkGroupName(name) != nil {
+		return "", problemf(http.StatusBadRequest,
+			"%q is not the name of a group that was made at run time, such as \"images\"; those of the configuration file are changed there", text)
+	}
+	return name, nil
+}
+
 // DeleteGroup deletes a group that was made at run time; its files stay where they are.
 func (c *Client) DeleteGroup(ctx context.Context, name string) error {
+	name, err := groupName(name)
+	if err != nil {
+		return err
+	}
 	return c.do(ctx, http.MethodDelete, "/v1/groups/"+url.PathEscape(name), nil, &struct{}{})
 }
 
 // AddFile lists a file in a group, in the place of one of the same name.
 func (c *Client) AddFile(ctx context.Context, group, name string, f File) error {
+	group, err := groupName(group)
+	if err != nil {
+		return err
+	}
 	if err := files.CheckName(name); err != nil {
 		return problemf(http.StatusBadRequest, "%s", err)
 	}
@@ -99,6 +118,13 @@ func (c *Client) AddFile(ctx context.Context, group, name string, f File) error 
 
 // RemoveFile takes a file out of a group's list.
 func (c *Client) RemoveFile(ctx context.Context, group, name string) error {
+	group, err := groupName(group)
+	if err != nil {
+		return err
+	}
+	if err := files.CheckName(name); err != nil {
+		return problemf(http.StatusBadRequest, "%s", err)
+	}
 	return c.do(ctx, http.MethodDelete, "/v1/groups/"+url.PathEscape(group)+"/files/"+(&url.URL{Path: name}).EscapedPath(), nil, &struct{}{})
 }
 

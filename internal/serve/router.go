@@ -50,6 +50,9 @@ func (s *server) route(l *line, r *http.Request) {
 	l.up, l.down = g.up, g.down
 	r = r.WithContext(session.WithPrincipal(r.Context(), l.principal))
 	l.front = front
+	if r.Method == http.MethodOptions && !belowHidden(name) { // those of an upload have others
+		l.Header().Set("Allow", g.allow())
+	}
 	if handler == nil {
 		g.notOffered(l, r)
 		return
@@ -126,17 +129,33 @@ func (g *group) serveFile(name string) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { g.files.Serve(w, r, name) })
 }
 
-// notOffered answers a request with a method that the group does not have, or for a protocol.
-func (g *group) notOffered(w http.ResponseWriter, r *http.Request) {
-	allow := "GET, HEAD, OPTIONS"
-	byBITS := g.uploads != nil && g.uploads.put == nil
+// belowHidden reports whether a name is that of an upload under way.
+func belowHidden(name string) bool {
+	first, _, _ := strings.Cut(name, "/")
+	return first == session.Hidden
+}
+
+// byBITSAlone reports whether uploads are taken by BITS and by nothing else.
+func (g *group) byBITSAlone() bool { return g.uploads != nil && g.uploads.put == nil }
+
+// allow returns the methods of a file's URL, as in the header Allow.
+func (g *group) allow() string {
+	allow := "OPTIONS"
+	if g.files != nil {
+		allow = "GET, HEAD, OPTIONS"
+	}
 	switch {
-	case byBITS:
+	case g.byBITSAlone():
 		allow += ", " + bupwire.Method
 	case g.uploads != nil:
-		allow += ", PUT, POST, PATCH, DELETE, " + bupwire.Method
+		allow += ", PUT, POST, " + bupwire.Method
 	}
-	w.Header().Set("Allow", allow)
+	return allow
+}
+
+// notOffered answers a request with a method that the group does not have, or for a protocol.
+func (g *group) notOffered(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Allow", g.allow())
 	switch {
 	case r.Method == http.MethodOptions:
 		w.WriteHeader(http.StatusNoContent)
@@ -144,7 +163,7 @@ func (g *group) notOffered(w http.ResponseWriter, r *http.Request) {
 		refuse(w, r, http.StatusNotImplemented, "the group takes no uploads")
 	case g.uploads == nil:
 		refuse(w, r, http.StatusMethodNotAllowed, "the group takes no uploads")
-	case byBITS:
+	case g.byBITSAlone():
 		refuse(w, r, http.StatusMethodNotAllowed, "uploads here go to an application, which takes them by BITS alone")
 	default:
 		refuse(w, r, http.StatusMethodNotAllowed, "no protocol has this request")

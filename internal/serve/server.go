@@ -46,6 +46,7 @@ type Started struct {
 	URLs        []string `json:"urls"` // without a slash at the end
 	Socket      string   `json:"socket"`
 	Fingerprint string   `json:"fingerprint,omitempty"` // SHA-256 of a self-signed certificate
+	Certificate string   `json:"certificate,omitempty"` // its PEM file
 }
 
 const (
@@ -99,7 +100,8 @@ func Run(ctx context.Context, o Options) error {
 		return err
 	}
 	defer unlock()
-	tlsConfig, fingerprint, err := s.tlsConfig(listeners)
+	started := Started{Socket: s.Socket}
+	tlsConfig, err := s.tlsConfig(listeners, &started)
 	if err != nil {
 		return err
 	}
@@ -116,7 +118,6 @@ func Run(ctx context.Context, o Options) error {
 	server.TLSConfig = tlsConfig
 	admin.ConnContext = api.WithCaller
 	served := make(chan error, len(listeners)+len(others))
-	started := Started{Socket: s.Socket, Fingerprint: fingerprint}
 	for _, l := range listeners {
 		started.URLs = append(started.URLs, l.url())
 		go func() { served <- l.serve(server) }()

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"unicode"
 
 	"github.com/ebbtransfer/ebb/internal/serve/config"
 	"github.com/ebbtransfer/ebb/internal/serve/files"
@@ -42,11 +43,23 @@ func (g Group) equal(o Group) bool {
 // leastBandwidth is that of BITS's Compact Server.
 const leastBandwidth = 1024
 
+// checkGroupName says what is wrong with a group's name.
+func checkGroupName(name string) error {
+	switch {
+	case files.CheckName(name) != nil || strings.ContainsAny(name, "/?#%"):
+		return fmt.Errorf("%q cannot be a group's name: want one without slashes, such as \"images\"", name)
+	case strings.TrimSpace(name) != name || strings.ContainsFunc(name, unicode.IsControl):
+		return fmt.Errorf("%q cannot be a group's name: it has spaces at an end, or control characters", name)
+	}
+	return nil
+}
+
 // check says what is wrong with a group.
 func (g Group) check() error {
+	if err := checkGroupName(g.Name); err != nil {
+		return err
+	}
 	switch {
-	case files.CheckName(g.Name) != nil || strings.ContainsAny(g.Name, "/?#%"):
-		return fmt.Errorf("%q cannot be a group's name: want one without slashes, such as \"images\"", g.Name)
 	case g.Dir != "" && !filepath.IsAbs(g.Dir):
 		return fmt.Errorf("the path %s is not absolute", g.Dir)
 	case g.Dir != "" && len(g.Files) > 0:

@@ -252,6 +252,10 @@ func TestServeGroupsAtRunTime(t *testing.T) {
 	s.cli("group", "create", "one", "--read", "anyone", "--connections", "3", "--bandwidth", "5 MB/s").want(t, 0)
 	s.cli("group", "create", "one").want(t, 6)
 	s.cli("group", "create", "bad/name").want(t, 2)
+	s.cli("group", "create", "bad ").want(t, 2)
+	if r := s.cli("group", "delete", "/").want(t, 2); !strings.Contains(r.err, "is not the name of a group") {
+		t.Error(r.err)
+	}
 	s.cli("group", "create", "slow", "--bandwidth", "1 kbit/s").want(t, 2)
 	s.cli("group", "create", "gone", "--dir", filepath.Join(s.dir, "nothing")).want(t, 2)
 	s.cli("group", "create", "tree", "--dir", filepath.Join(s.dir, "sub"), "--listing", "--read", "anyone").want(t, 0)
@@ -309,6 +313,52 @@ func TestServeGroupsAtRunTime(t *testing.T) {
 	s.do("GET", "/b", "").want(t, 200)
 	s.stop()
 	s.cli("group", "list").want(t, 3)
+}
+
+// Nobody can go on with a PUT, so nothing of one is left after a crash.
+func TestServeForgetsAPutAfterACrash(t *testing.T) {
+	t.Parallel()
+	s := startServing(t, "", "--uploads")
+	body, w := io.Pipe()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_, _ = request(http.DefaultClient, "PUT", s.url+"/a", body)
+	}()
+	if _, err := w.Write(make([]byte, mib)); err != nil {
+		t.Fatal(err)
+	}
+	hidden := filepath.Join(s.dir, ".ebb-uploads")
+	for end := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
+		if names, err := os.ReadDir(hidden); err == nil && len(names) > 1 {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatal("the upload does not begin")
+		}
+	}
+	s.kill9()
+	_ = w.CloseWithError(io.ErrUnexpectedEOF)
+	<-done
+	s.up()
+	names, err := os.ReadDir(hidden)
+	if err != nil || len(names) != 1 || names[0].Name() != "lock" {
+		t.Error(names, err)
+	}
+	s.do("GET", "/a", "").want(t, 404)
+}
+
+func TestServeOverwrites(t *testing.T) {
+	t.Parallel()
+	s := startServing(t, "", "--uploads", "--overwrite")
+	s.write("a", "one")
+	s.do("PUT", "/a", "two").want(t, 204)
+	s.isFile("a", "two")
+	for method, status := range map[string]int{"OPTIONS": 204, "DELETE": 405} {
+		if r := s.do(method, "/a", "").want(t, status); r.Header.Get("Allow") != "GET, HEAD, OPTIONS, PUT, POST, BITS_POST" {
+			t.Error(method, r.Header)
+		}
+	}
 }
 
 func TestServeLimits(t *testing.T) {

@@ -161,6 +161,10 @@ func TestServeSelfSigned(t *testing.T) {
 	if told, is, _ := strings.Cut(first, " "); told != is {
 		t.Errorf("the fingerprint is told as %s and is %s", told, is)
 	}
+	file := filepath.Join(s.home, "state", "self-signed.pem")
+	if s.cert != file {
+		t.Errorf("the certificate is told to be in %s, and is in %s", s.cert, file)
+	}
 	s.kill9()
 	s.up()
 	if fetch() != first {

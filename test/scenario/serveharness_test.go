@@ -30,6 +30,7 @@ type serving struct {
 	args   []string
 	url    string // without a slash at the end; known once it runs
 	print  string // the SHA-256 of its certificate, if that is self-signed
+	cert   string // the file of that
 	*process
 }
 
@@ -106,6 +107,7 @@ func (s *serving) up() {
 	var started struct {
 		URLs        []string
 		Fingerprint string
+		Certificate string
 	}
 	lines := bufio.NewReader(out)
 	err = json.NewDecoder(lines).Decode(&started)
@@ -120,7 +122,7 @@ func (s *serving) up() {
 		b, _ := os.ReadFile(s.log)
 		s.t.Fatalf("the server did not start: %v\n%s", s.err, b)
 	}
-	s.url, s.print = started.URLs[0], started.Fingerprint
+	s.url, s.print, s.cert = started.URLs[0], started.Fingerprint, started.Certificate
 }
 
 // kill9 ends the process as a crash would.
