@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -123,14 +124,15 @@ func TestKilledAtAnyMoment(t *testing.T) {
 	t.Logf("%d events, %d files", told, len(targets(t, root)))
 }
 
-// TestPowerLoss runs on a file system of its own that is cut off from its disk: what was not made
-// durable is gone, as it is when the power fails.
-func TestPowerLoss(t *testing.T) {
+// disk mounts a file system of its own for a test. The function mounts it again, with what is on its
+// disk.
+func disk(t *testing.T) (root string, again func()) {
+	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Skip("only root mounts file systems")
 	}
 	dir := t.TempDir()
-	image, root, boot := filepath.Join(dir, "image"), filepath.Join(dir, "root"), filepath.Join(dir, "boot")
+	image, root := filepath.Join(dir, "image"), filepath.Join(dir, "root")
 	if err := os.Mkdir(root, 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -149,6 +151,18 @@ func TestPowerLoss(t *testing.T) {
 	run("mkfs.ext4", "-q", image)
 	run("mount", "-o", "loop", image, root)
 	t.Cleanup(func() { _ = unix.Unmount(root, unix.MNT_DETACH) })
+	return root, func() {
+		t.Helper()
+		run("umount", root)
+		run("mount", "-o", "loop", image, root)
+	}
+}
+
+// TestPowerLoss runs on a file system of its own that is cut off from its disk: what was not made
+// durable is gone, as it is when the power fails.
+func TestPowerLoss(t *testing.T) {
+	root, again := disk(t)
+	boot := filepath.Join(t.TempDir(), "boot")
 
 	rounds := 30
 	if testing.Short() {
@@ -164,12 +178,54 @@ func TestPowerLoss(t *testing.T) {
 			cutPower(t, root)
 			_ = p.Kill()
 		})
-		run("umount", root)
-		run("mount", "-o", "loop", image, root)
+		again()
 		told += bytes.Count(b, []byte("\n"))
 		check(t, root, &l, b)
 	}
 	t.Logf("%d events, %d files", told, len(targets(t, root)))
+}
+
+// TestPowerLossAfterRestart has a process killed after it renamed the file, and before the new name was
+// durable. The next one tells the client that the file is there, so that has to be so for good.
+func TestPowerLossAfterRestart(t *testing.T) {
+	root, again := disk(t)
+	const content = "the bytes"
+	d := open(t, root, session.Options{})
+	info, err := d.Create(t.Context(), session.Spec{Protocol: "tus", Target: "file", Size: int64(len(content)), Limit: -1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, s, err := d.Acquire(t.Context(), info.ID, session.Who{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Append(t.Context(), strings.NewReader(content)); err != nil {
+		t.Fatal(err)
+	}
+	s.Release()
+	if err := d.Close(); err != nil {
+		t.Fatal(err)
+	}
+	unix.Sync()
+	if err := os.Rename(filepath.Join(root, session.Hidden, info.ID), filepath.Join(root, "file")); err != nil {
+		t.Fatal(err)
+	}
+
+	d = open(t, root, session.Options{})
+	_, s, err = d.Acquire(t.Context(), info.ID, session.Who{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Publish(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	cutPower(t, root)
+	s.Release()
+	_ = d.Close()
+	again()
+	if b, err := os.ReadFile(filepath.Join(root, "file")); err != nil || string(b) != content {
+		t.Fatalf("after the power loss the file is %q, %v", b, err)
+	}
 }
 
 // cutPower makes a file system forget everything that is not on its disk.

@@ -200,6 +200,11 @@ func (d *Dir) recoverData(e *entry) error {
 		at, err := d.at(r.Target)
 		published := err == nil && !at.dir && r.File != fileID{} && at.id == r.File && (r.Size < 0 || r.Size == at.size)
 		if published || gone && r.Publishing {
+			// The process may have been killed before the new name was durable. From now on clients
+			// are told that the file is there.
+			if err := d.syncTarget(r.Target); published && err != nil {
+				return fmt.Errorf("make %s durable: %w", r.Target, err)
+			}
 			r.Published = true
 			if published {
 				r.Offset = at.size
@@ -247,6 +252,16 @@ func (d *Dir) recoverData(e *entry) error {
 		return errors.Join(f.Truncate(r.Offset), f.Close())
 	}
 	return nil
+}
+
+// syncTarget makes the names in the directory of target durable.
+func (d *Dir) syncTarget(target string) error {
+	to, err := openDest(d.top, target)
+	if err != nil {
+		return err
+	}
+	defer to.close()
+	return to.sync()
 }
 
 // at returns what has the name of target.
