@@ -8,8 +8,9 @@ import (
 
 // ReplyURL resolves the BITS-Reply-URL of an answer about an upload to the URL upload. IIS sends a
 // path relative to the upload's directory with backslashes and braces, others a whole URL. The
-// result is http or https, but not http where the upload was https, and holds no user and no password
-// but those of the upload.
+// result is http or https, but not http where the upload was https, and holds no user and no
+// password. On the upload's own host http becomes https, for a server behind a proxy that ends TLS
+// and takes itself for one without.
 //
 // It may lead to another host: credentials must not follow it there.
 func ReplyURL(upload *url.URL, reply string) (*url.URL, error) {
@@ -26,17 +27,15 @@ func ReplyURL(upload *url.URL, reply string) (*url.URL, error) {
 		return nil, fmt.Errorf("%s %q is not a URL", hdrReplyURL, reply)
 	}
 	u := upload.ResolveReference(r)
-	u.Fragment, u.RawFragment = "", ""
-	if !r.IsAbs() && r.Host == "" {
-		u.User = upload.User
-	} else {
-		u.User = nil
-	}
-	switch {
-	case u.Host == "" || u.Opaque != "" || u.Scheme != "http" && u.Scheme != "https":
+	u.User, u.Fragment, u.RawFragment = nil, "", ""
+	if u.Hostname() == "" || u.Opaque != "" || u.Scheme != "http" && u.Scheme != "https" {
 		return nil, fmt.Errorf("%s %q is not an http or https URL", hdrReplyURL, reply)
-	case upload.Scheme == "https" && u.Scheme != "https":
-		return nil, fmt.Errorf("%s %q leads from https to http", hdrReplyURL, reply)
+	}
+	if upload.Scheme == "https" && u.Scheme == "http" {
+		if !strings.EqualFold(u.Hostname(), upload.Hostname()) || u.Port() != "" && u.Port() != upload.Port() {
+			return nil, fmt.Errorf("%s %q leads from https to http", hdrReplyURL, reply)
+		}
+		u.Scheme, u.Host = upload.Scheme, upload.Host
 	}
 	return u, nil
 }

@@ -5,7 +5,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
+	"net/http"
 	"net/url"
 	"path/filepath"
 	"reflect"
@@ -17,6 +19,7 @@ import (
 	"github.com/ebbtransfer/ebb/internal/governor"
 	"github.com/ebbtransfer/ebb/internal/localfile"
 	"github.com/ebbtransfer/ebb/internal/store"
+	"github.com/ebbtransfer/ebb/internal/transfer/httpconn"
 	"github.com/ebbtransfer/ebb/internal/transfer/upload"
 )
 
@@ -310,12 +313,8 @@ func (s *sending) reply(ctx context.Context) error {
 	if remote == "" {
 		return s.emptyReply(ctx, f)
 	}
-	header := s.job.Header
-	if from, err := url.Parse(s.f.Remote); err != nil || !sameOrigin(from, remote) {
-		header = nil // what the owner gave is for the server of the upload
-	}
 	row := store.FileRow{Index: ReplyIndex, File: f}
-	r := &run{Engine: s.Engine, job: Job{ID: s.job.ID, Connections: 1, Header: header, Class: s.job.Class, Files: []store.FileRow{row}},
+	r := &run{Engine: s.Engine, job: Job{ID: s.job.ID, Connections: 1, Header: s.replyHeader(remote), Class: s.job.Class, Files: []store.FileRow{row}},
 		sink: s.sink, live: s.run.live, feed: newFeed(1)}
 	r.once.Do(func() {}) // that bytes flow was said when the file went
 	s.once.Do(s.sink.Connected)
@@ -323,37 +322,41 @@ func (s *sending) reply(ctx context.Context) error {
 	return r.fetch(ctx, i, alone)
 }
 
-// replyURL returns where the reply is; empty if there is none.
+// replyURL returns where the reply is; empty if there is none. The protocol made the URL of what the
+// server said: it is not less safe than the upload's.
 func (s *sending) replyURL() (string, error) {
 	raw := s.task.State.Reply
 	if raw == "" {
 		return "", nil
 	}
-	bad := func(why string) error {
-		return &bits.Error{Code: bits.InvalidServerResponse, Context: bits.ContextRemoteFile, File: s.f.Remote, Message: fmt.Sprintf("the server names a reply at %.200q, which %s", bits.RedactURL(raw), why)}
-	}
 	u, err := url.Parse(raw)
-	switch {
-	case err != nil || u.Hostname() == "" || u.Scheme != "http" && u.Scheme != "https" || len(raw) > bits.MaxURLLen:
-		return "", bad("is no http or https URL")
-	case u.User != nil:
-		return "", bad("holds a user's name")
+	if err != nil || u.Hostname() == "" || u.Scheme != "http" && u.Scheme != "https" || len(raw) > bits.MaxURLLen {
+		return "", &bits.Error{Code: bits.InvalidServerResponse, Context: bits.ContextRemoteFile, File: s.f.Remote,
+			Message: fmt.Sprintf("the server names a reply at %.200q, which is no http or https URL", bits.RedactURL(raw))}
 	}
-	from, err := url.Parse(s.f.Remote)
-	if err != nil || from.Scheme != "https" || u.Scheme == "https" {
-		return u.String(), nil
-	}
-	// A server behind a proxy that ends TLS takes itself for one without.
-	if u.Hostname() == from.Hostname() && (u.Port() == "" || u.Port() == from.Port()) {
-		u.Scheme, u.Host = from.Scheme, from.Host
-		return u.String(), nil
-	}
-	return "", bad("is without TLS, while the upload was not")
+	u.User = nil // see replyHeader
+	return u.String(), nil
 }
 
-func sameOrigin(from *url.URL, to string) bool {
-	u, err := url.Parse(to)
-	return err == nil && u.Scheme == from.Scheme && u.Host == from.Host
+// replyHeader returns what the request for the reply has of the job's owner: its headers, and the
+// user of the upload's URL. They are for the server of the upload and for no other.
+func (s *sending) replyHeader(remote string) http.Header {
+	from, err := url.Parse(s.f.Remote)
+	if err != nil {
+		return nil
+	}
+	to, err := url.Parse(remote)
+	if err != nil || !httpconn.SameOrigin(from, to) {
+		return nil
+	}
+	if from.User == nil || s.job.Header.Get("Authorization") != "" {
+		return s.job.Header
+	}
+	r := http.Request{Header: http.Header{}}
+	maps.Copy(r.Header, s.job.Header)
+	password, _ := from.User.Password()
+	r.SetBasicAuth(from.User.Username(), password)
+	return r.Header
 }
 
 // replyRecord returns the record of the reply, which it makes if there is none that fits.

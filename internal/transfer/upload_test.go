@@ -2,8 +2,10 @@ package transfer
 
 import (
 	"errors"
+	"net/http"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -18,15 +20,9 @@ func TestReplyURL(t *testing.T) {
 		{"http://h/u", "", ""},
 		{"http://h/u", "http://h/BITS-Sessions/Replies/x", "http://h/BITS-Sessions/Replies/x"},
 		{"http://h/u", "https://other/x", "https://other/x"},
-		{"https://h/u", "https://other/x", "https://other/x"},
-		// A server behind a proxy that ends TLS does not know of it.
-		{"https://h/u", "http://h/x", "https://h/x"},
-		{"https://h:8443/u", "http://h/x", "https://h:8443/x"},
-		{"https://h/u", "http://other/x", "error"},
-		{"https://h/u", "http://h:8080/x", "error"},
 		{"http://h/u", "file:///etc/passwd", "error"},
 		{"http://h/u", "/x", "error"},
-		{"http://h/u", "http://user:secret@h/x", "error"},
+		{"http://user:secret@h/u", "http://user:secret@h/x", "http://h/x"},
 		{"http://h/u", "http://h/" + strings.Repeat("x", bits.MaxURLLen), "error"},
 		{"http://h/u", "http://h/\x00", "error"},
 	} {
@@ -39,6 +35,30 @@ func TestReplyURL(t *testing.T) {
 		} else if err != nil || got != c.want {
 			t.Errorf("%s for %s: %q, %v; want %q", c.reply, c.remote, got, err, c.want)
 		}
+	}
+}
+
+func TestReplyHeader(t *testing.T) {
+	own, basic := http.Header{"X-Own": {"1"}}, "Basic dXNlcjpzZWNyZXQ="
+	for _, c := range []struct {
+		remote, reply string
+		header, want  http.Header
+	}{
+		{"http://h/u", "http://h/x", own, own},
+		{"http://user:secret@h/u", "http://h:80/x", own, http.Header{"X-Own": {"1"}, "Authorization": {basic}}},
+		{"http://user:secret@h/u", "http://h/x", nil, http.Header{"Authorization": {basic}}},
+		{"http://user:secret@h/u", "http://h/x", http.Header{"Authorization": {"Bearer x"}}, http.Header{"Authorization": {"Bearer x"}}},
+		{"http://user:secret@h/u", "http://other/x", own, nil},
+		{"http://user:secret@h/u", "https://h/x", own, nil},
+		{"http://user:secret@h/u", "http://h:8080/x", own, nil},
+	} {
+		s := &sending{run: &run{job: Job{Header: c.header}}, f: store.File{Remote: c.remote}}
+		if got := s.replyHeader(c.reply); !reflect.DeepEqual(got, c.want) {
+			t.Errorf("%s for %s: %v, want %v", c.reply, c.remote, got, c.want)
+		}
+	}
+	if len(own) != 1 {
+		t.Error("the owner's headers are changed")
 	}
 }
 

@@ -495,6 +495,26 @@ func TestUploadReply(t *testing.T) {
 	}
 }
 
+// TestUploadReplyWithCredentials has the URL of the upload name the user who may read the reply, too.
+func TestUploadReplyWithCredentials(t *testing.T) {
+	t.Parallel()
+	app := applies(t, func(body []byte) []byte { return fmt.Appendf(nil, "%d bytes", len(body)) })
+	setup := newServing(t, "") // only for its verb
+	c := setup.prepareServe("password")
+	c.cmd.Stdin = strings.NewReader("secret\n")
+	hash := c.begin().end().want(t, 0).out
+	r := startServing(t, fmt.Sprintf("[users.alice]\n%s\n[[group]]\npath = \"/\"\ndir = \"%%DIR%%\"\nread = [\"alice\"]\nwrite = [\"alice\"]\n[group.uploads]\nnotify = \"by-value\"\nnotify_url = %q\n", hash, app.URL))
+	s := start(t, options{})
+	job := s.sends(bits.UploadReply, bits.Settings{}, strings.Replace(r.url, "://", "://alice:secret@", 1)+"/1", s.text("order", "12345"))
+	if info := s.settled(job, bits.Transferred); info.Reply == nil || strings.Contains(info.Reply.Remote, "alice") {
+		t.Errorf("the reply is %+v", info.Reply)
+	}
+	if data, err := job.ReplyData(s.ctx()); err != nil || string(data) != "5 bytes" {
+		t.Errorf("the reply is %q, %v", data, err)
+	}
+	s.complete(job)
+}
+
 // TestReplyGoesOn kills the service, and gives the reply another name, while the file and its reply
 // are on their way; the application has the reply on another server, to which the owner's headers
 // do not travel.
