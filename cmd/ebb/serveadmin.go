@@ -72,8 +72,11 @@ func serverError(err error) error {
 func newServeUploadsCmd(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use:   "uploads",
-		Short: "List the uploads that a server keeps",
-		Args:  cobra.NoArgs,
+		Short: "List the uploads that are under way at a server",
+		Long: `List the uploads that are under way at a server. With --json there are also those
+that are done and kept for their client to close, or to fetch its reply: they are
+"published".`,
+		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := a.server()
 			if err != nil {
@@ -86,19 +89,39 @@ func newServeUploadsCmd(a *app) *cobra.Command {
 			if a.json {
 				return a.printJSON(list)
 			}
-			for _, u := range list {
-				size := "?"
-				if u.Size >= 0 {
-					size = fmt.Sprint(u.Size)
-				}
-				who := u.Principal
-				if who == "" {
-					who = "anonymous"
-				}
-				a.printf("%s  %-4s  %s/%s  %s  %s%s  %s\n", u.ID, u.Protocol, fmt.Sprint(u.Offset), size, u.Touched.Local().Format(time.DateTime), u.Group, safe(u.Target), safe(who))
-			}
+			a.printSessions(list)
 			return nil
 		},
+	}
+}
+
+// printSessions lists what is under way.
+func (a *app) printSessions(list []serve.Upload) {
+	const form = "%-32s  %-8s  %21s  %-19s  %s\n"
+	header := false
+	for _, u := range list {
+		if u.Published {
+			continue
+		}
+		if !header {
+			header = true
+			a.printf(form, "ID", "PROTOCOL", "BYTES", "LAST PROGRESS", "TARGET")
+		}
+		total := "?"
+		if u.Size >= 0 {
+			total = size(u.Size)
+		}
+		target := u.Group + u.Target
+		switch {
+		case u.Protocol == "held": // see internal/serve/front
+			target = "bytes of an upload to " + u.Group + ", until they are checked"
+		case u.Target == "":
+			target = "part of a file in " + u.Group
+		}
+		if u.Principal != "" {
+			target += "  of " + u.Principal
+		}
+		a.printf(form, u.ID, u.Protocol, size(u.Offset)+" / "+total, u.Touched.Local().Format(time.DateTime), safe(target))
 	}
 }
 

@@ -44,16 +44,19 @@ func newFileAddCmd(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			var all []serve.Made
 			for _, name := range args[1:] {
 				path, err := filepath.Abs(name)
 				if err != nil {
 					return err
 				}
-				if err := c.AddFile(cmd.Context(), args[0], cmp.Or(as, filepath.Base(path)), serve.File{Path: path, Read: read}); err != nil {
+				made, err := c.AddFile(cmd.Context(), args[0], cmp.Or(as, filepath.Base(path)), serve.File{Path: path, Read: read})
+				if err != nil {
 					return serverError(err)
 				}
+				all = append(all, made)
 			}
-			return nil
+			return a.printMade(all...)
 		},
 	}
 	cmd.Flags().StringVar(&as, "as", "", "`name` of the file in the group, with slashes if need be; else its own")

@@ -61,7 +61,11 @@ func newGroupCreateCmd(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return serverError(c.CreateGroup(cmd.Context(), g))
+			made, err := c.CreateGroup(cmd.Context(), g)
+			if err != nil {
+				return serverError(err)
+			}
+			return a.printMade(made)
 		},
 	}
 	cmd.Flags().StringVar(&g.Dir, "dir", "", "`directory` to serve; without it files are added one by one")
@@ -70,6 +74,22 @@ func newGroupCreateCmd(a *app) *cobra.Command {
 	cmd.Flags().StringVar(&bandwidth, "bandwidth", "", "`rate` in each direction, such as '10 MB/s'")
 	cmd.Flags().StringSliceVar(&g.Read, "read", nil, "`users` who may read: names, anyone, authenticated")
 	return cmd
+}
+
+// printMade tells where something is served now.
+func (a *app) printMade(made ...serve.Made) error {
+	if a.json {
+		return a.printJSON(made)
+	}
+	for _, m := range made {
+		for _, u := range m.URLs {
+			a.printf("%s\n", safe(u))
+		}
+		if m.Replaced != "" && !a.quiet {
+			_, _ = fmt.Fprintf(a.err, "it replaces %s there\n", safe(m.Replaced))
+		}
+	}
+	return nil
 }
 
 func newGroupDeleteCmd(a *app) *cobra.Command {

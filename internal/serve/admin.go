@@ -8,6 +8,7 @@ import (
 	"maps"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -20,9 +21,9 @@ import (
 // The admin API is HTTP and JSON on a Unix socket, for the user that the server runs as and root:
 //
 //	GET    /v1/groups                       the groups, []Described
-//	PUT    /v1/groups/{group}               make one, Group
+//	PUT    /v1/groups/{group}               make one, Group; Made
 //	DELETE /v1/groups/{group}
-//	PUT    /v1/groups/{group}/files/{name}  list a file, File
+//	PUT    /v1/groups/{group}/files/{name}  list a file, File; Made
 //	DELETE /v1/groups/{group}/files/{name}
 //	GET    /v1/uploads                      sessions, []Upload
 //	POST   /v1/cleanup                      Cleaned
@@ -70,6 +71,21 @@ type Upload struct {
 	Touched   time.Time `json:"touched"`
 }
 
+// Made is what a group or a file is now found at.
+type Made struct {
+	URLs     []string `json:"urls"`
+	Replaced string   `json:"replaced,omitempty"` // path of the file that had the name before
+}
+
+// made returns where a path of the server is found. A group's path has a slash at its end.
+func (s *server) made(path string) Made {
+	var m Made
+	for _, u := range s.urls {
+		m.URLs = append(m.URLs, u+(&url.URL{Path: path}).EscapedPath())
+	}
+	return m
+}
+
 // Cleaned is what a cleaning did.
 type Cleaned struct {
 	Removed int `json:"removed"` // sessions
@@ -102,9 +118,15 @@ func (s *server) adminHandler() http.Handler {
 			return nil, err
 		}
 		g.Name = r.PathValue("group")
-		return g, s.change(func(groups map[string]Group) error {
+		if err := s.checkAllowed(g.Read); err != nil {
+			return nil, err
+		}
+		return s.made("/" + g.Name + "/"), s.change(func(groups map[string]Group) error {
 			if _, ok := groups[g.Name]; ok {
 				return problemf(http.StatusConflict, "there is a group %s already", g.Name)
+			}
+			if dir := s.hidden(g.Name); dir != "" {
+				return problemf(http.StatusConflict, "the group would hide what is in %s; choose another name", dir)
 			}
 			groups[g.Name] = g
 			return nil
@@ -130,10 +152,17 @@ func (s *server) adminHandler() http.Handler {
 		} else if !st.Mode().IsRegular() {
 			return nil, problemf(http.StatusBadRequest, "%s is not a file", f.Path)
 		}
-		return f, s.changeFiles(r.PathValue("group"), func(files map[string]File) error {
-			files[r.PathValue("name")] = f
+		if err := s.checkAllowed(f.Read); err != nil {
+			return nil, err
+		}
+		group, name := r.PathValue("group"), r.PathValue("name")
+		made := s.made("/" + group + "/" + name)
+		err := s.changeFiles(group, func(files map[string]File) error {
+			made.Replaced = files[name].Path
+			files[name] = f
 			return nil
 		})
+		return made, err
 	})
 	handle("DELETE /v1/groups/{group}/files/{name...}", func(r *http.Request) (any, error) {
 		group, name := r.PathValue("group"), r.PathValue("name")
@@ -161,6 +190,32 @@ func decode(r *http.Request, into any) error {
 		return problemf(http.StatusBadRequest, "the request is not understood: %s", err)
 	}
 	return nil
+}
+
+// checkAllowed checks who may read something, as in the configuration.
+func (s *server) checkAllowed(read []string) error {
+	for _, name := range read {
+		if err := s.CheckAllowed(name); err != nil {
+			return problemf(http.StatusBadRequest, "%s", err)
+		}
+	}
+	return nil
+}
+
+// hidden returns what of a served directory could not be seen any more behind a group of that name;
+// empty if there is nothing.
+func (s *server) hidden(name string) string {
+	g, _ := s.groups.Load().find("/" + name)
+	if g == nil || g.tree == nil {
+		return ""
+	}
+	below := strings.TrimPrefix("/"+name, g.Path)
+	f, err := g.tree.Open(below)
+	if err != nil {
+		return ""
+	}
+	_ = f.Close() // was only looked at
+	return filepath.Join(g.Dir, below)
 }
 
 func (s *server) noGroup(name string) *Problem {

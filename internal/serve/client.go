@@ -78,11 +78,11 @@ func (c *Client) Groups(ctx context.Context) (list []Described, err error) {
 }
 
 // CreateGroup makes a group.
-func (c *Client) CreateGroup(ctx context.Context, g Group) error {
+func (c *Client) CreateGroup(ctx context.Context, g Group) (made Made, err error) {
 	if err := g.check(); err != nil { // what is no name could be another path of the API
-		return problemf(http.StatusBadRequest, "%s", err)
+		return made, problemf(http.StatusBadRequest, "%s", err)
 	}
-	return c.do(ctx, http.MethodPut, "/v1/groups/"+url.PathEscape(g.Name), g, new(Group))
+	return made, c.do(ctx, http.MethodPut, "/v1/groups/"+url.PathEscape(g.Name), g, &made)
 }
 
 // groupName returns the name of a group that may be given as its path.
@@ -105,15 +105,14 @@ func (c *Client) DeleteGroup(ctx context.Context, name string) error {
 }
 
 // AddFile lists a file in a group, in the place of one of the same name.
-func (c *Client) AddFile(ctx context.Context, group, name string, f File) error {
-	group, err := groupName(group)
-	if err != nil {
-		return err
+func (c *Client) AddFile(ctx context.Context, group, name string, f File) (made Made, err error) {
+	if group, err = groupName(group); err != nil {
+		return made, err
 	}
 	if err := files.CheckName(name); err != nil {
-		return problemf(http.StatusBadRequest, "%s", err)
+		return made, problemf(http.StatusBadRequest, "%s", err)
 	}
-	return c.do(ctx, http.MethodPut, "/v1/groups/"+url.PathEscape(group)+"/files/"+(&url.URL{Path: name}).EscapedPath(), f, new(File))
+	return made, c.do(ctx, http.MethodPut, "/v1/groups/"+url.PathEscape(group)+"/files/"+(&url.URL{Path: name}).EscapedPath(), f, &made)
 }
 
 // RemoveFile takes a file out of a group's list.

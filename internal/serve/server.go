@@ -71,6 +71,7 @@ type server struct {
 	access  *access.List
 	digests *files.Digests
 	metrics *metrics
+	urls    []string       // where it is, without a slash at the end
 	active  sync.WaitGroup // requests under way
 
 	groups     atomic.Pointer[table] // in service
@@ -122,6 +123,7 @@ func Run(ctx context.Context, o Options) error {
 		started.URLs = append(started.URLs, l.url())
 		go func() { served <- l.serve(server) }()
 	}
+	s.urls = started.URLs
 	for i, l := range others {
 		go func() { served <- l.serve([]*http.Server{admin, metrics}[i]) }()
 	}

@@ -249,17 +249,29 @@ func TestServeGroupsAtRunTime(t *testing.T) {
 	s.write("sub/a", "of the directory")
 	file := s.write("b", "b")
 	s.do("GET", "/one/b", "").want(t, 404)
-	s.cli("group", "create", "one", "--read", "anyone", "--connections", "3", "--bandwidth", "5 MB/s").want(t, 0)
+	if r := s.cli("group", "create", "one", "--read", "anyone", "--connections", "3", "--bandwidth", "5 MB/s").want(t, 0); r.out != s.url+"/one/\n" {
+		t.Error(r.out)
+	}
 	s.cli("group", "create", "one").want(t, 6)
 	s.cli("group", "create", "bad/name").want(t, 2)
 	s.cli("group", "create", "bad ").want(t, 2)
+	s.cli("group", "create", "two", "--read", "bob").want(t, 2)
+	if r := s.cli("group", "create", "sub").want(t, 6); !strings.Contains(r.err, "would hide") {
+		t.Error(r.err)
+	}
 	if r := s.cli("group", "delete", "/").want(t, 2); !strings.Contains(r.err, "is not the name of a group") {
 		t.Error(r.err)
 	}
 	s.cli("group", "create", "slow", "--bandwidth", "1 kbit/s").want(t, 2)
 	s.cli("group", "create", "gone", "--dir", filepath.Join(s.dir, "nothing")).want(t, 2)
 	s.cli("group", "create", "tree", "--dir", filepath.Join(s.dir, "sub"), "--listing", "--read", "anyone").want(t, 0)
-	s.cli("file", "add", "one", file).want(t, 0)
+	if r := s.cli("file", "add", "one", file).want(t, 0); r.out != s.url+"/one/b\n" || r.err != "" {
+		t.Error(r)
+	}
+	if r := s.cli("file", "add", "/one/", file).want(t, 0); !strings.Contains(r.err, "it replaces "+file) {
+		t.Error(r)
+	}
+	s.cli("file", "add", "one", file, "--read", "bob").want(t, 2)
 	s.cli("file", "add", "one", file, "--as", "deep/name", "--read", "alice").want(t, 0)
 	s.cli("file", "add", "one", s.dir).want(t, 2)
 	s.cli("file", "add", "one", file, "--as", "../x").want(t, 2)
@@ -474,7 +486,7 @@ func TestServeMetrics(t *testing.T) {
 			t.Errorf("the metrics do not have %s", want)
 		}
 	}
-	if out := s.cli("uploads").want(t, 0).out; !strings.Contains(out, "0/10") || !strings.Contains(out, "/b") {
+	if out := s.cli("uploads").want(t, 0).out; !strings.Contains(out, "0 B / 10 B") || !strings.HasPrefix(out, "ID ") || !strings.Contains(out, "/b") {
 		t.Error(out)
 	}
 	if out := s.cli("cleanup").want(t, 0).out; out != "0 removed\n" {

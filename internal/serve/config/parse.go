@@ -370,17 +370,24 @@ func (c *Config) DefaultAccess() []string {
 
 // allowed checks a name in read or write.
 func (r *reader) allowed(key, name string, c *Config) {
+	if err := c.CheckAllowed(name); err != nil {
+		r.problem(key, "%s", err)
+	}
+}
+
+// CheckAllowed says what is wrong with a name of somebody who may read or write.
+func (c *Config) CheckAllowed(name string) error {
 	_, user := c.Users[name]
 	_, token := c.Tokens[name]
 	if name == Anyone || name == Authenticated || user || token || c.TLS.ClientCA != "" { // of certificates anything
-		return
+		return nil
 	}
 	all := slices.Concat([]string{Anyone, Authenticated}, slices.Collect(maps.Keys(c.Users)), slices.Collect(maps.Keys(c.Tokens)))
 	hint := ""
 	if s := policy.Suggest(name, all); s != "" {
 		hint = fmt.Sprintf("; did you mean %q?", s)
 	}
-	r.problem(key, "there is no user or token %q%s", name, hint)
+	return fmt.Errorf("there is no user or token %q%s", name, hint)
 }
 
 // set parses a value where there is one.
