@@ -106,6 +106,7 @@ func (f *serveFlags) load() (config.Config, error) {
 	for _, g := range c.Groups {
 		if u := g.Uploads; u != nil && u.Storage.Bucket != "" && u.Storage.AccessKey == "" {
 			u.Storage.AccessKey, u.Storage.SecretKey = os.Getenv("AWS_ACCESS_KEY_ID"), os.Getenv("AWS_SECRET_ACCESS_KEY")
+			u.Storage.Token = os.Getenv("AWS_SESSION_TOKEN")
 			u.Storage.Region = cmp.Or(u.Storage.Region, os.Getenv("AWS_REGION"))
 		}
 	}

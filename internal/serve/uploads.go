@@ -4,7 +4,6 @@ import (
 	"context"
 	"log/slog"
 	"net/http"
-	"os"
 	"time"
 
 	"github.com/ebbtransfer/ebb/internal/serve/bits"
@@ -49,17 +48,19 @@ func openUploads(c config.Group, source files.Source, log *slog.Logger) (*upload
 // bucketPatience is how long a bucket may take to answer when the server starts.
 const bucketPatience = 30 * time.Second
 
+// mostSessions is how many unfinished uploads a group has at most, so that strangers do not fill the
+// disk's tables of files. No real use comes near it.
+const mostSessions = 10_000
+
 // openStore opens the store of a group.
 func openStore(c config.Group, log *slog.Logger) (session.Store, error) {
-	o := session.Options{Log: log, MinFree: c.Uploads.MinFree, Sessions: c.Uploads.SessionsPerUser}
+	o := session.Options{Log: log, MinFree: c.Uploads.MinFree, Sessions: c.Uploads.SessionsPerUser, AllSessions: mostSessions}
 	at := c.Uploads.Storage
 	if at.Bucket == "" {
 		return session.OpenDir(c.Dir, o)
 	}
-	b := bucket.Config{Endpoint: at.Endpoint, Region: at.Region, Bucket: at.Bucket, Prefix: at.Prefix, AccessKey: at.AccessKey, SecretKey: at.SecretKey}
-	if b.AccessKey == "" {
-		b.AccessKey, b.SecretKey, b.Token = os.Getenv("AWS_ACCESS_KEY_ID"), os.Getenv("AWS_SECRET_ACCESS_KEY"), os.Getenv("AWS_SESSION_TOKEN")
-	}
+	b := bucket.Config{Endpoint: at.Endpoint, Region: at.Region, Bucket: at.Bucket, Prefix: at.Prefix,
+		AccessKey: at.AccessKey, SecretKey: at.SecretKey, Token: at.Token}
 	ctx, cancel := context.WithTimeout(context.Background(), bucketPatience)
 	defer cancel()
 	return bucket.Open(ctx, b, o)

@@ -82,14 +82,17 @@ type Storage struct {
 	Region    string
 	AccessKey string // empty: as the environment says
 	SecretKey string
+	Token     string // of temporary credentials, which only the environment gives
 }
 
 // DefaultUploads returns BITS's defaults, for those who may write. Where anyone may, there is no
-// limit of sessions: it is one for each user, and all who are anonymous would be one.
+// limit of sessions: it is one for each user, and all who are anonymous would be one. A GiB of the disk
+// stays free, whoever may write: what else runs on the machine should not stop for it.
 func DefaultUploads(write []string) Uploads {
 	u := Uploads{
 		SessionTimeout: 14 * 24 * time.Hour, MaxSize: -1, MaxFragment: 64 << 20, HostIDFallback: 24 * time.Hour,
 		NotifyTimeout: 5 * time.Minute, Cleanup: 12 * time.Hour, SessionsPerUser: 50,
+		MinFree: 1 << 30,
 	}
 	if slices.Contains(write, Anyone) {
 		u.SessionsPerUser = 0

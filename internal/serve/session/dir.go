@@ -45,6 +45,9 @@ type Options struct {
 	// Sessions is how many unfinished sessions a principal may have; 0 is no limit. All who are
 	// anonymous are one principal.
 	Sessions int
+	// AllSessions is how many there may be of all principals together; 0 is no limit. A bucket does
+	// not count them.
+	AllSessions int
 }
 
 // Dir is a store in a local directory: a target's directory must exist, and is never made. Sessions
@@ -65,7 +68,8 @@ type Dir struct {
 
 	mu       sync.Mutex // guards the rest and every entry's fields
 	sessions map[string]*entry
-	count    map[string]int // unfinished sessions by principal, if Options.Sessions limits them
+	count    map[string]int // unfinished sessions by principal
+	all      int            // unfinished sessions
 }
 
 // entry is a session in memory. Beyond mu, only the holder changes it.
@@ -278,7 +282,7 @@ func (d *Dir) at(target string) (found, error) {
 func (d *Dir) add(e *entry) {
 	d.sessions[e.rec.ID] = e
 	if !e.rec.Published {
-		d.count[e.rec.Principal]++
+		d.begun(e)
 	}
 }
 
@@ -289,8 +293,15 @@ func (d *Dir) drop(e *entry) {
 	}
 }
 
-// finished says that a session does not count for its principal's limit any more.
+// begun says that a session counts for the limits.
+func (d *Dir) begun(e *entry) {
+	d.count[e.rec.Principal]++
+	d.all++
+}
+
+// finished says that a session does not count for the limits any more.
 func (d *Dir) finished(e *entry) {
+	d.all--
 	if d.count[e.rec.Principal]--; d.count[e.rec.Principal] <= 0 {
 		delete(d.count, e.rec.Principal)
 	}
@@ -314,7 +325,7 @@ func (d *Dir) create(spec Spec, fill func(*os.File) error) (*entry, error) {
 	now := time.Now().Round(0)
 	e := &entry{rec: record{Info: Info{ID: NewID(), Spec: spec, Created: now, Touched: now}}}
 	d.mu.Lock()
-	if d.opts.Sessions > 0 && d.count[spec.Principal] >= d.opts.Sessions {
+	if d.opts.Sessions > 0 && d.count[spec.Principal] >= d.opts.Sessions || d.opts.AllSessions > 0 && d.all >= d.opts.AllSessions {
 		d.mu.Unlock()
 		return nil, ErrTooMany
 	}
@@ -323,7 +334,7 @@ func (d *Dir) create(spec Spec, fill func(*os.File) error) (*entry, error) {
 		d.mu.Unlock()
 		return e, nil
 	}
-	d.count[spec.Principal]++ // until it is added, so that many at once do not pass the limit
+	d.begun(e) // until it is added, so that many at once do not pass the limit
 	d.mu.Unlock()
 
 	err := d.writeNew(e, fill)
@@ -363,7 +374,12 @@ func (d *Dir) check(spec Spec) error {
 			return fmt.Errorf("%w: %s is on another disk than %s", ErrTarget, path.Dir(spec.Target), d.root)
 		}
 	}
-	if room, err := free(d.hfile); err == nil && room-max(spec.Size, 0) < d.opts.MinFree {
+	return d.room(max(spec.Size, 0))
+}
+
+// room says whether size more bytes leave enough of the disk free.
+func (d *Dir) room(size int64) error {
+	if room, err := free(d.hfile); err == nil && room-size < d.opts.MinFree {
 		return ErrNoSpace
 	}
 	return nil

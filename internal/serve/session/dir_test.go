@@ -485,6 +485,33 @@ func TestSessionsOfAPrincipalAreLimited(t *testing.T) {
 	wantErr(t, err, session.ErrTooMany)
 }
 
+func TestSessionsOfAllAreLimited(t *testing.T) {
+	root := t.TempDir()
+	o := session.Options{AllSessions: 2}
+	d := open(t, root, o)
+	one, other := spec("a", 0), spec("b", 0)
+	one.Principal, other.Principal = "ann", "bob"
+	a := create(t, d, one)
+	create(t, d, other)
+	_, err := d.Create(t.Context(), spec("c", 0))
+	wantErr(t, err, session.ErrTooMany)
+	if err := d.Close(); err != nil {
+		t.Fatal(err)
+	}
+	d = open(t, root, o)
+	_, err = d.Create(t.Context(), spec("c", 0))
+	wantErr(t, err, session.ErrTooMany)
+	_, s, err := d.Acquire(t.Context(), a, session.Who{Principal: "ann", URL: one.URL})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Remove(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	s.Release()
+	create(t, d, spec("c", 0))
+}
+
 func TestPartIsUsedUp(t *testing.T) {
 	root := t.TempDir()
 	d := open(t, root, session.Options{Sessions: 2})

@@ -22,6 +22,8 @@ const (
 	// flushEvery is how often the bytes of a slow upload go to its file while its block fills, so
 	// that few are lost if the process is killed.
 	flushEvery = 5 * time.Second
+	// roomEvery is after how many bytes an upload looks whether the disk has room for more.
+	roomEvery = 16 << 20
 )
 
 // held is a session that a request has.
@@ -69,8 +71,8 @@ func (h *held) SetSize(_ context.Context, size int64) error {
 	case size < r.Offset || r.Limit >= 0 && size > r.Limit:
 		return h.wrap("set the size of", ErrTooLarge)
 	}
-	if room, err := free(h.d.hfile); err == nil && room-(size-r.Offset) < h.d.opts.MinFree {
-		return h.wrap("set the size of", ErrNoSpace)
+	if err := h.d.room(size - r.Offset); err != nil {
+		return h.wrap("set the size of", err)
 	}
 	h.change(func(r *record) { r.Size = size })
 	return h.wrap("set the size of", h.d.note(h.e, change{Size: &size}, false))
@@ -131,7 +133,7 @@ func (h *held) fill(ctx context.Context, r io.Reader) error {
 	if most < 0 {
 		most = h.e.rec.Limit
 	}
-	flushed := time.Now()
+	flushed, looked := time.Now(), int64(-roomEvery)
 	for {
 		for _, c := range []context.Context{ctx, h.ctx} {
 			if c.Err() != nil {
@@ -144,6 +146,14 @@ func (h *held) fill(ctx context.Context, r io.Reader) error {
 		}
 		if room <= 0 {
 			return tooMuch(r)
+		}
+		// That there was room for it when it began says nothing if its size is not known, and little
+		// if others began at the same time.
+		if h.part.Offset()-looked >= roomEvery {
+			if err := h.d.room(0); err != nil {
+				return err
+			}
+			looked = h.part.Offset()
 		}
 		space := h.part.Space()
 		n, err := r.Read(space[:min(int64(len(space)), room)])

@@ -177,3 +177,26 @@ func TestFullDisk(t *testing.T) {
 	publish(t, d, id)
 	wantFile(t, filepath.Join(root, "f"), want)
 }
+
+// An upload whose size nobody knows ends while there is still so much free as is to stay free.
+func TestFreeSpaceIsLeft(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root mounts file systems")
+	}
+	root := t.TempDir()
+	if err := unix.Mount("tmpfs", root, "tmpfs", 0, "size=96m"); err != nil {
+		t.Skipf("mount: %v", err)
+	}
+	t.Cleanup(func() { _ = unix.Unmount(root, unix.MNT_DETACH) })
+	const stay = 48 << 20
+	d := open(t, root, session.Options{MinFree: stay})
+	t.Cleanup(func() { d.Close() })
+	id := create(t, d, spec("f", -1))
+	with(t, d, id, func(ctx context.Context, s session.Session) {
+		n, err := s.Append(ctx, bytes.NewReader(make([]byte, 96<<20)))
+		wantErr(t, err, session.ErrNoSpace)
+		if n < stay-1<<20 || n > stay+32<<20 {
+			t.Errorf("it took %d bytes of %d", n, stay)
+		}
+	})
+}

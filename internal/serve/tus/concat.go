@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
+	"slices"
 
 	"github.com/ebbtransfer/ebb/internal/serve/front"
 	"github.com/ebbtransfer/ebb/internal/serve/session"
@@ -18,8 +19,7 @@ type partState struct {
 	Final string `json:"final"` // session that was made of this part and others
 }
 
-// mostParts is how many parts an upload may be made of: the same may be named again and again, and
-// a short request should not fill the storage.
+// mostParts is how many parts an upload may be made of.
 const mostParts = 1000
 
 // concatenate makes an upload of parts.
@@ -32,6 +32,9 @@ func (h handler) concatenate(w http.ResponseWriter, r *http.Request, spec sessio
 		var ok bool
 		if ids[i], ok = front.SessionID(h.Prefix, path); !ok {
 			return refuse(http.StatusBadRequest, "Upload-Concat names what is not an upload here")
+		}
+		if slices.Contains(ids[:i], ids[i]) { // a short request should not fill the storage
+			return refuse(http.StatusBadRequest, "Upload-Concat names a part twice")
 		}
 	}
 	id, err := h.final(r, spec, ids)
