@@ -194,11 +194,25 @@ var httpHints = map[int]string{
 	303: "the redirect was refused; use the URL it leads to",
 	307: "the redirect was refused; use the URL it leads to",
 	308: "the redirect was refused; use the URL it leads to",
-	401: "give credentials, for instance with --header",
+	401: "give credentials that the server takes, in the URL or with --header",
 	403: "check that you may use this URL",
 	404: "check the URL",
 	407: "the proxy wants credentials",
 	410: "the file is gone for good; check the URL",
+}
+
+// uploadHints are those that differ for a file that is sent.
+var uploadHints = map[Code]string{
+	HTTPStatus(403): "the server refused: the file may exist there and not be overwritable, or you may not write there; choose another name or ask whoever runs the server",
+	HTTPStatus(404): "the directory may not exist on the server, or it takes no uploads there; check the URL or ask whoever runs the server",
+}
+
+// UploadHint is Hint for an error of an upload.
+func (c Code) UploadHint() string {
+	if h, ok := uploadHints[c]; ok {
+		return h
+	}
+	return c.Hint()
 }
 
 // Info gives the name, the class, a sentence and a hint for any code.

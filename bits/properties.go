@@ -35,11 +35,14 @@ type Settings struct {
 	Connections         *int      `json:"connections,omitempty" doc:"1 to 64"`
 	AutoComplete        *bool     `json:"auto_complete,omitempty"`
 	TransferPolicy      *Cost     `json:"transfer_policy,omitempty" doc:"On which networks the job runs: always, not-roaming, no-surcharge, standard, unmetered, unrestricted, or cost states such as 'flat-rate|roaming' or 0x80000021; 'default' for the policy of its priority"`
-	MaximumDownloadTime *int64    `json:"maximum_download_time,omitempty" doc:"Seconds; 0 means never"`
-	Protocol            *Protocol `json:"protocol,omitempty" enum:"auto,bits,tus,ietf,s3,put" doc:"How the job's file is uploaded: bits unless set otherwise; until the job is first resumed. Uploads only"`
+	MaximumDownloadTime *int64    `json:"maximum_download_time,omitempty" doc:"Seconds; 0 means never, -1 what the service's policy says"`
+	Protocol            *Protocol `json:"protocol,omitempty" enum:"auto,bits,tus,ietf,s3,put" doc:"How the job's file is uploaded: bits unless set otherwise; not once bytes were sent. Uploads only"`
 	ReplyFile           *string   `json:"reply_file,omitempty" doc:"Absolute path for the server's answer; empty for a name in the directory of the uploaded file. UPLOAD_REPLY jobs only, until the answer's download begins"`
 	Headers             *[]string `json:"headers,omitempty" doc:"Request headers, each as 'Name: value'; an empty list removes them"`
 }
+
+// DefaultMaximumDownloadTime as a setting leaves the time to the service's policy.
+const DefaultMaximumDownloadTime int64 = -1
 
 // A Property describes one settable property: the table from which validation, the CLI's help
 // and the documentation are made.
@@ -93,11 +96,15 @@ var PropertyTable = []Property{
 		}
 		return c.UnmarshalText([]byte(v))
 	}},
-	{"maximum_download_time", "7776000", "0 s or more", "seconds in CONNECTING and TRANSFERRING after which the job becomes ERROR; 0 means never", func(s *Settings, v string) (err error) {
+	{"maximum_download_time", "default", "0 s or more, default", "seconds in CONNECTING and TRANSFERRING after which the job becomes ERROR; 0 means never, default what the policy says (90 days)", func(s *Settings, v string) (err error) {
+		if v == "" || strings.EqualFold(v, "default") {
+			s.MaximumDownloadTime = new(DefaultMaximumDownloadTime)
+			return nil
+		}
 		s.MaximumDownloadTime, err = seconds(v)
 		return err
 	}},
-	{"protocol", string(ProtocolBITS), "auto, bits, tus, ietf, s3, put", "how an upload's file is sent; auto asks the server; until the job is first resumed", func(s *Settings, v string) error {
+	{"protocol", string(ProtocolBITS), "auto, bits, tus, ietf, s3, put", "how an upload's file is sent; auto asks the server; not once bytes were sent", func(s *Settings, v string) error {
 		s.Protocol = new(Protocol)
 		return s.Protocol.UnmarshalText([]byte(v))
 	}},
@@ -187,8 +194,8 @@ func (s *Settings) Check(create bool) *Error {
 	if d := s.NoProgressTimeout; d != nil && (*d < 0 || *d > maxSeconds) {
 		return Errorf(InvalidArg, "no_progress_timeout is %d; want 0 to %d seconds", *d, int64(maxSeconds))
 	}
-	if d := s.MaximumDownloadTime; d != nil && (*d < 0 || *d > maxSeconds) {
-		return Errorf(InvalidArg, "maximum_download_time is %d; want 0 to %d seconds", *d, int64(maxSeconds))
+	if d := s.MaximumDownloadTime; d != nil && (*d < DefaultMaximumDownloadTime || *d > maxSeconds) {
+		return Errorf(InvalidArg, "maximum_download_time is %d; want 0 to %d seconds, or -1 for the policy's", *d, int64(maxSeconds))
 	}
 	if c := s.TransferPolicy; c != nil && *c != TransferDefault && *c&^CostIgnoreCongestion == 0 {
 		return Errorf(InvalidArg, "the transfer policy %s allows no network at all", *c)

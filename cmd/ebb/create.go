@@ -11,20 +11,22 @@ import (
 )
 
 func newCreateCmd(a *app) *cobra.Command {
-	var kind, priority, transferPolicy string
+	var kind, priority, transferPolicy, protocol string
 	cmd := &cobra.Command{
 		Use:   "create NAME",
 		Short: "Create an empty, suspended job and print its id",
 		Long: `Create a job without files that is SUSPENDED, and print its id. Add files with
 ` + "`ebb add`, start it with `ebb resume` and, when it is TRANSFERRED, put the files in\ntheir places with `ebb complete`." + `
 
-A job of type upload or upload-reply takes one file, which ` + "`ebb add JOB URL FILE`" + ` names;
-properties such as protocol and reply_file are set with ` + "`ebb set`" + `.
+A job of type upload or upload-reply takes one file, which ` + "`ebb add JOB URL FILE`" + ` names.
+It is sent by the protocol bits, which BITS servers and ebb serve speak, unless --protocol
+names another. Properties such as reply_file are set with ` + "`ebb set`" + `.
 
 A name need not be unique, but a job is easier to refer to when it is.`,
 		Example: `  job=$(ebb create --priority low 'nightly images')
   ebb add $job https://example.org/image.iso /srv/images/image.iso
   ebb resume $job && ebb wait $job && ebb complete $job
+  ebb create --type upload --protocol auto logs
   ebb create --type upload-reply orders`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -37,6 +39,11 @@ A name need not be unique, but a job is easier to refer to when it is.`,
 			}
 			if err := spec.Set("transfer_policy", transferPolicy); err != nil {
 				return usagef("--transfer-policy: %w", err)
+			}
+			if protocol != "" {
+				if err := spec.Set("protocol", protocol); err != nil {
+					return usagef("--protocol: %w", err)
+				}
 			}
 			if e := spec.Check(true); e != nil {
 				return usagef("%s", e.Sentence())
@@ -52,6 +59,7 @@ A name need not be unique, but a job is easier to refer to when it is.`,
 	}
 	cmd.Flags().StringVar(&kind, "type", "download", "`type` of the job: download, upload or upload-reply")
 	cmd.Flags().StringVar(&priority, "priority", "normal", "`priority`: foreground, high, normal or low")
+	protocolFlag(cmd, &protocol, "", "`how` an upload is sent: auto (which asks the server), bits, tus, ietf, s3 or put (default bits)")
 	transferPolicyFlag(cmd, &transferPolicy)
 	complete(cmd, "type", "download", "upload", "upload-reply")
 	complete(cmd, "priority", "foreground", "high", "normal", "low")

@@ -72,7 +72,13 @@ func (f *fake) handler() http.Handler {
 		defer f.mu.Unlock()
 		reply(w, append([]bits.Path{}, f.paths...))
 	})
-	mux.HandleFunc("GET /v1/policy", func(w http.ResponseWriter, _ *http.Request) { reply(w, f.policy.Describe()) })
+	mux.HandleFunc("GET /v1/policy", func(w http.ResponseWriter, _ *http.Request) {
+		if f.policy == nil { // the defaults
+			reply(w, bits.Policy{Settings: []bits.PolicySetting{{Key: "cost.normal", Value: "no-surcharge"}, {Key: maxTimeKey, Value: "90d"}}})
+			return
+		}
+		reply(w, f.policy.Describe())
+	})
 	mux.HandleFunc("POST /v1/policy/reload", func(w http.ResponseWriter, _ *http.Request) {
 		_ = f.policy.Reload()
 		reply(w, f.policy.Describe())

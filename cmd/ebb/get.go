@@ -59,9 +59,11 @@ belong in a file name become '_'). A file that exists is replaced when the new o
 whole. All files of one call are one job: they all arrive, or the job fails.
 
 The transfer survives a broken connection, a restart of the service and of the machine.
-Ctrl+C, and nothing else, cancels it; a second one leaves at once. With --keep the first
-Ctrl+C leaves the job in the queue, where it is finished by itself; so does the end of
-the session (SIGTERM, or a terminal that goes away).
+Ctrl+C cancels it, and so does an error that no attempt helps against; a second Ctrl+C
+leaves at once. With --keep the first Ctrl+C leaves the job in the queue, where it is
+finished by itself, and a job that failed stays too; the end of the session (SIGTERM, or a
+terminal that goes away) leaves it as --keep does. After kill -9 the job goes on as well,
+but its files come to their places only with ` + "`ebb complete`" + `.
 
 A list for -i ('-' is the standard input) has a URL in each line and, separated by a
 TAB each, a destination and a checksum that may be left out. Blank lines and lines that

@@ -294,6 +294,18 @@ func TestCancelTellsOfAServerThatIsUntold(t *testing.T) {
 	}
 }
 
+func TestShowTellsWhatThePolicyDecides(t *testing.T) {
+	f := newFake()
+	socket := startFake(t, f)
+	ebb(t, socket, "create", "--type", "upload", "--protocol", "auto", "a").want(t, 0, "", "")
+	f.change(f.jobs[0].ID, bits.EventModified, func(j *bits.Job) { j.Properties.MaximumDownloadTime = 90 * 24 * 3600 })
+	o := ebb(t, socket, "show", "a").want(t, 0, "default (policy: no-surcharge)", "")
+	if !strings.Contains(o.out, "(policy: jobs.max_download_time)") {
+		t.Errorf("it printed\n%s", o.out)
+	}
+	ebb(t, socket, "create", "--protocol", "gopher", "a").want(t, 2, "", "--protocol")
+}
+
 func TestNotices(t *testing.T) {
 	f := newFake()
 	f.about.Notices = []string{"a damaged store was set aside"}

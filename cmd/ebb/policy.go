@@ -132,6 +132,9 @@ func (a *app) replace(ctx context.Context, f policyFile, text []byte) error {
 		when = "no service runs that reads it"
 	}
 	a.printf("%s %s; %s\n", what, a.place(f.name), when)
+	if did.Changed && f.text == nil && f.name == policy.SystemFile {
+		a.note("the file is new, and holds for all services of this machine whose users have none of their own")
+	}
 	return nil
 }
 

@@ -16,7 +16,11 @@ func newPolicySetCmd(a *app) *cobra.Command {
 		Short: "Change values of the configuration",
 		Long: `Change values in the configuration file: all that are named or, with an error, none.
 Comments and order of the file stay. KEY= without a value goes back to the default.
-The service works by the new values at once. ` + "`ebb policy show --defaults`" + ` tells the keys.`,
+The service works by the new values at once. ` + "`ebb policy show --defaults`" + ` tells the keys.
+
+The file is the one that the service which runs reads or, where none runs, would read. For
+root that is /etc/ebb/policy.toml, which holds for the services of all users of the machine
+that have no ~/.config/ebb/policy.toml of their own; it is made if it is not there.`,
 		Example: `  ebb policy set bandwidth.background='10 Mbit/s'
   ebb policy set bandwidth.work.low=block bandwidth.work.hours=08:00-18:00
   ebb policy set bandwidth.background=

@@ -42,15 +42,17 @@ until it is uploaded: if it changes, its job fails.
 
 The upload survives a broken connection, a restart of the service and of the machine,
 and goes on where the server has it; with the protocol put, which knows no resuming, it
-starts again. Ctrl+C, and nothing else, cancels it; the server is told to forget what it
-has. With --keep the first Ctrl+C leaves the job in the queue, where it is finished by
-itself; so does the end of the session (SIGTERM, or a terminal that goes away).
+starts again. Ctrl+C cancels it, and so does an error that no attempt helps against; the
+server is told to forget what it has. With --keep the first Ctrl+C leaves the job in the
+queue, where it is finished by itself, and a job that failed stays too; the end of the
+session (SIGTERM, or a terminal that goes away) leaves it as --keep does. After kill -9
+the job goes on as well, but stays TRANSFERRED until ` + "`ebb complete`" + ` ends it.
 
 Protocols: bits (BITS servers, such as IIS and ebb serve), tus (tus 1.0), ietf (the draft
 of the IETF for resumable uploads), s3 (S3 multipart), put (a plain PUT), and auto, which
 asks the server what it speaks. For s3://BUCKET/KEY the endpoint, the region and the
-credentials are those of the service's environment, as for other S3 tools. A reply, which the server's application gives to a file,
-comes with the protocol bits only.`,
+credentials are those of the service's environment, as for other S3 tools. A reply, which
+the server's application gives to a file, comes with the protocol bits only.`,
 		Example: `  ebb put image.iso https://example.org/upload/image.iso
   ebb put *.log https://example.org/logs/
   ebb put --background=low --detach image.iso https://example.org/upload/
@@ -59,15 +61,20 @@ comes with the protocol bits only.`,
 		RunE: func(cmd *cobra.Command, args []string) error { return a.put(cmd.Context(), o, args) },
 	}
 	f := cmd.Flags()
-	f.StringVar(&o.protocol, "protocol", string(bits.ProtocolAuto), "`how` to upload: auto, bits, tus, ietf, s3 or put")
+	protocolFlag(cmd, &o.protocol, bits.ProtocolAuto, "`how` to upload: auto, bits, tus, ietf, s3 or put")
 	f.StringVar(&o.reply, "reply", "", "write what the server's application answers to `FILE`, or with '-' to the standard output")
+	o.flags(cmd)
+	return cmd
+}
+
+// protocolFlag adds --protocol to a verb that makes an upload.
+func protocolFlag(cmd *cobra.Command, v *string, otherwise bits.Protocol, usage string) {
+	cmd.Flags().StringVar(v, "protocol", string(otherwise), usage)
 	var names []string
 	for _, p := range bits.Protocols {
 		names = append(names, string(p))
 	}
 	complete(cmd, "protocol", names...)
-	o.flags(cmd)
-	return cmd
 }
 
 // upload is a file that put uploads.

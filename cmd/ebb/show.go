@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/ebbtransfer/ebb/bits"
+	"github.com/ebbtransfer/ebb/internal/policy"
 )
 
 // shownFiles is how many files show lists unless all are asked for.
@@ -42,12 +43,16 @@ can be shown for a while. JOB is an id, a unique beginning of one, or a name.`,
 			if err != nil {
 				return err
 			}
+			rules, err := srv.Policy(cmd.Context())
+			if err != nil {
+				rules = &bits.Policy{} // an older service
+			}
 			most := shownFiles
 			if all {
 				most = len(info.Files)
 			}
 			w := bufio.NewWriter(a.out)
-			a.showJob(w, info, most, time.Now())
+			a.showJob(w, info, rules, most, time.Now())
 			return w.Flush()
 		},
 	}
@@ -55,8 +60,8 @@ can be shown for a while. JOB is an id, a unique beginning of one, or a name.`,
 	return cmd
 }
 
-// showJob prints a job for people.
-func (a *app) showJob(w io.Writer, j *bits.Job, mostFiles int, now time.Time) {
+// showJob prints a job for people. rules are the service's policy, for what the job leaves to it.
+func (a *app) showJob(w io.Writer, j *bits.Job, rules *bits.Policy, mostFiles int, now time.Time) {
 	line := func(name, format string, args ...any) {
 		_, _ = fmt.Fprintf(w, "%s %s\n", a.outTerm.paint(bold, fmt.Sprintf("%-13s", name)), fmt.Sprintf(format, args...))
 	}
@@ -104,9 +109,14 @@ func (a *app) showJob(w io.Writer, j *bits.Job, mostFiles int, now time.Time) {
 	line("retry delay", "%s", span(time.Duration(p.MinimumRetryDelay)*time.Second))
 	line("no progress", "ERROR after %s", span(time.Duration(p.NoProgressTimeout)*time.Second))
 	line("connections", "%d", p.Connections)
-	line("transfer", "%s", p.TransferPolicy)
+	line("transfer", "%s", transferText(p.TransferPolicy, j.Priority, rules))
 	if d := p.MaximumDownloadTime; d > 0 {
-		line("download time", "ERROR after %s", span(time.Duration(d)*time.Second))
+		text := "ERROR after " + span(time.Duration(d)*time.Second)
+		var v policy.Duration
+		if err := v.UnmarshalText([]byte(valueOf(rules, maxTimeKey))); err == nil && time.Duration(v) == time.Duration(d)*time.Second {
+			text += " (policy: " + maxTimeKey + ")"
+		}
+		line("download time", "%s", text)
 	}
 	if p.Protocol != "" {
 		line("protocol", "%s", safe(string(p.Protocol)))
@@ -130,6 +140,28 @@ func (a *app) showJob(w io.Writer, j *bits.Job, mostFiles int, now time.Time) {
 		_, _ = fmt.Fprintln(w, a.outTerm.paint(bold, "reply"))
 		showFile(w, bits.File{Local: r.File, Remote: r.Remote, BytesTotal: r.BytesTotal, BytesTransferred: r.BytesTransferred, Completed: r.Completed}, false)
 	}
+}
+
+// maxTimeKey is the key of the time that jobs without one of their own have.
+const maxTimeKey = "jobs.max_download_time"
+
+// transferText is a job's transfer policy and, if it leaves it to the service, what that has.
+func transferText(own bits.Cost, p bits.Priority, rules *bits.Policy) string {
+	v := valueOf(rules, "cost."+strings.ToLower(p.String()))
+	if own != bits.TransferDefault || v == "" {
+		return own.String()
+	}
+	return fmt.Sprintf("%s (policy: %s)", own, safe(v))
+}
+
+// valueOf returns the value of a key of the configuration, empty if there is none.
+func valueOf(rules *bits.Policy, key string) string {
+	for _, s := range rules.Settings {
+		if s.Key == key {
+			return fmt.Sprint(s.Value)
+		}
+	}
+	return ""
 }
 
 func showFile(w io.Writer, f bits.File, upload bool) {

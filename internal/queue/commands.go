@@ -286,6 +286,9 @@ func apply(s *bits.Settings, r *store.Job, d *store.Detail) {
 	}
 	if s.MaximumDownloadTime != nil {
 		d.MaximumDownloadTime = s.MaximumDownloadTime
+		if *s.MaximumDownloadTime == bits.DefaultMaximumDownloadTime {
+			d.MaximumDownloadTime = nil
+		}
 	}
 	if s.Protocol != nil {
 		d.Protocol = *s.Protocol

@@ -14,6 +14,7 @@ import (
 	"github.com/ebbtransfer/ebb/internal/localfile"
 	"github.com/ebbtransfer/ebb/internal/store"
 	"github.com/ebbtransfer/ebb/internal/transfer"
+	"github.com/ebbtransfer/ebb/internal/transfer/upload"
 )
 
 // secondFile refuses more than one file in an upload.
@@ -107,7 +108,7 @@ func (q *Queue) typeOf(c Caller, id bits.ID) (bits.Type, error) {
 // setUpload asks the state machine for the settings that only uploads have.
 func (t *tx) setUpload(j *job, v *version, s *bits.Settings) error {
 	if s.Protocol != nil && *s.Protocol != v.protocol() {
-		if err := refused(v, bits.Decide(v.rec.State, bits.MethodSetBeforeResume, v.facts()), "changed"); err != nil {
+		if err := t.setProtocol(j, v); err != nil {
 			return err
 		}
 	}
@@ -125,6 +126,24 @@ func (t *tx) setUpload(j *job, v *version, s *bits.Settings) error {
 	if j.run != nil { // it was told the old name
 		t.then = append(t.then, j.run.stop)
 	}
+	return nil
+}
+
+// setProtocol makes a job ready for another protocol, or refuses: what a server has of an upload
+// is of no use by another one.
+func (t *tx) setProtocol(j *job, v *version) error {
+	up := v.begun()
+	if j.run != nil || j.op != nil || v.done > 0 || up != nil && (up.Closed || up.State.Done || up.State.Offset > 0 || transfer.Open(up)) {
+		return refused(v, bits.Decide(v.rec.State, bits.MethodSetBeforeResume, v.facts()), "changed")
+	}
+	if up == nil {
+		return nil
+	}
+	f := *v.files[0]
+	part, fresh := *f.Part, *up
+	fresh.State = upload.State{} // it may name the protocol that auto chose
+	part.Upload, f.Part = &fresh, &part
+	t.setFile(j, 0, &f)
 	return nil
 }
 

@@ -192,11 +192,18 @@ func TestSettingsOfUploads(t *testing.T) {
 	}
 	await(t, q, up, bits.Errored) // no such protocol here
 	bitsProtocol := bits.ProtocolBITS
-	if c := set(up, bits.Settings{Protocol: &bitsProtocol}); c != bits.ReadOnlyAfterResume {
-		t.Errorf("the protocol after Resume: %s", c)
+	if c := set(up, bits.Settings{Protocol: &bitsProtocol}); c != bits.OK {
+		t.Errorf("the protocol after an attempt that sent nothing: %s", c)
 	}
 	if c := set(up, bits.Settings{Protocol: &tus}); c != bits.OK {
-		t.Errorf("the same protocol after Resume: %s", c)
+		t.Errorf("the protocol once more: %s", c)
+	}
+	begun := newBITSServer(t).begin(t, q, bits.Settings{})
+	if c := set(begun, bits.Settings{Protocol: &tus}); c != bits.ReadOnlyAfterResume {
+		t.Errorf("the protocol of an upload that has begun: %s", c)
+	}
+	if c := set(begun, bits.Settings{Protocol: &bitsProtocol}); c != bits.OK {
+		t.Errorf("the same protocol: %s", c)
 	}
 	if _, err := q.Complete(alice, up); codeOf(err) != bits.InvalidState {
 		t.Errorf("Complete before TRANSFERRED: %v", err)
@@ -517,5 +524,54 @@ func TestCancelTellsTheServer(t *testing.T) {
 				t.Errorf("the server has %d sessions", n)
 			}
 		})
+	}
+}
+
+func TestUploadErrorsHaveTheirOwnHintAndURL(t *testing.T) {
+	q := openUploading(t, t.TempDir())
+	defer shut(t, q)
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusForbidden) }))
+	t.Cleanup(srv.Close)
+	file := writeFile(t, "a b", []byte("12345"))
+	name, protocol := "n", bits.ProtocolPut
+	j, err := q.Create(alice, bits.NewJob{Type: bits.Upload, Settings: bits.Settings{Name: &name, Protocol: &protocol}, Resume: true,
+		Files: []bits.FileSpec{{Remote: srv.URL + "/d/", Local: file}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := srv.URL + "/d/a%20b"
+	got := await(t, q, j.ID, bits.Errored)
+	if got.Files[0].Remote != want || got.Error.File != want || !strings.Contains(got.Error.Hint, "choose another name") {
+		t.Errorf("the job goes to %q and its error is %+v", got.Files[0].Remote, got.Error)
+	}
+}
+
+func TestMaximumDownloadTimeGoesBackToThePolicys(t *testing.T) {
+	q := openUploading(t, t.TempDir())
+	defer shut(t, q)
+	name := "n"
+	j, err := q.Create(alice, bits.NewJob{Settings: bits.Settings{Name: &name}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	by := func() int64 {
+		got, err := q.Get(alice, j.ID, false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return got.Properties.MaximumDownloadTime
+	}
+	policys := by()
+	for _, value := range []string{"60", "default"} {
+		var s bits.Settings
+		if err := s.Set("maximum_download_time", value); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := q.Set(alice, j.ID, s); err != nil {
+			t.Fatal(err)
+		}
+		if got, want := by(), map[string]int64{"60": 60, "default": policys}[value]; got != want {
+			t.Errorf("set to %s it is %d, want %d", value, got, want)
+		}
 	}
 }

@@ -174,7 +174,11 @@ func (v *version) errorInfo() *bits.ErrorInfo {
 		e.File = target(v.files[0])
 		e.Message = strings.ReplaceAll(e.Message, v.files[0].Remote, e.File)
 	}
-	return e.Info()
+	info := e.Info()
+	if v.rec.Type != bits.Download && v.reply == nil {
+		info.Hint = e.Code.UploadHint()
+	}
+	return info
 }
 
 // target returns the URL of the file that an upload makes; the record has that of its directory
