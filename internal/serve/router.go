@@ -156,16 +156,20 @@ func (g *group) allow() string {
 // notOffered answers a request with a method that the group does not have, or for a protocol.
 func (g *group) notOffered(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Allow", g.allow())
-	switch {
-	case r.Method == http.MethodOptions:
+	switch r.Method {
+	case http.MethodOptions:
 		w.WriteHeader(http.StatusNoContent)
-	case r.Method == bupwire.Method: // server.md 1.5
+	case bupwire.Method: // server.md 1.5
 		refuse(w, r, http.StatusNotImplemented, "the group takes no uploads")
-	case g.uploads == nil:
-		refuse(w, r, http.StatusMethodNotAllowed, "the group takes no uploads")
-	case g.byBITSAlone():
-		refuse(w, r, http.StatusMethodNotAllowed, "uploads here go to an application, which takes them by BITS alone")
 	default:
-		refuse(w, r, http.StatusMethodNotAllowed, "no protocol has this request")
+		why := "no protocol has this request"
+		switch {
+		case g.uploads == nil:
+			why = "the group takes no uploads"
+		case g.byBITSAlone():
+			why = "uploads here go to an application, which takes them by BITS alone"
+		}
+		record.Why(r.Context(), "%s", why)
+		http.Error(w, why, http.StatusMethodNotAllowed)
 	}
 }

@@ -18,6 +18,7 @@ import (
 
 	"github.com/ebbtransfer/ebb/bits"
 	"github.com/ebbtransfer/ebb/internal/bupwire"
+	"github.com/ebbtransfer/ebb/internal/serve/front"
 	"github.com/ebbtransfer/ebb/internal/serve/record"
 	"github.com/ebbtransfer/ebb/internal/serve/session"
 )
@@ -45,6 +46,9 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		h.drain(r)
 		if a.Status == http.StatusServiceUnavailable {
 			w.Header().Set("Retry-After", retryAfter)
+		}
+		if a.Code == bits.TooLarge {
+			w.Header().Set("Upload-Limit", front.Limit(h.p, h.p.SessionTimeout))
 		}
 		a.Write(w)
 	case http.MethodGet, http.MethodHead:

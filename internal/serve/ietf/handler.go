@@ -322,7 +322,7 @@ func (h handler) finish(ctx context.Context, w http.ResponseWriter, s session.Se
 		return err
 	}
 	if err := s.Publish(ctx); err != nil {
-		if p := asProblem(err); p.status < http.StatusInternalServerError {
+		if p := h.asProblem(err); p.status < http.StatusInternalServerError {
 			return reject(p.status, p.title)
 		}
 		return err

@@ -66,7 +66,7 @@ func mismatching(expected, provided int64) *problem {
 }
 
 // asProblem returns what a client hears of err.
-func asProblem(err error) *problem {
+func (h handler) asProblem(err error) *problem {
 	var own *problem
 	var read *front.ReadError
 	switch {
@@ -80,7 +80,7 @@ func asProblem(err error) *problem {
 	}
 	for _, known := range statuses {
 		if errors.Is(err, known.err) {
-			return refuse(known.status, known.err.Error())
+			return refuse(known.status, front.Words(h.Prefix, known.err, err))
 		}
 	}
 	return refuse(http.StatusInternalServerError, "the server could not store the upload")
@@ -88,7 +88,7 @@ func asProblem(err error) *problem {
 
 // fail answers with err.
 func (h handler) fail(w http.ResponseWriter, r *http.Request, err error) {
-	p := asProblem(err)
+	p := h.asProblem(err)
 	record.Why(r.Context(), "%v", err)
 	body := map[string]any{"title": p.title, "status": p.status}
 	if p.kind != "" {

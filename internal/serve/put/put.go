@@ -40,14 +40,13 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		record.Why(r.Context(), "%s", no.reason)
 		http.Error(w, no.reason, no.status)
 	default:
-		status := statusOf(err)
+		status, text := h.answerTo(err)
 		record.Why(r.Context(), "%v", err)
 		if status == http.StatusServiceUnavailable {
 			w.Header().Set("Retry-After", "60")
 		}
-		text := http.StatusText(status)
-		if status < 500 { // what went wrong here is not the client's business
-			text = err.Error()
+		if status == http.StatusRequestEntityTooLarge {
+			w.Header().Set("Upload-Limit", front.Limit(h.Prefix, h.SessionTimeout))
 		}
 		http.Error(w, text, status)
 	}
@@ -61,9 +60,9 @@ type refusal struct {
 
 func (e *refusal) Error() string { return e.reason }
 
-// statusOf returns the status for an error of the store. That the target exists is final, as with
-// BITS; 409 would tell a client of BITS's rules to try again.
-func statusOf(err error) int {
+// answerTo returns the status for an error of the store and words for the client. That the target
+// exists is final, as with BITS; 409 would tell a client of BITS's rules to try again.
+func (h *handler) answerTo(err error) (status int, text string) {
 	for _, m := range []struct {
 		err    error
 		status int
@@ -78,14 +77,14 @@ func statusOf(err error) int {
 		{os.ErrDeadlineExceeded, http.StatusRequestTimeout},
 	} {
 		if errors.Is(err, m.err) {
-			return m.status
+			return m.status, front.Words(h.Prefix, m.err, err)
 		}
 	}
 	var broke *front.ReadError
 	if errors.As(err, &broke) {
-		return http.StatusBadRequest
+		return http.StatusBadRequest, "the request's content did not arrive whole"
 	}
-	return http.StatusInternalServerError
+	return http.StatusInternalServerError, "the server could not store the upload"
 }
 
 // receive makes the file of the request, and reports whether there was one before.

@@ -365,13 +365,13 @@ func (d *Dir) check(spec Spec) error {
 		at, err := to.lookup()
 		switch {
 		case err == nil && at.dir:
-			return fmt.Errorf("%w: %s is a directory", ErrTarget, spec.Target)
+			return fmt.Errorf("%w: %s: %w", ErrTarget, spec.Target, syscall.EISDIR)
 		case err == nil && !spec.Overwrite:
 			return ErrExists
 		case err != nil && !errors.Is(err, fs.ErrNotExist):
 			return targetError(spec.Target, err)
 		case !to.sameDisk(d.hidden):
-			return fmt.Errorf("%w: %s is on another disk than %s", ErrTarget, path.Dir(spec.Target), d.root)
+			return fmt.Errorf("%w: %s is on another disk than %s: %w", ErrTarget, path.Dir(spec.Target), d.root, syscall.EXDEV)
 		}
 	}
 	return d.room(max(spec.Size, 0))

@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"syscall"
 	"time"
 
 	"github.com/ebbtransfer/ebb/internal/localfile"
@@ -371,7 +372,7 @@ func (h *held) rename(to *dest) error {
 		return err
 	case errors.Is(err, fs.ErrExist):
 		if at, lerr := to.lookup(); lerr == nil && at.dir {
-			return fmt.Errorf("%w: %s is a directory", ErrTarget, r.Target)
+			return fmt.Errorf("%w: %s: %w", ErrTarget, r.Target, syscall.EISDIR)
 		}
 		return ErrExists
 	}

@@ -44,7 +44,7 @@ func refuse(status int, text string) error { return &refusal{status, text} }
 func malformed(err error) error            { return refuse(http.StatusBadRequest, err.Error()) }
 
 // fail answers with err.
-func fail(w http.ResponseWriter, r *http.Request, err error) {
+func (h handler) fail(w http.ResponseWriter, r *http.Request, err error) {
 	var own *refusal
 	var read *front.ReadError
 	status, text := http.StatusInternalServerError, "the server could not store the upload"
@@ -57,7 +57,7 @@ func fail(w http.ResponseWriter, r *http.Request, err error) {
 	default:
 		for _, known := range statuses {
 			if errors.Is(err, known.err) {
-				status, text = known.status, known.err.Error()
+				status, text = known.status, front.Words(h.Prefix, known.err, err)
 			}
 		}
 	}

@@ -54,11 +54,11 @@ func (h handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	if r.Header.Get("Tus-Resumable") != version {
 		w.Header().Set("Tus-Version", version)
-		fail(w, r, refuse(http.StatusPreconditionFailed, "this server speaks tus "+version))
+		h.fail(w, r, refuse(http.StatusPreconditionFailed, "this server speaks tus "+version))
 		return
 	}
 	if err := h.serve(w, r, method); err != nil {
-		fail(w, r, err)
+		h.fail(w, r, err)
 	}
 }
 

@@ -20,6 +20,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -223,7 +224,7 @@ func (b *Bucket) newRecord(ctx context.Context, spec session.Spec) (*record, err
 		return nil, err
 	}
 	if key := b.target(r); len(key) > 1024 {
-		return nil, fmt.Errorf("%w: the key %q is longer than 1024 bytes", session.ErrTarget, key)
+		return nil, fmt.Errorf("%w: the key %q is longer than 1024 bytes: %w", session.ErrTarget, key, syscall.ENAMETOOLONG)
 	}
 	if !spec.Overwrite {
 		_, err := b.publisher(ctx, b.target(r))
