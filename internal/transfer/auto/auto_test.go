@@ -129,6 +129,7 @@ func TestChoose(t *testing.T) {
 		{"plain", status(200), "/", false, upload.Put, 0},
 		{"refuses all", status(403), "/", false, upload.Put, 0},
 		{"overloaded", status(503), "/", false, "", bits.HTTPStatus(503)},
+		{"BITS that is not offered", status(501, "BITS-Packet-Type", "Ack", "BITS-Error-Code", "0x80070005"), "/", false, upload.Put, 0},
 		{"BITS that refuses", status(403, "BITS-Packet-Type", "Ack", "BITS-Error-Code", "0x80070005"), "/", false, "", bits.AccessDenied},
 	}
 	for _, tt := range tests {

@@ -179,7 +179,7 @@ func (c *Client) Begin(ctx context.Context, t *upload.Task) (bool, error) {
 	}
 	defer s.hangUp()
 	a, err := s.askForSession(ctx)
-	if err != nil || a.Foreign {
+	if err != nil || a.Foreign || a.Status == http.StatusNotImplemented { // it knows the protocol, and does not offer it
 		return false, err
 	}
 	t.State.Protocol = upload.BITS

@@ -7,6 +7,7 @@ import (
 
 	"github.com/ebbtransfer/ebb/bits"
 	"github.com/ebbtransfer/ebb/internal/transfer/httpconn"
+	"github.com/ebbtransfer/ebb/internal/transfer/upload"
 )
 
 // broken is the error of a server that breaks the protocol.
@@ -25,12 +26,19 @@ func (s *session) forgotten(a *answer) bool {
 	return !s.fresh && a.Context == bits.ContextNone && (a.Status == http.StatusNotFound || a.Status == http.StatusGone)
 }
 
+// What servers mean by a status or a code, each in the same words.
+const (
+	refusedText = "the server refused: the file exists there and may not be overwritten, or you may not write there; " +
+		"choose another name, or have the server allow overwriting"
+	absentText = "the server has no such directory, or takes no uploads by BITS there"
+)
+
 // own lists the codes that a server may give a job. Others would make it wait for something that
 // does not happen here, or mean nothing.
 var own = map[bits.Code]string{
-	bits.TooLarge:             "the file is larger than the server takes",
-	bits.AccessDenied:         "the server does not allow the upload: the file may exist there already, or may not be written",
-	bits.InvalidArg:           "the server refuses the upload as wrong",
+	bits.TooLarge:             "", // upload.TooLarge says it
+	bits.AccessDenied:         refusedText,
+	bits.InvalidArg:           "the server refuses the upload as wrong: the URL may be that of a directory, or be no name for a file there",
 	bits.DiskFull:             "the server's disk is full",
 	bits.ServerExecuteEnabled: "",
 	bits.ProtocolMismatch:     "",
@@ -66,6 +74,9 @@ func (s *session) refused(a *answer, doing string) error {
 	if e.Code = a.Code; text != "" {
 		e.Message = text
 	}
+	if a.Code == bits.TooLarge {
+		e.Message = upload.TooLarge(s.Source.Size(), a.resp.Header)
+	}
 	if e.Code.Class() != bits.Transient {
 		return e // nothing to come back for
 	}
@@ -97,10 +108,18 @@ func (s *session) inWords(a *answer) string {
 		return "the server wants credentials for uploads"
 	case http.StatusForbidden:
 		return own[bits.AccessDenied]
-	case http.StatusNotFound, http.StatusMethodNotAllowed, http.StatusNotImplemented:
-		return "uploads by BITS are not enabled at this URL"
+	case http.StatusNotFound:
+		if a.Code == bits.PathNotFound {
+			return "the server has no such directory"
+		}
+		return absentText
+	case http.StatusMethodNotAllowed, http.StatusNotImplemented:
+		return "the server takes no uploads by BITS there"
 	case http.StatusConflict:
 		return "the file exists on the server already, and may not be overwritten"
+	}
+	if a.Status == http.StatusServiceUnavailable && a.Code == 0 && !a.Foreign {
+		return "the server can take no more uploads now: it answered 503 Service Unavailable"
 	}
 	if a.Status/100 == 3 {
 		a.resp.Request = &http.Request{Method: http.MethodGet, URL: s.target()}

@@ -202,7 +202,7 @@ func (u *run) createBy(ctx context.Context, method string) error {
 	}
 	switch s := a.Response.StatusCode; {
 	case s/100 != 2:
-		return a.Err("the server did not make an upload")
+		return upload.NotMade(a, u.size)
 	case location == "":
 		return mismatch(a, "the server does not know resumable uploads: it answered %d when asked for one", s)
 	}

@@ -53,7 +53,7 @@ func (c *Client) Upload(ctx context.Context, t *upload.Task) error {
 		return err
 	}
 	if a.Response.StatusCode/100 != 2 {
-		return refusal(a)
+		return refusal(a, size)
 	}
 	t.State.Offset, t.State.Done = size, true
 	t.Sent(size)
@@ -67,17 +67,19 @@ func (c *Client) Close(context.Context, *upload.Task) error { return nil }
 func (c *Client) Cancel(context.Context, *upload.Task) error { return nil }
 
 // refusal is the error of an answer other than 2xx.
-func refusal(a *upload.Answer) error {
+func refusal(a *upload.Answer, size int64) error {
 	doing := "the upload was not taken"
 	switch a.Response.StatusCode {
-	case http.StatusUnauthorized, http.StatusForbidden:
+	case http.StatusUnauthorized:
 		doing = "the upload is not allowed"
+	case http.StatusForbidden:
+		doing = "the upload is not allowed: the file may exist there and not be for overwriting, or you may not write there"
 	case http.StatusNotFound, http.StatusConflict:
 		doing = "there is no place for the upload, such as a directory that does not exist"
 	case http.StatusMethodNotAllowed, http.StatusNotImplemented:
 		doing = "uploads by PUT are not turned on there"
 	case http.StatusRequestEntityTooLarge:
-		doing = "the file is larger than the server, or a proxy before it, takes in one request"
+		doing = upload.TooLarge(size, a.Response.Header)
 	case http.StatusPreconditionFailed:
 		doing = "the target exists, or is not what the conditions given with the job ask for"
 	case http.StatusInsufficientStorage:

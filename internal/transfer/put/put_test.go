@@ -31,7 +31,7 @@ func TestStatuses(t *testing.T) {
 		{301, bits.Fatal, ""}, {302, bits.Fatal, ""}, {303, bits.Fatal, ""},
 		{400, bits.Fatal, "not taken"}, {401, bits.Fatal, "not allowed"}, {403, bits.Fatal, "not allowed"},
 		{404, bits.Fatal, "directory"}, {405, bits.Fatal, "not turned on"}, {409, bits.Transient, "directory"},
-		{412, bits.Fatal, "target exists"}, {413, bits.Fatal, "larger"}, {429, bits.Transient, ""},
+		{412, bits.Fatal, "target exists"}, {413, bits.Fatal, "the file has 4 bytes, more than the server takes"}, {429, bits.Transient, ""},
 		{500, bits.Transient, ""}, {501, bits.Fatal, "not turned on"}, {503, bits.Transient, ""}, {507, bits.Transient, "no room"},
 	}
 	for _, tt := range tests {

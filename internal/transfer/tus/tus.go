@@ -234,7 +234,7 @@ func (u *run) create(ctx context.Context, t *upload.Task, size int64, concat str
 	case s == http.StatusPreconditionFailed && a.Response.Header.Get("Tus-Version") != "":
 		return "", mismatch(a, "the server speaks tus %.40q and not "+version, a.Response.Header.Get("Tus-Version"))
 	case s/100 != 2:
-		return "", a.Err("the server did not make an upload")
+		return "", upload.NotMade(a, u.t.Source.Size())
 	case s != http.StatusCreated || a.Response.Header.Get("Location") == "":
 		return "", mismatch(a, "the server does not speak tus: it answered %d when asked for an upload", s)
 	}

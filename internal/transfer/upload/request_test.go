@@ -53,6 +53,22 @@ func TestAllowed(t *testing.T) {
 	}
 }
 
+func TestTooLarge(t *testing.T) {
+	for _, tt := range []struct {
+		name, value, want string
+	}{
+		{"Upload-Limit", "max-age=9, max-size=10", "the file has 20 bytes, and the server takes 10 at most"},
+		{"Tus-Max-Size", "10", "the file has 20 bytes, and the server takes 10 at most"},
+		{"Upload-Limit", "max-size=30", "the file has 20 bytes, more than the server takes"}, // a proxy's limit, not this one
+		{"Tus-Max-Size", "ten", "the file has 20 bytes, more than the server takes"},
+		{"X", "", "the file has 20 bytes, more than the server takes"},
+	} {
+		if got := TooLarge(20, http.Header{tt.name: {tt.value}}); got != tt.want {
+			t.Errorf("%s: %s: %q, want %q", tt.name, tt.value, got, tt.want)
+		}
+	}
+}
+
 func TestTarget(t *testing.T) {
 	tests := []struct{ u, name, want string }{
 		{"http://a.example/d/f", "x", "http://a.example/d/f"},
