@@ -137,7 +137,7 @@ func (c *Client) choose(ctx context.Context, t *upload.Task) (upload.Protocol, s
 	case err != nil && !foreign(err):
 		return "", "", err
 	}
-	return upload.Put, "the server announces no protocol that can resume, and knows nothing of BITS", nil
+	return upload.Put, "the server announces no protocol that can resume, and does not offer BITS", nil
 }
 
 // foreign reports whether an error of Begin is that of a server that does not understand it, rather
