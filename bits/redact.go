@@ -7,10 +7,33 @@ import (
 	"strings"
 )
 
-// RedactURL returns a URL that may be shown: its password is replaced by xxxxx. What has no
-// password, such as a path, stays as it is. What cannot be parsed loses all that may be a user
-// and a password.
+// RedactURL returns a URL for logs and errors: its password is replaced by xxxxx, and so is what in
+// its query lets whoever has it do what the owner may: the signature, credential or token of a
+// presigned URL. What has nothing of these, such as a path, stays as it is. What cannot be parsed
+// loses all that may be a user and a password.
 func RedactURL(s string) string {
+	if strings.HasPrefix(s, "/") && !strings.HasPrefix(s, "//") {
+		return s
+	}
+	s = RedactPassword(s)
+	if i := strings.IndexAny(s, "?#"); i >= 0 {
+		s = s[:i] + secretParameter.ReplaceAllString(s[i:], "${1}xxxxx")
+	}
+	return s
+}
+
+// Query parameters that are secrets, by the names that Amazon, Google, Azure and others have for
+// them: in a URL, and in a text, where the value ends before the punctuation.
+const secretNames = `([?&;#](?i:X-Amz-(?:Signature|Credential|Security-Token)|X-Goog-(?:Signature|Credential)|Signature|sig|token|access_token)=)`
+
+var (
+	secretParameter = regexp.MustCompile(secretNames + `[^&#]+`)
+	secretInText    = regexp.MustCompile(secretNames + `[^&#\s"'<>]*[^&#\s"'<>.,:;)\\]`)
+)
+
+// RedactPassword returns a URL that may be shown to its owner: its password is replaced by xxxxx,
+// and nothing else; see RedactURL.
+func RedactPassword(s string) string {
 	if !strings.Contains(s, "@") || strings.HasPrefix(s, "/") && !strings.HasPrefix(s, "//") {
 		return s
 	}
@@ -50,17 +73,22 @@ func authority(s string) string {
 // password finds the passwords of URLs in a text.
 var password = regexp.MustCompile(`(://[^/?#\s"'<>:@]*):[^/?#\s"'<>]*@`)
 
-// redactText takes the passwords out of a text: that of the URL file, which the text may be
-// about, however it is spelt, and those of other URLs as far as they can be recognised.
+// RedactText takes out of a text for the log what RedactURL takes out of the URLs in it, as far as
+// they can be recognised.
+func RedactText(text string) string { return redactText(text, "") }
+
+// redactText is RedactText for a text that may be about the URL file, which it finds however it is
+// spelt.
 func redactText(text, file string) string {
-	if !strings.Contains(text, "@") {
+	if !strings.ContainsAny(text, "@=") {
 		return text
 	}
 	if safe := RedactURL(file); safe != file {
 		text = strings.ReplaceAll(text, file, safe)
 		text = strings.ReplaceAll(text, inner(file), inner(safe))
 	}
-	return password.ReplaceAllString(text, "$1:xxxxx@")
+	text = password.ReplaceAllString(text, "$1:xxxxx@")
+	return secretInText.ReplaceAllString(text, "${1}xxxxx")
 }
 
 // inner is how %q spells s, without the quotes.

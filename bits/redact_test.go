@@ -37,6 +37,15 @@ func TestRedactURL(t *testing.T) {
 		{"http:user:secret@host/a", "host/a"},
 		{"us er:secret@host", "host"},
 		{"user@host", "user@host"},
+		// Presigned URLs.
+		{"https://b.example/k?X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=AKIA%2F1&X-Amz-Security-Token=a/b+c==&X-Amz-Expires=9&X-Amz-Signature=0aF",
+			"https://b.example/k?X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=xxxxx&X-Amz-Security-Token=xxxxx&X-Amz-Expires=9&X-Amz-Signature=xxxxx"},
+		{"https://a.example/c/b?sv=1&sig=a%2Bb%3D&se=2", "https://a.example/c/b?sv=1&sig=xxxxx&se=2"},
+		{"https://h/k?AWSAccessKeyId=a&Signature=b", "https://h/k?AWSAccessKeyId=a&Signature=xxxxx"},
+		{"http://user:secret@host/a?TOKEN=b c&access_token=d#token=e", "http://user:xxxxx@host/a?TOKEN=xxxxx&access_token=xxxxx#token=xxxxx"},
+		{"http://host/%zz?token=a", "http://host/%zz?token=xxxxx"},
+		{"http://host/token=a?design=b&sig=", "http://host/token=a?design=b&sig="},
+		{"/d/a?token=b", "/d/a?token=b"},
 	} {
 		if got := RedactURL(c.in); got != c.want {
 			t.Errorf("RedactURL(%q) = %q, want %q", c.in, got, c.want)
@@ -66,6 +75,23 @@ func TestErrorsHideThePassword(t *testing.T) {
 			}
 		}
 	}
+	for _, u := range []string{"https://host/a?x=1&X-Amz-Signature=secret&y=2", "https://host/a?sig=s%2Fsecret", "https://host/a?token=a secret"} {
+		for _, e := range []*Error{
+			{Code: NameNotResolved, File: u},
+			{Code: InvalidArg, File: u, Message: fmt.Sprintf("%q is not a URL", u)},
+			{Code: RedirectFailed, Message: `Get "https://other/?access_token=secret": stopped`},
+		} {
+			if info := e.Info(); strings.Contains(e.Error()+e.Sentence()+info.File+info.Message, "secret") {
+				t.Errorf("%v tells a signature", e)
+			}
+		}
+	}
+	if got, want := RedactText("Get http://u:p@h/a?sig=b: x (http://h/?a=1&token=c.d), y"), "Get http://u:xxxxx@h/a?sig=xxxxx: x (http://h/?a=1&token=xxxxx), y"; got != want {
+		t.Errorf("RedactText makes %q", got)
+	}
+	if u := "https://host/a?sig=b"; RedactPassword(u) != u {
+		t.Error("the owner does not see the signature")
+	}
 	for _, remote := range []string{"ftp://user:secret@host/", "http://user:secret@/", "http://user:secret@ho st/", "user:secret@host/a", "http://user:sec/secret@host/"} {
 		f := FileSpec{Remote: remote, Local: "/d/a"}
 		e := f.Check(Download)
@@ -88,7 +114,7 @@ func FuzzRedactURL(f *testing.F) {
 			t.Errorf("%q becomes %q, then %q", s, got, again)
 		}
 		u, err := url.Parse(s)
-		if err == nil && u.User == nil && (strings.Contains(s, "://") || strings.HasPrefix(s, "/")) && got != s {
+		if err == nil && u.User == nil && (strings.Contains(s, "://") || strings.HasPrefix(s, "/")) && got != s && !secretParameter.MatchString(s) {
 			t.Errorf("%q has no password but becomes %q", s, got)
 		}
 		if err == nil && u.User != nil {

@@ -171,7 +171,7 @@ func showFile(w io.Writer, f bits.File, upload bool) {
 	}
 	_, _ = fmt.Fprintf(w, "  %s\n", safe(f.Local))
 	if f.Remote != "" {
-		_, _ = fmt.Fprintf(w, "    %s  %s\n", way, safeURL(f.Remote))
+		_, _ = fmt.Fprintf(w, "    %s  %s\n", way, safe(bits.RedactPassword(f.Remote)))
 	}
 	_, _ = fmt.Fprintf(w, "    size  %s", amount(f.BytesTransferred, f.BytesTotal))
 	if f.Completed {

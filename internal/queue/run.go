@@ -192,7 +192,7 @@ func (s sink) Save(index int, f *store.File) error {
 		if old != nil && f.Part.Note != "" && (old.Part == nil || old.Part.Note != f.Part.Note || f.Done < old.Done) {
 			view := t.get(s.j).file(index, nil)
 			t.event(s.j, bits.EventNote, &view)
-			s.q.log.Info("a note on a file", "job", s.j.id, "file", bits.RedactURL(f.Remote), "note", f.Part.Note)
+			s.q.log.Info("a note on a file", "job", s.j.id, "file", bits.RedactURL(f.Remote), "note", bits.RedactText(f.Part.Note))
 		}
 		return nil
 	})
@@ -294,7 +294,7 @@ func (q *Queue) trouble(t *tx, j *job, e *bits.Error, retryAfter time.Duration) 
 		}
 	})
 	t.setState(j, next)
-	q.log.Warn("job met an error", "job", j.id, "name", v.rec.Name, "state", next, "code", e.Code, "file", bits.RedactURL(e.File), "err", e.Sentence(), "cause", e.Cause)
+	q.log.Warn("job met an error", "job", j.id, "name", v.rec.Name, "state", next, "code", e.Code, "file", bits.RedactURL(e.File), "err", e.Sentence(), "cause", bits.RedactText(fmt.Sprint(e.Cause)))
 }
 
 // expire does what timers ask for.
