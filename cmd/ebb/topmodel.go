@@ -20,6 +20,9 @@ const (
 	// jobsShare is the part of the time that looking at the jobs may take: with very many jobs
 	// it takes the service some milliseconds.
 	jobsShare = 20
+	// jobsLatest is the longest time between two looks, so that one slow answer of a busy machine
+	// does not make the table stand still.
+	jobsLatest = 5 * time.Second
 	// mostJobs is how many jobs are looked at: so many that run, that wait, and that rest.
 	mostJobs = 200
 	// answerLimit is after how long a service that is silent counts as away.
@@ -259,7 +262,7 @@ func (t *top) takePaths(m pathsIs) {
 func (t *top) takeJobs(m jobsIs) {
 	t.asksJobs = false
 	t.answered(m.err)
-	t.jobsDue = t.now.Add(max(jobsEvery, jobsShare*m.took))
+	t.jobsDue = t.now.Add(min(max(jobsEvery, jobsShare*m.took), jobsLatest))
 	if m.allUsers != t.allUsers { // the question changed meanwhile
 		t.jobsDue = time.Time{}
 		return

@@ -135,6 +135,9 @@ func (c *Conn) Close() error {
 	return c.Conn.Close()
 }
 
+// ungoverned is why a background transfer takes what it can get.
+const ungoverned = "nothing to give way to: the server is on this machine, or the system offers no means"
+
 // Pace says what decides how fast the connection moves, and the same for people.
 func (c *Conn) Pace() (bits.PaceState, string) {
 	if l := c.ceiling(); l != nil && l.active() {
@@ -144,7 +147,7 @@ func (c *Conn) Pace() (bits.PaceState, string) {
 	case c.class == Foreground:
 		return bits.PaceUnrestricted, "foreground: takes what it can get"
 	case c.governed == nil:
-		return bits.PaceUnrestricted, "nothing to give way to: the server is on this machine, or the system offers no means"
+		return bits.PaceUnrestricted, ungoverned
 	}
 	p := c.down.path
 	if c.up.busy() {

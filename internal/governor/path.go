@@ -309,7 +309,11 @@ func (p *path) describe(caps Caps) bits.Path {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	d.State, d.Why = p.law.pace()
-	if len(p.conns) == 0 {
+	switch {
+	case len(p.conns) > 0:
+	case d.Background > 0:
+		d.State, d.Why = bits.PaceUnrestricted, ungoverned
+	default:
 		d.State, d.Why = bits.PaceUnrestricted, "no background transfer uses the path now"
 	}
 	d.Connections = len(p.conns)
