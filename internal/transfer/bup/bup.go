@@ -250,7 +250,7 @@ func (s *session) fragment(ctx context.Context) error {
 	}
 	n := min(size-from, s.most(gov.Fragment()))
 	s.sent = max(s.sent, from+n)
-	a, err := s.exchange(ctx, bupwire.Request{
+	a, err := s.tell(ctx, bupwire.Request{
 		Type: bupwire.Fragment, SessionID: s.State.ID, ContentName: s.Source.Name(), Range: bupwire.RangeOf(from, n, size), Length: n,
 	}, from)
 	gov.EndSend()

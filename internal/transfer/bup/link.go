@@ -136,10 +136,16 @@ func (a *answer) ok() bool { return a.Status/100 == 2 }
 // exchange sends a packet, with the bytes of the source from an offset as its body, and returns the
 // answer.
 func (s *session) exchange(ctx context.Context, p bupwire.Request, from int64) (*answer, error) {
-	to := s.target()
-	if err := s.reach(ctx, s.Task, to); err != nil {
+	if err := s.reach(ctx, s.Task, s.target()); err != nil {
 		return nil, err
 	}
+	return s.tell(ctx, p, from)
+}
+
+// tell is exchange over the connection that there is, and no other: one that is the governor's to
+// rule has its turn.
+func (s *session) tell(ctx context.Context, p bupwire.Request, from int64) (*answer, error) {
+	to := s.target()
 	target := to.RequestURI()
 	if s.conn.Absolute {
 		u := *to
