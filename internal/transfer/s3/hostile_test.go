@@ -124,6 +124,44 @@ func TestHostileStores(t *testing.T) {
 	}
 }
 
+// TestPartsThatAreNotFound ends each upload that is given up for a new one.
+func TestPartsThatAreNotFound(t *testing.T) {
+	var begun, ended atomic.Int64
+	store(t, map[string]http.HandlerFunc{
+		"create": func(w http.ResponseWriter, _ *http.Request) {
+			_, _ = fmt.Fprintf(w, "<InitiateMultipartUploadResult><UploadId>%d</UploadId></InitiateMultipartUploadResult>", begun.Add(1))
+		},
+		"complete": fails(400, "InvalidPart"),
+		"abort": func(w http.ResponseWriter, r *http.Request) {
+			if id := fmt.Sprint(ended.Add(1)); r.URL.Query().Get("uploadId") != id {
+				t.Errorf("%s is ended, not %s", r.URL, id)
+			}
+			w.WriteHeader(http.StatusNoContent)
+		},
+	})
+	task := uploadtest.New(t, "s3://b/k", uploadtest.NewSource("f", uploadtest.Bytes(10<<20, 1)))
+	if err := New(uploadtest.Client()).Upload(t.Context(), task.Task); err == nil || begun.Load() == 0 || begun.Load() != ended.Load() {
+		t.Errorf("%d uploads were begun, %d ended: %v", begun.Load(), ended.Load(), err)
+	}
+}
+
+// TestNobodyIsAskedForCredentials where the environment has none.
+func TestNobodyIsAskedForCredentials(t *testing.T) {
+	store(t, nil)
+	var asked atomic.Int64
+	s := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { asked.Add(1) }))
+	defer s.Close()
+	for name, value := range map[string]string{
+		"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": "", "AWS_EC2_METADATA_DISABLED": "", "AWS_EC2_METADATA_SERVICE_ENDPOINT": s.URL,
+	} {
+		t.Setenv(name, value)
+	}
+	task := uploadtest.New(t, "s3://b/k", uploadtest.NewSource("f", uploadtest.Bytes(1, 1)))
+	if err := New(uploadtest.Client()).Upload(t.Context(), task.Task); !errors.Is(err, &bits.Error{Code: bits.AccessDenied}) || asked.Load() != 0 {
+		t.Errorf("asked %d times: %v", asked.Load(), err)
+	}
+}
+
 func TestAStoreThatStandsStill(t *testing.T) {
 	over := make(chan struct{})
 	s := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-over }))

@@ -342,6 +342,8 @@ func (m *multipart) complete(ctx context.Context) error {
 		_, err = m.made(ctx)
 		return err
 	case invalidPart:
+		// Begun anew, nobody would know of this one again. Should it stay, the store's own rules end it.
+		_, _ = m.api.AbortMultipartUpload(ctx, &s3.AbortMultipartUploadInput{Bucket: &m.bucket, Key: &m.key, UploadId: &s.ID})
 		return upload.ErrGone
 	}
 	if err != nil {

@@ -1,7 +1,7 @@
 // Package s3 uploads to object stores by the S3 API: a small file by PutObject, a larger one by
 // multipart upload. The URL is s3://BUCKET/KEY; endpoint, region and credentials are those of the
 // service's environment, as for any AWS tool (AWS_ENDPOINT_URL_S3, AWS_REGION, AWS_ACCESS_KEY_ID,
-// AWS_PROFILE and so on).
+// AWS_PROFILE and so on), but for the machine's own role in AWS, which no request asks for.
 //
 // It promises that an upload goes on with the parts that the store lists, also after a restart, and
 // that every part is signed together with its SHA-256, so that the store refuses what arrives
@@ -20,6 +20,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/config"
+	"github.com/aws/aws-sdk-go-v2/feature/ec2/imds"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/smithy-go"
 
@@ -111,7 +112,9 @@ func (c *Client) open(ctx context.Context, t *upload.Task) (*object, error) {
 	}
 	o := &object{t: t, bucket: bucket, key: key, url: raw}
 	cfg, err := config.LoadDefaultConfig(ctx, config.WithRequestChecksumCalculation(aws.RequestChecksumCalculationWhenRequired),
-		config.WithResponseChecksumValidation(aws.ResponseChecksumValidationWhenRequired))
+		config.WithResponseChecksumValidation(aws.ResponseChecksumValidationWhenRequired),
+		// It would be asked outside the governor, and where there is none the answer takes its time.
+		config.WithEC2IMDSClientEnableState(imds.ClientDisabled))
 	if err == nil {
 		_, err = cfg.Credentials.Retrieve(ctx)
 	}
