@@ -519,7 +519,7 @@ func TestTopAsksInTurn(t *testing.T) {
 		{jobsEvery, false, true, func() {}},
 		{time.Minute, false, false, func() { s.takePaths(pathsIs{}) }},
 		{topInterval, true, false, func() { s.takeJobs(jobsIs{about: s.about, took: time.Second}) }},
-		{10 * time.Second, false, false, func() { s.Update(acted{did: "suspended"}) }},
+		{4 * time.Second, false, false, func() { s.Update(acted{did: "suspended"}) }},
 		{topInterval, false, true, func() {}}, // what was done is to be seen
 	} {
 		paths, jobs := asks(c.after)

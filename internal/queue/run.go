@@ -189,7 +189,11 @@ func (s sink) Save(index int, f *store.File) error {
 		if advances(old, f) {
 			t.edit(s.j, func(_ *store.Job, d *store.Detail) { d.Attempts, d.StuckSince, d.Changed = 0, 0, 0 })
 		}
-		if old != nil && f.Part.Note != "" && (old.Part == nil || old.Part.Note != f.Part.Note || f.Done < old.Done) {
+		if old == nil || f.Part.Note == "" {
+			return nil
+		}
+		again := f.Done < old.Done && f.Part.Upload == nil // a download that begins anew says so each time
+		if old.Part == nil || old.Part.Note != f.Part.Note || again {
 			view := t.get(s.j).file(index, nil)
 			t.event(s.j, bits.EventNote, &view)
 			s.q.log.Info("a note on a file", "job", s.j.id, "file", bits.RedactURL(f.Remote), "note", bits.RedactText(f.Part.Note))
