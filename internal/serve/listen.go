@@ -3,9 +3,11 @@ package serve
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/coreos/go-systemd/v22/activation"
@@ -18,8 +20,8 @@ func (s *server) listen(ctx context.Context) (list []listener, err error) {
 	if err != nil {
 		return nil, err
 	}
-	for name, all := range given {
-		for _, l := range all {
+	for _, name := range slices.Sorted(maps.Keys(given)) { // the first names the state directory
+		for _, l := range given[name] {
 			if l != nil {
 				list = append(list, listener{l, strings.HasPrefix(name, "https")})
 			}

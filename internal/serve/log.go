@@ -1,16 +1,19 @@
 package serve
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
+	"regexp"
 	"strings"
 	"time"
 
 	"github.com/ebbtransfer/ebb/bits"
 	"github.com/ebbtransfer/ebb/internal/bupwire"
 	"github.com/ebbtransfer/ebb/internal/serve/record"
+	"github.com/ebbtransfer/ebb/internal/serve/session"
 )
 
 // line is what the log and the metrics are told of a request.
@@ -78,4 +81,55 @@ func refuse(w http.ResponseWriter, r *http.Request, status int, why string) {
 		return
 	}
 	http.Error(w, fmt.Sprintf("%d %s", status, http.StatusText(status)), status)
+}
+
+// discreet is a log that does not tell the ids of uploads and replies: to know one is all that it takes
+// to go on with an anonymous upload. What is left tells them apart.
+type discreet struct{ slog.Handler }
+
+// Handle implements slog.Handler.
+func (d discreet) Handle(ctx context.Context, r slog.Record) error {
+	out := slog.NewRecord(r.Time, r.Level, r.Message, r.PC)
+	r.Attrs(func(a slog.Attr) bool {
+		out.AddAttrs(shorten(a))
+		return true
+	})
+	return d.Handler.Handle(ctx, out)
+}
+
+// WithAttrs implements slog.Handler.
+func (d discreet) WithAttrs(attrs []slog.Attr) slog.Handler {
+	short := make([]slog.Attr, len(attrs))
+	for i, a := range attrs {
+		short[i] = shorten(a)
+	}
+	return discreet{d.Handler.WithAttrs(short)}
+}
+
+// WithGroup implements slog.Handler.
+func (d discreet) WithGroup(name string) slog.Handler { return discreet{d.Handler.WithGroup(name)} }
+
+var (
+	// ownPath is what the store and BITS keep below a prefix, up to what tells two of them apart.
+	ownPath = regexp.MustCompile(`(?i)(` + regexp.QuoteMeta(session.Hidden) + `/[0-9a-f]{8}|` + session.BITSSessions + `/[a-z]+/\{?[0-9a-f]{8})[-0-9a-f]*\}?`)
+	// anID is an id in an error. A path of a client's may hold the like: a file named by its digest.
+	anID = regexp.MustCompile(`\b([0-9a-f]{8})[0-9a-f]{24}\b`)
+)
+
+// shorten shortens the ids in an attribute.
+func shorten(a slog.Attr) slog.Attr {
+	text := ""
+	if err, ok := a.Value.Any().(error); ok {
+		text = err.Error()
+	} else if a.Value.Kind() == slog.KindString {
+		text = a.Value.String()
+	}
+	short := ownPath.ReplaceAllString(text, "$1…")
+	if a.Key != "path" {
+		short = anID.ReplaceAllString(short, "$1…")
+	}
+	if short == text {
+		return a
+	}
+	return slog.String(a.Key, short)
 }

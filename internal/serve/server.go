@@ -85,6 +85,7 @@ type server struct {
 func Run(ctx context.Context, o Options) error {
 	ctx, cancel := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
 	defer cancel()
+	o.Log = slog.New(discreet{o.Log.Handler()})
 	s := &server{Options: o, digests: files.NewDigests(), metrics: newMetrics()}
 	var err error
 	if s.access, err = access.New(o.Users, o.Tokens, o.TLS.ClientCA != ""); err != nil {

@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"unicode"
 )
 
 // ErrCredentials means that credentials were given, and that they are wrong.
@@ -107,7 +108,11 @@ func (l *List) Principal(r *http.Request) (string, error) {
 		return "", fmt.Errorf("%w: the scheme %.32q is not known", ErrCredentials, scheme)
 	}
 	if l.certs && r.TLS != nil && len(r.TLS.VerifiedChains) > 0 {
-		return r.TLS.VerifiedChains[0][0].Subject.CommonName, nil
+		name := r.TLS.VerifiedChains[0][0].Subject.CommonName
+		if strings.ContainsFunc(name, unicode.IsControl) { // some names here have them, so that nobody has those
+			return "", fmt.Errorf("%w: the certificate's name %.64q has control characters", ErrCredentials, name)
+		}
+		return name, nil
 	}
 	return "", nil
 }

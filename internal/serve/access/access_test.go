@@ -110,6 +110,11 @@ func TestCertificate(t *testing.T) {
 	if p, err := l.Principal(r); p != "machine-7" || err != nil {
 		t.Errorf("%q, %v", p, err)
 	}
+	// So are named those whom only this server knows.
+	leaf.Subject.CommonName = "bob\x00:replies"
+	if p, err := l.Principal(r); !errors.Is(err, ErrCredentials) {
+		t.Errorf("%q, %v", p, err)
+	}
 }
 
 func TestChallenge(t *testing.T) {

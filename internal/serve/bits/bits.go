@@ -98,6 +98,9 @@ func (h *handler) answer(w http.ResponseWriter, r *http.Request) bupwire.Ack {
 		return h.failed(r, err)
 	}
 	defer s.Release()
+	if s.Info().Protocol != "bits" { // of the same URL, and another protocol's
+		return h.failed(r, session.ErrNotFound)
+	}
 	st, err := stateOf(s)
 	if err != nil {
 		return h.failed(r, err)

@@ -82,58 +82,44 @@ func TestFarmWithABucket(t *testing.T) {
 	nodes[0].expect(nodes[0].create(), 403, denied)
 }
 
-// The application gets an upload that is in a bucket, by value and by reference, and every node has its
-// reply.
+// The application gets an upload that is in a bucket, and every node has its reply.
 func TestFarmWithAnApplication(t *testing.T) {
 	want := content(18<<20 + 5)
 	reply := content(100_000)
-	for _, kind := range []session.NotifyType{session.NotifyByReference, session.NotifyByValue} {
-		a := application(t, func(w http.ResponseWriter, c call) {
-			w.Header().Set("BITS-Copy-File-To-Destination", "1")
-			body := c.body
-			if kind == session.NotifyByReference {
-				var err error
-				if body, err = os.ReadFile(c.header.Get("BITS-Request-DataFile-Name")); err != nil {
-					t.Error(err)
-				}
-				if err := os.WriteFile(c.header.Get("BITS-Response-DataFile-Name"), reply, 0o600); err != nil {
-					t.Error(err)
-				}
-			} else {
-				_, _ = w.Write(reply)
+	a := application(t, func(w http.ResponseWriter, c call) {
+		w.Header().Set("BITS-Copy-File-To-Destination", "1")
+		_, _ = w.Write(reply)
+		if !bytes.Equal(c.body, want) {
+			t.Errorf("the application got %d bytes", len(c.body))
+		}
+	})
+	nodes, dir := farm(t, notifying(session.NotifyByValue, a.URL))
+	alternate(t, nodes, want, 5<<20)
+	a.last(t, 1)
+	if got, err := os.ReadFile(filepath.Join(dir, "f")); err != nil || !bytes.Equal(got, want) {
+		t.Errorf("the bucket has %d bytes, %v", len(got), err)
+	}
+	u, err := url.Parse(nodes[0].reply)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var readers sync.WaitGroup
+	for i := range 6 { // many at once, also of one node
+		readers.Go(func() {
+			resp, err := http.Get("http://" + nodes[i%2].addr + u.EscapedPath())
+			if err != nil {
+				t.Error(err)
+				return
 			}
-			if !bytes.Equal(body, want) {
-				t.Errorf("the application got %d bytes", len(body))
+			defer resp.Body.Close()
+			if got, err := io.ReadAll(resp.Body); err != nil || !bytes.Equal(got, reply) {
+				t.Errorf("the reply has %d bytes, %s, %v", len(got), resp.Status, err)
 			}
 		})
-		nodes, dir := farm(t, notifying(kind, a.URL))
-		alternate(t, nodes, want, 5<<20)
-		a.last(t, 1)
-		if got, err := os.ReadFile(filepath.Join(dir, "f")); err != nil || !bytes.Equal(got, want) {
-			t.Errorf("the bucket has %d bytes, %v", len(got), err)
-		}
-		u, err := url.Parse(nodes[0].reply)
-		if err != nil {
-			t.Fatal(err)
-		}
-		var readers sync.WaitGroup
-		for i := range 6 { // many at once, also of one node
-			readers.Go(func() {
-				resp, err := http.Get("http://" + nodes[i%2].addr + u.EscapedPath())
-				if err != nil {
-					t.Error(err)
-					return
-				}
-				defer resp.Body.Close()
-				if got, err := io.ReadAll(resp.Body); err != nil || !bytes.Equal(got, reply) {
-					t.Errorf("the reply has %d bytes, %s, %v", len(got), resp.Status, err)
-				}
-			})
-		}
-		readers.Wait()
-		nodes[1].expect(nodes[1].end("Close-Session"), 200)
-		if got := nodes[0].get(u.EscapedPath(), ""); got.status != 404 {
-			t.Errorf("the reply outlives Close: %v", got)
-		}
+	}
+	readers.Wait()
+	nodes[1].expect(nodes[1].end("Close-Session"), 200)
+	if got := nodes[0].get(u.EscapedPath(), ""); got.status != 404 {
+		t.Errorf("the reply outlives Close: %v", got)
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"github.com/ebbtransfer/ebb/bits"
@@ -73,11 +74,12 @@ func (h *handler) deliver(ctx context.Context, r *http.Request, s session.Sessio
 	if err != nil {
 		return state{}, nil, err
 	}
-	defer files.remove(h)
+	defer files.remove()
 
 	// Before the application is asked: it should not be asked in vain.
 	reply, err := h.newReply(ctx, s.Info().Principal)
 	if err != nil {
+		_ = req.Body.Close() // nobody reads it
 		return state{}, nil, err
 	}
 	defer reply.end(h)
@@ -91,7 +93,7 @@ func (h *handler) deliver(ctx context.Context, r *http.Request, s session.Sessio
 	defer resp.Body.Close()
 	p.progress()
 	if resp.StatusCode/100 != 2 {
-		record.Why(ctx, "the application %s answered %d", target.Redacted(), resp.StatusCode)
+		record.Why(ctx, "the application %s answered %d", withoutQuery(target), resp.StatusCode)
 		a := refusedByApplication(resp.StatusCode)
 		return state{Refused: resp.StatusCode == http.StatusForbidden}, &a, nil
 	}
@@ -137,12 +139,24 @@ func refusedByApplication(status int) bupwire.Ack {
 
 // unreachable is the answer where the application gave none.
 func unreachable(ctx context.Context, target *url.URL, err error) (state, *bupwire.Ack, error) {
-	record.Why(ctx, "the application %s does not answer: %v", target.Redacted(), cmp.Or(context.Cause(ctx), err))
+	var at *url.Error // which tells the URL
+	if errors.As(err, &at) {
+		err = at.Err
+	}
+	record.Why(ctx, "the application %s does not answer: %v", withoutQuery(target), cmp.Or(context.Cause(ctx), err))
 	a := bupwire.Ack{Status: http.StatusBadGateway, Received: -1, Code: bits.CannotConnect, Context: bits.ContextRemoteApplication}
 	if errors.Is(context.Cause(ctx), errStill) {
 		a.Status, a.Code = http.StatusRequestTimeout, bits.TimedOut
 	}
 	return state{}, &a, nil
+}
+
+// withoutQuery is a notification URL as it is logged: the query is the client's too, and can hold what
+// signs a request.
+func withoutQuery(u *url.URL) string {
+	plain := *u
+	plain.RawQuery = ""
+	return plain.Redacted()
 }
 
 // notifyURL returns the notification URL for an upload: with its query, and if it is relative, as seen
@@ -214,7 +228,6 @@ func (r *progressReader) Read(b []byte) (int, error) {
 // way; it may run as another user than the server.
 type notifyFiles struct {
 	root *os.Root // nil: there are none
-	temp string   // the root's path if it is to be deleted
 	guid string
 }
 
@@ -245,22 +258,16 @@ func (h *handler) attach(ctx context.Context, req *http.Request, s session.Sessi
 
 func (h *handler) attachFiles(ctx context.Context, req *http.Request, s session.Session) (_ *notifyFiles, err error) {
 	f := &notifyFiles{guid: session.GUID(s.Info().ID)}
-	dir := h.p.Root
-	if dir == "" { // a bucket
-		if f.temp, err = os.MkdirTemp("", "ebb-upload-"); err != nil {
-			return nil, err
-		}
-		if err := os.Chmod(f.temp, 0o711); err != nil {
-			return nil, errors.Join(err, os.Remove(f.temp))
-		}
-		dir = f.temp
-	}
 	defer func() {
 		if err != nil {
-			f.remove(h)
+			f.remove()
 		}
 	}()
-	if dir, err = filepath.Abs(dir); err != nil {
+	if h.p.Root == "" { // the configuration refuses it
+		return nil, errors.New("there are no files to tell the application of: the storage is a bucket")
+	}
+	dir, err := filepath.Abs(h.p.Root)
+	if err != nil {
 		return nil, err
 	}
 	if f.root, err = os.OpenRoot(dir); err != nil {
@@ -294,7 +301,7 @@ func (h *handler) attachFiles(ctx context.Context, req *http.Request, s session.
 func (f *notifyFiles) putRequest(ctx context.Context, s session.Session) error {
 	name := requestsDir + f.guid + requestName
 	// Not every store has files.
-	if local, ok := s.(interface{ Link(name string) error }); ok && f.temp == "" && local.Link(name) == nil {
+	if local, ok := s.(interface{ Link(name string) error }); ok && local.Link(name) == nil {
 		return nil
 	}
 	from, err := s.Open(ctx)
@@ -325,7 +332,8 @@ func (f *notifyFiles) openReply() (io.ReadCloser, error) {
 	if !st.Mode().IsRegular() {
 		return nil, fmt.Errorf("the application's reply %s is not a file", name)
 	}
-	r, err := f.root.Open(name)
+	// Should it have become a pipe just now, nobody waits for who writes to it.
+	r, err := f.root.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -341,15 +349,10 @@ func (f *notifyFiles) clear() {
 	_ = f.root.RemoveAll(repliesDir + f.guid)
 }
 
-func (f *notifyFiles) remove(h *handler) {
+func (f *notifyFiles) remove() {
 	if f.root != nil {
 		f.clear()
 		f.root.Close()
-	}
-	if f.temp != "" {
-		if err := os.RemoveAll(f.temp); err != nil {
-			h.p.Log.Warn("files for an application are left over", "dir", f.temp, "err", err)
-		}
 	}
 }
 

@@ -520,40 +520,6 @@ func TestNoRoomForAReply(t *testing.T) {
 	a.last(t, 2)
 }
 
-// Where the files of uploads are not in the root, as with a bucket, the application gets a copy.
-func TestByReferenceWithoutARoot(t *testing.T) {
-	want := content(100_000)
-	var files []string
-	a := application(t, func(w http.ResponseWriter, c call) {
-		files = []string{c.header.Get("BITS-Request-DataFile-Name"), c.header.Get("BITS-Response-DataFile-Name")}
-		if got, err := os.ReadFile(files[0]); err != nil || !bytes.Equal(got, want) {
-			t.Errorf("the application got %d bytes, %v", len(got), err)
-		}
-		if err := os.WriteFile(files[1], want[:10], 0o600); err != nil {
-			t.Error(err)
-		}
-	})
-	s := serve(t, func(p *session.Prefix) {
-		notifying(session.NotifyByReference, a.URL)(p)
-		p.Root = ""
-	}, session.Options{})
-	c := s.client("f")
-	c.open()
-	if err := c.sendAll(want, 100_000); err != nil {
-		t.Fatal(err)
-	}
-	u, err := url.Parse(c.reply)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if a := c.get(u.EscapedPath(), ""); a.body != string(want[:10]) {
-		t.Errorf("reply: %v", a)
-	}
-	if _, err := os.Stat(filepath.Join(files[0], "..", "..", "..", "..")); !os.IsNotExist(err) {
-		t.Errorf("%s is left: %v", files[0], err)
-	}
-}
-
 // What a killed server left for applications goes at the next start, but not what one may still read.
 func TestOldFilesForApplicationsAreCleared(t *testing.T) {
 	s := serve(t, nil, session.Options{})

@@ -22,9 +22,10 @@ const (
 
 // replyOf identifies the owner of a reply to the store. All replies below a prefix have one URL there,
 // since the id that tells them apart is not known before the session is made. Their owner is not
-// quite the uploader: where he may have only so many sessions, and has them, none of them could end.
+// quite the uploader: where he may have only so many sessions, and has them, none of them could end. No
+// uploader has such a name: access refuses it.
 func (h *handler) replyOf(principal string) session.Who {
-	return session.Who{Principal: principal + ":replies", URL: h.p.Path + repliesDir}
+	return session.Who{Principal: principal + "\x00:replies", URL: h.p.Path + repliesDir}
 }
 
 // reply is a reply that is being written.

@@ -168,10 +168,13 @@ func (b *Bucket) load(ctx context.Context, id string) (r *record, etag string, a
 	return r, etag, age, nil
 }
 
+// errDamaged means that a record is none.
+var errDamaged = errors.New("damaged record")
+
 func parseRecord(data []byte, id string) (*record, error) {
 	var r record
 	if err := json.Unmarshal(data, &r); err != nil {
-		return nil, fmt.Errorf("record of session %s: %w", id, err)
+		return nil, fmt.Errorf("%w: of session %s: %w", errDamaged, id, err)
 	}
 	ok := r.ID == id && session.ValidID(id) && r.Size >= -1 && r.Limit >= -1 && r.Offset >= 0 && (r.Size < 0 || r.Offset <= r.Size)
 	for _, parts := range [][]part{r.Parts, r.Pieces} {
@@ -180,7 +183,7 @@ func parseRecord(data []byte, id string) (*record, error) {
 		}
 	}
 	if !ok || r.Target != "" && session.CheckTarget(r.Target) != nil || !r.Published && sum(r.Parts)+sum(r.Pieces) != r.Offset {
-		return nil, fmt.Errorf("record of session %s: it contradicts itself", id)
+		return nil, fmt.Errorf("%w: of session %s: it contradicts itself", errDamaged, id)
 	}
 	return &r, nil
 }
@@ -270,6 +273,10 @@ func (b *Bucket) scan(ctx context.Context) (list []session.Info, orphans map[str
 		delete(orphans, id)
 		r, _, _, err := b.load(ctx, id)
 		if errors.Is(err, session.ErrNotFound) {
+			continue
+		}
+		if errors.Is(err, errDamaged) { // the others are to be cleaned all the same
+			b.log.Warn("upload session is lost", "session", id, "reason", err)
 			continue
 		}
 		if err != nil {

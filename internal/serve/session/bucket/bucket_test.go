@@ -432,6 +432,10 @@ func TestClean(t *testing.T) {
 	if n, err := b.Clean(t.Context(), time.Now(), time.Hour, 3); n != 1 || err != nil {
 		t.Errorf("Clean = %d, %v, want the newest removed", n, err)
 	}
+	damaged := filepath.Join(g.root, "in", session.Hidden, session.NewID(), "record")
+	if err := errors.Join(os.Mkdir(filepath.Dir(damaged), 0o755), os.WriteFile(damaged, []byte("{"), 0o644)); err != nil {
+		t.Fatal(err)
+	}
 	list, err := a.List(t.Context())
 	if err != nil || len(list) != 3 || list[2].Target != "f2" {
 		t.Errorf("left %+v, %v", list, err)
@@ -447,7 +451,7 @@ func TestClean(t *testing.T) {
 	if n, err := b.Clean(t.Context(), time.Now().Add(time.Hour), time.Hour, 0); n != 1 || err != nil {
 		t.Errorf("Clean = %d, %v, want the last one", n, err)
 	}
-	if n := g.objects(t); n > 0 {
+	if n := g.objects(t); n > 1 { // the damaged one
 		t.Errorf("%d objects are left over", n)
 	}
 }

@@ -18,6 +18,8 @@ import (
 // held is a session that a request has.
 type held struct {
 	b      *Bucket
+	id     string
+	whole  bool // Spec.Whole
 	token  string
 	ctx    context.Context // the holder's; ends when it has to leave
 	cancel context.CancelCauseFunc
@@ -55,7 +57,7 @@ func (h *held) wrap(doing string, err error) error {
 	if h.life.Err() != nil && !errors.Is(err, session.ErrTaken) {
 		err = fmt.Errorf("%w: %w", context.Cause(h.life), err)
 	}
-	return fmt.Errorf("%s upload %s: %w", doing, h.rec.ID, err)
+	return fmt.Errorf("%s upload %s: %w", doing, h.id, err)
 }
 
 func (h *held) SetSize(_ context.Context, size int64) error {
@@ -233,7 +235,7 @@ func (h *held) putPart(data []byte) (part, error) {
 // putPiece makes data an object. Its name is its own, so that one who lost the session without having
 // noticed does no harm.
 func (h *held) putPiece(data []byte) (part, error) {
-	key := h.b.dir(h.rec.ID) + session.NewID()
+	key := h.b.dir(h.id) + session.NewID()
 	_, err := h.b.put(h.life, key, data, condition{absent: true}, nil)
 	return part{Size: int64(len(data)), Key: key}, err
 }
@@ -393,24 +395,24 @@ func (h *held) Remove(context.Context) error {
 }
 
 func (h *held) Release() {
-	if h.rec.Whole {
+	if h.whole {
 		if !h.removed && !h.record().Published {
 			if err := h.Remove(h.life); err != nil {
-				h.b.log.Warn("upload is left over", "session", h.rec.ID, "reason", err)
+				h.b.log.Warn("upload is left over", "session", h.id, "reason", err)
 			}
 		}
 	} else if h.life.Err() == nil {
 		ctx, cancel := context.WithTimeout(h.life, lease)
 		if err := h.save(ctx, func(r *record) { r.Holder = "" }); err != nil {
-			h.b.log.Warn("upload session is not free before its lease ends", "session", h.rec.ID, "reason", err)
+			h.b.log.Warn("upload session is not free before its lease ends", "session", h.id, "reason", err)
 		}
 		cancel()
 	}
 	h.end(nil)
 	<-h.kept
 	h.b.mu.Lock()
-	delete(h.b.here, h.rec.ID)
-	delete(h.b.whole, h.rec.ID)
+	delete(h.b.here, h.id)
+	delete(h.b.whole, h.id)
 	h.b.mu.Unlock()
 	h.cancel(nil)
 	close(h.done)

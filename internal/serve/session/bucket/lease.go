@@ -120,7 +120,7 @@ func (b *Bucket) try(ctx context.Context, id, token string, mine func(*record) b
 }
 
 func (b *Bucket) newHeld(ctx context.Context, r *record, token, etag string) *held {
-	h := &held{b: b, token: token, etag: etag, done: make(chan struct{}), kept: make(chan struct{})}
+	h := &held{b: b, id: r.ID, whole: r.Whole, token: token, etag: etag, done: make(chan struct{}), kept: make(chan struct{})}
 	h.rec = *r
 	h.ctx, h.cancel = context.WithCancelCause(ctx)
 	h.life, h.end = context.WithCancelCause(context.WithoutCancel(ctx))
@@ -148,10 +148,10 @@ func (h *held) keep() {
 		h.mu.Unlock()
 		if old {
 			if err := h.save(ctx, func(*record) {}); err != nil && h.life.Err() == nil {
-				h.b.log.Warn("lease of an upload session is not renewed", "session", h.rec.ID, "reason", err)
+				h.b.log.Warn("lease of an upload session is not renewed", "session", h.id, "reason", err)
 			}
 		}
-		data, _, _, err := h.b.get(ctx, h.b.wantedKey(h.rec.ID), 1<<10)
+		data, _, _, err := h.b.get(ctx, h.b.wantedKey(h.id), 1<<10)
 		cancel()
 		if err == nil && string(data) == h.token {
 			h.cancel(session.ErrTaken)
@@ -166,17 +166,17 @@ func (h *held) save(ctx context.Context, change func(*record)) error {
 	defer h.mu.Unlock()
 	next := h.rec
 	change(&next)
-	if h.rec.Whole || h.removed {
+	if h.whole || h.removed {
 		h.rec = next
 		return nil
 	}
 	began := time.Now()
-	etag, err := h.b.put(ctx, h.b.recordKey(h.rec.ID), next.encode(), condition{etag: h.etag}, nil)
+	etag, err := h.b.put(ctx, h.b.recordKey(h.id), next.encode(), condition{etag: h.etag}, nil)
 	if errors.Is(err, errChanged) || errors.Is(err, errGone) {
 		// Perhaps it was ourselves, and the answer to it was lost.
-		r, now, _, lerr := h.b.load(ctx, h.rec.ID)
+		r, now, _, lerr := h.b.load(ctx, h.id)
 		if lerr == nil && r.Holder == h.token {
-			etag, err = h.b.put(ctx, h.b.recordKey(h.rec.ID), next.encode(), condition{etag: now}, nil)
+			etag, err = h.b.put(ctx, h.b.recordKey(h.id), next.encode(), condition{etag: now}, nil)
 		}
 	}
 	if errors.Is(err, errChanged) || errors.Is(err, errGone) {
@@ -197,7 +197,7 @@ func (h *held) save(ctx context.Context, change func(*record)) error {
 // process may have been stopped for a while.
 func (h *held) sure() error {
 	h.mu.Lock()
-	old := !h.rec.Whole && time.Since(h.saved) > lease
+	old := !h.whole && time.Since(h.saved) > lease
 	h.mu.Unlock()
 	if old {
 		if err := h.save(h.life, func(*record) {}); err != nil {
