@@ -41,7 +41,7 @@ func (f *flow) allow(window float64) {
 
 const (
 	pacingHeadroom = 1.25
-	few            = 10 // segments, which may go at once as at the start of any connection
+	few            = 4 // segments, which may go at once
 	// fastest is the rate from which pacing costs more than the bursts of a tick do harm.
 	fastest = 250e6
 )
