@@ -11,13 +11,13 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync"
 	"time"
 
 	"github.com/ebbtransfer/ebb/bench/internal/process"
 	"github.com/ebbtransfer/ebb/bits"
 	"github.com/ebbtransfer/ebb/internal/bupwire"
+	"github.com/ebbtransfer/ebb/internal/serve/session"
 	"github.com/ebbtransfer/ebb/test/faultserver"
 )
 
@@ -156,10 +156,12 @@ func (k *uploadKiller) upload(ctx context.Context, source string, want content, 
 	return k.inspect(server.dir, name)
 }
 
-// inspect counts what should not be there once an upload has ended, and removes the file.
+// inspect counts what should not be there once an upload has ended, and removes the file. Beside the
+// file that is the server's lock.
 func (k *uploadKiller) inspect(dir, name string) error {
+	target, lock := filepath.Join(dir, name), filepath.Join(dir, session.Hidden, "lock")
 	err := filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
-		if err == nil && !d.IsDir() && d.Name() != name && strings.Contains(path, "sessions") {
+		if err == nil && !d.IsDir() && path != target && path != lock {
 			note("left behind: %s", path)
 			k.stray++
 		}
@@ -168,7 +170,7 @@ func (k *uploadKiller) inspect(dir, name string) error {
 	if err != nil {
 		return err
 	}
-	return os.Remove(filepath.Join(dir, name))
+	return os.Remove(target)
 }
 
 // tap lies between a client and a server and notes which bytes of which file pass.
