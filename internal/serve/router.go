@@ -48,7 +48,7 @@ func (s *server) route(l *line, r *http.Request) {
 		}
 	}
 	l.up, l.down = g.up, g.down
-	r = r.WithContext(session.WithPrincipal(r.Context(), l.principal))
+	r = r.WithContext(session.WithStop(session.WithPrincipal(r.Context(), l.principal), s.life))
 	l.front = front
 	if r.Method == http.MethodOptions && !belowHidden(name) { // those of an upload have others
 		l.Header().Set("Allow", g.allow())

@@ -71,8 +71,10 @@ type server struct {
 	access  *access.List
 	digests *files.Digests
 	metrics *metrics
-	urls    []string       // where it is, without a slash at the end
-	active  sync.WaitGroup // requests under way
+	urls    []string        // where it is, without a slash at the end
+	active  sync.WaitGroup  // requests under way
+	life    context.Context // ends when those that are under way are cut
+	cut     context.CancelFunc
 
 	groups     atomic.Pointer[table] // in service
 	configured table                 // those of the configuration
@@ -87,6 +89,8 @@ func Run(ctx context.Context, o Options) error {
 	defer cancel()
 	o.Log = slog.New(discreet{o.Log.Handler()})
 	s := &server{Options: o, digests: files.NewDigests(), metrics: newMetrics()}
+	s.life, s.cut = context.WithCancel(context.Background())
+	defer s.cut()
 	var err error
 	if s.access, err = access.New(o.Users, o.Tokens, o.TLS.ClientCA != ""); err != nil {
 		return err
@@ -161,6 +165,7 @@ func (s *server) stop(server *http.Server) {
 		s.Log.Info("requests that take too long are cut")
 		_ = server.Close()
 	}
+	s.cut()
 	ended := make(chan struct{})
 	go func() {
 		s.active.Wait()

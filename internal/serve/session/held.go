@@ -146,7 +146,7 @@ func (h *held) fill(ctx context.Context, r io.Reader) error {
 			room = most - h.part.Offset()
 		}
 		if room <= 0 {
-			return tooMuch(r)
+			return AtEnd(r)
 		}
 		// That there was room for it when it began says nothing if its size is not known, and little
 		// if others began at the same time.
@@ -176,8 +176,8 @@ func (h *held) fill(ctx context.Context, r io.Reader) error {
 	}
 }
 
-// tooMuch says whether r, which should be at its end, has more.
-func tooMuch(r io.Reader) error {
+// AtEnd returns nil if r is at its end, ErrTooLarge if it has more, or its error.
+func AtEnd(r io.Reader) error {
 	var b [1]byte
 	for range 100 { // a Reader may return nothing without an error, but not for ever
 		n, err := r.Read(b[:])

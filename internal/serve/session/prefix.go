@@ -51,3 +51,24 @@ func Principal(ctx context.Context) string {
 	name, _ := ctx.Value(principalKey{}).(string)
 	return name
 }
+
+type stopKey struct{}
+
+// WithStop returns a context of a request to a server whose stop ends the context stop.
+func WithStop(ctx, stop context.Context) context.Context {
+	return context.WithValue(ctx, stopKey{}, stop)
+}
+
+// Outlive returns a context for what goes on when the client of the request of ctx is gone. It ends with
+// the server.
+func Outlive(ctx context.Context) (context.Context, context.CancelFunc) {
+	on, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	if stop, ok := ctx.Value(stopKey{}).(context.Context); ok {
+		ended := context.AfterFunc(stop, cancel)
+		return on, func() {
+			ended()
+			cancel()
+		}
+	}
+	return on, cancel
+}

@@ -111,7 +111,9 @@ func (h handler) final(r *http.Request, spec session.Spec, ids []string) (string
 		}
 	}
 	// Copying goes on if the client gives up waiting: it asks again, and then it is done.
-	info, err := h.Store.Concat(context.WithoutCancel(r.Context()), spec, ids)
+	ctx, cancel := session.Outlive(r.Context())
+	defer cancel()
+	info, err := h.Store.Concat(ctx, spec, ids)
 	if err != nil {
 		return "", err
 	}

@@ -511,3 +511,32 @@ func TestPartIsUsedUp(t *testing.T) {
 		t.Errorf("there are %d objects, want the two records", n)
 	}
 }
+
+// What a lifecycle rule aborted comes from its beginning again.
+func TestPartsAreGone(t *testing.T) {
+	for name, gone := range map[string]func(path string) error{
+		"all of it": os.RemoveAll,
+		"a part": func(path string) error {
+			return filepath.WalkDir(path, func(file string, d os.DirEntry, err error) error {
+				if err == nil && d.Name() == "1" {
+					err = os.Remove(file)
+				}
+				return err
+			})
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			g := startGateway(t)
+			a := g.node(t)
+			want := make([]byte, 20<<20)
+			id := create(t, a, spec("f", len(want)))
+			add(t, a, id, want)
+			if err := gone(filepath.Join(g.root, ".sgwtmp", "multipart")); err != nil {
+				t.Fatal(err)
+			}
+			with(t, a, id, func(ctx context.Context, s session.Session) { wantErr(t, s.Publish(ctx), session.ErrNotFound) })
+			_, _, err := a.Acquire(t.Context(), id, alice)
+			wantErr(t, err, session.ErrNotFound)
+		})
+	}
+}

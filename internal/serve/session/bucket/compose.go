@@ -38,15 +38,10 @@ func (b *Bucket) compose(ctx context.Context, key, upload string, objects []part
 				continue
 			}
 			n := min(rest, smallestPart-int64(len(buf)))
-			body, err := b.getRange(ctx, o.Key, from, n)
-			if err != nil {
-				return nil, err
-			}
 			had := len(buf)
 			buf = append(buf, make([]byte, n)...)
-			_, err = io.ReadFull(body, buf[had:])
-			if err = errors.Join(err, body.Close()); err != nil {
-				return nil, fmt.Errorf("read %s: %w", o.Key, err)
+			if err := b.readRange(ctx, o.Key, from, buf[had:]); err != nil {
+				return nil, err
 			}
 			from += n
 			if len(buf) >= smallestPart {
@@ -62,6 +57,21 @@ func (b *Bucket) compose(ctx context.Context, key, upload string, objects []part
 		}
 	}
 	return parts, nil
+}
+
+// readRange reads the bytes of an object that begin at from.
+func (b *Bucket) readRange(ctx context.Context, key string, from int64, to []byte) error {
+	ctx, cancel := patiently(ctx, int64(len(to)))
+	defer cancel()
+	body, err := b.getRange(ctx, key, from, int64(len(to)))
+	if err != nil {
+		return err
+	}
+	_, err = io.ReadFull(body, to)
+	if err = errors.Join(err, body.Close()); err != nil {
+		return fmt.Errorf("read %s: %w", key, err)
+	}
+	return nil
 }
 
 // Concat makes a session of the bytes of parts, as Store says. The storage copies them.

@@ -115,7 +115,7 @@ func (h *held) fill(ctx context.Context, r io.Reader) error {
 			}
 			buf = buf[:0]
 			if most >= 0 && h.Info().Offset >= most {
-				return tooMuch(r)
+				return session.AtEnd(r)
 			}
 			continue
 		}
@@ -144,18 +144,6 @@ func (h *held) grow(buf []byte, room int64) (grown []byte, full bool) {
 	}
 	h.b.memory.Add(-int64(cap(buf)))
 	return append(make([]byte, 0, size), buf...), false
-}
-
-// tooMuch says whether r, which should be at its end, has more.
-func tooMuch(r io.Reader) error {
-	n, err := io.ReadFull(r, make([]byte, 1))
-	switch {
-	case n > 0:
-		return session.ErrTooLarge
-	case errors.Is(err, io.EOF):
-		return nil
-	}
-	return err
 }
 
 // add makes data, which follows what is there, durable and counts it: as a part if there is enough
@@ -297,7 +285,7 @@ func (h *held) publish() error {
 		return h.published(&r) // its bytes were used
 	}
 	if err := h.appear(); err != nil {
-		if !errors.Is(err, errChanged) && !errors.Is(err, errGone) {
+		if !errors.Is(err, errChanged) && !errors.Is(err, errGone) && !errors.Is(err, errBroken) {
 			return err
 		}
 		// Perhaps it was ourselves, and the answer to it was lost.
@@ -306,6 +294,9 @@ func (h *held) publish() error {
 		case perr == nil && id == r.ID:
 		case perr == nil && !r.Overwrite:
 			return session.ErrExists
+		case errors.Is(err, errBroken) && !r.staged() && (perr == nil || errors.Is(perr, errGone)):
+			// Somebody aborted it, such as a lifecycle rule. No try ends otherwise, so the client begins again.
+			return fmt.Errorf("%w: %w", session.ErrNotFound, errors.Join(err, h.Remove(h.life)))
 		default:
 			return err
 		}
