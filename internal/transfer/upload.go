@@ -319,7 +319,7 @@ func (s *sending) reply(ctx context.Context) error {
 	r.once.Do(func() {}) // that bytes flow was said when the file went
 	s.once.Do(s.sink.Connected)
 	i, alone, _ := r.feed.take()
-	return r.fetch(ctx, i, alone)
+	return r.fetch(httpconn.OnRedirect(ctx, upload.Allowed), i, alone)
 }
 
 // replyURL returns where the reply is; empty if there is none. The protocol made the URL of what the

@@ -121,6 +121,11 @@ func checkRedirect(req *http.Request, via []*http.Request) error {
 	if err := allowed(via[len(via)-1].URL, req.URL); err != nil {
 		return err
 	}
+	if may, ok := req.Context().Value(redirectKey{}).(func(from, to *url.URL) error); ok {
+		if err := may(via[len(via)-1].URL, req.URL); err != nil {
+			return err
+		}
+	}
 	seen := 0
 	for _, v := range via {
 		if v.URL.String() == req.URL.String() {
@@ -259,6 +264,14 @@ func (c *Client) Request(ctx context.Context, method, u string, header http.Head
 	}
 	return req, nil
 }
+
+// OnRedirect returns a context for requests that are sent on from one URL to another only if may
+// lets them: its error, of type *bits.Error, is theirs.
+func OnRedirect(ctx context.Context, may func(from, to *url.URL) error) context.Context {
+	return context.WithValue(ctx, redirectKey{}, may)
+}
+
+type redirectKey struct{}
 
 // OnConn returns a context for requests that tells got which connection one goes over, before it
 // is sent; several times if there are redirects.

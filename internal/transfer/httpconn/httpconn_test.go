@@ -165,6 +165,35 @@ func TestLocation(t *testing.T) {
 	}
 }
 
+func TestRedirectsMayBeRefused(t *testing.T) {
+	var got []string
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		got = append(got, r.URL.Path)
+		http.Redirect(w, r, r.URL.Path+"x", http.StatusFound)
+	}))
+	defer s.Close()
+	c := testClient()
+	ctx := OnRedirect(t.Context(), func(from, to *url.URL) error {
+		if from.Path == "/x" && to.Path == "/xx" {
+			return &bits.Error{Code: bits.RedirectFailed, Message: "not there"}
+		}
+		return nil
+	})
+	req, err := c.Request(ctx, http.MethodGet, s.URL+"/", nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := c.Do(req, governor.Foreground)
+	if err == nil {
+		resp.Body.Close()
+		t.Fatal("it was followed")
+	}
+	var e *bits.Error
+	if err = TransportError(ctx, err, s.URL); !errors.As(err, &e) || e.Message != "not there" || !slices.Equal(got, []string{"/", "/x"}) {
+		t.Errorf("%v after %q", err, got)
+	}
+}
+
 func TestSameOrigin(t *testing.T) {
 	for _, c := range []struct {
 		a, b string

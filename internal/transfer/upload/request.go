@@ -101,8 +101,8 @@ func (t *Task) Concurrent() *Task {
 	return &c
 }
 
-// Allowed reports why the server at from may not direct an upload to another URL, by a redirect
-// or as the place of an upload that it made; nil if it may. A URL that came over the network gets
+// Allowed reports why the server at from may not direct an upload, or the request for its reply, to
+// another URL, by a redirect or as the place of what it made; nil if it may. A URL that came over the network gets
 // this machine to send a file somewhere, so it must not lead to what only this machine can reach.
 func Allowed(from, to *url.URL) error {
 	why := ""
