@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/ebbtransfer/ebb/bits"
+	"github.com/ebbtransfer/ebb/internal/bupwire"
 	"github.com/ebbtransfer/ebb/internal/transfer/httpconn"
 	"github.com/ebbtransfer/ebb/internal/transfer/upload"
 	"github.com/ebbtransfer/ebb/internal/transfer/upload/uploadtest"
@@ -322,6 +323,26 @@ func TestReplies(t *testing.T) {
 		}
 		if err != nil || task.State.Reply != want || !task.State.Done {
 			t.Errorf("%q: %v, %q, want %q", c.header, err, task.State.Reply, want)
+		}
+	}
+}
+
+// TestRepliesOfAnHTTPSServer has a proxy before the server that ends TLS.
+func TestRepliesOfAnHTTPSServer(t *testing.T) {
+	for _, c := range []struct{ reply, want string }{
+		{"http://h/r", "https://h:8443/r"},
+		{`Replies\r`, "https://h:8443/d/Replies/r"},
+		{"http://other/r", ""},
+	} {
+		task := uploadtest.New(t, "https://user:secret@h:8443/d/f", nil)
+		task.Reply = true
+		s, err := client().open(task.Task)
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = s.finish(&answer{Ack: bupwire.Ack{ReplyURL: c.reply}})
+		if (err == nil) != (c.want != "") || task.State.Reply != c.want {
+			t.Errorf("%s: %q, %v, want %q", c.reply, task.State.Reply, err, c.want)
 		}
 	}
 }
