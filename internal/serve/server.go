@@ -7,6 +7,8 @@ package serve
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
@@ -22,6 +24,7 @@ import (
 	sd "github.com/coreos/go-systemd/v22/daemon"
 
 	"github.com/ebbtransfer/ebb/internal/api"
+	"github.com/ebbtransfer/ebb/internal/localfile"
 	"github.com/ebbtransfer/ebb/internal/serve/access"
 	"github.com/ebbtransfer/ebb/internal/serve/config"
 	"github.com/ebbtransfer/ebb/internal/serve/files"
@@ -223,7 +226,10 @@ func (s *server) places(first listener) (done func(), err error) {
 	if err := os.MkdirAll(s.State, 0o700); err != nil {
 		return nil, err
 	}
-	unlock, err := lockState(s.State)
+	unlock, err := localfile.Lock(filepath.Join(s.State, "lock"))
+	if errors.Is(err, localfile.ErrLocked) {
+		err = fmt.Errorf("another server uses the state directory %s; give --state", s.State)
+	}
 	if err != nil {
 		remove()
 		return nil, err

@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"strings"
 
+	"github.com/ebbtransfer/ebb/internal/serve/front"
 	"github.com/ebbtransfer/ebb/internal/serve/session"
 )
 
@@ -90,20 +91,10 @@ func (h *handler) removeReply(ctx context.Context, id, principal string) error {
 // proxy is in between that may have changed the host or undone the TLS.
 func (h *handler) replyURL(r *http.Request, id string) string {
 	u := url.URL{Path: h.p.Path + repliesDir + session.GUID(id) + replyName}
-	if h.p.PublicURL == "" && proxied(r) {
+	if h.p.PublicURL == "" && front.Proxied(r) {
 		return u.EscapedPath()
 	}
 	return h.publicURL(r) + u.EscapedPath()
-}
-
-// proxied reports whether a request came through a proxy that says so, or looks like nginx's.
-func proxied(r *http.Request) bool {
-	for _, name := range []string{"Via", "Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto"} {
-		if r.Header.Get(name) != "" {
-			return true
-		}
-	}
-	return !r.ProtoAtLeast(1, 1)
 }
 
 // publicURL returns the scheme and the host that the client used.

@@ -8,7 +8,6 @@ import (
 	"path"
 	"slices"
 	"strings"
-	"sync"
 
 	"github.com/ebbtransfer/ebb/internal/serve/session"
 )
@@ -55,26 +54,14 @@ func (t *Tree) Open(name string) (*os.File, error) {
 func (t *Tree) Close() error { return t.root.Close() }
 
 // Table serves files that are listed one by one, wherever they are.
-type Table struct {
-	mu    sync.RWMutex // guards files
-	files map[string]string
-}
+type Table struct{ files map[string]string }
 
 // NewTable makes a table of names, as in Source, and paths.
-func NewTable(list map[string]string) *Table { return &Table{files: maps.Clone(list)} }
-
-// Set replaces the list.
-func (t *Table) Set(list map[string]string) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.files = maps.Clone(list)
-}
+func NewTable(list map[string]string) *Table { return &Table{maps.Clone(list)} }
 
 // Open implements Source.
 func (t *Table) Open(name string) (*os.File, error) {
-	t.mu.RLock()
 	file, ok := t.files[name]
-	t.mu.RUnlock()
 	if !ok {
 		return nil, fmt.Errorf("%s is not in the list: %w", name, fs.ErrNotExist)
 	}
@@ -82,11 +69,7 @@ func (t *Table) Open(name string) (*os.File, error) {
 }
 
 // names returns the names in order.
-func (t *Table) names() []string {
-	t.mu.RLock()
-	defer t.mu.RUnlock()
-	return slices.Sorted(maps.Keys(t.files))
-}
+func (t *Table) names() []string { return slices.Sorted(maps.Keys(t.files)) }
 
 // CheckName says what is wrong with a name that a file is listed under.
 func CheckName(name string) error {

@@ -90,3 +90,13 @@ func Limit(p *session.Prefix, age time.Duration) string {
 	}
 	return strings.Join(limits, ", ")
 }
+
+// Proxied reports whether a request came through a proxy that says so, or is of HTTP/1.0, as nginx's are.
+func Proxied(r *http.Request) bool {
+	for _, name := range []string{"Via", "Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Real-Ip"} {
+		if r.Header.Get(name) != "" {
+			return true
+		}
+	}
+	return !r.ProtoAtLeast(1, 1)
+}

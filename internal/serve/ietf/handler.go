@@ -118,12 +118,7 @@ func parse(r *http.Request) (request, error) {
 // answer, and sends no more of the content. So a request that shows signs of a proxy gets none, and nor
 // does HTTP/1.0, which knows no interim answers.
 func direct(r *http.Request) bool {
-	for _, name := range []string{"Via", "Forwarded", "X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host", "X-Real-Ip"} {
-		if r.Header.Get(name) != "" {
-			return false
-		}
-	}
-	return r.ProtoAtLeast(1, 1) && !r.Close // nginx closes each connection unless it is told otherwise
+	return !front.Proxied(r) && !r.Close // nginx closes each connection unless it is told otherwise
 }
 
 // size is the length of the upload, as a request whose content of n bytes (-1 if unknown) begins at

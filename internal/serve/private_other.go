@@ -1,0 +1,5 @@
+//go:build !unix
+
+package serve
+
+func privately(listen func() error) error { return listen() }
