@@ -517,13 +517,24 @@ func TestInterruptCancels(t *testing.T) {
 	}
 }
 
+// stop stops a process and returns once it stands still.
+func stop(t *testing.T, pid int) {
+	t.Helper()
+	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "the process stands still", func() bool {
+		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+		// pid (name) state ...
+		return err != nil || strings.HasPrefix(string(stat[strings.LastIndexByte(string(stat), ')')+1:]), " T")
+	})
+}
+
 func TestSecondInterruptLeavesAtOnce(t *testing.T) {
 	h := newHouse(t)
 	p := h.start("get", "https://h/a")
 	until(t, "the job runs", func() bool { return h.jobState() == "TRANSFERRING" })
-	if err := syscall.Kill(h.starts()[0], syscall.SIGSTOP); err != nil { // cancelling takes for ever
-		t.Fatal(err)
-	}
+	stop(t, h.starts()[0]) // cancelling takes for ever
 	_ = p.Process.Signal(os.Interrupt)
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()

@@ -194,6 +194,11 @@ func TestServeStopsInTheMiddle(t *testing.T) {
 	if _, err := io.WriteString(w, strings.Repeat("x", 100_000)); err != nil {
 		t.Fatal(err)
 	}
+	for deadline := time.Now().Add(patience); !strings.Contains(s.metrics(), "ebb_serve_requests_running 1"); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("the server does not get the request")
+		}
+	}
 	if took := s.stop(); took > 10*time.Second {
 		t.Errorf("the stop took %v", took)
 	}

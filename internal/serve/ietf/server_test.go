@@ -26,11 +26,13 @@ import (
 // in Basic authentication.
 type server struct {
 	*session.Prefix
-	t    *testing.T
-	http *httptest.Server
-	url  string       // of the prefix
-	why  atomic.Value // string: what the log tells of the last request
-	read atomic.Int64 // bytes of content that the front end has read
+	t     *testing.T
+	http  *httptest.Server
+	url   string       // of the prefix
+	why   atomic.Value // string: what the log tells of the last request
+	read  atomic.Int64 // bytes of content that the front end has read
+	begun atomic.Int64 // requests that the front end got
+	ended atomic.Int64 // and is done with
 }
 
 // counted counts what is read of a request's content.
@@ -66,6 +68,8 @@ func serveFrom(t *testing.T, store session.Store, root string, set func(*session
 	h := handler{p, 50 * time.Millisecond}
 	s := &server{Prefix: p, t: t}
 	hs := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s.begun.Add(1)
+		defer s.ended.Add(1)
 		user, _, _ := r.BasicAuth()
 		r.Body = counted{r.Body, &s.read}
 		ctx, rec := record.New(session.WithPrincipal(r.Context(), user))
