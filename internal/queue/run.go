@@ -157,6 +157,7 @@ func (s sink) File(index int, f *store.File) {
 				d.Active = int64(s.j.run.active(t.now))
 			}
 		})
+		s.note(t, index, old, f)
 		if f.State == store.FileDone && (v.rec.Type == bits.Download || v.isReply(index)) {
 			view := t.get(s.j).file(index, nil)
 			t.event(s.j, bits.EventFile, &view)
@@ -189,17 +190,23 @@ func (s sink) Save(index int, f *store.File) error {
 		if advances(old, f) {
 			t.edit(s.j, func(_ *store.Job, d *store.Detail) { d.Attempts, d.StuckSince, d.Changed = 0, 0, 0 })
 		}
-		if old == nil || f.Part.Note == "" {
-			return nil
-		}
-		again := f.Done < old.Done && f.Part.Upload == nil // a download that begins anew says so each time
-		if old.Part == nil || old.Part.Note != f.Part.Note || again {
-			view := t.get(s.j).file(index, nil)
-			t.event(s.j, bits.EventNote, &view)
-			s.q.log.Info("a note on a file", "job", s.j.id, "file", bits.RedactURL(f.Remote), "note", bits.RedactText(f.Part.Note))
-		}
+		s.note(t, index, old, f)
 		return nil
 	})
+}
+
+// note tells what a person should know of a file, once; of a download each time it begins anew. old
+// is nil for the first record of a reply.
+func (s sink) note(t *tx, index int, old, f *store.File) {
+	if old == nil || f.Part == nil || f.Part.Note == "" {
+		return
+	}
+	again := f.Done < old.Done && f.Part.Upload == nil
+	if old.Part == nil || old.Part.Note != f.Part.Note || again {
+		view := t.get(s.j).file(index, nil)
+		t.event(s.j, bits.EventNote, &view)
+		s.q.log.Info("a note on a file", "job", s.j.id, "file", bits.RedactURL(f.Remote), "note", bits.RedactText(f.Part.Note))
+	}
 }
 
 // ended deals with the end of a transfer.
