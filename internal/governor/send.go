@@ -30,7 +30,7 @@ func (f *flow) allow(window float64) {
 		rate = pacingHeadroom * float64(f.clamped) / rtt
 	}
 	if f.clamped < few*int(segment) || rate > fastest {
-		// Two segments that are apart are acknowledged late, like one.
+		// The peer acknowledges two together: the first waits for the second, and pacing makes that wait longer.
 		rate = 0
 	}
 	if rate < f.paced*0.97 || rate > f.paced*1.03 {
@@ -41,7 +41,7 @@ func (f *flow) allow(window float64) {
 
 const (
 	pacingHeadroom = 1.25
-	few            = 4 // segments, which may go at once
+	few            = 10 // segments, which may go at once as at the start of any connection
 	// fastest is the rate from which pacing costs more than the bursts of a tick do harm.
 	fastest = 250e6
 )
