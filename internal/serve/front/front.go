@@ -100,3 +100,17 @@ func Proxied(r *http.Request) bool {
 	}
 	return !r.ProtoAtLeast(1, 1)
 }
+
+// Delete ends an upload, as both tus and the draft do it.
+func Delete(w http.ResponseWriter, r *http.Request, p *session.Prefix, id, protocol string) error {
+	ctx, s, err := Acquire(p, r, id, protocol)
+	if err != nil {
+		return err
+	}
+	defer s.Release()
+	if err := s.Remove(ctx); err != nil {
+		return err
+	}
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}

@@ -298,16 +298,7 @@ func (h handler) patch(w http.ResponseWriter, r *http.Request, id string) error 
 
 // delete ends an upload (4.5).
 func (h handler) delete(w http.ResponseWriter, r *http.Request, id string) error {
-	ctx, s, err := front.Acquire(h.Prefix, r, id, protocol)
-	if err != nil {
-		return err
-	}
-	defer s.Release()
-	if err := s.Remove(ctx); err != nil {
-		return err
-	}
-	w.WriteHeader(http.StatusNoContent)
-	return nil
+	return front.Delete(w, r, h.Prefix, id, protocol)
 }
 
 // finish makes the file of an upload whose last request arrived, and answers for the file.

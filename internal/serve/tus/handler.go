@@ -287,16 +287,7 @@ func (h handler) patch(w http.ResponseWriter, r *http.Request, id string) error 
 }
 
 func (h handler) delete(w http.ResponseWriter, r *http.Request, id string) error {
-	ctx, s, err := front.Acquire(h.Prefix, r, id, protocol)
-	if err != nil {
-		return err
-	}
-	defer s.Release()
-	if err := s.Remove(ctx); err != nil {
-		return err
-	}
-	w.WriteHeader(http.StatusNoContent)
-	return nil
+	return front.Delete(w, r, h.Prefix, id, protocol)
 }
 
 // expires tells until when the client can go on with an unfinished upload.
