@@ -167,15 +167,20 @@ func (f *fake) withJob(do func(http.ResponseWriter, *http.Request, *bits.Job) *b
 		f.mu.Lock()
 		defer f.mu.Unlock()
 		ref := r.PathValue("ref")
-		var fit []*bits.Job
+		var fit, prefixed []*bits.Job
 		for _, j := range f.jobs {
 			if j.ID.String() == ref {
 				fit = []*bits.Job{j}
 				break
 			}
-			if strings.HasPrefix(j.ID.String(), ref) || j.Name == ref {
+			if j.Name == ref {
 				fit = append(fit, j)
+			} else if strings.HasPrefix(j.ID.String(), ref) {
+				prefixed = append(prefixed, j)
 			}
+		}
+		if len(fit) == 0 {
+			fit = prefixed // as the service does it: a name goes before the beginning of an id
 		}
 		switch len(fit) {
 		case 0:
