@@ -17,6 +17,7 @@ import (
 
 	"github.com/ebbtransfer/ebb/bits"
 	"github.com/ebbtransfer/ebb/internal/transfer/upload"
+	"github.com/ebbtransfer/ebb/internal/vault"
 )
 
 // Job is the record of a job. Records are never changed once committed: a change is a new one.
@@ -46,6 +47,7 @@ type Detail struct {
 	Protocol            bits.Protocol `json:"protocol,omitempty"`     // of an upload; empty is bits
 	ReplyFile           string        `json:"reply_file,omitempty"`   // of an upload-reply; empty for a name of the service's choice
 	Headers             []string      `json:"headers,omitempty"`
+	Secrets             []Secret      `json:"secrets,omitempty"` // never changed in place
 	Error               *ErrorRow     `json:"error,omitempty"`
 	ErrorCount          int           `json:"error_count,omitempty"`
 	Attempts            int           `json:"attempts,omitempty"`    // transient errors since the last progress
@@ -63,8 +65,16 @@ type Detail struct {
 // Zero reports whether the detail says nothing.
 func (d *Detail) Zero() bool {
 	return d.Description == "" && d.MinimumRetryDelay == nil && d.NoProgressTimeout == nil && d.Connections == 0 && !d.AutoComplete &&
-		d.TransferPolicy == 0 && d.MaximumDownloadTime == nil && len(d.Headers) == 0 && d.Error == nil && d.ErrorCount == 0 && d.Attempts == 0 &&
+		d.TransferPolicy == 0 && d.MaximumDownloadTime == nil && len(d.Headers) == 0 && len(d.Secrets) == 0 && d.Error == nil && d.ErrorCount == 0 && d.Attempts == 0 &&
 		d.Protocol == "" && d.ReplyFile == "" && d.Farewell == 0 && d.StuckSince == 0 && d.Changed == 0 && d.Active == 0 && d.RetryAt == 0 && d.Transferred == 0 && d.Finished == 0 && !d.Cleanup && d.Note == ""
+}
+
+// Secret is what only the transfers of a job may know, sealed by the store's vault.
+type Secret struct {
+	Kind   string `json:"k"`           // what it is; the vault binds it to that
+	Target string `json:"t,omitempty"` // of a credential: server or proxy
+	Scheme string `json:"s,omitempty"` // of a credential
+	Sealed []byte `json:"x"`
 }
 
 // ErrorRow is an error in its stored form.
@@ -145,9 +155,10 @@ const flushRetry = 30 * time.Second
 
 // Store is an open store. Commit is for one caller at a time; everything else is safe anywhere.
 type Store struct {
-	dir string
-	db  *database
-	log *journal
+	dir   string
+	db    *database
+	log   *journal
+	vault *vault.Vault
 
 	mu      sync.Mutex
 	pending *batch // guarded by mu: committed, not yet in SQLite
@@ -172,6 +183,10 @@ var ErrBroken = errors.New("the job store's disk failed")
 // was. warn is called, from the store's own goroutine, each time that SQLite takes no changes:
 // nothing is lost by that, but the journal fills up.
 func Open(dir string, warn func(error)) (*Store, error) {
+	v, err := vault.Open(dir)
+	if err != nil {
+		return nil, err
+	}
 	db, err := openDatabase(filepath.Join(dir, databaseName))
 	if err != nil {
 		return nil, err
@@ -186,7 +201,7 @@ func Open(dir string, warn func(error)) (*Store, error) {
 		db.close()
 		return nil, err
 	}
-	s := &Store{dir: dir, db: db, log: log, warn: warn, pending: newBatch(),
+	s := &Store{dir: dir, db: db, log: log, vault: v, warn: warn, pending: newBatch(),
 		wake: make(chan struct{}, 1), hurry: make(chan struct{}, 1), quit: make(chan struct{}), done: make(chan struct{})}
 	for _, r := range records {
 		var c Change
@@ -329,6 +344,9 @@ func (s *Store) flushLoop() {
 		}
 	}
 }
+
+// Vault seals and opens the secrets of the store's jobs.
+func (s *Store) Vault() *vault.Vault { return s.vault }
 
 // Close writes what is left and closes the files.
 func (s *Store) Close() error {

@@ -16,6 +16,7 @@ import (
 
 	"github.com/ebbtransfer/ebb/bits"
 	"github.com/ebbtransfer/ebb/internal/transfer/upload"
+	"github.com/ebbtransfer/ebb/internal/vault"
 )
 
 func mustOpen(t *testing.T, dir string) *Store {
@@ -87,6 +88,9 @@ func crash(t *testing.T, s *Store) string {
 	dir := s.dir
 	to := t.TempDir()
 	if err := os.CopyFS(to, os.DirFS(dir)); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(filepath.Join(to, vault.KeyName), 0o600); err != nil { // CopyFS lets all read it
 		t.Fatal(err)
 	}
 	return to
