@@ -1,0 +1,111 @@
+package compat
+
+import (
+	"flag"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+var update = flag.Bool("update", false, "write docs/compat.md anew")
+
+// TestDocumentIsFresh: docs/compat.md says what the table says.
+func TestDocumentIsFresh(t *testing.T) {
+	name := filepath.Join("..", "..", "docs", "compat.md")
+	want := Markdown()
+	if *update {
+		if err := os.WriteFile(name, []byte(want), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if string(got) != want {
+		t.Error("docs/compat.md is old: go test ./test/compat -update")
+	}
+}
+
+// TestEveryRowIsProved: each row has a counterpart and a test that exists, or a reason.
+func TestEveryRowIsProved(t *testing.T) {
+	packages := map[string]tests{}
+	seen := map[string]bool{}
+	unproved := 0
+	for _, s := range Sections() {
+		for _, r := range s.Rows {
+			at := s.Title + ": " + r.BITS
+			if r.BITS == "" || seen[at] {
+				t.Errorf("%s stands twice, or has no name", at)
+			}
+			seen[at] = true
+			if r.Ebb == "" && r.Why == "" {
+				t.Errorf("%s has neither a counterpart nor a reason", at)
+			}
+			if r.Test == "" {
+				if r.Ebb != "" {
+					unproved++
+					t.Logf("%s names no test yet", at)
+				}
+				continue
+			}
+			dir, name, ok := strings.Cut(r.Test, ".")
+			if !ok {
+				t.Errorf("%s: %q is not of the form directory.Test", at, r.Test)
+				continue
+			}
+			if packages[dir] == nil {
+				packages[dir] = testsOf(t, filepath.Join("..", "..", filepath.FromSlash(dir)))
+			}
+			name, sub, _ := strings.Cut(name, "/")
+			words, ok := packages[dir][name]
+			if !ok {
+				t.Errorf("%s: there is no test %s in %s", at, name, dir)
+			} else if sub != "" && !words[sub] {
+				t.Errorf("%s: the test %s in %s knows no %q", at, name, dir, sub)
+			}
+		}
+	}
+	t.Logf("%d rows name no test yet", unproved)
+}
+
+// tests are the tests of a package, each with the strings that its file holds: the names of its
+// subtests are among them.
+type tests map[string]map[string]bool
+
+func testsOf(t *testing.T, dir string) tests {
+	t.Helper()
+	found := tests{}
+	files, err := fs.Glob(os.DirFS(dir), "*_test.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range files {
+		f, err := parser.ParseFile(token.NewFileSet(), filepath.Join(dir, name), nil, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		words := map[string]bool{}
+		ast.Inspect(f, func(n ast.Node) bool {
+			if lit, ok := n.(*ast.BasicLit); ok && lit.Kind == token.STRING {
+				if s, err := strconv.Unquote(lit.Value); err == nil {
+					words[strings.ReplaceAll(s, " ", "_")] = true
+					words[s] = true
+				}
+			}
+			return true
+		})
+		for _, d := range f.Decls {
+			if fn, ok := d.(*ast.FuncDecl); ok && fn.Recv == nil && (strings.HasPrefix(fn.Name.Name, "Test") || strings.HasPrefix(fn.Name.Name, "Example") || strings.HasPrefix(fn.Name.Name, "Fuzz")) {
+				found[fn.Name.Name] = words
+			}
+		}
+	}
+	return found
+}
