@@ -98,6 +98,12 @@ const (
 	RedirectFailed      Code = 0x80072F7C // ERROR_WINHTTP_REDIRECT_FAILED
 )
 
+// Codes of parts of files.
+const (
+	TooManyRangesInFile      Code = 0x80200052
+	RandomAccessNotSupported Code = 0x8020006D
+)
+
 // httpBase is the value of HTTP status 0.
 const httpBase Code = 0x80190000
 
@@ -160,6 +166,9 @@ var codes = map[Code]codeInfo{
 	BlockedBySystem:          {"BG_E_BLOCKED_BY_SYSTEM_POLICY", Waiting, "a policy of the system does not allow the job to run", "the job goes on by itself when the policy allows it"},
 	RemoteFileChanged:        {"BG_E_REMOTE_FILE_CHANGED", Transient, "the file keeps changing on the server", "it is fetched again later"},
 	ReadOnlyWhenJobActive:    {"BG_E_READ_ONLY_WHEN_JOB_ACTIVE", Fatal, "the property cannot change while the job is active", "suspend the job first"},
+
+	TooManyRangesInFile:      {"BG_E_TOO_MANY_RANGES_IN_FILE", Fatal, "the file has too many ranges", "join ranges that are close together, or add the file once more with the rest"},
+	RandomAccessNotSupported: {"BG_E_RANDOM_ACCESS_NOT_SUPPORTED", Fatal, "parts of the file cannot be fetched out of order", "use a server that supports byte ranges and sends an ETag or a date with the file"},
 
 	NotImplemented:      {"E_NOTIMPL", Fatal, "this is not supported", "`ebb --help` and /openapi.json tell what is supported"},
 	Pending:             {"E_PENDING", Fatal, "the file is not transferred yet", "wait until the file is transferred, for instance with `ebb wait`"},

@@ -155,6 +155,13 @@ func (f *file) syncRange(from, to int64, flags int) error {
 // drop takes clean pages out of the page cache. It is a favour to others and may fail.
 func (f *file) drop(from, to int64) { _ = unix.Fadvise(f.fd, from, to-from, unix.FADV_DONTNEED) }
 
+// forget takes what is durable out of the page cache, where the file is written through it.
+func (f *file) forget(from, to int64) {
+	if f.mode == buffered {
+		f.drop(from, to)
+	}
+}
+
 // readAt reads pages of the file into b without leaving them in the page cache. The first need bytes
 // must be there.
 func (f *file) readAt(b []byte, need int, off int64) error {
