@@ -4,13 +4,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"time"
 
+	"github.com/coreos/go-systemd/v22/journal"
 	"github.com/spf13/cobra"
 
 	"github.com/ebbtransfer/ebb/client"
+	"github.com/ebbtransfer/ebb/internal/audit"
 	"github.com/ebbtransfer/ebb/internal/daemon"
 	"github.com/ebbtransfer/ebb/internal/store"
 )
@@ -33,7 +36,7 @@ user's service when none runs.`,
 			if verbose {
 				level = slog.LevelDebug
 			}
-			c.Log = slog.New(slog.NewTextHandler(a.err, &slog.HandlerOptions{Level: level}))
+			c.Log = slog.New(logHandler(a.err, level))
 			if c.Socket = a.socket; c.Socket == "" {
 				c.Socket = os.Getenv("EBB_SOCKET")
 			}
@@ -59,6 +62,19 @@ user's service when none runs.`,
 	cmd.Flags().BoolVar(&verbose, "verbose", false, "log more")
 	cmd.AddCommand(newRestoreCmd(a))
 	return cmd
+}
+
+// logHandler returns where the service's log goes: to systemd's journal, with fields, if that is what
+// standard error leads to, else to standard error as text.
+func logHandler(stderr io.Writer, level slog.Level) slog.Handler {
+	if stderr == io.Writer(os.Stderr) {
+		if is, err := journal.StderrIsJournalStream(); err == nil && is {
+			if h, err := audit.NewJournal(audit.Socket, level); err == nil {
+				return h
+			}
+		}
+	}
+	return slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: level})
 }
 
 // noPlace is the error of a service without directories.
