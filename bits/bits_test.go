@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/textproto"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -207,7 +208,10 @@ func TestSettingsCheck(t *testing.T) {
 }
 
 func TestEveryPropertyCanBeSet(t *testing.T) {
-	values := map[string]string{"name": "n", "description": "d", "priority": "low", "minimum_retry_delay": "90s", "no_progress_timeout": "2h", "connections": "4", "auto_complete": "true", "transfer_policy": "not-roaming", "maximum_download_time": "1h", "protocol": "TUS", "reply_file": "/tmp//r", "header": "A: b"}
+	values := map[string]string{"name": "n", "description": "d", "priority": "low", "minimum_retry_delay": "90s", "no_progress_timeout": "2h", "connections": "4", "auto_complete": "true", "transfer_policy": "not-roaming", "maximum_download_time": "1h", "protocol": "TUS", "reply_file": "/tmp//r", "header": "A: b",
+		"notify_flags": "transferred|file", "minimum_notification_interval": "100", "notify_command": "/bin/echo 'a b' c\\ d", "notify_url": "https://h/x#y", "notify_desktop": "true", "proxy": "override http://p:1,q *.r,<local>",
+		"security_flags": "0x802", "tls_min_version": "1.3", "tls_pins": "sha256/47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=", "http_method": "POST", "dynamic_content": "true", "high_performance": "true", "on_demand": "true",
+		"maximum_download_size": "5", "acl_flags": "owner,dacl", "peer_caching_flags": "4", "use_stored_credentials": "proxy", "headers_write_only": "true", "run_when": "LOGGED-ON", "only_if_newer": "true"}
 	var s Settings
 	for _, p := range PropertyTable {
 		if err := s.Set(p.Name, values[p.Name]); err != nil {
@@ -219,6 +223,13 @@ func TestEveryPropertyCanBeSet(t *testing.T) {
 	}
 	if *s.Priority != Low || *s.MinimumRetryDelay != 90 || *s.NoProgressTimeout != 7200 || *s.Connections != 4 || !*s.AutoComplete || *s.TransferPolicy != TransferNotRoaming || *s.MaximumDownloadTime != 3600 || *s.Protocol != ProtocolTus || *s.ReplyFile != "/tmp/r" || (*s.Headers)[0] != "A: b" {
 		t.Errorf("got %+v", s)
+	}
+	if want := []string{"/bin/echo", "a b", "c d"}; !slices.Equal(*s.NotifyCommand, want) || *s.NotifyFlags != NotifyTransferred|NotifyFile || *s.NotifyURL != "https://h/x" ||
+		*s.SecurityFlags != SecurityIgnoreName|SecurityRedirectInsecure || *s.ACLFlags != ACLOwner|ACLDACL || *s.PeerCachingFlags != PeerDisableBranch || *s.UseStoredCredentials != TargetProxy || *s.RunWhen != RunLoggedOn {
+		t.Errorf("got %+v", s.Options)
+	}
+	if want := (ProxySettings{ProxyOverride, []string{"http://p:1", "q"}, []string{"*.r", "<local>"}}); !reflect.DeepEqual(*s.Proxy, want) {
+		t.Errorf("proxy is %+v, want %+v", *s.Proxy, want)
 	}
 	if err := s.Set("colour", "red"); err == nil || !strings.Contains(err.Error(), "priority") {
 		t.Errorf("the error %v does not name the properties", err)

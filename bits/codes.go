@@ -30,49 +30,62 @@ const (
 
 // Error codes. The names are those of BITS without the prefix BG_E_ (or E_, ERROR_).
 const (
-	NotFound                 Code = 0x80200001
-	InvalidState             Code = 0x80200002
-	Empty                    Code = 0x80200003
-	FileNotAvailable         Code = 0x80200004
-	ProtocolNotAvailable     Code = 0x80200005
-	DestinationLocked        Code = 0x8020000D
-	VolumeChanged            Code = 0x8020000E
-	ErrorInfoUnavailable     Code = 0x8020000F
-	NetworkDisconnected      Code = 0x80200010
-	MissingFileSize          Code = 0x80200011
-	InsufficientHTTPSupport  Code = 0x80200012
-	InsufficientRangeSupport Code = 0x80200013
-	InvalidServerResponse    Code = 0x8020001B
-	TooManyFiles             Code = 0x8020001C
-	LocalFileChanged         Code = 0x8020001D
-	SessionNotFound          Code = 0x8020001F
-	TooLarge                 Code = 0x80200020
-	StringTooLong            Code = 0x80200021
-	ProtocolMismatch         Code = 0x80200022
-	ServerExecuteEnabled     Code = 0x80200023
-	NoProgress               Code = 0x80200024
-	InvalidRange             Code = 0x8020002B
-	OverlappingRanges        Code = 0x8020002C
-	BlockedByPolicy          Code = 0x8020003E
-	TooManyJobsPerUser       Code = 0x80200049
-	TooManyJobsPerMachine    Code = 0x80200050
-	TooManyFilesInJob        Code = 0x80200051
-	ValidationFailed         Code = 0x80200053
-	MaxDownloadTimeout       Code = 0x80200054
-	BlockedByCost            Code = 0x80200059
-	ReadOnlyAfterAddFile     Code = 0x80200061
-	ReadOnlyAfterResume      Code = 0x80200062
-	StandbyMode              Code = 0x80200065
-	BlockedByBattery         Code = 0x80200067
-	BlockedByBatterySaver    Code = 0x80200068
-	DatabaseCorrupt          Code = 0x8020006C
-	BlockedByBackground      Code = 0x8020006E
-	BlockedByGameMode        Code = 0x8020006F
-	BlockedBySystem          Code = 0x80200070
-	RemoteFileChanged        Code = 0x80200073
-	ReadOnlyWhenJobActive    Code = 0x80200075
+	NotFound                     Code = 0x80200001
+	InvalidState                 Code = 0x80200002
+	Empty                        Code = 0x80200003
+	FileNotAvailable             Code = 0x80200004
+	ProtocolNotAvailable         Code = 0x80200005
+	DestinationLocked            Code = 0x8020000D
+	VolumeChanged                Code = 0x8020000E
+	ErrorInfoUnavailable         Code = 0x8020000F
+	NetworkDisconnected          Code = 0x80200010
+	MissingFileSize              Code = 0x80200011
+	InsufficientHTTPSupport      Code = 0x80200012
+	InsufficientRangeSupport     Code = 0x80200013
+	InvalidServerResponse        Code = 0x8020001B
+	TooManyFiles                 Code = 0x8020001C
+	LocalFileChanged             Code = 0x8020001D
+	SessionNotFound              Code = 0x8020001F
+	TooLarge                     Code = 0x80200020
+	StringTooLong                Code = 0x80200021
+	ProtocolMismatch             Code = 0x80200022
+	ServerExecuteEnabled         Code = 0x80200023
+	NoProgress                   Code = 0x80200024
+	InvalidRange                 Code = 0x8020002B
+	OverlappingRanges            Code = 0x8020002C
+	BlockedByPolicy              Code = 0x8020003E
+	TooManyJobsPerUser           Code = 0x80200049
+	TooManyJobsPerMachine        Code = 0x80200050
+	TooManyFilesInJob            Code = 0x80200051
+	ValidationFailed             Code = 0x80200053
+	MaxDownloadTimeout           Code = 0x80200054
+	BlockedByCost                Code = 0x80200059
+	ReadOnlyAfterAddFile         Code = 0x80200061
+	ReadOnlyAfterResume          Code = 0x80200062
+	StandbyMode                  Code = 0x80200065
+	BlockedByBattery             Code = 0x80200067
+	BlockedByBatterySaver        Code = 0x80200068
+	DatabaseCorrupt              Code = 0x8020006C
+	BlockedByBackground          Code = 0x8020006E
+	BlockedByGameMode            Code = 0x8020006F
+	BlockedBySystem              Code = 0x80200070
+	RemoteFileChanged            Code = 0x80200073
+	ReadOnlyWhenJobActive        Code = 0x80200075
+	ProxyListTooLarge            Code = 0x80200018
+	ProxyBypassListTooLarge      Code = 0x80200019
+	InvalidAuthTarget            Code = 0x80200027
+	UnknownPropertyID            Code = 0x80200057
+	ReadOnlyProperty             Code = 0x80200058
+	DownloadJobsOnly             Code = 0x80200060
+	MaxDownloadSizeInvalid       Code = 0x80200063
+	MaxDownloadSizeReached       Code = 0x80200064
+	StoredCredentialsUnsupported Code = 0x80200066
+	NotWithCustomMethod          Code = 0x80200071
+	UnsupportedConfiguration     Code = 0x80200072
+	InvalidProxyInfo             Code = 0x8020003F
 
 	NotImplemented      Code = 0x80004001 // E_NOTIMPL
+	LanguageNotFound    Code = 0x80070717 // ERROR_RESOURCE_LANG_NOT_FOUND
 	Pending             Code = 0x8000000A // E_PENDING
 	Unexpected          Code = 0x8000FFFF // E_UNEXPECTED
 	FileNotFound        Code = 0x80070002 // ERROR_FILE_NOT_FOUND
@@ -125,52 +138,65 @@ var codes = map[Code]codeInfo{
 	PartialComplete:     {"BG_S_PARTIAL_COMPLETE", Fatal, "only the finished files were kept", ""},
 	UnableToDeleteFiles: {"BG_S_UNABLE_TO_DELETE_FILES", Fatal, "done, but some part files could not be deleted", "delete them by hand"},
 
-	NotFound:                 {"BG_E_NOT_FOUND", Fatal, "there is no such job", "`ebb list` shows the jobs"},
-	InvalidState:             {"BG_E_INVALID_STATE", Fatal, "the job's state does not allow this", "`ebb show` tells the state"},
-	Empty:                    {"BG_E_EMPTY", Fatal, "the job has no files", "add one with `ebb add`"},
-	FileNotAvailable:         {"BG_E_FILE_NOT_AVAILABLE", Fatal, "the error is not about a file", "`ebb show` tells the error"},
-	ProtocolNotAvailable:     {"BG_E_PROTOCOL_NOT_AVAILABLE", Fatal, "the error is not about a protocol", "`ebb show` tells the error"},
-	DestinationLocked:        {"BG_E_DESTINATION_LOCKED", Waiting, "the destination's volume is locked", "the job goes on when it is unlocked"},
-	VolumeChanged:            {"BG_E_VOLUME_CHANGED", Fatal, "the destination is on another volume than when the job began", "mount the old volume and resume the job"},
-	ErrorInfoUnavailable:     {"BG_E_ERROR_INFORMATION_UNAVAILABLE", Fatal, "the job is not in an error", "`ebb show` tells the state"},
-	NetworkDisconnected:      {"BG_E_NETWORK_DISCONNECTED", Waiting, "there is no network", "the job goes on by itself when the network is back"},
-	MissingFileSize:          {"BG_E_MISSING_FILE_SIZE", Fatal, "the server did not tell the size of the file", "use a server that sends Content-Length"},
-	InsufficientHTTPSupport:  {"BG_E_INSUFFICIENT_HTTP_SUPPORT", Fatal, "the server does not speak HTTP well enough", "a proxy may be in the way; use another URL or another server"},
-	InsufficientRangeSupport: {"BG_E_INSUFFICIENT_RANGE_SUPPORT", Fatal, "the server does not support byte ranges", "fetch the whole file, or use a server that supports ranges"},
-	InvalidServerResponse:    {"BG_E_INVALID_SERVER_RESPONSE", Fatal, "the server's answer is malformed", "check the URL with `curl -v`; a proxy may be in the way"},
-	TooManyFiles:             {"BG_E_TOO_MANY_FILES", Fatal, "an upload takes one file", "create a job for each file"},
-	LocalFileChanged:         {"BG_E_LOCAL_FILE_CHANGED", Fatal, "the local file was changed by something else", "see what else writes there; cancel the job and create it again"},
-	SessionNotFound:          {"BG_E_SESSION_NOT_FOUND", Transient, "the server does not know the upload any more", "the upload starts again by itself"},
-	TooLarge:                 {"BG_E_TOO_LARGE", Fatal, "it is larger than the limit", "use a smaller file, or split what is sent"},
-	StringTooLong:            {"BG_E_STRING_TOO_LONG", Fatal, "the text is too long", "shorten it"},
-	ProtocolMismatch:         {"BG_E_CLIENT_SERVER_PROTOCOL_MISMATCH", Fatal, "the server speaks no upload protocol that ebb does", "see with --protocol whether another one works, and ask who runs the server"},
-	ServerExecuteEnabled:     {"BG_E_SERVER_EXECUTE_ENABLED", Fatal, "the server's directory runs programs, and so takes no uploads", "upload to another directory, or have its scripts and programs turned off"},
-	NoProgress:               {"BG_E_NO_PROGRESS", Fatal, "there was no progress for too long", "resume the job when the server works again"},
-	InvalidRange:             {"BG_E_INVALID_RANGE", Fatal, "the range lies outside the file", "give ranges that lie within the file"},
-	OverlappingRanges:        {"BG_E_OVERLAPPING_RANGES", Fatal, "the ranges overlap", "give ranges that do not overlap"},
-	BlockedByPolicy:          {"BG_E_BLOCKED_BY_POLICY", Waiting, "the bandwidth policy allows nothing now", "the job goes on when the policy allows it"},
-	TooManyJobsPerUser:       {"BG_E_TOO_MANY_JOBS_PER_USER", Fatal, "the user has too many jobs", "complete or cancel some"},
-	TooManyJobsPerMachine:    {"BG_E_TOO_MANY_JOBS_PER_MACHINE", Fatal, "the machine has too many jobs", "complete or cancel some"},
-	TooManyFilesInJob:        {"BG_E_TOO_MANY_FILES_IN_JOB", Fatal, "the job has too many files", "spread them over several jobs"},
-	ValidationFailed:         {"BG_E_VALIDATION_FAILED", Fatal, "the content is not what was expected", "check the expected digest; resume fetches the file again"},
-	MaxDownloadTimeout:       {"BG_E_MAXDOWNLOAD_TIMEOUT", Fatal, "the download took longer than allowed", "resume the job to go on"},
-	BlockedByCost:            {"BG_E_BLOCKED_BY_COST_TRANSFER_POLICY", Waiting, "the network's cost does not allow the job to run", "`ebb set JOB transfer_policy=always` lets it run on any network"},
-	ReadOnlyAfterAddFile:     {"BG_E_READ_ONLY_PROPERTY_AFTER_ADDFILE", Fatal, "the property is fixed once a file was added", "create a new job"},
-	ReadOnlyAfterResume:      {"BG_E_READ_ONLY_PROPERTY_AFTER_RESUME", Fatal, "the property is fixed once the job was resumed", "create a new job"},
-	StandbyMode:              {"BG_E_STANDBY_MODE", Waiting, "the machine is about to sleep", "the job goes on by itself when the machine wakes up"},
-	BlockedByBattery:         {"BG_E_BLOCKED_BY_BATTERY_POLICY", Waiting, "the machine runs on battery", "the job goes on by itself on mains power"},
-	BlockedByBatterySaver:    {"BG_E_BLOCKED_BY_BATTERY_SAVER", Waiting, "the machine saves power", "the job goes on by itself when power saving ends"},
-	DatabaseCorrupt:          {"BG_E_DATABASE_CORRUPT", Fatal, "the job store cannot be used", "`ebb daemon restore` brings back the last backup"},
-	BlockedByBackground:      {"BG_E_BLOCKED_BY_BACKGROUND_ACCESS_POLICY", Waiting, "work in the background is not allowed now", "the job goes on by itself when it is"},
-	BlockedByGameMode:        {"BG_E_BLOCKED_BY_GAME_MODE", Waiting, "the machine is kept free for a game", "the job goes on by itself when the game ends"},
-	BlockedBySystem:          {"BG_E_BLOCKED_BY_SYSTEM_POLICY", Waiting, "a policy of the system does not allow the job to run", "the job goes on by itself when the policy allows it"},
-	RemoteFileChanged:        {"BG_E_REMOTE_FILE_CHANGED", Transient, "the file keeps changing on the server", "it is fetched again later"},
-	ReadOnlyWhenJobActive:    {"BG_E_READ_ONLY_WHEN_JOB_ACTIVE", Fatal, "the property cannot change while the job is active", "suspend the job first"},
+	NotFound:                     {"BG_E_NOT_FOUND", Fatal, "there is no such job", "`ebb list` shows the jobs"},
+	InvalidState:                 {"BG_E_INVALID_STATE", Fatal, "the job's state does not allow this", "`ebb show` tells the state"},
+	Empty:                        {"BG_E_EMPTY", Fatal, "the job has no files", "add one with `ebb add`"},
+	FileNotAvailable:             {"BG_E_FILE_NOT_AVAILABLE", Fatal, "the error is not about a file", "`ebb show` tells the error"},
+	ProtocolNotAvailable:         {"BG_E_PROTOCOL_NOT_AVAILABLE", Fatal, "the error is not about a protocol", "`ebb show` tells the error"},
+	DestinationLocked:            {"BG_E_DESTINATION_LOCKED", Waiting, "the destination's volume is locked", "the job goes on when it is unlocked"},
+	VolumeChanged:                {"BG_E_VOLUME_CHANGED", Fatal, "the destination is on another volume than when the job began", "mount the old volume and resume the job"},
+	ErrorInfoUnavailable:         {"BG_E_ERROR_INFORMATION_UNAVAILABLE", Fatal, "the job is not in an error", "`ebb show` tells the state"},
+	NetworkDisconnected:          {"BG_E_NETWORK_DISCONNECTED", Waiting, "there is no network", "the job goes on by itself when the network is back"},
+	MissingFileSize:              {"BG_E_MISSING_FILE_SIZE", Fatal, "the server did not tell the size of the file", "use a server that sends Content-Length"},
+	InsufficientHTTPSupport:      {"BG_E_INSUFFICIENT_HTTP_SUPPORT", Fatal, "the server does not speak HTTP well enough", "a proxy may be in the way; use another URL or another server"},
+	InsufficientRangeSupport:     {"BG_E_INSUFFICIENT_RANGE_SUPPORT", Fatal, "the server does not support byte ranges", "fetch the whole file, or use a server that supports ranges"},
+	InvalidServerResponse:        {"BG_E_INVALID_SERVER_RESPONSE", Fatal, "the server's answer is malformed", "check the URL with `curl -v`; a proxy may be in the way"},
+	TooManyFiles:                 {"BG_E_TOO_MANY_FILES", Fatal, "an upload takes one file", "create a job for each file"},
+	LocalFileChanged:             {"BG_E_LOCAL_FILE_CHANGED", Fatal, "the local file was changed by something else", "see what else writes there; cancel the job and create it again"},
+	SessionNotFound:              {"BG_E_SESSION_NOT_FOUND", Transient, "the server does not know the upload any more", "the upload starts again by itself"},
+	TooLarge:                     {"BG_E_TOO_LARGE", Fatal, "it is larger than the limit", "use a smaller file, or split what is sent"},
+	StringTooLong:                {"BG_E_STRING_TOO_LONG", Fatal, "the text is too long", "shorten it"},
+	ProtocolMismatch:             {"BG_E_CLIENT_SERVER_PROTOCOL_MISMATCH", Fatal, "the server speaks no upload protocol that ebb does", "see with --protocol whether another one works, and ask who runs the server"},
+	ServerExecuteEnabled:         {"BG_E_SERVER_EXECUTE_ENABLED", Fatal, "the server's directory runs programs, and so takes no uploads", "upload to another directory, or have its scripts and programs turned off"},
+	NoProgress:                   {"BG_E_NO_PROGRESS", Fatal, "there was no progress for too long", "resume the job when the server works again"},
+	InvalidRange:                 {"BG_E_INVALID_RANGE", Fatal, "the range lies outside the file", "give ranges that lie within the file"},
+	OverlappingRanges:            {"BG_E_OVERLAPPING_RANGES", Fatal, "the ranges overlap", "give ranges that do not overlap"},
+	BlockedByPolicy:              {"BG_E_BLOCKED_BY_POLICY", Waiting, "the bandwidth policy allows nothing now", "the job goes on when the policy allows it"},
+	TooManyJobsPerUser:           {"BG_E_TOO_MANY_JOBS_PER_USER", Fatal, "the user has too many jobs", "complete or cancel some"},
+	TooManyJobsPerMachine:        {"BG_E_TOO_MANY_JOBS_PER_MACHINE", Fatal, "the machine has too many jobs", "complete or cancel some"},
+	TooManyFilesInJob:            {"BG_E_TOO_MANY_FILES_IN_JOB", Fatal, "the job has too many files", "spread them over several jobs"},
+	ValidationFailed:             {"BG_E_VALIDATION_FAILED", Fatal, "the content is not what was expected", "check the expected digest; resume fetches the file again"},
+	MaxDownloadTimeout:           {"BG_E_MAXDOWNLOAD_TIMEOUT", Fatal, "the download took longer than allowed", "resume the job to go on"},
+	BlockedByCost:                {"BG_E_BLOCKED_BY_COST_TRANSFER_POLICY", Waiting, "the network's cost does not allow the job to run", "`ebb set JOB transfer_policy=always` lets it run on any network"},
+	ReadOnlyAfterAddFile:         {"BG_E_READ_ONLY_PROPERTY_AFTER_ADDFILE", Fatal, "the property is fixed once a file was added", "create a new job"},
+	ReadOnlyAfterResume:          {"BG_E_READ_ONLY_PROPERTY_AFTER_RESUME", Fatal, "the property is fixed once the job was resumed", "create a new job"},
+	StandbyMode:                  {"BG_E_STANDBY_MODE", Waiting, "the machine is about to sleep", "the job goes on by itself when the machine wakes up"},
+	BlockedByBattery:             {"BG_E_BLOCKED_BY_BATTERY_POLICY", Waiting, "the machine runs on battery", "the job goes on by itself on mains power"},
+	BlockedByBatterySaver:        {"BG_E_BLOCKED_BY_BATTERY_SAVER", Waiting, "the machine saves power", "the job goes on by itself when power saving ends"},
+	DatabaseCorrupt:              {"BG_E_DATABASE_CORRUPT", Fatal, "the job store cannot be used", "`ebb daemon restore` brings back the last backup"},
+	BlockedByBackground:          {"BG_E_BLOCKED_BY_BACKGROUND_ACCESS_POLICY", Waiting, "work in the background is not allowed now", "the job goes on by itself when it is"},
+	BlockedByGameMode:            {"BG_E_BLOCKED_BY_GAME_MODE", Waiting, "the machine is kept free for a game", "the job goes on by itself when the game ends"},
+	BlockedBySystem:              {"BG_E_BLOCKED_BY_SYSTEM_POLICY", Waiting, "a policy of the system does not allow the job to run", "the job goes on by itself when the policy allows it"},
+	RemoteFileChanged:            {"BG_E_REMOTE_FILE_CHANGED", Transient, "the file keeps changing on the server", "it is fetched again later"},
+	ReadOnlyWhenJobActive:        {"BG_E_READ_ONLY_WHEN_JOB_ACTIVE", Fatal, "the property cannot change while the job is active", "suspend the job first"},
+	ProxyListTooLarge:            {"BG_E_PROXY_LIST_TOO_LARGE", Fatal, "the list of proxies is too long", "shorten it"},
+	ProxyBypassListTooLarge:      {"BG_E_PROXY_BYPASS_LIST_TOO_LARGE", Fatal, "the list of hosts to reach without a proxy is too long", "shorten it, for instance with *.example.org for all hosts of a domain"},
+	InvalidAuthTarget:            {"BG_E_INVALID_AUTH_TARGET", Fatal, "there is no such target of credentials", "give server or proxy"},
+	InvalidProxyInfo:             {"BG_E_INVALID_PROXY_INFO", Fatal, "the job's proxy settings cannot be used", "correct them with `ebb set JOB proxy=...`, then resume the job"},
+	UnknownPropertyID:            {"BG_E_UNKNOWN_PROPERTY_ID", Fatal, "there is no such property", "`ebb set --help` tells the properties"},
+	ReadOnlyProperty:             {"BG_E_READ_ONLY_PROPERTY", Fatal, "the property cannot be changed", "create a new job"},
+	DownloadJobsOnly:             {"BG_E_PROPERTY_SUPPORTED_FOR_DOWNLOAD_JOBS_ONLY", Fatal, "only downloads have the property", "leave it out"},
+	MaxDownloadSizeInvalid:       {"BG_E_MAX_DOWNLOAD_SIZE_INVALID_VALUE", Fatal, "the maximum download size is not valid", "give a number of bytes, or 0 for no limit"},
+	MaxDownloadSizeReached:       {"BG_E_MAX_DOWNLOAD_SIZE_LIMIT_REACHED", Fatal, "the job's files are larger than its maximum_download_size", "see what the server sends, and create a job with a larger limit if that is right"},
+	StoredCredentialsUnsupported: {"BG_E_USE_STORED_CREDENTIALS_NOT_SUPPORTED", Fatal, "stored credentials are for proxies only", "give the server's credentials with `ebb credentials set`"},
+	NotWithCustomMethod:          {"BG_E_NOT_SUPPORTED_WITH_CUSTOM_HTTP_METHOD", Fatal, "a job with an HTTP method of its own cannot do this", "create a job without http_method"},
+	UnsupportedConfiguration:     {"BG_E_UNSUPPORTED_JOB_CONFIGURATION", Fatal, "the job's properties do not go together", "see in docs/properties.md which do not, and change one of them"},
 
 	TooManyRangesInFile:      {"BG_E_TOO_MANY_RANGES_IN_FILE", Fatal, "the file has too many ranges", "join ranges that are close together, or add the file once more with the rest"},
 	RandomAccessNotSupported: {"BG_E_RANDOM_ACCESS_NOT_SUPPORTED", Fatal, "parts of the file cannot be fetched out of order", "use a server that supports byte ranges and sends an ETag or a date with the file"},
 
 	NotImplemented:      {"E_NOTIMPL", Fatal, "this is not supported", "`ebb --help` and /openapi.json tell what is supported"},
+	LanguageNotFound:    {"ERROR_RESOURCE_LANG_NOT_FOUND", Fatal, "there are no texts in that language", "ask for English (en)"},
 	Pending:             {"E_PENDING", Fatal, "the file is not transferred yet", "wait until the file is transferred, for instance with `ebb wait`"},
 	Unexpected:          {"E_UNEXPECTED", Transient, "something unexpected happened", "see the service's log"},
 	FileNotFound:        {"ERROR_FILE_NOT_FOUND", Fatal, "the file does not exist", "see what deleted it; cancel the job and create it again"},

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"net/url"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -12,7 +11,7 @@ import (
 	"unicode/utf8"
 )
 
-// Properties are the settings of a job that its owner may change.
+// Properties are the settings of a job, as they are in effect.
 type Properties struct {
 	Description         string   `json:"description"`
 	MinimumRetryDelay   int64    `json:"minimum_retry_delay" doc:"Least seconds between a transient error and the next attempt; the delay grows from there"`
@@ -23,6 +22,28 @@ type Properties struct {
 	MaximumDownloadTime int64    `json:"maximum_download_time" doc:"Seconds in CONNECTING and TRANSFERRING after which the job becomes ERROR; 0 means never"`
 	Protocol            Protocol `json:"protocol,omitempty" doc:"How the job's file is uploaded; auto asks the server. Uploads only"`
 	HeaderNames         []string `json:"header_names,omitempty" doc:"Names of the custom request headers; the values are never shown"`
+
+	NotifyFlags                 NotifyFlags        `json:"notify_flags" doc:"Events that are told to the owner, by name"`
+	MinimumNotificationInterval int64              `json:"minimum_notification_interval" doc:"Least milliseconds between two modification or ranges events"`
+	NotifyCommand               []string           `json:"notify_command,omitempty" doc:"Program, by its absolute path, and its arguments, run as the owner when the job is TRANSFERRED or in ERROR"`
+	NotifyURL                   string             `json:"notify_url,omitempty" doc:"Where the service posts when the job is TRANSFERRED or in ERROR"`
+	NotifyDesktop               bool               `json:"notify_desktop,omitempty" doc:"The owner's desktop tells of the job's end"`
+	Proxy                       ProxySettings      `json:"proxy"`
+	SecurityFlags               SecurityFlags      `json:"security_flags" doc:"Which certificates and redirects are taken, by name"`
+	TLSMinVersion               string             `json:"tls_min_version,omitempty" doc:"Oldest version of TLS that is spoken; absent for the service's own choice, 1.2"`
+	TLSPins                     []string           `json:"tls_pins,omitempty" doc:"Public keys, one of which must be in the server's chain of certificates"`
+	ClientCertificate           *ClientCertificate `json:"client_certificate,omitempty" doc:"The certificate that the job shows to servers"`
+	HTTPMethod                  string             `json:"http_method,omitempty" doc:"Method of the requests; absent for GET, and BITS_POST of uploads"`
+	DynamicContent              bool               `json:"dynamic_content,omitempty" doc:"The server makes the content as it is asked: size, dates and ranges mean nothing"`
+	HighPerformance             bool               `json:"high_performance,omitempty" doc:"Files are written straight into their places and begin again after a crash"`
+	OnDemand                    bool               `json:"on_demand,omitempty" doc:"Only ranges that were asked for are fetched"`
+	MaximumDownloadSize         int64              `json:"maximum_download_size,omitempty" doc:"Bytes that all files together may have; absent without a limit"`
+	ACLFlags                    ACLFlags           `json:"acl_flags,omitzero" doc:"Parts of the source files' access rights that are copied, by name"`
+	PeerCachingFlags            PeerFlags          `json:"peer_caching_flags,omitzero" doc:"What is shared with peers, by name"`
+	UseStoredCredentials        AuthTarget         `json:"use_stored_credentials,omitzero" doc:"PROXY if the owner's own credentials may answer a proxy"`
+	HeadersWriteOnly            bool               `json:"headers_write_only,omitempty" doc:"The custom headers can never be read back"`
+	RunWhen                     RunWhen            `json:"run_when" doc:"When the job may run" enum:"always,logged-on"`
+	OnlyIfNewer                 bool               `json:"only_if_newer,omitempty" doc:"Files that are here already and as new as the server's are not fetched"`
 }
 
 // Settings are changes of a job; a nil field leaves its property alone.
@@ -38,183 +59,48 @@ type Settings struct {
 	MaximumDownloadTime *int64    `json:"maximum_download_time,omitempty" doc:"Seconds; 0 means never, -1 what the service's policy says"`
 	Protocol            *Protocol `json:"protocol,omitempty" enum:"auto,bits,tus,ietf,s3,put" doc:"How the job's file is uploaded: bits unless set otherwise; not once bytes were sent. Uploads only"`
 	ReplyFile           *string   `json:"reply_file,omitempty" doc:"Absolute path for the server's answer; empty for a name in the directory of the uploaded file. UPLOAD_REPLY jobs only, until the answer's download begins"`
-	Headers             *[]string `json:"headers,omitempty" doc:"Request headers, each as 'Name: value'; an empty list removes them"`
+	Headers             *[]string `json:"headers,omitempty" doc:"Request headers, each as 'Name: value'; an empty list removes them. The owner's only"`
+	Options
+}
+
+// Options are the settings that few jobs have. The store keeps them in this form: a nil field is
+// a property at its default.
+type Options struct {
+	NotifyFlags                 *NotifyFlags   `json:"notify_flags,omitempty" doc:"Events to tell: transferred, error, disable, modification, file, ranges, joined by '|', a number, or none"`
+	MinimumNotificationInterval *int64         `json:"minimum_notification_interval,omitempty" doc:"Milliseconds"`
+	NotifyCommand               *[]string      `json:"notify_command,omitempty" doc:"Program, by its absolute path, and its arguments; an empty list removes it"`
+	NotifyURL                   *string        `json:"notify_url,omitempty" doc:"http or https URL; empty removes it"`
+	NotifyDesktop               *bool          `json:"notify_desktop,omitempty"`
+	Proxy                       *ProxySettings `json:"proxy,omitempty"`
+	SecurityFlags               *SecurityFlags `json:"security_flags,omitempty" doc:"crl-check, ignore-name, ignore-date, ignore-unknown-ca, ignore-usage, redirect-report, redirect-deny, redirect-https-to-http, joined by '|', a number, or none"`
+	TLSMinVersion               *string        `json:"tls_min_version,omitempty" doc:"1.0, 1.1, 1.2 or 1.3; empty for the service's own choice"`
+	TLSPins                     *[]string      `json:"tls_pins,omitempty" doc:"Public keys, each as sha256/BASE64 of its SubjectPublicKeyInfo; an empty list removes them"`
+	HTTPMethod                  *string        `json:"http_method,omitempty" doc:"Another method than GET makes the job FOREGROUND and errors fatal. Downloads only, before the first resume"`
+	DynamicContent              *bool          `json:"dynamic_content,omitempty" doc:"Downloads only, before the first resume"`
+	HighPerformance             *bool          `json:"high_performance,omitempty" doc:"Downloads only, before the first file"`
+	OnDemand                    *bool          `json:"on_demand,omitempty" doc:"Downloads only, before the first resume"`
+	MaximumDownloadSize         *int64         `json:"maximum_download_size,omitempty" doc:"Bytes; 0 for no limit. Downloads only, before the first resume"`
+	ACLFlags                    *ACLFlags      `json:"acl_flags,omitempty" doc:"owner, group, dacl, sacl, all, joined by '|', a number, or none; until the job is TRANSFERRED"`
+	PeerCachingFlags            *PeerFlags     `json:"peer_caching_flags,omitempty" doc:"client, server, disable-branchcache, joined by '|', a number, or none"`
+	UseStoredCredentials        *AuthTarget    `json:"use_stored_credentials,omitempty" doc:"PROXY lets the owner's own credentials answer a proxy"`
+	HeadersWriteOnly            *bool          `json:"headers_write_only,omitempty" doc:"true for good; the owner's only"`
+	RunWhen                     *RunWhen       `json:"run_when,omitempty" enum:"always,logged-on"`
+	OnlyIfNewer                 *bool          `json:"only_if_newer,omitempty" doc:"Downloads only"`
 }
 
 // DefaultMaximumDownloadTime as a setting leaves the time to the service's policy.
 const DefaultMaximumDownloadTime int64 = -1
 
-// A Property describes one settable property: the table from which validation, the CLI's help
-// and the documentation are made.
-type Property struct {
-	Name    string // as in JSON and in `ebb set`
-	Default string
-	Range   string
-	Doc     string
-	// set parses a value from the command line into s.
-	set func(s *Settings, value string) error
-}
-
-// PropertyTable lists the settable properties in the order people read them.
-var PropertyTable = []Property{
-	{"name", "", "1 to 256 characters", "display name; need not be unique", func(s *Settings, v string) error { s.Name = &v; return nil }},
-	{"description", "", "up to 1,024 characters", "free text", func(s *Settings, v string) error { s.Description = &v; return nil }},
-	{"priority", "NORMAL", "FOREGROUND, HIGH, NORMAL, LOW", "who goes first; takes effect at once", func(s *Settings, v string) error {
-		p := new(Priority)
-		s.Priority = p
-		return p.UnmarshalText([]byte(v))
-	}},
-	{"minimum_retry_delay", "600", "5 s or more", "least seconds between a transient error and the next attempt; also takes 90s, 10m, 2h", func(s *Settings, v string) (err error) {
-		s.MinimumRetryDelay, err = seconds(v)
-		return err
-	}},
-	{"no_progress_timeout", "1209600", "0 s or more", "seconds without progress after which a transient error becomes ERROR; 0 means at once", func(s *Settings, v string) (err error) {
-		s.NoProgressTimeout, err = seconds(v)
-		return err
-	}},
-	{"connections", strconv.Itoa(DefaultConnections), "1 to 64", "files of the job that move at once; a large one moves alone", func(s *Settings, v string) error {
-		n, err := strconv.Atoi(v)
-		s.Connections = &n
-		if err != nil {
-			return fmt.Errorf("connections=%s: want a whole number from 1 to %d", v, MaxConnections)
-		}
-		return nil
-	}},
-	{"auto_complete", "false", "true, false", "the service completes the job by itself once it is TRANSFERRED", func(s *Settings, v string) error {
-		b, err := strconv.ParseBool(v)
-		s.AutoComplete = &b
-		if err != nil {
-			return fmt.Errorf("auto_complete=%s: want true or false", v)
-		}
-		return nil
-	}},
-	{"transfer_policy", "default", strings.Join(TransferPolicies(), ", "), "on which networks the job runs; default is the policy of its priority; takes effect at once", func(s *Settings, v string) error {
-		c := TransferDefault
-		s.TransferPolicy = &c
-		if v == "" {
-			return nil
-		}
-		return c.UnmarshalText([]byte(v))
-	}},
-	{"maximum_download_time", "default", "0 s or more, default", "seconds in CONNECTING and TRANSFERRING after which the job becomes ERROR; 0 means never, default what the policy says (90 days)", func(s *Settings, v string) (err error) {
-		if v == "" || strings.EqualFold(v, "default") {
-			s.MaximumDownloadTime = new(DefaultMaximumDownloadTime)
-			return nil
-		}
-		s.MaximumDownloadTime, err = seconds(v)
-		return err
-	}},
-	{"protocol", string(ProtocolBITS), "auto, bits, tus, ietf, s3, put", "how an upload's file is sent; auto asks the server; not once bytes were sent", func(s *Settings, v string) error {
-		s.Protocol = new(Protocol)
-		return s.Protocol.UnmarshalText([]byte(v))
-	}},
-	{"reply_file", "", "an absolute path", "where the answer to an upload-reply job's file goes; empty for a name beside that file", func(s *Settings, v string) error { s.ReplyFile = &v; return nil }},
-	{"header", "", "'Name: value'", "a request header sent with every request; repeat it for more; empty removes all", func(s *Settings, v string) error {
-		if s.Headers == nil {
-			s.Headers = &[]string{}
-		}
-		if v != "" {
-			*s.Headers = append(*s.Headers, v)
-		}
-		return nil
-	}},
-}
-
-// Set parses one property from its text form, as `ebb set JOB name=value` takes it. A value
-// that is refused changes nothing.
-func (s *Settings) Set(name, value string) error {
-	for _, p := range PropertyTable {
-		if strings.EqualFold(p.Name, name) {
-			changed := *s
-			err := p.set(&changed, value)
-			if err == nil {
-				*s = changed
-			}
-			return err
-		}
-	}
-	var known []string
-	for _, p := range PropertyTable {
-		known = append(known, p.Name)
-	}
-	return fmt.Errorf("unknown property %q (want %s)", name, strings.Join(known, ", "))
-}
-
-// seconds reads "90", "90s", "10m" or "2h".
-func seconds(v string) (*int64, error) {
+// parseSeconds reads "90", "90s", "10m" or "2h".
+func parseSeconds(v string) (int64, error) {
 	if n, err := strconv.ParseInt(v, 10, 64); err == nil {
-		return &n, nil
+		return n, nil
 	}
 	d, err := time.ParseDuration(v)
 	if err != nil || d%time.Second != 0 {
-		return nil, fmt.Errorf("%q is not a time in whole seconds (want 90, 90s, 10m or 2h)", v)
+		return 0, fmt.Errorf("%q is not a time in whole seconds (want 90, 90s, 10m or 2h)", v)
 	}
-	n := int64(d / time.Second)
-	return &n, nil
-}
-
-// Check validates the settings and raises a too small retry delay to its least value.
-// create tells whether they are for a new job, where BITS answers a too long name differently.
-func (s *Settings) Check(create bool) *Error {
-	if s.Name != nil {
-		if *s.Name == "" {
-			return Errorf(InvalidArg, "the name is empty")
-		}
-		if n := utf8.RuneCountInString(*s.Name); n > MaxNameLen {
-			code := StringTooLong
-			if create {
-				code = InvalidArg
-			}
-			return Errorf(code, "the name has %d characters; %d are allowed", n, MaxNameLen)
-		}
-		if e := checkText("name", *s.Name); e != nil {
-			return e
-		}
-	}
-	if s.Description != nil {
-		if n := utf8.RuneCountInString(*s.Description); n > MaxDescriptionLen {
-			return Errorf(StringTooLong, "the description has %d characters; %d are allowed", n, MaxDescriptionLen)
-		}
-		if e := checkText("description", *s.Description); e != nil {
-			return e
-		}
-	}
-	if s.Priority != nil && *s.Priority >= Priorities {
-		return Errorf(NotImplemented, "there is no priority %d", *s.Priority)
-	}
-	const maxSeconds = 1<<32 - 1
-	if d := s.MinimumRetryDelay; d != nil {
-		if *d < 0 || *d > maxSeconds {
-			return Errorf(InvalidArg, "minimum_retry_delay is %d; want 5 to %d seconds", *d, int64(maxSeconds))
-		}
-		if least := int64(LeastMinimumRetryDelay / time.Second); *d < least {
-			s.MinimumRetryDelay = &least
-		}
-	}
-	if d := s.NoProgressTimeout; d != nil && (*d < 0 || *d > maxSeconds) {
-		return Errorf(InvalidArg, "no_progress_timeout is %d; want 0 to %d seconds", *d, int64(maxSeconds))
-	}
-	if d := s.MaximumDownloadTime; d != nil && (*d < DefaultMaximumDownloadTime || *d > maxSeconds) {
-		return Errorf(InvalidArg, "maximum_download_time is %d; want 0 to %d seconds, or -1 for the policy's", *d, int64(maxSeconds))
-	}
-	if c := s.TransferPolicy; c != nil && *c != TransferDefault && *c&^CostIgnoreCongestion == 0 {
-		return Errorf(InvalidArg, "the transfer policy %s allows no network at all", *c)
-	}
-	if p := s.Protocol; p != nil && !slices.Contains(Protocols, *p) {
-		return Errorf(InvalidArg, "there is no protocol %q", *p)
-	}
-	if s.ReplyFile != nil && *s.ReplyFile != "" {
-		if e := checkLocal(s.ReplyFile); e != nil {
-			return e
-		}
-	}
-	if n := s.Connections; n != nil && (*n < 1 || *n > MaxConnections) {
-		return Errorf(InvalidArg, "connections is %d; want 1 to %d", *n, MaxConnections)
-	}
-	if s.Headers != nil {
-		return checkHeaders(*s.Headers)
-	}
-	return nil
+	return int64(d / time.Second), nil
 }
 
 // checkText refuses what would garble a terminal or a log line: control characters, those of

@@ -125,6 +125,16 @@ func (a *app) showJob(w io.Writer, j *bits.Job, rules *bits.Policy, mostFiles in
 	if len(p.HeaderNames) > 0 {
 		line("headers", "%s", safe(strings.Join(p.HeaderNames, ", ")))
 	}
+	for i := range bits.PropertyTable {
+		if row := &bits.PropertyTable[i]; row.Option() {
+			if v := row.Text(j); v != row.Default {
+				line(strings.ReplaceAll(row.Name, "_", " "), "%s", safe(v))
+			}
+		}
+	}
+	if c := p.ClientCertificate; c != nil {
+		line("certificate", "%s, SHA-256 %s", safe(c.Subject), safe(c.Fingerprint))
+	}
 	if len(j.Files) == 0 {
 		return
 	}

@@ -96,6 +96,82 @@ func appendJob(b []byte, j *bits.Job) []byte {
 		b = append(b, `,"header_names":`...)
 		b = appendAny(b, q.HeaderNames)
 	}
+	b = append(b, `,"notify_flags":"`...)
+	b = append(b, q.NotifyFlags.String()...)
+	b = append(b, `","minimum_notification_interval":`...)
+	b = strconv.AppendInt(b, q.MinimumNotificationInterval, 10)
+	if len(q.NotifyCommand) > 0 {
+		b = append(b, `,"notify_command":`...)
+		b = appendAny(b, q.NotifyCommand)
+	}
+	if q.NotifyURL != "" {
+		b = append(b, `,"notify_url":`...)
+		b = appendString(b, q.NotifyURL)
+	}
+	if q.NotifyDesktop {
+		b = append(b, `,"notify_desktop":true`...)
+	}
+	if q.Proxy.Usage == bits.ProxyPreconfig && len(q.Proxy.List)+len(q.Proxy.Bypass) == 0 {
+		b = append(b, `,"proxy":{"usage":"PRECONFIG"}`...)
+	} else {
+		b = append(b, `,"proxy":`...)
+		b = appendAny(b, q.Proxy)
+	}
+	b = append(b, `,"security_flags":"`...)
+	b = append(b, q.SecurityFlags.String()...)
+	b = append(b, '"')
+	if q.TLSMinVersion != "" {
+		b = append(b, `,"tls_min_version":`...)
+		b = appendString(b, q.TLSMinVersion)
+	}
+	if len(q.TLSPins) > 0 {
+		b = append(b, `,"tls_pins":`...)
+		b = appendAny(b, q.TLSPins)
+	}
+	if q.ClientCertificate != nil {
+		b = append(b, `,"client_certificate":`...)
+		b = appendAny(b, q.ClientCertificate)
+	}
+	if q.HTTPMethod != "" {
+		b = append(b, `,"http_method":`...)
+		b = appendString(b, q.HTTPMethod)
+	}
+	if q.DynamicContent {
+		b = append(b, `,"dynamic_content":true`...)
+	}
+	if q.HighPerformance {
+		b = append(b, `,"high_performance":true`...)
+	}
+	if q.OnDemand {
+		b = append(b, `,"on_demand":true`...)
+	}
+	if q.MaximumDownloadSize != 0 {
+		b = append(b, `,"maximum_download_size":`...)
+		b = strconv.AppendInt(b, q.MaximumDownloadSize, 10)
+	}
+	if q.ACLFlags != 0 {
+		b = append(b, `,"acl_flags":"`...)
+		b = append(b, q.ACLFlags.String()...)
+		b = append(b, '"')
+	}
+	if q.PeerCachingFlags != 0 {
+		b = append(b, `,"peer_caching_flags":"`...)
+		b = append(b, q.PeerCachingFlags.String()...)
+		b = append(b, '"')
+	}
+	if q.UseStoredCredentials != bits.TargetNone {
+		b = append(b, `,"use_stored_credentials":"`...)
+		b = append(b, q.UseStoredCredentials.String()...)
+		b = append(b, '"')
+	}
+	if q.HeadersWriteOnly {
+		b = append(b, `,"headers_write_only":true`...)
+	}
+	b = append(b, `,"run_when":`...)
+	b = appendString(b, string(q.RunWhen))
+	if q.OnlyIfNewer {
+		b = append(b, `,"only_if_newer":true`...)
+	}
 	return append(b, "}}"...)
 }
 

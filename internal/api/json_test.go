@@ -53,6 +53,24 @@ func fill(t *testing.T, r *rand.Rand, v reflect.Value) {
 	case *bits.Cost:
 		*x = bits.Cost(r.Uint32())
 		return
+	case *bits.NotifyFlags:
+		*x = bits.NotifyFlags(r.Uint32())
+		return
+	case *bits.SecurityFlags:
+		*x = bits.SecurityFlags(r.Uint32N(2) * r.Uint32())
+		return
+	case *bits.ACLFlags:
+		*x = bits.ACLFlags(r.Uint32N(20))
+		return
+	case *bits.PeerFlags:
+		*x = bits.PeerFlags(r.Uint32N(10))
+		return
+	case *bits.AuthTarget:
+		*x = bits.AuthTarget(r.IntN(3))
+		return
+	case *bits.ProxyUsage:
+		*x = bits.ProxyUsage(r.IntN(4))
+		return
 	case *bits.Size:
 		*x = bits.Size(r.Int64N(100) - 50)
 		return

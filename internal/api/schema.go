@@ -1,6 +1,7 @@
 package api
 
 import (
+	"fmt"
 	"reflect"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -17,6 +18,12 @@ type (
 	idSchema       struct{}
 	sizeSchema     struct{}
 	costSchema     struct{}
+	notifySchema   struct{}
+	securitySchema struct{}
+	aclSchema      struct{}
+	peerSchema     struct{}
+	targetSchema   struct{}
+	proxySchema    struct{}
 )
 
 func (stateSchema) Schema(huma.Registry) *huma.Schema    { return enum[bits.State](bits.States) }
@@ -33,6 +40,20 @@ func (costSchema) Schema(huma.Registry) *huma.Schema {
 	return &huma.Schema{Type: huma.TypeString, Examples: []any{bits.TransferUnmetered.String(), (bits.CostCappedUsageUnknown | bits.CostRoaming).String()}}
 }
 
+func (notifySchema) Schema(huma.Registry) *huma.Schema { return flags(bits.DefaultNotifyFlags) }
+func (securitySchema) Schema(huma.Registry) *huma.Schema {
+	return flags(bits.SecurityCRLCheck | bits.SecurityRedirectReport)
+}
+func (aclSchema) Schema(huma.Registry) *huma.Schema    { return flags(bits.ACLOwner | bits.ACLGroup) }
+func (peerSchema) Schema(huma.Registry) *huma.Schema   { return flags(bits.PeerDisableBranch) }
+func (targetSchema) Schema(huma.Registry) *huma.Schema { return enum[bits.AuthTarget](3) }
+func (proxySchema) Schema(huma.Registry) *huma.Schema  { return enum[bits.ProxyUsage](4) }
+
+// flags makes the schema of a set of flags, which is written by their names.
+func flags(example fmt.Stringer) *huma.Schema {
+	return &huma.Schema{Type: huma.TypeString, Examples: []any{example.String(), "none"}}
+}
+
 // enum makes the schema of a type whose n values from 0 on are written by name.
 func enum[T interface {
 	~uint8
@@ -47,13 +68,19 @@ func enum[T interface {
 
 func registerSchemas(r huma.Registry) {
 	for t, alias := range map[reflect.Type]reflect.Type{
-		typeOf[bits.State]():    typeOf[stateSchema](),
-		typeOf[bits.Type]():     typeOf[typeSchema](),
-		typeOf[bits.Priority](): typeOf[prioritySchema](),
-		typeOf[bits.Context]():  typeOf[contextSchema](),
-		typeOf[bits.ID]():       typeOf[idSchema](),
-		typeOf[bits.Size]():     typeOf[sizeSchema](),
-		typeOf[bits.Cost]():     typeOf[costSchema](),
+		typeOf[bits.State]():         typeOf[stateSchema](),
+		typeOf[bits.Type]():          typeOf[typeSchema](),
+		typeOf[bits.Priority]():      typeOf[prioritySchema](),
+		typeOf[bits.Context]():       typeOf[contextSchema](),
+		typeOf[bits.ID]():            typeOf[idSchema](),
+		typeOf[bits.Size]():          typeOf[sizeSchema](),
+		typeOf[bits.Cost]():          typeOf[costSchema](),
+		typeOf[bits.NotifyFlags]():   typeOf[notifySchema](),
+		typeOf[bits.SecurityFlags](): typeOf[securitySchema](),
+		typeOf[bits.ACLFlags]():      typeOf[aclSchema](),
+		typeOf[bits.PeerFlags]():     typeOf[peerSchema](),
+		typeOf[bits.AuthTarget]():    typeOf[targetSchema](),
+		typeOf[bits.ProxyUsage]():    typeOf[proxySchema](),
 	} {
 		r.RegisterTypeAlias(t, alias)
 	}

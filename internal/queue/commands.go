@@ -133,6 +133,9 @@ func (q *Queue) Create(c Caller, spec bits.NewJob) (bits.Summary, error) {
 	if e := q.tooManyFiles(c, len(spec.Files)); e != nil {
 		return bits.Summary{}, e
 	}
+	if e := spec.Refuse(bits.Suspended, bits.Facts{Type: spec.Type}, nil); e != nil {
+		return bits.Summary{}, e
+	}
 	files, err := checkFiles(spec.Type, spec.Files)
 	if err == nil {
 		err = checkUpload(spec.Type, &spec.Settings, files)
@@ -299,6 +302,12 @@ func apply(s *bits.Settings, r *store.Job, d *store.Detail) {
 	if s.Headers != nil {
 		d.Headers = *s.Headers
 	}
+	if s.Options != (bits.Options{}) {
+		d.Options = d.Options.Merge(&s.Options)
+	}
+	if d.Options != nil && d.Options.HTTPMethod != nil {
+		r.Priority = bits.Foreground // and stays so, client.md 1.9
+	}
 }
 
 // AddFiles adds files to a job: all or none.
@@ -390,8 +399,17 @@ func (q *Queue) Set(c Caller, id bits.ID, s bits.Settings) (bits.Summary, error)
 		if err := refused(v, bits.Decide(v.rec.State, bits.MethodSetProperty, v.facts()), "changed"); err != nil {
 			return err
 		}
+		if e := s.Refuse(v.rec.State, v.facts(), v.detail().Options); e != nil {
+			return e
+		}
+		if err := ownersOnly(c, v, &s); err != nil {
+			return err
+		}
 		if err := t.setUpload(j, v, &s); err != nil {
 			return err
+		}
+		if j.run != nil && slices.ContainsFunc(s.Given(), func(p *bits.Property) bool { return p.Restarts }) {
+			t.then = append(t.then, j.run.stop)
 		}
 		t.edit(j, func(r *store.Job, d *store.Detail) {
 			apply(&s, r, d)
@@ -403,6 +421,16 @@ func (q *Queue) Set(c Caller, id bits.ID, s bits.Settings) (bits.Summary, error)
 		}
 		return nil
 	})
+}
+
+// ownersOnly refuses what not even an administrator may do to another's job (client.md 1.4).
+func ownersOnly(c Caller, v *version, s *bits.Settings) error {
+	for _, p := range s.Given() {
+		if p.OwnerOnly && c.UID != v.rec.UID {
+			return denied("only the job's owner sets its %s", p.Name)
+		}
+	}
+	return nil
 }
 
 // Resume starts a job, or retries it now.

@@ -279,33 +279,44 @@ func moment(unixNano int64) *time.Time {
 // moving is a file on its way: bytes that are here, and its size.
 type moving struct{ done, size int64 }
 
+// properties returns the job's properties as they are in effect. maxTime is the policy's time for
+// jobs that do not say.
+func (v *version) properties(maxTime policy.Duration) bits.Properties {
+	d := v.rec.Detail
+	if d == nil {
+		d = &store.Detail{}
+	}
+	p := d.Options.Properties()
+	p.Description = d.Description
+	p.MinimumRetryDelay = int64(v.minimumRetryDelay() / time.Second)
+	p.NoProgressTimeout = int64(v.noProgressTimeout() / time.Second)
+	p.Connections = v.connections()
+	p.AutoComplete = d.AutoComplete
+	p.TransferPolicy = d.TransferPolicy
+	p.MaximumDownloadTime = int64(v.maxDownloadTime(maxTime) / time.Second)
+	p.Protocol = v.protocol()
+	p.ClientCertificate = d.ClientCertificate
+	for _, h := range d.Headers {
+		name, _, _ := strings.Cut(h, ":")
+		p.HeaderNames = append(p.HeaderNames, name)
+	}
+	return p
+}
+
 // view makes the snapshot that others see. live are the files on their way.
 func (v *version) view(names *userNames, maxTime policy.Duration, withFiles bool, live map[int]moving) bits.Job {
 	r, d := v.rec, v.detail()
 	j := bits.Job{
 		ID: r.ID, Name: r.Name, Type: r.Type, Priority: r.Priority, State: r.State, Owner: names.name(r.UID),
 		Error: v.errorInfo(), ErrorCount: d.ErrorCount,
-		Times: bits.Times{Created: *moment(r.Created), Modified: *moment(r.Modified), RetryAt: v.retryAt()},
-		Properties: bits.Properties{
-			Description:         d.Description,
-			MinimumRetryDelay:   int64(v.minimumRetryDelay() / time.Second),
-			NoProgressTimeout:   int64(v.noProgressTimeout() / time.Second),
-			Connections:         v.connections(),
-			AutoComplete:        d.AutoComplete,
-			TransferPolicy:      d.TransferPolicy,
-			MaximumDownloadTime: int64(v.maxDownloadTime(maxTime) / time.Second),
-			Protocol:            v.protocol(),
-		},
-		Note:     v.note(),
-		Progress: v.progress(live),
-		Reply:    v.replyView(live),
+		Times:      bits.Times{Created: *moment(r.Created), Modified: *moment(r.Modified), RetryAt: v.retryAt()},
+		Properties: v.properties(maxTime),
+		Note:       v.note(),
+		Progress:   v.progress(live),
+		Reply:      v.replyView(live),
 	}
 	if d.Transferred != 0 {
 		j.Times.Transferred = moment(d.Transferred)
-	}
-	for _, h := range d.Headers {
-		name, _, _ := strings.Cut(h, ":")
-		j.Properties.HeaderNames = append(j.Properties.HeaderNames, name)
 	}
 	if withFiles {
 		j.Files = make([]bits.File, len(v.files))

@@ -37,35 +37,37 @@ type Job struct {
 
 // Detail is the part of a job's record that is empty for most jobs.
 type Detail struct {
-	Description         string        `json:"description,omitempty"`
-	MinimumRetryDelay   *int64        `json:"min_retry,omitempty"`   // seconds
-	NoProgressTimeout   *int64        `json:"no_progress,omitempty"` // seconds
-	Connections         int           `json:"connections,omitempty"`
-	AutoComplete        bool          `json:"auto_complete,omitempty"`
-	TransferPolicy      bits.Cost     `json:"transfer_policy,omitempty"`
-	MaximumDownloadTime *int64        `json:"max_download,omitempty"` // seconds
-	Protocol            bits.Protocol `json:"protocol,omitempty"`     // of an upload; empty is bits
-	ReplyFile           string        `json:"reply_file,omitempty"`   // of an upload-reply; empty for a name of the service's choice
-	Headers             []string      `json:"headers,omitempty"`
-	Secrets             []Secret      `json:"secrets,omitempty"` // never changed in place
-	Error               *ErrorRow     `json:"error,omitempty"`
-	ErrorCount          int           `json:"error_count,omitempty"`
-	Attempts            int           `json:"attempts,omitempty"`    // transient errors since the last progress
-	StuckSince          int64         `json:"stuck,omitempty"`       // first transient error since the last progress
-	Changed             int64         `json:"changed,omitempty"`     // last change by the owner since then
-	Active              int64         `json:"active,omitempty"`      // nanoseconds in CONNECTING and TRANSFERRING since the last Resume
-	RetryAt             int64         `json:"retry_at,omitempty"`    // when a timer ends TRANSIENT_ERROR
-	Transferred         int64         `json:"transferred,omitempty"` // when the job became TRANSFERRED
-	Finished            int64         `json:"finished,omitempty"`    // when it became final
-	Cleanup             bool          `json:"cleanup,omitempty"`     // final, but part files may be left to delete
-	Farewell            int64         `json:"farewell,omitempty"`    // cancelled, and when the server is told next to forget the upload
-	Note                string        `json:"note,omitempty"`        // what a person should know
+	Description         string                  `json:"description,omitempty"`
+	MinimumRetryDelay   *int64                  `json:"min_retry,omitempty"`   // seconds
+	NoProgressTimeout   *int64                  `json:"no_progress,omitempty"` // seconds
+	Connections         int                     `json:"connections,omitempty"`
+	AutoComplete        bool                    `json:"auto_complete,omitempty"`
+	TransferPolicy      bits.Cost               `json:"transfer_policy,omitempty"`
+	MaximumDownloadTime *int64                  `json:"max_download,omitempty"` // seconds
+	Protocol            bits.Protocol           `json:"protocol,omitempty"`     // of an upload; empty is bits
+	ReplyFile           string                  `json:"reply_file,omitempty"`   // of an upload-reply; empty for a name of the service's choice
+	Headers             []string                `json:"headers,omitempty"`
+	Options             *bits.Options           `json:"options,omitempty"`            // never changed in place; nil: all at their defaults
+	ClientCertificate   *bits.ClientCertificate `json:"client_certificate,omitempty"` // what may be shown of it
+	Secrets             []Secret                `json:"secrets,omitempty"`            // never changed in place
+	Error               *ErrorRow               `json:"error,omitempty"`
+	ErrorCount          int                     `json:"error_count,omitempty"`
+	Attempts            int                     `json:"attempts,omitempty"`    // transient errors since the last progress
+	StuckSince          int64                   `json:"stuck,omitempty"`       // first transient error since the last progress
+	Changed             int64                   `json:"changed,omitempty"`     // last change by the owner since then
+	Active              int64                   `json:"active,omitempty"`      // nanoseconds in CONNECTING and TRANSFERRING since the last Resume
+	RetryAt             int64                   `json:"retry_at,omitempty"`    // when a timer ends TRANSIENT_ERROR
+	Transferred         int64                   `json:"transferred,omitempty"` // when the job became TRANSFERRED
+	Finished            int64                   `json:"finished,omitempty"`    // when it became final
+	Cleanup             bool                    `json:"cleanup,omitempty"`     // final, but part files may be left to delete
+	Farewell            int64                   `json:"farewell,omitempty"`    // cancelled, and when the server is told next to forget the upload
+	Note                string                  `json:"note,omitempty"`        // what a person should know
 }
 
 // Zero reports whether the detail says nothing.
 func (d *Detail) Zero() bool {
 	return d.Description == "" && d.MinimumRetryDelay == nil && d.NoProgressTimeout == nil && d.Connections == 0 && !d.AutoComplete &&
-		d.TransferPolicy == 0 && d.MaximumDownloadTime == nil && len(d.Headers) == 0 && len(d.Secrets) == 0 && d.Error == nil && d.ErrorCount == 0 && d.Attempts == 0 &&
+		d.TransferPolicy == 0 && d.MaximumDownloadTime == nil && len(d.Headers) == 0 && d.Options == nil && d.ClientCertificate == nil && len(d.Secrets) == 0 && d.Error == nil && d.ErrorCount == 0 && d.Attempts == 0 &&
 		d.Protocol == "" && d.ReplyFile == "" && d.Farewell == 0 && d.StuckSince == 0 && d.Changed == 0 && d.Active == 0 && d.RetryAt == 0 && d.Transferred == 0 && d.Finished == 0 && !d.Cleanup && d.Note == ""
 }
 
