@@ -73,7 +73,11 @@ const (
 	ReadOnlyWhenJobActive        Code = 0x80200075
 	ProxyListTooLarge            Code = 0x80200018
 	ProxyBypassListTooLarge      Code = 0x80200019
+	UsernameTooLarge             Code = 0x80200025
+	PasswordTooLarge             Code = 0x80200026
 	InvalidAuthTarget            Code = 0x80200027
+	InvalidAuthScheme            Code = 0x80200028
+	InvalidCredentials           Code = 0x80200040
 	UnknownPropertyID            Code = 0x80200057
 	ReadOnlyProperty             Code = 0x80200058
 	DownloadJobsOnly             Code = 0x80200060
@@ -181,7 +185,11 @@ var codes = map[Code]codeInfo{
 	ReadOnlyWhenJobActive:        {"BG_E_READ_ONLY_WHEN_JOB_ACTIVE", Fatal, "the property cannot change while the job is active", "suspend the job first"},
 	ProxyListTooLarge:            {"BG_E_PROXY_LIST_TOO_LARGE", Fatal, "the list of proxies is too long", "shorten it"},
 	ProxyBypassListTooLarge:      {"BG_E_PROXY_BYPASS_LIST_TOO_LARGE", Fatal, "the list of hosts to reach without a proxy is too long", "shorten it, for instance with *.example.org for all hosts of a domain"},
+	UsernameTooLarge:             {"BG_E_USERNAME_TOO_LARGE", Fatal, "the user name is too long", "300 characters are allowed"},
+	PasswordTooLarge:             {"BG_E_PASSWORD_TOO_LARGE", Fatal, "the password is too long", "65,535 characters are allowed"},
 	InvalidAuthTarget:            {"BG_E_INVALID_AUTH_TARGET", Fatal, "there is no such target of credentials", "give server or proxy"},
+	InvalidAuthScheme:            {"BG_E_INVALID_AUTH_SCHEME", Fatal, "there is no such scheme for credentials", "it is basic, digest, ntlm, negotiate or bearer"},
+	InvalidCredentials:           {"BG_E_INVALID_CREDENTIALS", Fatal, "the credentials are malformed", "set them again with `ebb credentials set`"},
 	InvalidProxyInfo:             {"BG_E_INVALID_PROXY_INFO", Fatal, "the job's proxy settings cannot be used", "correct them with `ebb set JOB proxy=...`, then resume the job"},
 	UnknownPropertyID:            {"BG_E_UNKNOWN_PROPERTY_ID", Fatal, "there is no such property", "`ebb set --help` tells the properties"},
 	ReadOnlyProperty:             {"BG_E_READ_ONLY_PROPERTY", Fatal, "the property cannot be changed", "create a new job"},
