@@ -48,7 +48,7 @@ func newAPIWith(t testing.TB, file *policy.File) http.Handler {
 	if err != nil {
 		t.Fatal(err)
 	}
-	q, err := queue.Open(s, transfer.NewEngine(httpget.New(httpconn.New("test", governor.New("", slog.New(slog.DiscardHandler)))), time.Second, nil), governor.New("", slog.New(slog.DiscardHandler)), policy.Default(), conditions.State{}, slog.New(slog.DiscardHandler))
+	q, err := queue.Open(s, transfer.NewEngine(httpget.New(httpconn.New("test", governor.New("", slog.New(slog.DiscardHandler)))), time.Second, nil), governor.New("", slog.New(slog.DiscardHandler)), policy.Default(), conditions.State{}, nil, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}

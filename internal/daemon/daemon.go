@@ -49,6 +49,7 @@ type Config struct {
 	State    string        // directory of the job store
 	Socket   string        // path of the API's socket; unused if systemd hands one over
 	Policy   string        // configuration file; empty: the one that policy.Find finds
+	System   bool          // serve all users: everything is done with the rights of a job's owner
 	IdleExit time.Duration // end after so long without work and without a client; 0: never
 	Version  string
 	Log      *slog.Logger
@@ -227,7 +228,7 @@ func (s *service) open(p policy.Policy, c conditions.State) error {
 		if err != nil {
 			return err
 		}
-		s.queue, err = queue.Open(st, s.engine, s.governor, p, c, s.Log)
+		s.queue, err = queue.Open(st, s.engine, s.governor, p, c, s.owner, s.Log)
 		if err != nil {
 			st.Close()
 		}
@@ -246,6 +247,14 @@ func (s *service) open(p policy.Policy, c conditions.State) error {
 		s.notices = append(s.notices, fmt.Sprintf("the job store could not be used and was set aside as %s; `ebb daemon restore` brings back the last backup, or with --from that store if a newer version made it; move the file away to end this notice", aside))
 	}
 	return err
+}
+
+// owner tells with whose rights the files of a user's jobs are used.
+func (s *service) owner(uid uint32) localfile.Owner {
+	if s.System {
+		return localfile.User(uid)
+	}
+	return localfile.Owner{}
 }
 
 // uploaders are the protocols that uploads can have.

@@ -168,7 +168,7 @@ func smallFiles(b *testing.B, parent string, content []byte) {
 		})
 	}
 	wg.Wait()
-	if err := SyncDir(dir); err != nil {
+	if err := (Owner{}).SyncDir(dir); err != nil {
 		b.Fatal(err)
 	}
 }
@@ -189,5 +189,5 @@ func small(dir string, i int64, content []byte) error {
 	if err := p.Close(); err != nil {
 		return err
 	}
-	return Place(part, filepath.Join(dir, fmt.Sprint(i)), p.Inode())
+	return (Owner{}).Place(part, filepath.Join(dir, fmt.Sprint(i)), p.Inode())
 }

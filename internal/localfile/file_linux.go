@@ -9,7 +9,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 	"unsafe"
 
@@ -24,6 +23,7 @@ var startMode = direct
 // file is an open part file on Linux.
 type file struct {
 	fd       int
+	as       Owner    // whose file it is
 	owner    *os.File // nil, or who closes fd
 	path     string
 	inode    uint64
@@ -70,33 +70,40 @@ var umask = sync.OnceValue(func() uint32 {
 // openFile opens the part file at path, creating it if need be, and returns the size it has.
 // A small file starts with dontCache: its one write is as fast as a direct one, and need not be split
 // in pages and a tail.
-func openFile(path string, continues, small bool) (*file, int64, error) {
-	f := &file{path: path, mode: startMode}
+func openFile(as Owner, path string, continues, small bool) (*file, int64, error) {
+	f := &file{as: as, path: path, mode: startMode}
 	if small && f.mode == direct {
 		f.mode = dontCache
 	}
-	err := f.open(path, !continues)
-	if continues && err == unix.ENOENT || !continues && err == unix.EEXIST {
-		err = f.open(path, continues)
-	}
-	switch err {
-	case nil:
-	case unix.ELOOP:
-		return nil, 0, refuse(path, "it is a symbolic link")
-	case unix.EISDIR:
-		return nil, 0, refuse(path, "it is a directory")
-	case unix.ENXIO:
-		return nil, 0, refuse(path, "it is not a regular file")
-	default:
-		return nil, 0, &fs.PathError{Op: "open", Path: path, Err: err}
-	}
-	st, err := f.check(path)
+	size := int64(0)
+	err := as.at(path, func(dir int, name string) error {
+		err := f.open(dir, name, !continues)
+		if continues && err == unix.ENOENT || !continues && err == unix.EEXIST {
+			err = f.open(dir, name, continues)
+		}
+		switch err {
+		case nil:
+		case unix.ELOOP:
+			return refuse(path, "it is a symbolic link")
+		case unix.EISDIR:
+			return refuse(path, "it is a directory")
+		case unix.ENXIO:
+			return refuse(path, "it is not a regular file")
+		default:
+			return &fs.PathError{Op: "open", Path: path, Err: err}
+		}
+		st, err := f.check(path)
+		if err != nil {
+			_ = f.close() // err is what counts
+			return err
+		}
+		f.inode, size = st.Ino, st.Size
+		return nil
+	})
 	if err != nil {
-		_ = f.close() // err is what counts
 		return nil, 0, err
 	}
-	f.inode = st.Ino
-	return f, st.Size, nil
+	return f, size, nil
 }
 
 // adopt takes over f, which has the size that is returned.
@@ -120,7 +127,7 @@ func adopt(f *os.File, small bool) (*file, int64, error) {
 }
 
 // open opens the file with O_DIRECT if the file system can, either as a new or as an existing one.
-func (f *file) open(path string, create bool) error {
+func (f *file) open(dir int, name string, create bool) error {
 	// O_NONBLOCK: opening must not wait for the other end of a FIFO. Regular files ignore it.
 	flags := unix.O_RDWR | unix.O_NOFOLLOW | unix.O_CLOEXEC | unix.O_NONBLOCK
 	for {
@@ -132,7 +139,7 @@ func (f *file) open(path string, create bool) error {
 			fl |= unix.O_CREAT | unix.O_EXCL
 		}
 		err := again(func() (err error) {
-			f.fd, err = unix.Open(path, fl, 0o600)
+			f.fd, err = unix.Openat(dir, name, fl, 0o600)
 			return err
 		})
 		if err == unix.EINVAL && f.mode == direct {
@@ -161,7 +168,7 @@ func (f *file) check(path string) (*unix.Stat_t, error) {
 	if st.Nlink != 1 {
 		return nil, refuse(path, "it has more than one name")
 	}
-	if st.Mode&0o777 != 0o600 { // finished, and then not placed
+	if st.Mode&0o7777 != 0o600 { // finished, and then not placed
 		if err := unix.Fchmod(f.fd, 0o600); err != nil {
 			return nil, &fs.PathError{Op: "chmod", Path: path, Err: err}
 		}
@@ -216,13 +223,14 @@ func (f *file) finish(size int64, mtime time.Time) error {
 			return err
 		}
 	}
-	if mode := 0o666 &^ umask(); mode != 0o600 {
-		if err := unix.Fchmod(f.fd, mode); err != nil {
-			return err
-		}
-	}
-	if !mtime.IsZero() {
-		if err := f.setMtime(mtime); err != nil {
+	if mode := f.as.mode(); mode != 0o600 || !mtime.IsZero() {
+		err := f.as.Do(func() error {
+			if err := unix.Fchmod(f.fd, mode); err != nil || mtime.IsZero() {
+				return err
+			}
+			return f.setMtime(mtime)
+		})
+		if err != nil {
 			return err
 		}
 	}
@@ -257,13 +265,23 @@ func (f *file) close() error {
 	return nil
 }
 
-// SyncDir makes the names in dir durable.
-func SyncDir(dir string) error {
+// SyncDir makes the names in dir durable. In a directory that its owner may write to but not read
+// the file system makes them durable in its own time.
+func (o Owner) SyncDir(dir string) error {
 	var fd int
-	err := again(func() (err error) {
-		fd, err = unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-		return err
+	err := o.at(filepath.Join(dir, "x"), func(at int, _ string) error {
+		name := "."
+		if !o.other {
+			name = dir
+		}
+		return again(func() (err error) {
+			fd, err = unix.Openat(at, name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+			return err
+		})
 	})
+	if err == unix.EACCES && o.other {
+		return nil
+	}
 	if err == nil {
 		err = errors.Join(again(func() error { return unix.Fsync(fd) }), unix.Close(fd))
 	}
@@ -272,10 +290,6 @@ func SyncDir(dir string) error {
 	}
 	return nil
 }
-
-func unlink(path string) error { return again(func() error { return unix.Unlink(path) }) }
-
-func inodeOf(st fs.FileInfo) uint64 { return st.Sys().(*syscall.Stat_t).Ino }
 
 // mapBlock maps memory that is aligned to pages and that the collector neither scans nor counts.
 func mapBlock(n int) []byte {

@@ -20,7 +20,10 @@ type file struct {
 	inode uint64 // always 0: Place cannot be repeated here
 }
 
-func openFile(path string, _, _ bool) (*file, int64, error) {
+func openFile(as Owner, path string, _, _ bool) (*file, int64, error) {
+	if as.other {
+		return nil, 0, errOther(path)
+	}
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 	if err == nil {
 		return &file{File: f}, 0, nil
@@ -91,7 +94,10 @@ func (f *file) finish(_ int64, mtime time.Time) error {
 func (f *file) close() error { return f.Close() }
 
 // SyncDir makes the names in dir durable, where the system can.
-func SyncDir(dir string) error {
+func (o Owner) SyncDir(dir string) error {
+	if o.other {
+		return errOther(dir)
+	}
 	if runtime.GOOS == "windows" {
 		return nil // directories cannot be flushed; NTFS journals names
 	}
@@ -101,15 +107,6 @@ func SyncDir(dir string) error {
 	}
 	return errors.Join(d.Sync(), d.Close())
 }
-
-func unlink(path string) error {
-	if st, err := os.Lstat(path); err == nil && st.IsDir() {
-		return fs.ErrInvalid
-	}
-	return os.Remove(path)
-}
-
-func inodeOf(fs.FileInfo) uint64 { return 0 }
 
 func mapBlock(n int) []byte { return make([]byte, n) }
 

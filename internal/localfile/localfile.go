@@ -5,15 +5,13 @@
 // process everything below st_size is content, and after a power loss everything below what the last
 // Checkpoint returned. It knows nothing of jobs, of the network or of which bytes are the right ones.
 //
-// Functions that look at the path act as the calling thread's file system user, so that a caller
-// which switched users with setfsuid gets files of that user.
+// All that looks at a path does so with the rights of an Owner.
 package localfile
 
 import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"syscall"
 
@@ -25,24 +23,39 @@ var ErrLocked = errors.New("the lock is taken")
 
 // Watermark returns the size of the part file at path: after a killed process, in the same boot, so
 // many bytes of it are content. It may be larger than the whole file only if somebody else wrote to it.
-func Watermark(path string) (size int64, err error) {
-	st, err := os.Lstat(path)
+func (o Owner) Watermark(path string) (size int64, err error) {
+	err = o.at(path, func(dir int, name string) error {
+		e, err := lstat(dir, name)
+		if err == nil && !e.regular {
+			err = refuse(path, "it is not a regular file")
+		}
+		size = e.size
+		return err
+	})
 	if err != nil {
 		return 0, err
 	}
-	if !st.Mode().IsRegular() {
-		return 0, refuse(path, "it is not a regular file")
-	}
-	return st.Size(), nil
+	return size, nil
 }
 
-// Place renames the finished part over dest. It may be repeated: if part is gone and dest is the file
-// with that inode, the work was done before a crash and nothing is wrong. It is durable only after
-// SyncDir of dest's directory.
-func Place(part, dest string, inode uint64) error {
-	st, err := os.Lstat(part)
+// Place renames the finished part over dest, which is in the same directory. It may be repeated: if
+// part is gone and dest is the file with that inode, the work was done before a crash and nothing is
+// wrong. It is durable only after SyncDir of the directory.
+func (o Owner) Place(part, dest string, inode uint64) error {
+	if filepath.Dir(part) != filepath.Dir(dest) {
+		return fmt.Errorf("%s and %s are not in the same directory", part, dest)
+	}
+	return o.at(part, func(dir int, from string) error {
+		to := filepath.Join(filepath.Dir(from), filepath.Base(dest)) // from may be a whole path
+		return place(dir, from, to, part, dest, inode)
+	})
+}
+
+// place is Place in an open directory.
+func place(dir int, from, to, part, dest string, inode uint64) error {
+	st, err := lstat(dir, from)
 	if errors.Is(err, fs.ErrNotExist) {
-		if d, derr := os.Lstat(dest); derr == nil && inode != 0 && inodeOf(d) == inode {
+		if d, derr := lstat(dir, to); derr == nil && inode != 0 && d.inode == inode {
 			return nil
 		}
 		return &bits.Error{Code: bits.FileNotFound, Context: bits.ContextLocalFile, File: part,
@@ -52,25 +65,24 @@ func Place(part, dest string, inode uint64) error {
 		return err
 	}
 	// Whoever may write to the directory could have put another file, or a symbolic link, in its place.
-	if !st.Mode().IsRegular() || inodeOf(st) != inode {
+	if !st.regular || st.inode != inode {
 		return &bits.Error{Code: bits.LocalFileChanged, Context: bits.ContextLocalFile, File: part,
 			Message: fmt.Sprintf("%s is not the part file any more, it was replaced", part)}
 	}
-	err = os.Rename(part, dest)
-	if err == nil {
+	if err = rename(dir, from, to); err == nil {
 		return nil
 	}
-	if d, derr := os.Lstat(dest); derr == nil && d.IsDir() {
+	if d, derr := lstat(dir, to); derr == nil && d.dir {
 		return &bits.Error{Code: bits.AccessDenied, Context: bits.ContextLocalFile, File: dest,
 			Message: fmt.Sprintf("the destination %s is a directory", dest), Cause: err}
 	}
-	return err
+	return &fs.PathError{Op: "rename", Path: dest, Err: err}
 }
 
 // Remove unlinks the part file at path; one that is not there is fine.
-func Remove(path string) error {
+func (o Owner) Remove(path string) error {
 	// Not os.Remove, which would also take away an empty directory.
-	if err := unlink(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := o.at(path, unlink); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return &fs.PathError{Op: "unlink", Path: path, Err: err}
 	}
 	return nil

@@ -24,6 +24,8 @@ const reserveFrom = 1 << 20
 
 // Options say how a part file is opened.
 type Options struct {
+	// Owner is whose file it is.
+	Owner Owner
 	// Keep is how many bytes of an existing part file are kept, rounded down to 4 KiB. A file that is
 	// shorter, or missing, keeps what it has: Offset tells. 0 starts from nothing.
 	Keep int64
@@ -59,7 +61,7 @@ type Part struct {
 // Reading many kept bytes for the hash takes a while; it ends early, with its error, when ctx does.
 func Open(ctx context.Context, path string, o Options) (*Part, error) {
 	keep := max(o.Keep, 0) &^ (page - 1)
-	f, have, err := openFile(path, keep > 0, o.Size >= 0 && o.Size < reserveFrom)
+	f, have, err := openFile(o.Owner, path, keep > 0, o.Size >= 0 && o.Size < reserveFrom)
 	if err != nil {
 		return nil, err
 	}
@@ -259,7 +261,6 @@ func (p *Part) Sync() error {
 // Finish writes the rest, gives the file its exact size, the mode of a newly created file (0666
 // without the umask), and mtime unless that is zero; then it makes all of it durable. The tail is
 // written with its exact length, never padded, so that a crash in between leaves only content.
-// Where users are switched it must run as the file's owner.
 func (p *Part) Finish(mtime time.Time) error {
 	if p.done {
 		return nil

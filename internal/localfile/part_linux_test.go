@@ -209,7 +209,7 @@ func TestSpaceIsReservedAndGivenBack(t *testing.T) {
 	if n := allocated(t, path); n < 8<<20 {
 		t.Errorf("%d bytes are reserved", n)
 	}
-	if n, _ := Watermark(path); n != 0 {
+	if n, _ := (Owner{}).Watermark(path); n != 0 {
 		t.Errorf("the reservation shows as %d bytes of content", n)
 	}
 	if err := p.SetSize(32 << 20); err != nil {
@@ -253,7 +253,7 @@ func TestFullDisk(t *testing.T) {
 	path := filepath.Join(dir, "part")
 	_, err := Open(context.Background(), path, Options{Size: 4 << 20})
 	wantCode(t, err, bits.DiskFull)
-	if n, err := Watermark(path); n != 0 || err != nil {
+	if n, err := (Owner{}).Watermark(path); n != 0 || err != nil {
 		t.Errorf("after a refused size: %d bytes, %v", n, err)
 	}
 
@@ -277,7 +277,7 @@ func TestFullDisk(t *testing.T) {
 		t.Error("Finish succeeded after a failed write")
 	}
 	_ = p.Close() // tells the same error
-	n, err := Watermark(path)
+	n, err := (Owner{}).Watermark(path)
 	if err != nil || n == 0 {
 		t.Fatalf("Watermark is %d, %v", n, err)
 	}

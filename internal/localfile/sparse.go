@@ -29,10 +29,10 @@ type Sparse struct {
 	err      error // the first failure
 }
 
-// OpenSparse creates the part file at path or, if keep is set, goes on with what is there; a file that
+// OpenSparse creates the part file of an owner at path or, if keep is set, goes on with what is there; a file that
 // is used must be as Open wants it. If size is not -1 the space for so many bytes is reserved.
-func OpenSparse(path string, keep bool, size int64) (*Sparse, error) {
-	f, have, err := openFile(path, keep, true)
+func OpenSparse(o Owner, path string, keep bool, size int64) (*Sparse, error) {
+	f, have, err := openFile(o, path, keep, true)
 	if err != nil {
 		return nil, err
 	}

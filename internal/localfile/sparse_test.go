@@ -43,7 +43,7 @@ func TestPiecesInAnyOrderMakeTheFile(t *testing.T) {
 		at += n
 	}
 	rng.Shuffle(len(pieces), func(i, j int) { pieces[i], pieces[j] = pieces[j], pieces[i] })
-	s, err := OpenSparse(path, false, int64(len(want)))
+	s, err := OpenSparse(Owner{}, path, false, int64(len(want)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -55,7 +55,7 @@ func TestPiecesInAnyOrderMakeTheFile(t *testing.T) {
 		if err := errors.Join(s.Sync(), s.Close()); err != nil {
 			t.Fatal(err)
 		}
-		if s, err = OpenSparse(path, true, int64(len(want))); err != nil {
+		if s, err = OpenSparse(Owner{}, path, true, int64(len(want))); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -81,7 +81,7 @@ func TestPiecesInAnyOrderMakeTheFile(t *testing.T) {
 
 func TestSparseFinishCutsWhatWasLonger(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "part")
-	s, err := OpenSparse(path, false, -1)
+	s, err := OpenSparse(Owner{}, path, false, -1)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -97,7 +97,7 @@ func TestSparseFinishCutsWhatWasLonger(t *testing.T) {
 
 func TestSparseRestartsEmpty(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "part")
-	s, err := OpenSparse(path, false, 2<<20)
+	s, err := OpenSparse(Owner{}, path, false, 2<<20)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -112,7 +112,7 @@ func TestSparseRestartsEmpty(t *testing.T) {
 	if got, err := os.ReadFile(path); err != nil || string(got) != "new" {
 		t.Errorf("%q, %v", got, err)
 	}
-	if s, err = OpenSparse(path, false, -1); err != nil {
+	if s, err = OpenSparse(Owner{}, path, false, -1); err != nil {
 		t.Fatal(err)
 	}
 	s.Close()
@@ -131,7 +131,7 @@ func TestSparseRefusesALink(t *testing.T) {
 		t.Skip(err)
 	}
 	for _, keep := range []bool{false, true} {
-		_, err := OpenSparse(path, keep, -1)
+		_, err := OpenSparse(Owner{}, path, keep, -1)
 		if e := Err(err, path); e == nil || e.Code != bits.AccessDenied {
 			t.Errorf("keep %v: %v", keep, err)
 		}

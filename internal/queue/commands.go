@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/ebbtransfer/ebb/bits"
+	"github.com/ebbtransfer/ebb/internal/localfile"
 	"github.com/ebbtransfer/ebb/internal/store"
 )
 
@@ -136,9 +137,10 @@ func (q *Queue) Create(c Caller, spec bits.NewJob) (bits.Summary, error) {
 	if e := spec.Refuse(bits.Suspended, bits.Facts{Type: spec.Type}, nil); e != nil {
 		return bits.Summary{}, e
 	}
-	files, err := checkFiles(spec.Type, spec.Files)
+	owner := q.as(c.UID)
+	files, err := checkFiles(owner, spec.Type, spec.Files)
 	if err == nil {
-		err = checkUpload(spec.Type, &spec.Settings, files)
+		err = checkUpload(owner, spec.Type, &spec.Settings, files)
 	}
 	if err != nil {
 		return bits.Summary{}, err
@@ -233,12 +235,12 @@ func (q *Queue) tooManyFiles(c Caller, n int) *bits.Error {
 }
 
 // checkFiles validates files to be added to a job of a type.
-func checkFiles(kind bits.Type, specs []bits.FileSpec) ([]*store.File, error) {
+func checkFiles(owner localfile.Owner, kind bits.Type, specs []bits.FileSpec) ([]*store.File, error) {
 	if len(specs) == 0 {
 		return nil, nil
 	}
 	if kind != bits.Download {
-		return checkSource(kind, specs)
+		return checkSource(owner, kind, specs)
 	}
 	seen := make(map[string]bool, len(specs))
 	files := make([]*store.File, len(specs))
@@ -315,11 +317,11 @@ func (q *Queue) AddFiles(c Caller, id bits.ID, specs []bits.FileSpec) (bits.Summ
 	if e := q.tooManyFiles(c, len(specs)); e != nil {
 		return bits.Summary{}, e
 	}
-	kind, err := q.typeOf(c, id)
+	kind, owner, err := q.typeOf(c, id)
 	if err != nil {
 		return bits.Summary{}, err
 	}
-	files, err := checkFiles(kind, specs)
+	files, err := checkFiles(owner, kind, specs)
 	if err != nil {
 		return bits.Summary{}, err
 	}
@@ -388,11 +390,11 @@ func (q *Queue) Set(c Caller, id bits.ID, s bits.Settings) (bits.Summary, error)
 	if e := s.Check(false); e != nil {
 		return bits.Summary{}, e
 	}
-	kind, err := q.typeOf(c, id)
+	kind, owner, err := q.typeOf(c, id)
 	if err != nil {
 		return bits.Summary{}, err
 	}
-	if err := checkUpload(kind, &s, nil); err != nil {
+	if err := checkUpload(owner, kind, &s, nil); err != nil {
 		return bits.Summary{}, err
 	}
 	return q.change(c, id, func(t *tx, j *job, v *version) error {

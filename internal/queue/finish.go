@@ -115,7 +115,7 @@ func (q *Queue) proceed(j *job) {
 	op.begun = true
 	q.work.Go(func() {
 		if op.cancel {
-			err := deleteParts(q.runs, v)
+			err := deleteParts(q.runs, q.as(v.rec.UID), v)
 			q.post(func(t *tx) error {
 				if err == nil {
 					t.edit(j, func(_ *store.Job, d *store.Detail) { d.Cleanup = false })
@@ -131,9 +131,9 @@ func (q *Queue) proceed(j *job) {
 			})
 			return
 		}
-		placed, lost, err := place(q.runs, v)
+		placed, lost, err := place(q.runs, q.as(v.rec.UID), v)
 		if err == nil {
-			if derr := deleteParts(q.runs, v); derr != nil {
+			if derr := deleteParts(q.runs, q.as(v.rec.UID), v); derr != nil {
 				op.code = bits.UnableToDeleteFiles
 				q.log.Warn("part files could not be deleted", "job", j.id, "err", derr)
 			}
@@ -192,7 +192,7 @@ func (t *tx) finish(j *job, err error) {
 // place renames the part files of the transferred files into their places, then makes the
 // directories durable. It goes on after an error, so that as many files as possible are usable,
 // and returns which are, and which have lost their part file. It ends early when ctx does.
-func place(ctx context.Context, v *version) (placed, lost []int, err error) {
+func place(ctx context.Context, owner localfile.Owner, v *version) (placed, lost []int, err error) {
 	dirs := map[string]bool{}
 	var errs []error
 	for i, f := range v.fetched() {
@@ -207,7 +207,7 @@ func place(ctx context.Context, v *version) (placed, lost []int, err error) {
 		if f.Part != nil {
 			inode = f.Part.Inode
 		}
-		perr := localfile.Place(transfer.PartName(f.Local, v.rec.ID, i), f.Local, inode)
+		perr := owner.Place(transfer.PartName(f.Local, v.rec.ID, i), f.Local, inode)
 		if perr == nil {
 			placed = append(placed, i)
 			dirs[filepath.Dir(f.Local)] = true
@@ -220,7 +220,7 @@ func place(ctx context.Context, v *version) (placed, lost []int, err error) {
 		errs = append(errs, e)
 	}
 	for dir := range dirs {
-		if serr := localfile.SyncDir(dir); serr != nil {
+		if serr := owner.SyncDir(dir); serr != nil {
 			return nil, lost, localfile.Err(serr, dir) // nothing is known to be durable: place again
 		}
 	}
@@ -228,7 +228,7 @@ func place(ctx context.Context, v *version) (placed, lost []int, err error) {
 }
 
 // deleteParts removes the part files of the files that are not in their places.
-func deleteParts(ctx context.Context, v *version) error {
+func deleteParts(ctx context.Context, owner localfile.Owner, v *version) error {
 	if !v.rec.Resumed {
 		return nil // nothing ever began
 	}
@@ -241,7 +241,7 @@ func deleteParts(ctx context.Context, v *version) error {
 		if ctx.Err() != nil {
 			return ctx.Err() // the next start goes on
 		}
-		if err := localfile.Remove(transfer.PartName(f.Local, v.rec.ID, i)); err != nil {
+		if err := owner.Remove(transfer.PartName(f.Local, v.rec.ID, i)); err != nil {
 			errs = append(errs, err)
 		}
 	}

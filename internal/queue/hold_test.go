@@ -49,7 +49,7 @@ func openWith(t *testing.T, dir string, p policy.Policy, c conditions.State) *Qu
 	if err != nil {
 		t.Fatal(err)
 	}
-	q, err := Open(s, transfer.NewEngine(httpget.New(httpconn.New("test", governor.New("", slog.New(slog.DiscardHandler)))), time.Second, nil), governor.New("", slog.New(slog.DiscardHandler)), p, c, slog.New(slog.DiscardHandler))
+	q, err := Open(s, transfer.NewEngine(httpget.New(httpconn.New("test", governor.New("", slog.New(slog.DiscardHandler)))), time.Second, nil), governor.New("", slog.New(slog.DiscardHandler)), p, c, nil, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}

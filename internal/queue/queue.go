@@ -21,6 +21,7 @@ import (
 	"github.com/ebbtransfer/ebb/bits"
 	"github.com/ebbtransfer/ebb/internal/conditions"
 	"github.com/ebbtransfer/ebb/internal/governor"
+	"github.com/ebbtransfer/ebb/internal/localfile"
 	"github.com/ebbtransfer/ebb/internal/policy"
 	"github.com/ebbtransfer/ebb/internal/schedule"
 	"github.com/ebbtransfer/ebb/internal/store"
@@ -33,6 +34,7 @@ type Queue struct {
 	engine *transfer.Engine
 	gov    *governor.Governor
 	log    *slog.Logger
+	as     func(uid uint32) localfile.Owner // with whose rights the files of a user's jobs are used
 	names  userNames
 
 	commands  chan command
@@ -98,10 +100,11 @@ const lazyDelay = 100 * time.Millisecond
 // maxBatch bounds the commands of one commit, so that the first of them does not wait long.
 const maxBatch = 512
 
-// Open loads the jobs from the store and starts the loop. The queue owns the store from now on.
-func Open(s *store.Store, e *transfer.Engine, g *governor.Governor, p policy.Policy, c conditions.State, log *slog.Logger) (*Queue, error) {
+// Open loads the jobs from the store and starts the loop. The queue owns the store from now on. as
+// tells with whose rights the files of a user's jobs are used; nil for the service's own.
+func Open(s *store.Store, e *transfer.Engine, g *governor.Governor, p policy.Policy, c conditions.State, as func(uid uint32) localfile.Owner, log *slog.Logger) (*Queue, error) {
 	q := &Queue{
-		store: s, engine: e, gov: g, policy: p, conditions: c, log: log,
+		store: s, engine: e, gov: g, policy: p, conditions: c, as: as, log: log,
 		commands: make(chan command, 2*maxBatch),
 		quit:     make(chan struct{}),
 		broken:   make(chan struct{}),
@@ -116,6 +119,9 @@ func Open(s *store.Store, e *transfer.Engine, g *governor.Governor, p policy.Pol
 		troubled: map[int64]*job{},
 		leaving:  map[int64]*job{},
 		partings: make(chan struct{}, mostPartings),
+	}
+	if as == nil {
+		q.as = func(uint32) localfile.Owner { return localfile.Owner{} }
 	}
 	q.clock = q.opened
 	q.runs, q.stopRuns = context.WithCancel(context.Background())

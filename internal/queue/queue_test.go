@@ -31,7 +31,7 @@ func open(t *testing.T, dir string) *Queue {
 	if err != nil {
 		t.Fatal(err)
 	}
-	q, err := Open(s, transfer.NewEngine(httpget.New(httpconn.New("test", governor.New("", slog.New(slog.DiscardHandler)))), time.Second, nil), governor.New("", slog.New(slog.DiscardHandler)), policy.Default(), conditions.State{}, slog.New(slog.DiscardHandler))
+	q, err := Open(s, transfer.NewEngine(httpget.New(httpconn.New("test", governor.New("", slog.New(slog.DiscardHandler)))), time.Second, nil), governor.New("", slog.New(slog.DiscardHandler)), policy.Default(), conditions.State{}, nil, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -338,7 +338,7 @@ func TestEndedJobsAreForgottenAfterAWhile(t *testing.T) {
 	}
 	p := policy.Default()
 	p.Jobs.KeepFinished = 0
-	q, err := Open(s, transfer.NewEngine(httpget.New(httpconn.New("test", governor.New("", slog.New(slog.DiscardHandler)))), time.Second, nil), governor.New("", slog.New(slog.DiscardHandler)), p, conditions.State{}, slog.New(slog.DiscardHandler))
+	q, err := Open(s, transfer.NewEngine(httpget.New(httpconn.New("test", governor.New("", slog.New(slog.DiscardHandler)))), time.Second, nil), governor.New("", slog.New(slog.DiscardHandler)), p, conditions.State{}, nil, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -492,7 +492,7 @@ func TestAFailedCommitIsUndone(t *testing.T) {
 		t.Fatal(err)
 	}
 	var log countingHandler
-	q, err := Open(s, transfer.NewEngine(httpget.New(httpconn.New("test", governor.New("", slog.New(slog.DiscardHandler)))), time.Second, nil), governor.New("", slog.New(slog.DiscardHandler)), policy.Default(), conditions.State{}, slog.New(&log))
+	q, err := Open(s, transfer.NewEngine(httpget.New(httpconn.New("test", governor.New("", slog.New(slog.DiscardHandler)))), time.Second, nil), governor.New("", slog.New(slog.DiscardHandler)), policy.Default(), conditions.State{}, nil, slog.New(&log))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -23,7 +23,7 @@ func secondFile() error {
 }
 
 // checkSource validates the file to be uploaded.
-func checkSource(kind bits.Type, specs []bits.FileSpec) ([]*store.File, error) {
+func checkSource(owner localfile.Owner, kind bits.Type, specs []bits.FileSpec) ([]*store.File, error) {
 	if len(specs) > 1 {
 		return nil, secondFile()
 	}
@@ -34,7 +34,7 @@ func checkSource(kind bits.Type, specs []bits.FileSpec) ([]*store.File, error) {
 	if s.Checksum != "" {
 		return nil, &bits.Error{Code: bits.NotImplemented, Context: bits.ContextLocalFile, File: s.Local, Message: "an upload takes no checksum"}
 	}
-	size, err := transfer.CheckSource(s.Local)
+	size, err := transfer.CheckSource(owner, s.Local)
 	if err != nil {
 		return nil, err
 	}
@@ -43,7 +43,7 @@ func checkSource(kind bits.Type, specs []bits.FileSpec) ([]*store.File, error) {
 
 // checkUpload refuses settings that a job of a type cannot have. files are those that it begins
 // with.
-func checkUpload(kind bits.Type, s *bits.Settings, files []*store.File) error {
+func checkUpload(owner localfile.Owner, kind bits.Type, s *bits.Settings, files []*store.File) error {
 	switch {
 	case s.Protocol != nil && kind == bits.Download:
 		return bits.Errorf(bits.NotImplemented, "only uploads have a protocol")
@@ -54,7 +54,7 @@ func checkUpload(kind bits.Type, s *bits.Settings, files []*store.File) error {
 	case s.ReplyFile == nil || *s.ReplyFile == "":
 		return nil
 	}
-	if err := checkReplyFile(*s.ReplyFile); err != nil {
+	if err := checkReplyFile(owner, *s.ReplyFile); err != nil {
 		return err
 	}
 	if len(files) > 0 {
@@ -63,24 +63,21 @@ func checkUpload(kind bits.Type, s *bits.Settings, files []*store.File) error {
 	return nil
 }
 
-// checkReplyFile says whether a file can be made at path.
-func checkReplyFile(path string) error {
+// checkReplyFile says whether the owner can make a file at path.
+func checkReplyFile(owner localfile.Owner, path string) error {
 	bad := func(code bits.Code, format string, args ...any) error {
 		e := bits.Errorf(code, format, args...)
 		e.Context, e.File = bits.ContextLocalFile, path
 		return e
 	}
 	dir := filepath.Dir(path)
-	switch info, err := os.Stat(dir); {
+	switch err := owner.CheckDir(dir); {
+	case errors.Is(err, os.ErrPermission):
+		return bad(bits.AccessDenied, "no file may be made in %s", dir)
 	case err != nil:
 		return localfile.Err(err, path)
-	case !info.IsDir():
-		return bad(bits.PathNotFound, "%s is not a directory", dir)
 	}
-	if err := writable(dir); err != nil {
-		return bad(bits.AccessDenied, "no file may be made in %s", dir)
-	}
-	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
+	if kind, err := owner.Look(path); err == nil && kind != localfile.Regular {
 		return bad(bits.InvalidArg, "%s is not a file that can be replaced", path)
 	}
 	return nil
@@ -94,15 +91,15 @@ func replyOverFile(reply, local string) error {
 	return &bits.Error{Code: bits.InvalidArg, Context: bits.ContextLocalFile, File: local, Message: fmt.Sprintf("the reply would replace the uploaded file %s", local)}
 }
 
-// typeOf returns the type of a job, which never changes.
-func (q *Queue) typeOf(c Caller, id bits.ID) (bits.Type, error) {
+// typeOf returns the type of a job, which never changes, and with whose rights its files are used.
+func (q *Queue) typeOf(c Caller, id bits.ID) (bits.Type, localfile.Owner, error) {
 	q.mu.RLock()
 	defer q.mu.RUnlock()
 	j := q.byID[id]
 	if j == nil || !c.may(j.now.rec.UID) {
-		return 0, noSuchJob(id.String())
+		return 0, localfile.Owner{}, noSuchJob(id.String())
 	}
-	return j.now.rec.Type, nil
+	return j.now.rec.Type, q.as(j.now.rec.UID), nil
 }
 
 // setUpload asks the state machine for the settings that only uploads have.
@@ -169,9 +166,10 @@ func (q *Queue) ReplyData(c Caller, id bits.ID) ([]byte, error) {
 		e.Context = bits.ContextGeneralQueueManager
 		return nil, e
 	}
-	f, err := os.Open(transfer.PartName(v.reply.Local, v.rec.ID, transfer.ReplyIndex))
+	owner := q.as(v.rec.UID)
+	f, err := owner.Open(transfer.PartName(v.reply.Local, v.rec.ID, transfer.ReplyIndex))
 	if errors.Is(err, os.ErrNotExist) { // a Complete is faster
-		f, err = os.Open(v.reply.Local)
+		f, err = owner.Open(v.reply.Local)
 	}
 	if err != nil {
 		return nil, lostReply(v, err)

@@ -40,7 +40,7 @@ func openUploading(t *testing.T, dir string) *Queue {
 	gov := governor.New("", slog.New(slog.DiscardHandler))
 	conns := httpconn.New("test", gov)
 	engine := transfer.NewEngine(httpget.New(conns), time.Second, map[upload.Protocol]upload.Uploader{upload.BITS: bup.New(conns), upload.Put: put.New(conns)})
-	q, err := Open(s, engine, gov, policy.Default(), conditions.State{}, slog.New(slog.DiscardHandler))
+	q, err := Open(s, engine, gov, policy.Default(), conditions.State{}, nil, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}

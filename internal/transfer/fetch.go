@@ -109,7 +109,7 @@ func (d *download) open(ctx context.Context) error {
 		return nil
 	}
 	d.validator = httpget.Validator{ETag: p.ETag, LastModified: p.LastModified, Size: d.f.Size}
-	written, err := localfile.Watermark(d.path)
+	written, err := d.job.Owner.Watermark(d.path)
 	keep := d.f.Done
 	switch {
 	case err != nil || written < keep:
@@ -130,7 +130,7 @@ func (d *download) open(ctx context.Context) error {
 	if keep == 0 {
 		return d.forget()
 	}
-	d.part, err = localfile.Open(ctx, d.path, localfile.Options{Keep: keep, Size: d.f.Size, Hash: d.hash})
+	d.part, err = localfile.Open(ctx, d.path, localfile.Options{Owner: d.job.Owner, Keep: keep, Size: d.f.Size, Hash: d.hash})
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
@@ -172,7 +172,7 @@ func (d *download) leave(why error) error {
 	}
 	if d.part.Offset() == 0 && why != nil { // nothing worth keeping
 		d.part.Close()
-		return localfile.Remove(d.path)
+		return d.job.Owner.Remove(d.path)
 	}
 	if why != nil && d.f.State == store.FilePending {
 		if err := d.checkpoint(); err != nil {
@@ -314,7 +314,7 @@ func (d *download) accept(ctx context.Context, resp *httpget.Response) error {
 		return err
 	}
 	if d.part == nil {
-		part, err := localfile.Open(ctx, d.path, localfile.Options{Size: size, Hash: d.hash})
+		part, err := localfile.Open(ctx, d.path, localfile.Options{Owner: d.job.Owner, Size: size, Hash: d.hash})
 		if err != nil {
 			return localfile.Err(err, d.path)
 		}
@@ -485,7 +485,7 @@ func (d *download) finish(ctx context.Context) error {
 	if err := d.part.Finish(d.modified); err != nil {
 		return localfile.Err(err, d.path)
 	}
-	if _, err := localfile.Watermark(d.path); errors.Is(err, fs.ErrNotExist) {
+	if _, err := d.job.Owner.Watermark(d.path); errors.Is(err, fs.ErrNotExist) {
 		// Somebody deleted it, perhaps with its directory, while it was written.
 		d.part.Close()
 		d.part = nil
@@ -527,7 +527,7 @@ func (d *download) mismatch(got string) error {
 	d.f.Size, d.f.Done, d.f.Part = -1, 0, nil
 	f := d.f
 	d.sink.File(d.index, &f)
-	err := localfile.Remove(d.path)
+	err := d.job.Owner.Remove(d.path)
 	return errors.Join(&bits.Error{Code: bits.ValidationFailed, Context: bits.ContextRemoteFile, File: d.f.Remote,
 		Message: fmt.Sprintf("the checksum of %s is %s, expected was %s", bits.RedactURL(d.f.Remote), got, d.f.Checksum)}, err)
 }

@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"syscall"
 	"time"
 
 	"github.com/ebbtransfer/ebb/bits"
@@ -38,9 +37,8 @@ type source struct {
 }
 
 // openSource opens a file for its upload.
-func openSource(path string) (*source, error) {
-	// O_NONBLOCK: opening must not wait for the other end of a FIFO. Regular files ignore it.
-	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+func openSource(owner localfile.Owner, path string) (*source, error) {
+	f, err := owner.Open(path)
 	if err != nil {
 		return nil, sourceError(err, path)
 	}
@@ -49,21 +47,13 @@ func openSource(path string) (*source, error) {
 		f.Close()
 		return nil, sourceError(err, path)
 	}
-	if !info.Mode().IsRegular() {
-		f.Close()
-		what := "is not a regular file"
-		if info.IsDir() {
-			what = "is a directory"
-		}
-		return nil, &bits.Error{Code: bits.InvalidArg, Context: bits.ContextLocalFile, File: path, Message: fmt.Sprintf("%s %s, and cannot be uploaded", path, what)}
-	}
 	return &source{f: f, path: path, want: identityOf(info)}, nil
 }
 
-// CheckSource says whether a file can be uploaded, and its size in bytes. The error is a
+// CheckSource says whether its owner can upload a file, and its size in bytes. The error is a
 // *bits.Error.
-func CheckSource(path string) (size int64, err error) {
-	s, err := openSource(path)
+func CheckSource(owner localfile.Owner, path string) (size int64, err error) {
+	s, err := openSource(owner, path)
 	if err != nil {
 		return 0, err
 	}

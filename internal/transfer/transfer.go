@@ -17,6 +17,7 @@ import (
 
 	"github.com/ebbtransfer/ebb/bits"
 	"github.com/ebbtransfer/ebb/internal/governor"
+	"github.com/ebbtransfer/ebb/internal/localfile"
 	"github.com/ebbtransfer/ebb/internal/store"
 	"github.com/ebbtransfer/ebb/internal/transfer/httpconn"
 	"github.com/ebbtransfer/ebb/internal/transfer/httpget"
@@ -26,6 +27,7 @@ import (
 // Job is what a transfer must know of a job.
 type Job struct {
 	ID          bits.ID
+	Owner       localfile.Owner // whose rights to files it has
 	Type        bits.Type
 	Connections int
 	Header      http.Header

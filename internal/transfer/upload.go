@@ -110,7 +110,7 @@ func (e *Engine) uploaderFor(p upload.Protocol) (upload.Uploader, error) {
 
 // send moves the file until the server has confirmed all of it.
 func (s *sending) send(ctx context.Context, begun bool) error {
-	src, err := openSource(s.f.Local)
+	src, err := openSource(s.job.Owner, s.f.Local)
 	if err != nil {
 		return err
 	}
@@ -314,7 +314,7 @@ func (s *sending) reply(ctx context.Context) error {
 		return s.emptyReply(ctx, f)
 	}
 	row := store.FileRow{Index: ReplyIndex, File: f}
-	r := &run{Engine: s.Engine, job: Job{ID: s.job.ID, Connections: 1, Header: s.replyHeader(remote), Class: s.job.Class, Files: []store.FileRow{row}},
+	r := &run{Engine: s.Engine, job: Job{ID: s.job.ID, Owner: s.job.Owner, Connections: 1, Header: s.replyHeader(remote), Class: s.job.Class, Files: []store.FileRow{row}},
 		sink: s.sink, live: s.run.live, feed: newFeed(1)}
 	r.once.Do(func() {}) // that bytes flow was said when the file went
 	s.once.Do(s.sink.Connected)
@@ -369,7 +369,7 @@ func (s *sending) replyRecord(remote string) (*store.File, error) {
 		if old.State == store.FilePlaced {
 			return old, nil
 		}
-		if err := localfile.Remove(PartName(old.Local, s.job.ID, ReplyIndex)); err != nil {
+		if err := s.job.Owner.Remove(PartName(old.Local, s.job.ID, ReplyIndex)); err != nil {
 			return nil, localfile.Err(err, old.Local)
 		}
 	}
@@ -380,7 +380,7 @@ func (s *sending) replyRecord(remote string) (*store.File, error) {
 // emptyReply makes the reply file of a server that has nothing to say.
 func (s *sending) emptyReply(ctx context.Context, f *store.File) error {
 	path := PartName(f.Local, s.job.ID, ReplyIndex)
-	part, err := localfile.Open(ctx, path, localfile.Options{Size: 0})
+	part, err := localfile.Open(ctx, path, localfile.Options{Owner: s.job.Owner, Size: 0})
 	if err == nil {
 		err = errors.Join(part.Finish(time.Time{}), part.Close())
 	}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/ebbtransfer/ebb/bits"
+	"github.com/ebbtransfer/ebb/internal/localfile"
 	"github.com/ebbtransfer/ebb/internal/store"
 	"github.com/ebbtransfer/ebb/internal/transfer/upload"
 )
@@ -92,7 +93,7 @@ func TestSourceNoticesChanges(t *testing.T) {
 		if err := errors.Join(write("12345"), os.Chtimes(path, now, now)); err != nil {
 			t.Fatal(err)
 		}
-		s, err := openSource(path)
+		s, err := openSource(localfile.Owner{}, path)
 		if err == nil {
 			err = s.settle(t.Context())
 		}
