@@ -9,6 +9,7 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
 	"time"
@@ -226,6 +227,14 @@ type Size int64
 
 // Unknown is the size of a file whose server has not told it yet (BG_SIZE_UNKNOWN).
 const Unknown Size = -1
+
+// Uint64 returns the size as BITS has it: Unknown is 2⁶⁴-1.
+func (s Size) Uint64() uint64 {
+	if s < 0 {
+		return math.MaxUint64
+	}
+	return uint64(s)
+}
 
 // MarshalJSON writes Unknown as null.
 func (s Size) MarshalJSON() ([]byte, error) {

@@ -382,17 +382,20 @@ func (e *Error) Is(target error) bool {
 
 // Info returns the form of the error that programs read. It holds no password.
 func (e *Error) Info() *ErrorInfo {
-	return &ErrorInfo{Code: e.Code.Name(), HResult: e.Code.Hex(), Context: e.Context, File: RedactURL(e.File), Message: e.Sentence(), Hint: e.Code.Hint()}
+	return &ErrorInfo{Code: e.Code.Name(), HResult: e.Code.Hex(), Context: e.Context, File: RedactURL(e.File), Message: e.Sentence(), Hint: e.Code.Hint(),
+		ContextMessage: e.Context.Message(), Protocol: protocolOf(e.Context, e.File)}
 }
 
 // ErrorInfo is an error as the API and the CLI show it.
 type ErrorInfo struct {
-	Code    string  `json:"code" doc:"BITS name" example:"BG_E_HTTP_ERROR_404"`
-	HResult string  `json:"hresult" doc:"BITS value" example:"0x80190194"`
-	Context Context `json:"context"`
-	File    string  `json:"file" doc:"URL or path it is about; may be empty"`
-	Message string  `json:"message" doc:"A sentence for people"`
-	Hint    string  `json:"hint" doc:"What to do about it"`
+	Code           string  `json:"code" doc:"BITS name" example:"BG_E_HTTP_ERROR_404"`
+	HResult        string  `json:"hresult" doc:"BITS value" example:"0x80190194"`
+	Context        Context `json:"context"`
+	File           string  `json:"file" doc:"URL or path it is about; may be empty"`
+	Message        string  `json:"message" doc:"A sentence for people"`
+	Hint           string  `json:"hint" doc:"What to do about it"`
+	ContextMessage string  `json:"context_message,omitempty" doc:"A sentence that says where the error occurred"`
+	Protocol       string  `json:"protocol,omitempty" doc:"http or file, if the error is about a protocol" enum:"http,file"`
 }
 
 // Err returns the error that i describes.

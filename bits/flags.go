@@ -6,15 +6,15 @@ import (
 	"strings"
 )
 
-// flag is one bit of a set and its name.
-type flag struct {
+// namedBit is one bit of a set and its name.
+type namedBit struct {
 	bit  uint32
 	name string
 }
 
 // parseFlags reads names joined by '|' or ',', a number such as 3 or 0x0C00, or "none". A number
 // may have bits without a name: what they are worth is for the checks to say.
-func parseFlags(s, kind string, names []flag) (uint32, error) {
+func parseFlags(s, kind string, names []namedBit) (uint32, error) {
 	text := strings.ToLower(strings.TrimSpace(s))
 	if n, err := strconv.ParseUint(text, 0, 32); err == nil {
 		return uint32(n), nil
@@ -45,7 +45,7 @@ func parseFlags(s, kind string, names []flag) (uint32, error) {
 }
 
 // formatFlags writes what parseFlags reads, by name wherever there is one.
-func formatFlags(set uint32, names []flag) string {
+func formatFlags(set uint32, names []namedBit) string {
 	if set == 0 {
 		return "none"
 	}
@@ -62,7 +62,7 @@ func formatFlags(set uint32, names []flag) string {
 	return strings.Join(parts, "|")
 }
 
-func flagNames(names []flag) string {
+func flagNames(names []namedBit) string {
 	var all []string
 	for _, f := range names {
 		all = append(all, f.name)
@@ -71,7 +71,7 @@ func flagNames(names []flag) string {
 }
 
 // allFlags is the set of all bits that have a name.
-func allFlags(names []flag) uint32 {
+func allFlags(names []namedBit) uint32 {
 	var set uint32
 	for _, f := range names {
 		set |= f.bit
@@ -93,7 +93,7 @@ const (
 	DefaultNotifyFlags             = NotifyTransferred | NotifyError
 )
 
-var notifyNames = []flag{{0x01, "transferred"}, {0x02, "error"}, {0x04, "disable"}, {0x08, "modification"}, {0x10, "file"}, {0x20, "ranges"}}
+var notifyNames = []namedBit{{0x01, "transferred"}, {0x02, "error"}, {0x04, "disable"}, {0x08, "modification"}, {0x10, "file"}, {0x20, "ranges"}}
 
 // Wants reports whether an event is wanted: one of the bits of what is set and nothing is
 // disabled.
@@ -109,7 +109,7 @@ func (f *NotifyFlags) UnmarshalText(b []byte) error {
 	return unmarshalFlags((*uint32)(f), b, "notify flag", notifyNames)
 }
 
-func unmarshalFlags(to *uint32, b []byte, kind string, names []flag) error {
+func unmarshalFlags(to *uint32, b []byte, kind string, names []namedBit) error {
 	v, err := parseFlags(string(b), kind, names)
 	if err == nil {
 		*to = v
@@ -134,7 +134,7 @@ const (
 	SecurityRedirectInsecure SecurityFlags = 0x0800 // follow those from https to http too
 )
 
-var securityNames = []flag{{0x0001, "crl-check"}, {0x0002, "ignore-name"}, {0x0004, "ignore-date"}, {0x0008, "ignore-unknown-ca"}, {0x0010, "ignore-usage"},
+var securityNames = []namedBit{{0x0001, "crl-check"}, {0x0002, "ignore-name"}, {0x0004, "ignore-date"}, {0x0008, "ignore-unknown-ca"}, {0x0010, "ignore-usage"},
 	{0x0100, "redirect-report"}, {0x0200, "redirect-deny"}, {0x0800, "redirect-https-to-http"}}
 
 func (f SecurityFlags) String() string { return formatFlags(uint32(f), securityNames) }
@@ -160,7 +160,7 @@ const (
 	ACLAll   ACLFlags = 15
 )
 
-var aclNames = []flag{{15, "all"}, {1, "owner"}, {2, "group"}, {4, "dacl"}, {8, "sacl"}}
+var aclNames = []namedBit{{15, "all"}, {1, "owner"}, {2, "group"}, {4, "dacl"}, {8, "sacl"}}
 
 func (f ACLFlags) String() string { return formatFlags(uint32(f), aclNames) }
 
@@ -182,7 +182,7 @@ const (
 	PeerDisableBranch PeerFlags = 4 // BranchCache is not used
 )
 
-var peerNames = []flag{{1, "client"}, {2, "server"}, {4, "disable-branchcache"}}
+var peerNames = []namedBit{{1, "client"}, {2, "server"}, {4, "disable-branchcache"}}
 
 func (f PeerFlags) String() string { return formatFlags(uint32(f), peerNames) }
 

@@ -78,6 +78,11 @@ func (a *app) completeSetting(cmd *cobra.Command, args []string, begun string) (
 	if len(args) == 0 {
 		return a.completeJobs(cmd, args, begun)
 	}
+	return completeProperty(begun)
+}
+
+// completeProperty completes the name of a property.
+func completeProperty(begun string) ([]string, cobra.ShellCompDirective) {
 	var found []string
 	for _, p := range bits.PropertyTable {
 		if strings.HasPrefix(p.Name, begun) {

@@ -12,6 +12,7 @@ import (
 
 func newCreateCmd(a *app) *cobra.Command {
 	var kind, priority, transferPolicy, protocol string
+	var properties []string
 	cmd := &cobra.Command{
 		Use:   "create NAME",
 		Short: "Create an empty, suspended job and print its id",
@@ -20,14 +21,15 @@ func newCreateCmd(a *app) *cobra.Command {
 
 A job of type upload or upload-reply takes one file, which ` + "`ebb add JOB URL FILE`" + ` names.
 It is sent by the protocol bits, which BITS servers and ebb serve speak, unless --protocol
-names another. Properties such as reply_file are set with ` + "`ebb set`" + `.
+names another. --set gives any property that ` + "`ebb set`" + ` knows.
 
 A name need not be unique, but a job is easier to refer to when it is.`,
 		Example: `  job=$(ebb create --priority low 'nightly images')
   ebb add $job https://example.org/image.iso /srv/images/image.iso
   ebb resume $job && ebb wait $job && ebb complete $job
   ebb create --type upload --protocol auto logs
-  ebb create --type upload-reply orders`,
+  ebb create --type upload-reply orders
+  ebb create --set http_method=POST --set maximum_download_size=1000000 report`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			spec := bits.NewJob{Settings: bits.Settings{Name: &args[0], Priority: new(bits.Priority)}}
@@ -43,6 +45,11 @@ A name need not be unique, but a job is easier to refer to when it is.`,
 			if protocol != "" {
 				if err := spec.Set("protocol", protocol); err != nil {
 					return usagef("--protocol: %w", err)
+				}
+			}
+			for _, arg := range properties {
+				if err := setProperty(&spec.Settings, arg); err != nil {
+					return err
 				}
 			}
 			if e := spec.Check(true); e != nil {
@@ -61,6 +68,10 @@ A name need not be unique, but a job is easier to refer to when it is.`,
 	cmd.Flags().StringVar(&priority, "priority", "normal", "`priority`: foreground, high, normal or low")
 	protocolFlag(cmd, &protocol, "", "`how` an upload is sent: auto (which asks the server), bits, tus, ietf, s3 or put (default bits)")
 	transferPolicyFlag(cmd, &transferPolicy)
+	cmd.Flags().StringArrayVar(&properties, "set", nil, "set a `property`, as NAME=VALUE; may be given several times")
+	_ = cmd.RegisterFlagCompletionFunc("set", func(_ *cobra.Command, _ []string, begun string) ([]string, cobra.ShellCompDirective) {
+		return completeProperty(begun)
+	})
 	complete(cmd, "type", "download", "upload", "upload-reply")
 	complete(cmd, "priority", "foreground", "high", "normal", "low")
 	return cmd

@@ -30,12 +30,8 @@ func newSetCmd(a *app) *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var s bits.Settings
 			for _, arg := range args[1:] {
-				name, value, ok := strings.Cut(arg, "=")
-				if !ok {
-					return hinted(usagef("%q is not of the form PROPERTY=VALUE", arg), "see `ebb set --help`")
-				}
-				if err := s.Set(name, value); err != nil {
-					return usagef("%w", err)
+				if err := setProperty(&s, arg); err != nil {
+					return err
 				}
 			}
 			if e := s.Check(false); e != nil {
@@ -60,4 +56,16 @@ func newSetCmd(a *app) *cobra.Command {
 		},
 	}
 	return cmd
+}
+
+// setProperty reads one argument of the form PROPERTY=VALUE.
+func setProperty(s *bits.Settings, arg string) error {
+	name, value, ok := strings.Cut(arg, "=")
+	if !ok {
+		return hinted(usagef("%q is not of the form PROPERTY=VALUE", arg), "see `ebb set --help`")
+	}
+	if err := s.Set(name, value); err != nil {
+		return usagef("%w", err)
+	}
+	return nil
 }

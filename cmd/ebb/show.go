@@ -17,7 +17,7 @@ import (
 const shownFiles = 20
 
 func newShowCmd(a *app) *cobra.Command {
-	var all bool
+	var all, properties bool
 	cmd := &cobra.Command{
 		Use:   "show JOB",
 		Short: "Show everything about a job",
@@ -26,6 +26,7 @@ fast it moves and why: idle capacity was found, somebody else uses the link, pol
 allows no more, or ebb is probing for what is free. Jobs that were completed or cancelled
 can be shown for a while. JOB is an id, a unique beginning of one, or a name.`,
 		Example: `  ebb show nightly
+  ebb show --properties nightly
   ebb show --json 6af46e48 | jq .error`,
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: a.completeJob,
@@ -43,6 +44,9 @@ can be shown for a while. JOB is an id, a unique beginning of one, or a name.`,
 			if err != nil {
 				return err
 			}
+			if properties {
+				return a.showProperties(info)
+			}
 			rules, err := srv.Policy(cmd.Context())
 			if err != nil {
 				rules = &bits.Policy{} // an older service
@@ -56,8 +60,19 @@ can be shown for a while. JOB is an id, a unique beginning of one, or a name.`,
 			return w.Flush()
 		},
 	}
+	cmd.Flags().BoolVar(&properties, "properties", false, "only the properties, all of them, as `ebb set` takes them")
 	cmd.Flags().BoolVar(&all, "files", false, fmt.Sprintf("all files, not only the first %d", shownFiles))
 	return cmd
+}
+
+// showProperties prints all properties, one to a line.
+func (a *app) showProperties(j *bits.Job) error {
+	w := bufio.NewWriter(a.out)
+	for i := range bits.PropertyTable {
+		p := &bits.PropertyTable[i]
+		_, _ = fmt.Fprintf(w, "%s=%s\n", p.Name, safe(p.Text(j)))
+	}
+	return w.Flush()
 }
 
 // showJob prints a job for people. rules are the service's policy, for what the job leaves to it.
@@ -85,7 +100,11 @@ func (a *app) showJob(w io.Writer, j *bits.Job, rules *bits.Policy, mostFiles in
 			line("error", "%s", a.outTerm.paint(red, safe(e.Message)))
 		}
 		line("  code", "%s %s", safe(e.Code), safe(e.HResult))
-		line("  context", "%s", e.Context)
+		where := e.Context.String()
+		if e.ContextMessage != "" {
+			where += ": " + safe(e.ContextMessage)
+		}
+		line("  context", "%s", where)
 		if e.File != "" {
 			line("  file", "%s", safeURL(e.File))
 		}

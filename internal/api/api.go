@@ -265,8 +265,48 @@ func (s *server) register(a huma.API) {
 	s.registerAction(a, "complete", "Put a job's files in their places and end it. Of a download that is not TRANSFERRED only the finished files are kept (BG_S_PARTIAL_COMPLETE); an upload must be TRANSFERRED",
 		func(c queue.Caller, id bits.ID) (bits.Code, error) { return s.q.Complete(c, id) })
 	s.registerReply(a)
+	s.registerErrors(a)
 	s.registerEvents(a)
 	refine(a.OpenAPI().Components.Schemas.Map())
+}
+
+func (s *server) registerErrors(a huma.API) {
+	huma.Register(a, huma.Operation{OperationID: "getError", Method: "GET", Path: "/v1/jobs/{job}/error", Summary: "Get the error of a job that is in ERROR or TRANSIENT_ERROR, or was until it was queued again (else BG_E_ERROR_INFORMATION_UNAVAILABLE)", Errors: []int{404, 409, 422}},
+		func(ctx context.Context, in *JobPath) (*Body[*bits.ErrorInfo], error) {
+			c, id, err := s.resolve(ctx, in.Job)
+			if err != nil {
+				return nil, err
+			}
+			info, err := s.q.Error(c, id)
+			return reply(info, err)
+		})
+	huma.Register(a, huma.Operation{OperationID: "describeError", Method: "GET", Path: "/v1/errors/{code}", Summary: "Describe a result code", Errors: []int{422}},
+		func(_ context.Context, in *struct {
+			Code     string `path:"code" doc:"A code's name or value" example:"0x80200013" maxLength:"64"`
+			Context  string `query:"context" doc:"Where the error occurred" example:"REMOTE_FILE" maxLength:"64"`
+			Language string `query:"language" doc:"Language of the texts; there is English" maxLength:"64"`
+		}) (*Body[bits.ErrorText], error) {
+			text, err := describe(in.Code, in.Context, in.Language)
+			return reply(text, err)
+		})
+}
+
+// describe puts a code and a context, each in its text form, into words.
+func describe(name, where, language string) (text bits.ErrorText, err error) {
+	code, ok := bits.ParseCode(name)
+	if !ok {
+		return text, bits.Errorf(bits.InvalidArg, "%q is no result code (want a name such as BG_E_NOT_FOUND, or a value such as 0x80200001)", name)
+	}
+	if where != "" {
+		if err := text.Context.UnmarshalText([]byte(where)); err != nil {
+			return text, bits.Errorf(bits.InvalidArg, "%v", err)
+		}
+	}
+	if text.Message, err = code.Description(language); err != nil {
+		return text, err
+	}
+	text.Code, text.HResult, text.Hint, text.ContextMessage = code.Name(), code.Hex(), code.Hint(), text.Context.Message()
+	return text, nil
 }
 
 func (s *server) registerReply(a huma.API) {

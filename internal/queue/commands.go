@@ -492,6 +492,21 @@ func (q *Queue) Get(c Caller, id bits.ID, withFiles bool) (bits.Job, error) {
 	return out, nil
 }
 
+// Error returns why a job is in ERROR or TRANSIENT_ERROR, or was until it was queued again.
+func (q *Queue) Error(c Caller, id bits.ID) (*bits.ErrorInfo, error) {
+	q.mu.RLock()
+	defer q.mu.RUnlock()
+	j := q.byID[id]
+	if j == nil || !c.may(j.now.rec.UID) {
+		return nil, noSuchJob(id.String())
+	}
+	info := j.now.errorInfo()
+	if info == nil {
+		return nil, &bits.Error{Code: bits.ErrorInfoUnavailable, Context: bits.ContextGeneralQueueManager, Message: fmt.Sprintf("the job %q is %s and in no error", j.now.rec.Name, j.now.rec.State)}
+	}
+	return info, nil
+}
+
 // ListOptions narrows a listing.
 type ListOptions struct {
 	AllUsers bool
