@@ -601,7 +601,7 @@ func (q *Queue) tally(old, v *version) {
 func (q *Queue) enroll(j *job, v *version, now time.Time) {
 	rec := v.rec
 	if j.op == nil && (rec.State == bits.Queued || rec.State.Running()) {
-		q.sched.Add(j.num, rec.Priority)
+		q.sched.Add(j.num, rec.UID, rec.Priority)
 	} else {
 		q.sched.Remove(j.num)
 	}
