@@ -38,8 +38,9 @@ type flow struct {
 	markEnd  int64
 	allowed  int // the window at that time
 	clamped  int
-	sent     int64   // up: bytes given to the kernel, counted as those acknowledged are
-	paced    float64 // up: the kernel's bound in bytes per second
+	sent     int64     // up: bytes given to the kernel, counted as those acknowledged are
+	paced    float64   // up: the kernel's bound in bytes per second
+	spoke    time.Time // up: when something was last sent only to listen
 }
 
 // hold puts the connection under the path's law, where the system can.

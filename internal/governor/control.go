@@ -49,6 +49,8 @@ type sample struct {
 	now    float64 // seconds, of any clock that does not jump
 	rtt    float64 // seconds; 0 if nothing arrived
 	coarse float64 // how coarse the round-trip times are, in seconds
+	pair   float64 // how long the first of two segments waits for the second, with which it is acknowledged, in seconds
+	flight float64 // bytes that were sent and not acknowledged; 0 if we receive
 	bytes  float64 // received by all connections together, or acknowledged to them
 	lost   int     // packets that came out of order, as they do after a loss, or were sent again
 	late   bool    // the tick itself came late, so that what it sees may be our own delay
@@ -76,6 +78,8 @@ type control struct {
 	capacity float64 // payload bytes per second that the path was seen to carry
 	z        quiet   // what a quiet path looks like
 	coarse   float64 // of the newest sample
+	pair     float64 // the same
+	flight   float64 // the window, or what was under way of it and of what waited for its time
 	wobble   float64 // how much the round-trip times of the quiet path varied when it varied least
 	noise    float64 // slow mean of (rtt - least recent rtt) while calm
 	queue    float64 // seconds, by the least of half a round trip
@@ -162,13 +166,14 @@ func (c *control) step(s sample) {
 	if s.late {
 		c.graceUntil = max(c.graceUntil, c.now+1.5*rtt)
 	}
-	c.queue = max(0, rtt-c.base-c.z.p10)
+	c.pair = s.pair
+	c.queue = max(0, rtt-c.base-c.still())
 	span := suddenly
 	if c.phase != cruising || c.rate(1.1*rtt) < 0.95*c.capacity {
 		// What we send is bunched, and the end of a bunch waits for its beginning.
 		span = max(span, 1.1*c.base)
 	}
-	c.sudden = max(0, c.least(long*span, 2)-c.base-c.z.p10)
+	c.sudden = max(0, c.least(long*span, 2)-c.base-c.still())
 	f := min(dt/(c.base+c.queue), 2) // round trips in this step
 	rate := c.rate(4 * rtt)
 	c.learnCapacity(rtt, rate, dt)
@@ -185,6 +190,9 @@ func (c *control) step(s sample) {
 	c.bound(s)
 }
 
+// still returns how much longer than the shortest ever a round trip takes while no queue stands.
+func (c *control) still() float64 { return max(c.z.p10, c.pair) }
+
 // jitter returns how much round-trip times vary beyond what they do on a calm path, in seconds.
 func (c *control) jitter() float64 { return max(0, max(c.noise, c.wobble)-0.0015) }
 
@@ -199,6 +207,10 @@ func (c *control) aim() float64 { return tau + min(0.3*c.jitter(), 0.003) }
 func (c *control) record(s sample) {
 	if s.rtt > 0 {
 		c.coarse = s.coarse
+		if c.base > s.rtt && c.capacity > 0 {
+			// A short packet passes sooner than two full ones; what those take stays quiet.
+			c.z = c.z.shift(min(c.base-s.rtt, 2*segment/c.capacity))
+		}
 		if c.base == 0 || s.rtt < c.base {
 			c.base = s.rtt
 		}
@@ -206,7 +218,8 @@ func (c *control) record(s sample) {
 	c.total += s.bytes
 	c.at = (c.at + 1) % len(c.ring)
 	c.count = min(c.count+1, len(c.ring))
-	c.ring[c.at] = moment{s.now, c.total, s.rtt, c.window}
+	c.flight = max(c.window, s.flight)
+	c.ring[c.at] = moment{s.now, c.total, s.rtt, c.flight}
 }
 
 // back calls f for the moments of the last d seconds, newest first, until it returns false.
@@ -290,7 +303,7 @@ func (c *control) start(s sample, rtt, f float64) {
 		}
 		c.z = c.percentiles().clip()
 		c.wobble = c.z.spread()
-		if c.known && c.percentiles().p50 > tau+margin {
+		if c.known && c.percentiles().p50 > c.pair+tau+margin {
 			c.stepBack()
 			return
 		}
@@ -360,7 +373,7 @@ func (c *control) cruise(s sample, rtt, rate, f, dt float64) {
 	case e <= 0:
 		c.window += gain * f * c.window * e
 		c.growth = min(0.02, tau/2/c.base)
-	case c.window < saturated*bdp:
+	case c.flight < saturated*bdp:
 		c.window *= math.Exp(math.Ln2 * f)
 	case c.lossWindow > 0 && c.window > c.lossWindow:
 		c.window *= 1 + 0.01*f
@@ -439,7 +452,7 @@ func (c *control) yield(s sample) {
 	if s.rtt > 0 {
 		c.hear(s.rtt, max(c.hold, 0.3))
 		c.window = leastWindow
-		if s.rtt-c.base-c.z.p10 > margin {
+		if s.rtt-c.base-c.still() > margin {
 			// One segment, which our own side acknowledges late, is all that is asked for.
 			c.window = segment
 		}
@@ -447,8 +460,8 @@ func (c *control) yield(s sample) {
 	if len(c.heard) < 4 {
 		return
 	}
-	p := c.percentiles()
-	if p.p25-c.z.p25 < margin {
+	p, z := c.percentiles(), c.z.atLeast(c.pair)
+	if p.p25-z.p25 < margin {
 		c.busy = c.now
 	}
 	c.shallow, c.deep = min(c.shallow, p.p25), max(c.deep, p.p25)
@@ -460,7 +473,7 @@ func (c *control) yield(s sample) {
 		return
 	}
 	const near = tau/2 + 0.001
-	if p.p25 < c.z.p25+near && p.p50 < c.z.p50+margin && c.newest(3)-c.base < c.z.p25+near {
+	if p.p25 < z.p25+near && p.p50 < z.p50+margin && c.newest(3)-c.base < z.p25+near {
 		c.z = c.z.blend(p)
 		c.wobble = min(c.wobble, c.z.spread()) // others come and go; the path itself was calmer
 		c.comeBack()
@@ -557,6 +570,16 @@ func (q quiet) spread() float64 { return max(0, q.p75-q.p25-0.0015) }
 // clip bounds what may count as quiet.
 func (q quiet) clip() quiet {
 	return quiet{min(q.p10, 0.005), min(q.p25, 0.008), min(q.p50, 0.010), min(q.p75, 0.012)}
+}
+
+// atLeast raises all to d.
+func (q quiet) atLeast(d float64) quiet {
+	return quiet{max(q.p10, d), max(q.p25, d), max(q.p50, d), max(q.p75, d)}
+}
+
+// shift adds to all.
+func (q quiet) shift(d float64) quiet {
+	return quiet{q.p10 + d, q.p25 + d, q.p50 + d, q.p75 + d}.clip()
 }
 
 func (q quiet) blend(p quiet) quiet {

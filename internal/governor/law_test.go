@@ -17,6 +17,7 @@ type scene struct {
 	jitter     float64
 	conns      int
 	stall      float64 // of the machine, seconds, at most
+	up         bool    // the background sends
 
 	lost    float64 // of the foreground's goodput alone, at most
 	yield   float64 // seconds, at most
@@ -36,6 +37,12 @@ var scenes = []scene{
 	{name: "fair queueing", mbit: 20, queue: 0.1, rtt: 0.03, kind: "fq", lost: 0.12, yield: 0.3, recover: 5, use: 0.9, wait: 0.015},
 	{name: "jitter of 15 ms", mbit: 20, queue: 0.1, rtt: 0.03, jitter: 0.015, lost: 0.12, yield: 1, recover: 4, use: 0.3, wait: 0.03},
 	{name: "a machine that stalls", mbit: 20, queue: 0.03, rtt: 0.03, stall: 0.03, lost: 0.06, yield: 0.4, recover: 2, use: 0.9, wait: 0.02},
+	{name: "upload, 20 Mbit/s, 100 ms", up: true, mbit: 20, queue: 0.1, rtt: 0.03, lost: 0.06, yield: 0.3, recover: 1.5, use: 0.95, wait: 0.015},
+	{name: "upload, 5 Mbit/s, 100 ms", up: true, mbit: 5, queue: 0.1, rtt: 0.03, lost: 0.08, yield: 0.4, recover: 1.5, use: 0.95, wait: 0.045},
+	// The foreground leaves its slow start at our queue, and what it then leaves idle for seconds is taken.
+	{name: "upload, 20 Mbit/s, 100 ms away", up: true, mbit: 20, queue: 0.1, rtt: 0.1, lost: 0.55, yield: 0.6, recover: 5, use: 0.9, wait: 0.04},
+	{name: "upload, 100 Mbit/s, 50 ms", up: true, mbit: 100, queue: 0.05, rtt: 0.03, lost: 0.05, yield: 0.4, recover: 1.5, use: 0.9, wait: 0.015},
+	{name: "upload, 20 Mbit/s, one BDP", up: true, mbit: 20, queue: 0.03, rtt: 0.03, lost: 0.06, yield: 0.3, recover: 2, use: 0.95, wait: 0.015},
 	{name: "four connections", mbit: 20, queue: 0.1, rtt: 0.03, conns: 4, lost: 0.06, yield: 0.4, recover: 2, use: 0.9, wait: 0.02},
 }
 
@@ -84,7 +91,9 @@ func (s scene) play(law, foreground, background bool) (fg, bg bins, waits []floa
 	var flows []*tcp
 	if background {
 		for range max(s.conns, 1) {
-			flows = append(flows, w.flow(bg.count))
+			t := w.flow(bg.count)
+			t.up, t.quick = s.up && law, 16
+			flows = append(flows, t)
 		}
 	}
 	if law {

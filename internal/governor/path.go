@@ -201,6 +201,14 @@ func (p *path) step(now time.Time) {
 	if caps.Background >= 0 && (!caps.LANExempt || !p.route.local) {
 		s.cap = float64(caps.Background)
 	}
+	if p.route.up {
+		paced := math.Inf(1)
+		for f := range p.conns {
+			paced = min(paced, f.gap())
+			s.flight += float64(f.sent - f.last.bytes)
+		}
+		s.pair = p.law.pairWait(paced)
+	}
 	before, phase := p.slots(), p.law.phase
 	p.law.step(s)
 	p.stepped = now
@@ -222,7 +230,7 @@ func (p *path) trace(s sample) {
 	}
 	l, ms := p.law, func(s float64) float64 { return math.Round(s*1e5) / 100 }
 	p.g.log.Debug("pace", "path", p.route, "phase", l.phase, "window", int(l.window), "rate", int(l.rate(0.1)), "capacity", int(l.capacity),
-		"base", ms(l.base), "rtt", ms(s.rtt), "queue", ms(l.queue), "sudden", ms(l.sudden), "spread", ms(l.z.spread()), "quiet", ms(l.z.p10), "hold", l.hold, "failures", l.failures, "others", int(s.others), "connections", len(p.conns))
+		"base", ms(l.base), "rtt", ms(s.rtt), "queue", ms(l.queue), "sudden", ms(l.sudden), "spread", ms(l.z.spread()), "quiet", ms(l.z.p10), "pair", ms(l.pair), "hold", l.hold, "failures", l.failures, "others", int(s.others), "connections", len(p.conns))
 }
 
 // look reads what the kernel tells of a flow and adds it to what was seen.

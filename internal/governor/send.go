@@ -23,28 +23,20 @@ func (f *flow) allow(window float64) {
 	}
 	// The peer acknowledges a single segment late, and that wait would look like a queue.
 	f.clamped = int(max(window, leastWindow, 2*float64(f.last.mss)))
-	law := f.path.law
-	rate := 0.0
-	if rtt := law.base + law.queue; rtt > 0 {
-		// What is written at once would be sent at once: pacing spreads it. It is no bound itself.
-		rate = pacingHeadroom * float64(f.clamped) / rtt
-	}
-	if f.clamped < few*int(segment) || rate > fastest {
-		// The peer acknowledges two together: the first waits for the second, and pacing makes that wait longer.
-		rate = 0
-	}
+	rate := f.path.law.pacing(float64(f.clamped))
 	if rate < f.paced*0.97 || rate > f.paced*1.03 {
 		f.paced = rate
 		f.conn.governed.setPacing(uint64(rate))
 	}
 }
 
-const (
-	pacingHeadroom = 1.25
-	few            = 10 // segments, which may go at once as at the start of any connection
-	// fastest is the rate from which pacing costs more than the bursts of a tick do harm.
-	fastest = 250e6
-)
+// gap returns how far apart, in seconds, pacing sends two segments.
+func (f *flow) gap() float64 {
+	if f.paced == 0 {
+		return 0
+	}
+	return float64(f.last.mss) / f.paced
+}
 
 // busy reports whether a request is under way.
 func (f *flow) busy() bool {
@@ -182,12 +174,12 @@ const sendAtOnce = 1 << 20
 // admit waits until the law allows the flow some more bytes and returns how many of want.
 func (p *path) admit(f *flow, want int) int {
 	for {
-		room, nap, bound := p.offer(f)
+		room, full, nap, bound := p.offer(f)
 		if !bound || room >= want {
 			return want
 		}
-		if room >= int(leastWindow) {
-			return room
+		if room >= 2*full { // full segments, two of which are acknowledged together
+			return room - room%full
 		}
 		// See Conn.gather.
 		runtime.Gosched()
@@ -201,22 +193,34 @@ func (p *path) admit(f *flow, want int) int {
 	}
 }
 
-// offer returns how many bytes the flow may send now and how soon to ask again if they are too few;
+// offer returns how many bytes the flow may send now, how many a segment has, and how soon to ask again if they are too few;
 // bound is false if no law holds.
-func (p *path) offer(f *flow) (room int, nap time.Duration, bound bool) {
+func (p *path) offer(f *flow) (room, full int, nap time.Duration, bound bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if _, active := p.conns[f]; !active {
-		return 0, 0, false
+		return 0, 0, 0, false
 	}
-	p.ask(f, time.Now())
+	now := time.Now()
+	p.ask(f, now)
 	law := p.law
 	period := law.period()
+	if full = f.last.mss; full == 0 {
+		full = int(segment)
+	}
 	// Between two looks acknowledgements come that nobody answers: that much more is under way,
 	// most of it waiting here for its time.
 	window := float64(f.clamped)
 	if rtt := law.base + law.queue; rtt > 0 {
 		window *= 1 + period/rtt
 	}
-	return int(window) - int(f.sent-f.last.bytes), time.Duration(period * float64(time.Second)), true
+	room = int(window) - int(f.sent-f.last.bytes)
+	if wait := law.listenEvery(len(p.conns)); wait > 0 && room >= 2*full {
+		if now.Sub(f.spoke).Seconds() < wait {
+			room = 0
+		} else {
+			f.spoke = now
+		}
+	}
+	return room, full, time.Duration(period * float64(time.Second)), true
 }

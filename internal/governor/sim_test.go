@@ -253,6 +253,18 @@ type tcp struct {
 	ooo       int
 	ackTimer  int
 	passed    func(now, size float64)
+	// a governed sender
+	up       bool
+	clamp    float64 // packets under way, at most
+	pace     float64 // bytes per second; 0: at once
+	nextPair float64
+	written  int     // packets that the kernel has been given
+	spoke    float64 // when it last sent only to listen
+	every    float64 // and how often it may
+	acks     int     // since the last poll
+	acked1   float64 // bytes
+	again    int     // packets sent again
+	quick    int     // how many segments the peer acknowledges at once
 }
 
 type sentPkt struct {
@@ -306,6 +318,9 @@ func (t *tcp) inflight() int { return len(t.sent) - len(t.lost) }
 func (t *tcp) pump() {
 	for t.on && float64(t.inflight()) < t.cwnd {
 		seq, again := t.next, false
+		if t.up && !t.allowed() {
+			return
+		}
 		switch {
 		case len(t.lost) > 0:
 			seq, again = t.lost[0], true
@@ -317,15 +332,47 @@ func (t *tcp) pump() {
 		}
 		t.sent[seq] = &sentPkt{at: t.w.now, again: again}
 		p := &pkt{flow: t, seq: seq, size: wire, tsecr: t.tsecr, again: again}
+		if t.up && seq == 0 {
+			p.size = 300 // the head of a request
+		}
+		if again {
+			t.again++
+		}
 		// The way from the server to the link takes no time; the whole delay is behind it.
 		t.w.send(p)
 	}
 }
 
+// write gives the sender as many packets more as the law allows now, in pairs.
+func (t *tcp) write() {
+	room := t.clamp - float64(t.written) + t.acked1/segment
+	if t.every > 0 && t.w.now < t.spoke+t.every || room < ackPair {
+		return
+	}
+	t.spoke = t.w.now
+	t.written += int(room) / ackPair * ackPair
+	t.pump()
+}
+
+// allowed reports whether another packet may go now; if pacing alone holds it back it goes by itself.
+func (t *tcp) allowed() bool {
+	if t.next >= t.written {
+		return false
+	}
+	if t.pace > 0 && t.next%ackPair == 0 {
+		if wait := t.nextPair - t.w.now; wait > 0 {
+			t.w.after(wait+1e-6, t.pump)
+			return false
+		}
+		t.nextPair = t.w.now + ackPair*segment/t.pace
+	}
+	return true
+}
+
 func (t *tcp) receive(p *pkt) {
 	w := t.w
 	t.segs++
-	if p.tsecr > t.lastTsecr { // tcp_rcv_rtt_measure_ts
+	if !t.up && p.tsecr > t.lastTsecr { // tcp_rcv_rtt_measure_ts
 		t.lastTsecr = p.tsecr
 		ms := math.Floor(w.now*1000) - math.Floor(p.tsecr*1000)
 		m := max(ms, 1) / 1000
@@ -356,7 +403,10 @@ func (t *tcp) receive(p *pkt) {
 		d()
 	}
 	t.unacked++
-	if t.unacked >= ackPair || gap {
+	if t.up {
+		t.quick--
+	}
+	if t.unacked >= ackPair || gap || t.up && t.quick > 0 {
 		t.ack()
 		return
 	}
@@ -390,6 +440,9 @@ func (t *tcp) acked(news []int, rcv int, at, edge float64) {
 	t.edge = max(t.edge, edge) // a window is never taken back
 	limited := float64(t.inflight()) >= t.cwnd-3
 	n := 0
+	if t.up {
+		t.measure(news)
+	}
 	for _, seq := range news {
 		s := t.sent[seq]
 		if s == nil {
@@ -445,6 +498,27 @@ func (t *tcp) acked(news []int, rcv int, at, edge float64) {
 	t.pump()
 }
 
+// measure is the estimate of the round-trip time of a sender, to which the first of the segments counts that
+// are acknowledged together.
+func (t *tcp) measure(news []int) {
+	first := math.Inf(1)
+	for _, seq := range news {
+		if s := t.sent[seq]; s != nil && !s.again {
+			first = min(first, s.at)
+		}
+		t.acked1 += segment
+	}
+	if math.IsInf(first, 1) {
+		return
+	}
+	rtt := t.w.now - first
+	if t.est == 0 {
+		t.est = rtt
+	}
+	t.est += (rtt - t.est) / 8
+	t.acks++
+}
+
 func (t *tcp) grow(n int) {
 	if t.cwnd < t.ssthresh {
 		t.cwnd += float64(n)
@@ -468,7 +542,7 @@ func (t *tcp) grow(n int) {
 	}
 }
 
-// governed drives a connection's window by the control law, as the service does.
+// governed drives the window of connections by the control law, as the service does.
 func (w *world) governed(flows []*tcp, c *control) {
 	var (
 		before float64
@@ -476,30 +550,60 @@ func (w *world) governed(flows []*tcp, c *control) {
 		late   bool
 		poll   func()
 	)
+	look := func(t *tcp) (rtt float64) {
+		if t.up {
+			if t.acks > 0 {
+				rtt = average(t.estBefore, t.est, t.acks)
+			}
+		} else if t.segs > 0 {
+			rtt = newest(t.estBefore, t.est)
+		}
+		t.acks, t.segs, t.estBefore = 0, 0, t.est
+		return rtt
+	}
+	allow := func() {
+		for _, t := range flows {
+			t.window = c.share(len(flows)) / segment
+			if t.up {
+				t.clamp = max(t.window, 2) * (1 + c.period()/max(c.base+c.queue, 0.001))
+				t.pace, t.every = c.pacing(max(t.window, 2)*segment), c.listenEvery(len(flows))
+				t.window = 0
+				t.write()
+			}
+		}
+	}
 	poll = func() {
 		s := sample{now: w.now + 1, cap: -1, late: late}
-		n := 0
+		n, gap := 0, math.Inf(1)
 		for _, t := range flows {
-			if rtt := newest(t.estBefore, t.est); t.segs > 0 && rtt > 0 && (s.rtt == 0 || rtt < s.rtt) {
+			if rtt := look(t); rtt > 0 && (s.rtt == 0 || rtt < s.rtt) {
 				s.rtt = rtt
 			}
-			t.segs, t.estBefore = 0, t.est
 			s.bytes += t.bytes
 			n += t.ooo
+			if t.up {
+				s.flight += float64(t.written)*segment - t.acked1
+				s.bytes += t.acked1 - t.bytes
+				n += t.again - t.ooo
+				if t.pace == 0 {
+					gap = 0
+				} else {
+					gap = min(gap, segment/t.pace)
+				}
+			}
+		}
+		if flows[0].up {
+			s.pair = c.pairWait(gap)
 		}
 		s.bytes, before = s.bytes-before, s.bytes
 		s.lost, ooo = n-ooo, n
 		c.step(s)
-		for _, t := range flows {
-			t.window = c.share(len(flows)) / segment
-		}
+		allow()
 		wake := w.now + c.period()
 		at := w.awake(wake)
 		late = at-wake > tooLate.Seconds()
 		w.after(at-w.now, poll)
 	}
-	for _, t := range flows {
-		t.window = c.share(len(flows)) / segment
-	}
+	allow()
 	w.after(tick, poll)
 }

@@ -1,0 +1,49 @@
+package governor
+
+// What the law says of sending: receiving needs none of it.
+
+const (
+	pacingHeadroom = 1.25
+	few            = 10 // segments, which may go at once as at the start of any connection
+	// fastest is the rate from which pacing costs more than the bursts of a tick do harm.
+	fastest = 250e6
+	// mostPair bounds, in seconds, what is taken for the wait of a pair of segments and not for a queue.
+	mostPair = 0.01
+	// listenShare is the share of a path that listening may take from others, mostApart the longest
+	// time, in seconds, without it.
+	listenShare = 0.03
+	mostApart   = 0.25
+)
+
+// pacing returns how fast, in bytes per second, a flow sends that may have so many bytes under way; 0: at
+// once. What is written at once would be sent at once: pacing spreads it. It is no bound itself.
+func (c *control) pacing(window float64) float64 {
+	rtt := c.base + c.queue
+	if rtt == 0 || window < few*segment {
+		// The peer acknowledges two together: the first waits for the second, and pacing makes that wait longer.
+		return 0
+	}
+	if rate := pacingHeadroom * window / rtt; rate <= fastest {
+		return rate
+	}
+	return 0
+}
+
+// pairWait returns how much longer, in seconds, the first of two full segments, which the peer acknowledges
+// together, is under way than a short packet, without any queue. Pacing sends them gap apart.
+func (c *control) pairWait(gap float64) float64 {
+	if c.phase != starting { // until then the capacity is a guess
+		each := segment / c.capacity
+		gap = each + max(gap, each)
+	}
+	return min(gap, mostPair)
+}
+
+// listenEvery returns how long, in seconds, each of n flows waits between two pairs of segments with which
+// it listens to a path that others fill.
+func (c *control) listenEvery(n int) float64 {
+	if c.phase != yielding || c.window > segment || c.capacity <= 0 {
+		return 0
+	}
+	return min(float64(n)*leastWindow/(listenShare*c.capacity), mostApart)
+}
