@@ -4,8 +4,9 @@
 //
 //   - s3 for its scheme, and PUT for a URL with the signature of an object store: neither leaves a
 //     choice.
-//   - tus, which servers announce, which tells how far an upload is and can verify each piece.
-//   - the IETF's resumable uploads, which do the same but for the verifying, and are a draft.
+//   - the IETF's resumable uploads of the version that Ebb speaks, which a server must name: the server
+//     keeps what came before a connection broke, and writes it once.
+//   - tus, which does the same but where pieces carry checksums, which a server verifies before it keeps them.
 //   - BITS, which nothing announces: a session is begun, and used if the server knows what that is.
 //   - PUT, which everything else may understand, and which cannot resume.
 //
@@ -150,6 +151,10 @@ func foreign(err error) bool {
 // announced returns the protocol that an answer to OPTIONS announces and what it says; empty for
 // none.
 func announced(h http.Header) (upload.Protocol, string) {
+	version := strings.TrimSpace(h.Get("Upload-Draft-Interop-Version"))
+	if version == "8" {
+		return upload.IETF, "the server offers resumable uploads, interop version 8"
+	}
 	for _, v := range h.Values("Tus-Version") {
 		for version := range strings.SplitSeq(v, ",") {
 			if strings.TrimSpace(version) == "1.0.0" {
@@ -157,14 +162,7 @@ func announced(h http.Header) (upload.Protocol, string) {
 			}
 		}
 	}
-	const interop = "Upload-Draft-Interop-Version"
-	version := strings.TrimSpace(h.Get(interop))
-	switch {
-	case version == "8":
-		return upload.IETF, "the server offers resumable uploads, interop version 8"
-	case version != "":
-		return "", "" // of another version, which is another protocol
-	case len(h.Values("Upload-Limit")) > 0:
+	if version == "" && len(h.Values("Upload-Limit")) > 0 { // of another version it is another protocol
 		return upload.IETF, "the server names its limits for resumable uploads"
 	}
 	return "", ""
