@@ -63,7 +63,7 @@ func terminalOf(w io.Writer) terminal {
 func run(args []string, in io.Reader, out, err io.Writer) (code int) {
 	a := &app{in: in, out: out, err: err, outTerm: terminalOf(out), errTerm: terminalOf(err)}
 	root := newRootCmd(a)
-	root.SetArgs(args)
+	root.SetArgs(canonical(args))
 	cmd, e := root.ExecuteContextC(context.Background())
 	if e != nil && !a.parsed {
 		e = usageOf(cmd, e)
@@ -121,7 +121,8 @@ job, 5 not allowed, 6 not in this state, 130 interrupted.`,
 	root.SetHelpCommandGroupID("service")
 
 	root.AddGroup(&cobra.Group{ID: "fetch", Title: "Transfer:"}, &cobra.Group{ID: "jobs", Title: "Jobs:"},
-		&cobra.Group{ID: "look", Title: "Look:"}, &cobra.Group{ID: "service", Title: "Service:"})
+		&cobra.Group{ID: "look", Title: "Look:"}, &cobra.Group{ID: "service", Title: "Service:"},
+		&cobra.Group{ID: "originals", Title: "Command lines of BITS's own tools:"})
 	add := func(group string, verbs ...*cobra.Command) {
 		for _, v := range verbs {
 			v.GroupID = group
@@ -132,5 +133,9 @@ job, 5 not allowed, 6 not in this state, 130 interrupted.`,
 	add("jobs", newCreateCmd(a), newAddCmd(a), newSetCmd(a), newResumeCmd(a), newSuspendCmd(a), newCompleteCmd(a), newCancelCmd(a))
 	add("look", newListCmd(a), newShowCmd(a), newTopCmd(a), newWatchCmd(a))
 	add("service", newServeCmd(a), newDaemonCmd(a), newPolicyCmd(a), newVersionCmd(a), newCompletionCmd(a))
+	add("originals", newBitsadminCmd(a))
+	for _, c := range bitsTransfer() {
+		add("originals", newCmdletCmd(a, c))
+	}
 	return root
 }

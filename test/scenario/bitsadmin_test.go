@@ -1,0 +1,401 @@
+package scenario
+
+import (
+	"bufio"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/ebbtransfer/ebb/bits"
+	"github.com/ebbtransfer/ebb/client"
+	"github.com/ebbtransfer/ebb/test/faultserver"
+)
+
+// raw returns what a command line of bitsadmin prints with /rawreturn.
+func (s *service) raw(args ...string) string {
+	s.t.Helper()
+	return s.cli(append([]string{"bitsadmin", "/rawreturn"}, args...)...).want(s.t, 0).out
+}
+
+// admin runs a command line of bitsadmin and returns what it prints below the banner.
+func (s *service) admin(code int, args ...string) string {
+	s.t.Helper()
+	out := s.cli(append([]string{"bitsadmin"}, args...)...).want(s.t, code).out
+	banner, rest, ok := strings.Cut(out, "\n\n")
+	if !ok || !strings.Contains(banner, "BITSADMIN version 3.0\n") {
+		s.t.Errorf("bitsadmin %q does not begin with its banner: %q", args, out)
+	}
+	return rest
+}
+
+var bracedID = regexp.MustCompile(`^\{[0-9A-F]{8}(-[0-9A-F]{4}){3}-[0-9A-F]{12}\}$`)
+
+// TestBitsadmin runs each switch that makes, moves and lists jobs, in the forms of the original.
+func TestBitsadmin(t *testing.T) {
+	t.Parallel()
+	srv := serve(t, faultserver.Options{})
+	e := srv.File("/a", faultserver.File{Seed: 1, Size: 5000})
+	missing := srv.URL() + "/missing"
+	s := start(t, options{})
+	local := filepath.Join(s.dir, "a")
+
+	t.Run("/rawreturn", func(t *testing.T) {
+		s := s.in(t)
+		id := s.raw("/create", "raw")
+		if !bracedID.MatchString(id) {
+			t.Fatalf("/rawreturn /create prints %q", id)
+		}
+		for _, ref := range []string{"raw", id, strings.ToLower(strings.Trim(id, "{}"))} {
+			if got := s.raw("/GetState", ref); got != "SUSPENDED" {
+				t.Errorf("the state of %s is %q", ref, got)
+			}
+		}
+		if got := s.raw("/list"); got != id+" raw SUSPENDED 0 / 0 0 / 0\n" {
+			t.Errorf("/rawreturn /list prints %q", got)
+		}
+		s.raw("/cancel", id)
+	})
+	t.Run("/wrap", func(t *testing.T) { s.in(t).admin(0, "/wrap", "/list") })
+	t.Run("/nowrap", func(t *testing.T) { s.in(t).admin(0, "/NOWRAP", "/help") })
+	t.Run("/create", func(t *testing.T) {
+		s := s.in(t)
+		out := s.admin(0, "/create", "plain")
+		id := strings.TrimSuffix(strings.TrimPrefix(out, "Created job "), ".\n")
+		if !bracedID.MatchString(id) {
+			t.Errorf("it prints %q", out)
+		}
+		for name, kind := range map[string]string{"/download": "DOWNLOAD", "/upload": "UPLOAD", "/upload-reply": "UPLOAD_REPLY"} {
+			id := s.raw("/create", name, "typed")
+			if got := s.raw("/gettype", id); got != kind {
+				t.Errorf("/create %s makes a job of type %s", name, got)
+			}
+			s.raw("/cancel", id)
+		}
+		s.raw("/cancel", "plain")
+	})
+	t.Run("names", func(t *testing.T) {
+		s := s.in(t)
+		one := s.raw("/create", "twice")
+		s.raw("/create", "twice")
+		if out := s.admin(2, "/getstate", "twice"); out != "Found 2 jobs named \"twice\". Use the job identifier instead of the job name.\n" {
+			t.Errorf("an ambiguous name: %q", out)
+		}
+		if out := s.admin(4, "/getstate", "nobody"); out != "Unable to find job named \"nobody\".\n" {
+			t.Errorf("an unknown name: %q", out)
+		}
+		s.admin(4, "/cancel", strings.Trim(one, "{}")[:8]) // the beginning of an id is no name
+		s.raw("/cancel", one)
+		s.admin(4, "/getstate", one) // what has ended is gone
+		s.raw("/cancel", "twice")
+	})
+
+	// One job from its beginning to its end.
+	id := s.raw("/create", "whole")
+	steps := []struct {
+		args []string
+		want string // of what is printed
+	}{
+		{[]string{"/addfile", "whole", e.URL(), local}, "Added " + e.URL() + " -> " + local + " to job.\n"},
+		{[]string{"/listfiles", "whole"}, "0 / UNKNOWN WORKING " + e.URL() + " -> " + local + "\n"},
+		{[]string{"/info", "whole"}, id + " whole SUSPENDED 0 / 1 0 / UNKNOWN\n"},
+		{[]string{"/resume", "whole"}, "Job resumed.\n"},
+	}
+	for _, step := range steps {
+		t.Run(step.args[0], func(t *testing.T) {
+			if got := s.in(t).admin(0, step.args...); got != step.want {
+				t.Errorf("%q prints %q, want %q", step.args, got, step.want)
+			}
+		})
+	}
+	jid, err := bits.ParseID(id)
+	must(t, err)
+	s.settled(s.Job(jid), bits.Transferred)
+	t.Run("/list", func(t *testing.T) {
+		s := s.in(t)
+		if got := s.admin(0, "/list"); got != id+" whole TRANSFERRED 1 / 1 5000 / 5000\n\nListed 1 job(s).\n" {
+			t.Errorf("/list prints %q", got)
+		}
+		if got := s.admin(0, "/list", "/allusers", "/verbose"); !strings.Contains(got, "GUID: "+id+" DISPLAY: 'whole'\n") {
+			t.Errorf("/list /verbose prints %q", got)
+		}
+	})
+	t.Run("/info", func(t *testing.T) {
+		out := s.in(t).admin(0, "/info", "whole", "/verbose")
+		for _, line := range []string{"GUID: " + id + " DISPLAY: 'whole'\n", "TYPE: DOWNLOAD STATE: TRANSFERRED OWNER: ", "PRIORITY: NORMAL FILES: 1 / 1 BYTES: 5000 / 5000\n",
+			"RETRY DELAY: 600 NO PROGRESS TIMEOUT: 1209600 ERROR COUNT: 0\n", "JOB FILES:\n\t5000 / 5000 COMPLETED " + e.URL() + " -> " + local + "\n"} {
+			if !strings.Contains(out, line) {
+				t.Errorf("/info /verbose has no %q:\n%s", line, out)
+			}
+		}
+	})
+	for name, want := range map[string]string{"/getbytestotal": "5000", "/getbytestransferred": "5000", "/getfilestotal": "1", "/getfilestransferred": "1", "/geterrorcount": "0",
+		"/getdisplayname": "whole", "/gettype": "DOWNLOAD"} {
+		t.Run(name, func(t *testing.T) {
+			if got := s.in(t).raw(name, "whole"); got != want {
+				t.Errorf("it prints %q, want %q", got, want)
+			}
+		})
+	}
+	date := regexp.MustCompile(`^\d+/\d+/\d{4} \d+:\d\d:\d\d [AP]M$`)
+	for _, name := range []string{"/getcreationtime", "/getmodificationtime", "/getcompletiontime"} {
+		t.Run(name, func(t *testing.T) {
+			if got := s.in(t).raw(name, "whole"); !date.MatchString(got) {
+				t.Errorf("it prints %q", got)
+			}
+		})
+	}
+	t.Run("/getowner", func(t *testing.T) {
+		s := s.in(t)
+		if got := s.raw("/getowner", "whole"); got != s.info(s.Job(jid)).Owner {
+			t.Errorf("it prints %q", got)
+		}
+	})
+	t.Run("/geterror", func(t *testing.T) {
+		s := s.in(t)
+		if out := s.admin(1, "/geterror", "whole"); !strings.HasPrefix(out, "Unable to get error - 0x8020000f\n") {
+			t.Errorf("of a job without an error: %q", out)
+		}
+		s.raw("/create", "failing")
+		s.raw("/addfile", "failing", missing, "b") // relative to the directory of the script
+		s.raw("/resume", "failing")
+		s.settled(s.named("failing"), bits.Errored)
+		out := s.admin(0, "/geterror", "failing")
+		for _, line := range []string{"ERROR FILE:    " + missing + " -> " + filepath.Join(s.dir, "b") + "\n", "ERROR CODE:    0x80190194 - ", "ERROR CONTEXT: 0x00000005 - "} {
+			if !strings.Contains(out, line) {
+				t.Errorf("it has no %q:\n%s", line, out)
+			}
+		}
+		if got := s.raw("/getstate", "failing"); got != "ERROR" {
+			t.Errorf("its state is %q", got)
+		}
+		s.raw("/cancel", "failing")
+	})
+	t.Run("/complete", func(t *testing.T) {
+		s := s.in(t)
+		if got := s.admin(0, "/complete", id); got != "Job completed.\n" {
+			t.Errorf("it prints %q", got)
+		}
+		s.isWhole(local, e)
+		if out := s.admin(4, "/complete", id); !strings.HasPrefix(out, "Unable to find job named ") {
+			t.Errorf("again: %q", out)
+		}
+	})
+	t.Run("/suspend", func(t *testing.T) {
+		s := s.in(t)
+		s.raw("/create", "paused")
+		if got := s.admin(0, "/suspend", "paused"); got != "Job suspended.\n" {
+			t.Errorf("it prints %q", got)
+		}
+		if out := s.admin(6, "/resume", "paused"); !strings.HasPrefix(out, "Unable to resume job - 0x80200003\n") {
+			t.Errorf("without files: %q", out)
+		}
+	})
+	t.Run("/cancel", func(t *testing.T) {
+		if got := s.in(t).admin(0, "/cancel", "paused"); got != "Job canceled.\n" {
+			t.Errorf("it prints %q", got)
+		}
+	})
+	t.Run("/addfileset", func(t *testing.T) {
+		s := s.in(t)
+		s.raw("/create", "set")
+		list := s.text("set.txt", e.URL()+" one\r\n\r\n"+e.URL()+"\t\""+filepath.Join(s.dir, "t w o")+"\"\r\n")
+		s.admin(0, "/addfileset", "set", list)
+		if got := s.admin(0, "/listfiles", "set"); strings.Count(got, "\n") != 2 || !strings.Contains(got, filepath.Join(s.dir, "t w o")) {
+			t.Errorf("the files are %q", got)
+		}
+		s.text("set.txt", e.URL()+"\n")
+		s.admin(2, "/addfileset", "set", list)
+		s.raw("/cancel", "set")
+	})
+	t.Run("/transfer", func(t *testing.T) {
+		s := s.in(t)
+		out := s.admin(0, "/transfer", "at once", "/download", "/priority", "foreground", e.URL(), filepath.Join(s.dir, "c"), e.URL(), "d")
+		if !strings.HasPrefix(out, "DISPLAY: 'at once' TYPE: DOWNLOAD STATE: ACKNOWLEDGED\nPRIORITY: FOREGROUND FILES: 2 / 2 BYTES: 10000 / 10000\n") || !strings.HasSuffix(out, "Transfer complete.\n") {
+			t.Errorf("it prints %q", out)
+		}
+		s.isWhole(filepath.Join(s.dir, "c"), e)
+		s.isWhole(filepath.Join(s.dir, "d"), e)
+		out = s.admin(1, "/transfer", "failing", missing, filepath.Join(s.dir, "x"))
+		if !strings.Contains(out, "STATE: ERROR") || !strings.Contains(out, "0x80190194") {
+			t.Errorf("of a failure it prints %q", out)
+		}
+		s.admin(4, "/getstate", "failing")
+		up := startServing(t, "", "--uploads")
+		s.admin(0, "/transfer", "up", "/upload", "/priority", "high", up.url+"/u", s.text("u", "uploaded"))
+		up.isFile("u", "uploaded")
+		if out := s.admin(2, "/transfer", "odd", e.URL()); !strings.HasPrefix(out, "Invalid number of arguments.") {
+			t.Errorf("without a local name: %q", out)
+		}
+	})
+	t.Run("/reset", func(t *testing.T) {
+		s := s.in(t)
+		one := s.raw("/create", "one")
+		s.raw("/create", "two")
+		out := s.admin(0, "/reset")
+		if !strings.HasPrefix(out, one+" canceled.\n{") || !strings.HasSuffix(out, "2 out of 2 jobs canceled.\n") {
+			t.Errorf("it prints %q", out)
+		}
+	})
+	t.Run("/monitor", func(t *testing.T) {
+		s := s.in(t)
+		s.raw("/create", "watched")
+		call := s.prepareCall("bitsadmin", "/rawreturn", "/monitor", "/refresh", "1")
+		call.cmd.Stdout = nil
+		out, err := call.cmd.StdoutPipe()
+		must(t, err)
+		call.begin()
+		lines := bufio.NewScanner(out)
+		for range 2 { // the same line again after a second
+			if !lines.Scan() || !strings.HasSuffix(lines.Text(), " watched SUSPENDED 0 / 0 0 / 0") {
+				t.Errorf("it prints %q", lines.Text())
+			}
+		}
+		must(t, call.cmd.Process.Signal(os.Interrupt))
+		call.end().want(t, 0)
+		s.raw("/cancel", "watched")
+	})
+	for _, name := range []string{"/help", "/?"} {
+		t.Run(name, func(t *testing.T) {
+			if out := s.in(t).admin(0, name); !strings.Contains(out, "/SETNOTIFYCMDLINE") && !strings.Contains(out, "/SETPRIORITY") {
+				t.Errorf("it prints %q", out)
+			}
+		})
+	}
+	t.Run("/examples", func(t *testing.T) {
+		if out := s.in(t).admin(0, "/examples"); !strings.Contains(out, "/rawreturn /getstate") {
+			t.Errorf("it prints %q", out)
+		}
+	})
+	t.Run("/util /version", func(t *testing.T) {
+		if out := s.in(t).raw("/util", "/version"); out == "" || strings.Contains(out, "\n") {
+			t.Errorf("it prints %q", out)
+		}
+	})
+	t.Run("/util /help", func(t *testing.T) { s.in(t).admin(0, "/util", "/help") })
+	t.Run("what is left out says so", func(t *testing.T) {
+		s := s.in(t)
+		for _, args := range [][]string{{"/peers", "/discover"}, {"/cache", "/clear"}, {"/peercaching", "/getconfigurationflags", "x"}} {
+			if out := s.admin(1, args...); !strings.HasPrefix(out, "Unable to use ") || !strings.Contains(out, " - 0x80200047\n") {
+				t.Errorf("%q prints %q", args, out)
+			}
+		}
+		for _, args := range [][]string{{"/util", "/getieproxy", "x"}, {"/util", "/repairservice"}, {"/sethelpertoken", "x"}, {"/gethelpertokensid", "x"}} {
+			if out := s.admin(2, args...); !strings.Contains(out, " - 0x80004001\n") {
+				t.Errorf("%q prints %q", args, out)
+			}
+		}
+	})
+	t.Run("wrong command lines", func(t *testing.T) {
+		s := s.in(t)
+		if out := s.admin(2, "/frobnicate"); out != "Invalid command.\n" {
+			t.Errorf("an unknown switch: %q", out)
+		}
+		if out := s.admin(2, "/addfile", "x"); out != "Invalid number of arguments.\n" {
+			t.Errorf("too few arguments: %q", out)
+		}
+	})
+}
+
+// named returns the job with a name.
+func (s *service) named(name string) *client.Job {
+	s.t.Helper()
+	job, err := s.Find(s.ctx(), name)
+	must(s.t, err)
+	return job
+}
+
+// TestBitsadminProperties sets and reads each property by its switches.
+func TestBitsadminProperties(t *testing.T) {
+	t.Parallel()
+	s := start(t, options{})
+	s.raw("/create", "p")
+	s.raw("/addfile", "p", "http://127.0.0.1:9/f", filepath.Join(s.dir, "f"))
+	for _, c := range []struct {
+		set  string
+		args []string
+		says string
+		get  string
+		want string
+	}{
+		{"/setdescription", []string{"the text"}, "Description set to the text.\n", "/getdescription", "the text"},
+		{"/setpriority", []string{"low"}, "Priority set to low.\n", "/getpriority", "LOW"},
+		{"/setminretrydelay", []string{"120"}, "Minimum retry delay set to 120.\n", "/getminretrydelay", "120"},
+		{"/setminretrydelay", []string{"1"}, "Minimum retry delay set to 1.\n", "/getminretrydelay", "5"},
+		{"/setnoprogresstimeout", []string{"3600"}, "No progress timeout set to 3600.\n", "/getnoprogresstimeout", "3600"},
+		{"/setmaxdownloadtime", []string{"86400"}, "Maximum download time set to 86400.\n", "/getmaxdownloadtime", "86400"},
+		{"/setcustomheaders", []string{"X-One: 1", "X-Two: 2"}, "Custom headers set.\n", "/getcustomheaders", "X-One, X-Two"},
+		{"/setcustomheaders", []string{"NULL"}, "Custom headers set.\n", "/getcustomheaders", "NULL"},
+		{"/setaclflag", []string{"GO"}, "ACL flags set to OG.\n", "/getaclflags", "OG"},
+		{"/setnotifyflags", []string{"1"}, "Notification flags set to 1.\n", "/getnotifyflags", "1"},
+		{"/setnotifycmdline", []string{"/bin/sh", "sh -c 'echo \"done\"'"}, "notification command line set to /bin/sh -c 'echo \"done\"'.\n", "/getnotifycmdline", "/bin/sh -c 'echo \"done\"'"},
+		{"/setnotifycmdline", []string{"/bin/true", "NULL"}, "notification command line set to /bin/true.\n", "/getnotifycmdline", "/bin/true"},
+		{"/setnotifycmdline", []string{"NULL", "NULL"}, "notification command line set to none.\n", "/getnotifycmdline", "none"},
+		{"/setproxysettings", []string{"OVERRIDE", "http://p:3128,q:80", "*.example.org,<local>"}, "Proxy usage set to OVERRIDE.\n", "/getproxylist", "http://p:3128,q:80"},
+		{"/setproxysettings", []string{"OVERRIDE", "p:3128", "*.example.org,<local>"}, "Proxy usage set to OVERRIDE.\n", "/getproxybypasslist", "*.example.org,<local>"},
+		{"/setproxysettings", []string{"NO_PROXY"}, "Proxy usage set to NO_PROXY.\n", "/getproxyusage", "NO_PROXY"},
+		{"/setproxysettings", []string{"PRECONFIG"}, "Proxy usage set to PRECONFIG.\n", "/getproxylist", "NULL"},
+		{"/setsecurityflags", []string{"257"}, "Security flags set to 257.\n", "/getsecurityflags", "0x0101"},
+		{"/setpeercachingflags", []string{"3"}, "Peer caching flags set to 3.\n", "/getpeercachingflags", "3"},
+		{"/makecustomheaderswriteonly", nil, "Custom headers are write-only now.\n", "/getclientcertificate", "NULL"},
+		{"/sethttpmethod", []string{"POST"}, "HTTP method set to POST.\n", "/gethttpmethod", "POST"},
+		{"/setdisplayname", []string{"p"}, "Display name set to p.\n", "/getdisplayname", "p"},
+	} {
+		t.Run(c.set, func(t *testing.T) {
+			s := s.in(t)
+			if out := s.admin(0, append([]string{c.set, "p"}, c.args...)...); out != c.says {
+				t.Errorf("%s %q prints %q, want %q", c.set, c.args, out, c.says)
+			}
+			if got := s.raw(c.get, "p"); got != c.want {
+				t.Errorf("%s prints %q, want %q", c.get, got, c.want)
+			}
+			if out := s.admin(0, c.get, "p"); !strings.HasSuffix(out, ": "+c.want+"\n") {
+				t.Errorf("%s prints %q", c.get, out)
+			}
+		})
+	}
+	t.Run("/gettemporaryname", func(t *testing.T) {
+		s := s.in(t)
+		if got := s.raw("/gettemporaryname", "p", "0"); got != "NULL" {
+			t.Errorf("before the transfer it is %q", got)
+		}
+		s.admin(2, "/gettemporaryname", "p", "1")
+	})
+	if out := s.admin(2, "/setpriority", "p", "urgent"); !strings.HasPrefix(out, "Unable to set priority - 0x80070057\n") {
+		t.Errorf("a wrong priority: %q", out)
+	}
+}
+
+// TestBitsadminReply runs the switches of UPLOAD_REPLY jobs.
+func TestBitsadminReply(t *testing.T) {
+	t.Parallel()
+	app := applies(t, func(body []byte) []byte { return []byte("got it") })
+	r := startServing(t, "[[group]]\npath = \"/\"\ndir = \"%DIR%\"\n[group.uploads]\nnotify = \"by-value\"\nnotify_url = \""+app.URL+"\"\n")
+	s := start(t, options{})
+	s.raw("/create", "/upload-reply", "order")
+	s.raw("/addfile", "order", r.url+"/7", s.text("order.xml", "an order"))
+	if got := s.raw("/getreplyprogress", "order"); got != "0 / UNKNOWN" {
+		t.Errorf("/getreplyprogress prints %q", got)
+	}
+	s.admin(0, "/setreplyfilename", "order", "answer")
+	if got := s.raw("/getreplyfilename", "order"); got != filepath.Join(s.dir, "answer") {
+		t.Errorf("/getreplyfilename prints %q", got)
+	}
+	s.raw("/resume", "order")
+	s.settled(s.named("order"), bits.Transferred)
+	if got := s.raw("/getreplyprogress", "order"); got != "6 / 6" {
+		t.Errorf("/getreplyprogress prints %q", got)
+	}
+	if got := s.raw("/getreplydata", "order"); got != "676F74206974" {
+		t.Errorf("/rawreturn /getreplydata prints %q", got)
+	}
+	if got := s.admin(0, "/getreplydata", "order"); got != "REPLY DATA LENGTH: 6\n67 6F 74 20 69 74\n" {
+		t.Errorf("/getreplydata prints %q", got)
+	}
+	s.raw("/complete", "order")
+	s.raw("/create", "plain")
+	if out := s.admin(2, "/getreplyfilename", "plain"); !strings.HasPrefix(out, "Unable to get reply file - 0x80004001\n") {
+		t.Errorf("of a download: %q", out)
+	}
+}

@@ -1,0 +1,295 @@
+package scenario
+
+import (
+	"encoding/json"
+	"fmt"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/ebbtransfer/ebb/bits"
+	"github.com/ebbtransfer/ebb/client"
+	"github.com/ebbtransfer/ebb/test/faultserver"
+)
+
+// psJob is a job as a cmdlet prints it for programs.
+type psJob struct {
+	JobID                                                                             bits.ID `json:"JobId"`
+	DisplayName, Description, TransferType, JobState, OwnerAccount, Priority          string
+	TransferPolicy, ErrorCondition, ErrorDescription                                  string
+	FilesTotal, FilesTransferred                                                      int
+	BytesTotal                                                                        json.Number
+	BytesTransferred, RetryInterval, RetryTimeout, MaxDownloadTime, InternalErrorCode int64
+	FileList                                                                          []struct {
+		RemoteName, LocalName string
+		IsTransferComplete    bool
+		BytesTotal            json.Number
+	}
+}
+
+// ps runs a cmdlet and reads the jobs that it prints.
+func (s *service) ps(args ...string) []psJob {
+	s.t.Helper()
+	var jobs []psJob
+	s.cli(append([]string{"--json"}, args...)...).want(s.t, 0).decode(s.t, &jobs)
+	return jobs
+}
+
+// psOne is ps for a cmdlet that prints one job.
+func (s *service) psOne(args ...string) psJob {
+	s.t.Helper()
+	jobs := s.ps(args...)
+	if len(jobs) != 1 {
+		s.t.Fatalf("%q prints %d jobs, want one", args, len(jobs))
+	}
+	return jobs[0]
+}
+
+// with runs a verb with a standard input.
+func (s *service) with(input string, args ...string) result {
+	s.t.Helper()
+	c := s.prepareCall(args...)
+	c.cmd.Stdin = strings.NewReader(input)
+	return c.begin().end()
+}
+
+// TestCmdlets runs the eight cmdlets as scripts do.
+func TestCmdlets(t *testing.T) {
+	t.Parallel()
+	srv := serve(t, faultserver.Options{})
+	e := srv.File("/a.bin", faultserver.File{Seed: 1, Size: 5000})
+	f := srv.File("/b.bin", faultserver.File{Seed: 2, Size: 7000})
+	missing := srv.URL() + "/missing"
+	s := start(t, options{})
+	in := func(name string) string { return filepath.Join(s.dir, name) }
+
+	t.Run("Start-BitsTransfer", func(t *testing.T) {
+		s := s.in(t)
+		if got := s.cli("Start-BitsTransfer", "-Source", e.URL(), "-Destination", in("one")).want(t, 0); got.out != "" {
+			t.Errorf("it prints %q", got.out)
+		}
+		s.isWhole(in("one"), e)
+		s.cli("start-bitstransfer", e.URL()+","+f.URL(), in("two")+","+in("three")).want(t, 0)
+		s.isWhole(in("two"), e)
+		s.isWhole(in("three"), f)
+		s.cli("Start-BitsTransfer", e.URL()).want(t, 0) // to the current directory
+		s.isWhole(in("a.bin"), e)
+		got := s.cli("Start-BitsTransfer", missing, in("x")).want(t, 1)
+		if !strings.Contains(got.err, "Start-BitsTransfer : ") || !strings.Contains(got.err, "0x80190194") {
+			t.Errorf("of a failure it prints %q", got.err)
+		}
+		if got := s.cli("Start-BitsTransfer", missing, in("x"), "-ErrorAction", "SilentlyContinue").want(t, 1); got.err != "" {
+			t.Errorf("with -ErrorAction SilentlyContinue it prints %q", got.err)
+		}
+		s.cli("Start-BitsTransfer", e.URL()+","+f.URL(), in("x")).want(t, 2) // two sources, one file
+		if jobs := s.ps("Get-BitsTransfer"); len(jobs) != 0 {
+			t.Errorf("jobs are left: %+v", jobs)
+		}
+	})
+	t.Run("a CSV list", func(t *testing.T) {
+		s := s.in(t)
+		list := "Source,Destination\r\n" + e.URL() + "," + in("csv 1") + "\r\n\"" + f.URL() + "\"," + in("csv2") + "\r\n"
+		jobs := s.with(list, "--json", "Start-BitsTransfer", "-Asynchronous")
+		var made []psJob
+		jobs.want(t, 0).decode(t, &made)
+		if len(made) != 2 {
+			t.Fatalf("%d jobs, want one for each row", len(made))
+		}
+		for _, j := range made {
+			s.settled(s.Job(j.JobID), bits.Transferred)
+		}
+		if got := s.with(jobs.out, "Complete-BitsTransfer").want(t, 0); got.out != "" {
+			t.Errorf("Complete-BitsTransfer prints %q", got.out)
+		}
+		s.isWhole(in("csv 1"), e)
+		s.isWhole(in("csv2"), f)
+		s.with("URL\nx\n", "Start-BitsTransfer").want(t, 2)
+		s.with("", "Start-BitsTransfer").want(t, 2)
+	})
+	t.Run("-Asynchronous", func(t *testing.T) {
+		s := s.in(t)
+		job := s.psOne("Start-BitsTransfer", e.URL(), in("later"), "-Asynchronous", "-DisplayName", "later")
+		if job.DisplayName != "later" || job.Priority != "Foreground" || job.TransferType != "Download" || job.FileList[0].LocalName != in("later") {
+			t.Errorf("the job is %+v", job)
+		}
+		s.settled(s.Job(job.JobID), bits.Transferred)
+		if got := s.psOne("Get-BitsTransfer", "-JobId", job.JobID.String()); got.JobState != "Transferred" || got.BytesTotal != "5000" || !got.FileList[0].IsTransferComplete {
+			t.Errorf("Get-BitsTransfer: %+v", got)
+		}
+		s.cli("Complete-BitsTransfer", "-BitsJob", job.JobID.String()).want(t, 0)
+		s.isWhole(in("later"), e)
+		s.cli("Get-BitsTransfer", "-JobId", job.JobID.String()).want(t, 4)
+	})
+	t.Run("-Suspended", func(t *testing.T) {
+		s := s.in(t)
+		job := s.psOne("Start-BitsTransfer", e.URL(), in("s1"), "-Suspended")
+		if job.JobState != "Suspended" || job.DisplayName != "BITS Transfer" || job.BytesTotal != "18446744073709551615" || job.FilesTotal != 1 {
+			t.Errorf("the job is %+v", job)
+		}
+		id := job.JobID.String()
+		// Add-BitsFile writes the job back, Resume-BitsTransfer waits for it.
+		if got := s.psOne("Add-BitsFile", id, "-Source", f.URL(), "-Destination", in("s2")); got.FilesTotal != 2 {
+			t.Errorf("Add-BitsFile: %+v", got)
+		}
+		if got := s.cli("Resume-BitsTransfer", id).want(t, 0); got.out != "" {
+			t.Errorf("Resume-BitsTransfer prints %q", got.out)
+		}
+		s.isWhole(in("s1"), e)
+		s.isWhole(in("s2"), f)
+	})
+	t.Run("Suspend-BitsTransfer", func(t *testing.T) {
+		s := s.in(t)
+		slow := srv.File("/slow", faultserver.File{Seed: 3, Size: mib})
+		slow.Script(faultserver.Program{Cut: faultserver.Cut{How: faultserver.Stall, After: 100 * kib}})
+		job := s.psOne("Start-BitsTransfer", slow.URL(), in("slow"), "-Asynchronous")
+		handle := s.Job(job.JobID)
+		s.moved(handle, 1)
+		if got := s.psOne("Suspend-BitsTransfer", job.JobID.String()); got.JobState != "Suspended" {
+			t.Errorf("it is %+v", got)
+		}
+		if got := s.psOne("Resume-BitsTransfer", job.JobID.String(), "-Asynchronous"); got.JobID != job.JobID {
+			t.Errorf("Resume-BitsTransfer -Asynchronous: %+v", got)
+		}
+		s.settled(handle, bits.Transferred)
+		s.cli("Remove-BitsTransfer", job.JobID.String()).want(t, 0)
+		if st := s.info(handle).State; st != bits.Cancelled {
+			t.Errorf("after Remove-BitsTransfer it is %s", st)
+		}
+	})
+	t.Run("Get-BitsTransfer", func(t *testing.T) {
+		s := s.in(t)
+		for _, name := range []string{"get one", "get two", "other"} {
+			s.create(fetched{name: name, waits: true})
+		}
+		if got := s.ps("Get-BitsTransfer", "-Name", "GET*"); len(got) != 2 {
+			t.Errorf("-Name GET* finds %d", len(got))
+		}
+		if got := s.ps("Get-BitsTransfer", "-Name", "get one,other"); len(got) != 2 {
+			t.Errorf("two names find %d", len(got))
+		}
+		if got := s.ps("Get-BitsTransfer", "-AllUsers"); len(got) != 3 {
+			t.Errorf("-AllUsers finds %d", len(got))
+		}
+		s.cli("Get-BitsTransfer", "nobody").want(t, 4)
+		s.cli("Get-BitsTransfer", "nob*").want(t, 0)
+		table := s.cli("Get-BitsTransfer", "other").want(t, 0).out
+		if !strings.Contains(table, "DisplayName TransferType JobState  OwnerAccount\n") || !strings.Contains(table, " other       Download     Suspended ") {
+			t.Errorf("the table is\n%s", table)
+		}
+		// The table is a pipeline too.
+		s.with(s.cli("Get-BitsTransfer").out, "Remove-BitsTransfer").want(t, 0)
+		if got := s.ps("Get-BitsTransfer"); len(got) != 0 {
+			t.Errorf("%d jobs are left", len(got))
+		}
+	})
+	t.Run("-WhatIf", func(t *testing.T) {
+		s := s.in(t)
+		job := s.create(fetched{name: "what if", waits: true})
+		id := job.ID.String()
+		for _, args := range [][]string{{"Start-BitsTransfer", e.URL(), in("no")}, {"Remove-BitsTransfer", id}, {"Suspend-BitsTransfer", id}, {"Resume-BitsTransfer", id},
+			{"Complete-BitsTransfer", id}, {"Set-BitsTransfer", id, "-Description", "x"}, {"Add-BitsFile", id, e.URL(), in("no")}} {
+			out := s.cli(append(args, "-WhatIf")...).want(t, 0).out
+			if !strings.HasPrefix(out, fmt.Sprintf("What if: Performing the operation %q on target ", args[0])) {
+				t.Errorf("%q prints %q", args, out)
+			}
+		}
+		if info := s.info(job); info.State != bits.Suspended || len(info.Files) != 0 || info.Properties.Description != "" {
+			t.Errorf("the job is %+v", info)
+		}
+		s.cli("Remove-BitsTransfer", id, "-Confirm:$false").want(t, 0)
+	})
+	t.Run("uploads", func(t *testing.T) {
+		s := s.in(t)
+		up := startServing(t, "", "--uploads")
+		s.cli("Start-BitsTransfer", "-TransferType", "Upload", "-Source", s.text("up.txt", "uploaded"), "-Destination", up.url+"/up.txt").want(t, 0)
+		up.isFile("up.txt", "uploaded")
+		job := s.psOne("Start-BitsTransfer", "-TransferType", "UploadReply", "-Source", s.text("r", "x"), "-Destination", up.url+"/r", "-Suspended")
+		if job.TransferType != "UploadReply" {
+			t.Errorf("the job is %+v", job)
+		}
+		s.cli("Remove-BitsTransfer", job.JobID.String()).want(t, 0)
+		s.cli("Start-BitsTransfer", "-TransferType", "Upload", "-Source", in("up.txt")+","+in("r"), "-Destination", up.url+"/u,"+up.url+"/v").want(t, 2)
+	})
+	t.Run("errors of several jobs", func(t *testing.T) {
+		s := s.in(t)
+		one, two := s.create(fetched{waits: true, name: "one"}), s.create(fetched{waits: true, name: "two"})
+		// Without files neither can be resumed; -ErrorAction Stop ends with the first.
+		got := s.cli("Resume-BitsTransfer", "one,two").want(t, 6)
+		if strings.Count(got.err, "BG_E_EMPTY") != 2 {
+			t.Errorf("it prints %q", got.err)
+		}
+		got = s.cli("Resume-BitsTransfer", "one,two", "-ErrorAction", "Stop").want(t, 6)
+		if strings.Count(got.err, "BG_E_EMPTY") != 1 {
+			t.Errorf("with -ErrorAction Stop it prints %q", got.err)
+		}
+		for _, j := range []*client.Job{one, two} {
+			_, err := j.Cancel(s.ctx())
+			must(t, err)
+		}
+	})
+}
+
+// TestCmdletProperties gives each property by its parameter, to Start- and to Set-BitsTransfer.
+func TestCmdletProperties(t *testing.T) {
+	t.Parallel()
+	s := start(t, options{})
+	url := "http://127.0.0.1:9/f"
+	for i, c := range []struct {
+		args  []string
+		check func(*bits.Job) (got, want any)
+	}{
+		{[]string{"-DisplayName", "named"}, func(j *bits.Job) (any, any) { return j.Name, "named" }},
+		{[]string{"-Description", "text"}, func(j *bits.Job) (any, any) { return j.Properties.Description, "text" }},
+		{[]string{"-Priority", "Low"}, func(j *bits.Job) (any, any) { return j.Priority, bits.Low }},
+		{[]string{"-RetryInterval", "120"}, func(j *bits.Job) (any, any) { return j.Properties.MinimumRetryDelay, int64(120) }},
+		{[]string{"-RetryTimeout", "0"}, func(j *bits.Job) (any, any) { return j.Properties.NoProgressTimeout, int64(0) }},
+		{[]string{"-MaxDownloadTime", "3600"}, func(j *bits.Job) (any, any) { return j.Properties.MaximumDownloadTime, int64(3600) }},
+		{[]string{"-TransferPolicy", "NotRoaming"}, func(j *bits.Job) (any, any) { return j.Properties.TransferPolicy, bits.TransferNotRoaming }},
+		{[]string{"-TransferPolicy", "Unrestricted,BelowCap"}, func(j *bits.Job) (any, any) {
+			return j.Properties.TransferPolicy, bits.CostUnrestricted | bits.CostBelowCap
+		}},
+		{[]string{"-ACLFlags", "o,g"}, func(j *bits.Job) (any, any) { return j.Properties.ACLFlags, bits.ACLOwner | bits.ACLGroup }},
+		{[]string{"-SecurityFlags", "0x101"}, func(j *bits.Job) (any, any) {
+			return j.Properties.SecurityFlags, bits.SecurityCRLCheck | bits.SecurityRedirectReport
+		}},
+		{[]string{"-NotifyFlags", "1,2"}, func(j *bits.Job) (any, any) {
+			return j.Properties.NotifyFlags, bits.NotifyTransferred | bits.NotifyError
+		}},
+		{[]string{"-NotifyCmdLine", "/bin/sh,sh -c true"}, func(j *bits.Job) (any, any) {
+			return strings.Join(j.Properties.NotifyCommand, "|"), "/bin/sh|-c|true"
+		}},
+		{[]string{"-ProxyUsage", "NoProxy"}, func(j *bits.Job) (any, any) { return j.Properties.Proxy.Usage, bits.ProxyNone }},
+		{[]string{"-ProxyUsage", "AutoDetect"}, func(j *bits.Job) (any, any) { return j.Properties.Proxy.Usage, bits.ProxyAutodetect }},
+		{[]string{"-ProxyUsage", "SystemDefault"}, func(j *bits.Job) (any, any) { return j.Properties.Proxy.Usage, bits.ProxyPreconfig }},
+		{[]string{"-ProxyUsage", "Override", "-ProxyList", "http://p:1,q:2", "-ProxyBypass", "a,b"}, func(j *bits.Job) (any, any) {
+			return j.Properties.Proxy.String(), "override http://p:1,q:2 a,b"
+		}},
+		{[]string{"-CustomHeaders", "X-One: 1,X-Two: 2, 3"}, func(j *bits.Job) (any, any) { return strings.Join(j.Properties.HeaderNames, "|"), "X-One|X-Two" }},
+		{[]string{"-CustomHeadersWriteOnly"}, func(j *bits.Job) (any, any) { return j.Properties.HeadersWriteOnly, true }},
+		{[]string{"-UseStoredCredential", "Proxy"}, func(j *bits.Job) (any, any) { return j.Properties.UseStoredCredentials, bits.TargetProxy }},
+		{[]string{"-Dynamic", "-Priority", "Foreground"}, func(j *bits.Job) (any, any) { return j.Properties.DynamicContent, true }},
+		{[]string{"-HttpMethod", "POST"}, func(j *bits.Job) (any, any) { return j.Properties.HTTPMethod, "POST" }},
+	} {
+		t.Run(strings.Join(c.args, " "), func(t *testing.T) {
+			s := s.in(t)
+			begun := s.psOne(append([]string{"Start-BitsTransfer", url, filepath.Join(s.dir, fmt.Sprint(i)), "-Suspended"}, c.args...)...)
+			plain := s.psOne("Start-BitsTransfer", url, filepath.Join(s.dir, fmt.Sprint(i)), "-Suspended")
+			changed := s.psOne(append([]string{"Set-BitsTransfer", plain.JobID.String()}, c.args...)...)
+			for verb, job := range map[string]psJob{"Start": begun, "Set": changed} {
+				if got, want := c.check(s.info(s.Job(job.JobID))); got != want {
+					t.Errorf("%s-BitsTransfer %q: %v, want %v", verb, c.args, got, want)
+				}
+				s.cli("Remove-BitsTransfer", job.JobID.String()).want(t, 0)
+			}
+		})
+	}
+	for _, args := range [][]string{{"-RetryInterval", "59"}, {"-Priority", "urgent"}, {"-ProxyUsage", "Override"}, {"-ProxyList", "p:1"}, {"-SecurityFlags", "0x8000"}, {"-Nonsense"}} {
+		got := s.cli(append([]string{"Start-BitsTransfer", url, filepath.Join(s.dir, "x"), "-Suspended"}, args...)...)
+		if got.want(t, 2); !strings.HasPrefix(got.err, "ebb: Start-BitsTransfer : ") {
+			t.Errorf("%q: %q", args, got.err)
+		}
+	}
+	if jobs := s.ps("Get-BitsTransfer"); len(jobs) != 0 {
+		t.Errorf("%d jobs are left", len(jobs))
+	}
+}
