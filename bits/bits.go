@@ -304,23 +304,32 @@ const MaxReplyData = 1 << 20
 // yet that it may forget what it has.
 const NoteServerUntold = "the server is still to be told; the service keeps trying"
 
+// NotificationFailure tells that neither callbacks nor the notify command could be told of a job's
+// end (client.md 7.3).
+type NotificationFailure struct {
+	Attempts int        `json:"attempts"`
+	Message  string     `json:"message" doc:"Why, and the end of what the program wrote"`
+	RetryAt  *time.Time `json:"retry_at,omitempty" doc:"When it is tried again"`
+}
+
 // Job is a snapshot of a job.
 type Job struct {
-	ID         ID         `json:"id"`
-	Name       string     `json:"name" doc:"Display name; need not be unique"`
-	Type       Type       `json:"type"`
-	Priority   Priority   `json:"priority"`
-	State      State      `json:"state"`
-	Owner      string     `json:"owner" doc:"User name of the owner, or the uid where it has no name"`
-	Progress   Progress   `json:"progress"`
-	Pace       *Pace      `json:"pace,omitempty" doc:"How fast the job moves and why; only while it is CONNECTING or TRANSFERRING"`
-	Files      []File     `json:"files,omitzero" doc:"The files, where they were asked for"`
-	Reply      *Reply     `json:"reply,omitempty" doc:"The answer of the server's application; UPLOAD_REPLY jobs only"`
-	Error      *ErrorInfo `json:"error" doc:"Why the job is in ERROR or TRANSIENT_ERROR"`
-	ErrorCount int        `json:"error_count" doc:"How often a transfer was interrupted by an error"`
-	Note       string     `json:"note,omitempty" doc:"What a person should know, such as why the service cancelled the job"`
-	Times      Times      `json:"times"`
-	Properties Properties `json:"properties"`
+	ID         ID                   `json:"id"`
+	Name       string               `json:"name" doc:"Display name; need not be unique"`
+	Type       Type                 `json:"type"`
+	Priority   Priority             `json:"priority"`
+	State      State                `json:"state"`
+	Owner      string               `json:"owner" doc:"User name of the owner, or the uid where it has no name"`
+	Progress   Progress             `json:"progress"`
+	Pace       *Pace                `json:"pace,omitempty" doc:"How fast the job moves and why; only while it is CONNECTING or TRANSFERRING"`
+	Files      []File               `json:"files,omitzero" doc:"The files, where they were asked for"`
+	Reply      *Reply               `json:"reply,omitempty" doc:"The answer of the server's application; UPLOAD_REPLY jobs only"`
+	Error      *ErrorInfo           `json:"error" doc:"Why the job is in ERROR or TRANSIENT_ERROR"`
+	ErrorCount int                  `json:"error_count" doc:"How often a transfer was interrupted by an error"`
+	Note       string               `json:"note,omitempty" doc:"What a person should know, such as why the service cancelled the job"`
+	Failure    *NotificationFailure `json:"notification_failure,omitempty" doc:"Why the program that is to be told of the job's end could not be told"`
+	Times      Times                `json:"times"`
+	Properties Properties           `json:"properties"`
 }
 
 // Rate limits and ranges of job properties. Client.md 0.4.

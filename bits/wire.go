@@ -63,6 +63,7 @@ const (
 	EventFile        EventKind = "file"        // one file is transferred and durable
 	EventNote        EventKind = "note"        // something a person should know happened to a file
 	EventRemoved     EventKind = "removed"     // the job became ACKNOWLEDGED or CANCELLED
+	EventNotify      EventKind = "notify"      // the owner's program could not be told of the job's end
 	EventProgress    EventKind = "progress"    // bytes moved; has no number and is never repeated
 )
 
@@ -70,7 +71,7 @@ const (
 type Event struct {
 	Seq      uint64     `json:"seq,omitempty" doc:"Number of the event; 0 for progress"`
 	Time     time.Time  `json:"time"`
-	Kind     EventKind  `json:"kind" enum:"added,modified,state,transferred,error,file,note,removed,progress"`
+	Kind     EventKind  `json:"kind" enum:"added,modified,state,transferred,error,file,note,removed,notify,progress"`
 	Job      ID         `json:"job"`
 	Name     string     `json:"name"`
 	Owner    string     `json:"owner"`
@@ -81,6 +82,28 @@ type Event struct {
 	Error    *ErrorInfo `json:"error,omitempty" doc:"With the states ERROR and TRANSIENT_ERROR"`
 	RetryAt  *time.Time `json:"retry_at,omitempty" doc:"With TRANSIENT_ERROR, when a timer decides the next attempt"`
 	Note     string     `json:"note,omitempty" doc:"What a person should know, such as why the service cancelled the job"`
+}
+
+// Notification is a piece of news for the program that asked for a user's callbacks.
+type Notification struct {
+	ID          uint64 `json:"id,omitempty" doc:"To be acknowledged; absent for news that need not be"`
+	Acknowledge bool   `json:"acknowledge" doc:"The service waits for an acknowledgement, and tells again without one"`
+	Event       Event  `json:"event"`
+}
+
+// Registration is the answer to a program that asks for callbacks.
+type Registration struct {
+	ID ID `json:"id" doc:"Names the registration in acknowledgements"`
+}
+
+// Acknowledgement is a program's answer to a notification.
+type Acknowledgement struct {
+	Handled bool `json:"handled" doc:"false if the program could not deal with it: then the job's notify command runs, or the program is told again"`
+}
+
+// CallbackState tells whether a program has asked for the callbacks of a job.
+type CallbackState struct {
+	Registered bool `json:"registered"`
 }
 
 // Problem is an error answer of the HTTP API (RFC 9457).

@@ -96,19 +96,30 @@ const maxEvent = 1 << 20
 
 // readEvents reads a stream of server-sent events whose data are JSON events.
 func readEvents(r io.Reader, yield func(bits.Event) bool) (more bool, err error) {
-	sc := bufio.NewScanner(r)
-	sc.Buffer(make([]byte, 4096), maxEvent)
-	for sc.Scan() {
-		data, ok := bytes.CutPrefix(sc.Bytes(), []byte("data:"))
-		if !ok {
-			continue // id, event and blank lines: the data hold the same
-		}
+	return readStream(r, func(_ string, data []byte) (bool, error) {
 		var e bits.Event
 		if err := json.Unmarshal(data, &e); err != nil {
 			return true, fmt.Errorf("read an event: %w", err)
 		}
-		if !yield(e) {
-			return false, nil
+		return yield(e), nil
+	})
+}
+
+// readStream reads a stream of server-sent events of one line each.
+func readStream(r io.Reader, yield func(kind string, data []byte) (more bool, err error)) (more bool, err error) {
+	sc := bufio.NewScanner(r)
+	sc.Buffer(make([]byte, 4096), maxEvent)
+	kind := ""
+	for sc.Scan() {
+		if k, ok := bytes.CutPrefix(sc.Bytes(), []byte("event:")); ok {
+			kind = string(bytes.TrimSpace(k))
+		}
+		data, ok := bytes.CutPrefix(sc.Bytes(), []byte("data:"))
+		if !ok {
+			continue // id and blank lines: the data hold the same
+		}
+		if more, err := yield(kind, data); err != nil || !more {
+			return more, err
 		}
 	}
 	return true, sc.Err()

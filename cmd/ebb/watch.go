@@ -121,6 +121,8 @@ func (a *app) eventLine(e bits.Event) string {
 	switch {
 	case e.File != nil && e.Kind == bits.EventNote:
 		parts = append(parts, safeURL(e.File.Remote)+": "+safe(e.File.Note))
+	case e.Kind == bits.EventNotify:
+		parts = append(parts, safe(e.Note))
 	case e.Error != nil:
 		sentence, _ := jobError(e.Error)
 		parts = append(parts, safe(sentence))

@@ -18,6 +18,7 @@ import (
 
 	"github.com/ebbtransfer/ebb/bits"
 	"github.com/ebbtransfer/ebb/internal/governor"
+	"github.com/ebbtransfer/ebb/internal/notify"
 	"github.com/ebbtransfer/ebb/internal/policy"
 	"github.com/ebbtransfer/ebb/internal/queue"
 )
@@ -30,9 +31,9 @@ type Service func() bits.Service
 
 // New returns the handler of the API. Requests must carry their caller in the context; see
 // WithCaller.
-func New(q *queue.Queue, gov *governor.Governor, file *policy.File, service Service) http.Handler {
+func New(q *queue.Queue, gov *governor.Governor, file *policy.File, notifier *notify.Notifier, service Service) http.Handler {
 	mux := http.NewServeMux()
-	s := &server{q: q, gov: gov, policy: file, service: service}
+	s := &server{q: q, gov: gov, policy: file, notifier: notifier, service: service}
 	s.register(humago.New(mux, config()))
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if h, pattern := mux.Handler(r); pattern == "" {
@@ -186,10 +187,11 @@ func answer(err error) error {
 }
 
 type server struct {
-	q       *queue.Queue
-	gov     *governor.Governor
-	policy  *policy.File
-	service Service
+	q        *queue.Queue
+	gov      *governor.Governor
+	policy   *policy.File
+	notifier *notify.Notifier
+	service  Service
 }
 
 // JobPath names a job in a path. It is exported for huma, which needs that.
@@ -267,6 +269,7 @@ func (s *server) register(a huma.API) {
 	s.registerReply(a)
 	s.registerErrors(a)
 	s.registerEvents(a)
+	s.registerCallbacks(a)
 	refine(a.OpenAPI().Components.Schemas.Map())
 }
 

@@ -59,6 +59,10 @@ func appendJob(b []byte, j *bits.Job) []byte {
 		b = append(b, `,"note":`...)
 		b = appendString(b, j.Note)
 	}
+	if j.Failure != nil {
+		b = append(b, `,"notification_failure":`...)
+		b = appendAny(b, j.Failure)
+	}
 	b = append(b, `,"times":{"created":`...)
 	b = appendTime(b, j.Times.Created)
 	b = append(b, `,"modified":`...)

@@ -21,6 +21,7 @@ import (
 	"github.com/ebbtransfer/ebb/bits"
 	"github.com/ebbtransfer/ebb/internal/conditions"
 	"github.com/ebbtransfer/ebb/internal/governor"
+	"github.com/ebbtransfer/ebb/internal/notify"
 	"github.com/ebbtransfer/ebb/internal/policy"
 	"github.com/ebbtransfer/ebb/internal/queue"
 	"github.com/ebbtransfer/ebb/internal/store"
@@ -57,7 +58,7 @@ func newAPIWith(t testing.TB, file *policy.File) http.Handler {
 			t.Error(err)
 		}
 	})
-	return New(q, governor.New("", slog.New(slog.DiscardHandler)), file, func() bits.Service { return bits.Service{Version: "test"} })
+	return New(q, governor.New("", slog.New(slog.DiscardHandler)), file, notify.New(notify.Config{Queue: q, Log: slog.New(slog.DiscardHandler)}), func() bits.Service { return bits.Service{Version: "test"} })
 }
 
 // configuration returns a configuration file with a text.

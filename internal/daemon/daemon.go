@@ -29,6 +29,7 @@ import (
 	"github.com/ebbtransfer/ebb/internal/conditions"
 	"github.com/ebbtransfer/ebb/internal/governor"
 	"github.com/ebbtransfer/ebb/internal/localfile"
+	"github.com/ebbtransfer/ebb/internal/notify"
 	"github.com/ebbtransfer/ebb/internal/policy"
 	"github.com/ebbtransfer/ebb/internal/queue"
 	"github.com/ebbtransfer/ebb/internal/store"
@@ -84,6 +85,7 @@ type service struct {
 	engine   *transfer.Engine
 	policy   *policy.File
 	governor *governor.Governor
+	notifier *notify.Notifier
 	conns    *httpconn.Client
 	started  time.Time
 	notices  []string
@@ -131,6 +133,7 @@ func Run(ctx context.Context, c Config) error {
 	if err := s.open(s.policy.Policy(), firstState(states)); err != nil {
 		return err
 	}
+	s.notifier = notify.New(notify.Config{Queue: s.queue, System: s.System, Socket: listener.Addr().String(), Log: c.Log})
 	// What loading left behind goes back to the system before the long quiet begins.
 	debug.FreeOSMemory()
 
@@ -140,6 +143,7 @@ func Run(ctx context.Context, c Config) error {
 		s.watch(ctx, "clock changes", func() error { return conditions.WatchClock(ctx, s.queue.ClockSet) })
 	})
 	background.Go(func() { s.keepHouse(ctx) })
+	background.Go(func() { s.notifier.Run(ctx) })
 	background.Go(func() { s.reload(ctx) })
 	background.Go(func() {
 		s.watch(ctx, "changes of the configuration", func() error { return s.policy.Watch(ctx, s.reloaded) })
@@ -149,7 +153,7 @@ func Run(ctx context.Context, c Config) error {
 	}
 
 	server := &http.Server{
-		Handler:           s.count(api.OwnUserOnly(api.New(s.queue, s.governor, s.policy, s.describe))),
+		Handler:           s.count(api.OwnUserOnly(api.New(s.queue, s.governor, s.policy, s.notifier, s.describe))),
 		ConnContext:       api.WithCaller,
 		ReadHeaderTimeout: 30 * time.Second,
 		MaxHeaderBytes:    64 << 10,
@@ -406,7 +410,7 @@ func (s *service) exitWhenIdle(ctx context.Context, end func()) {
 		case <-timer.C:
 		}
 		unused := time.Since(time.Unix(0, s.lastUsed.Load()))
-		if unused >= s.IdleExit && s.requests.Load() == 0 && !s.queue.IsBusy() {
+		if unused >= s.IdleExit && s.requests.Load() == 0 && !s.queue.IsBusy() && !s.notifier.IsBusy() {
 			s.Log.Info("nothing to do; the service ends")
 			end()
 			return

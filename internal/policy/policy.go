@@ -18,6 +18,7 @@ type Policy struct {
 	Bandwidth Bandwidth
 	Cost      Cost
 	Power     Power
+	Notify    Notify
 
 	// Notices are what is worth knowing about the file that this was read from: what has no
 	// effect, what takes precedence.
@@ -68,6 +69,13 @@ type Power struct {
 	PowerSaver PowerRule // while it is in power-saver mode
 }
 
+// Notify says what notifications of jobs may do.
+type Notify struct {
+	Commands Programs // that jobs may run as their owners
+	Hooks    Hosts    // that jobs may post to
+	Timeout  Duration // for a program that is told of a job; 1s to 24h
+}
+
 // Default returns the policy of a service without a file.
 func Default() Policy {
 	return Policy{
@@ -99,6 +107,7 @@ func Default() Policy {
 			bits.Normal:     bits.TransferUnmetered,
 			bits.Low:        bits.TransferUnmetered,
 		}},
-		Power: Power{OnBattery: Run, PowerSaver: BackgroundWaits},
+		Power:  Power{OnBattery: Run, PowerSaver: BackgroundWaits},
+		Notify: Notify{Commands: anything, Hooks: anything, Timeout: Duration(10 * time.Minute)},
 	}
 }

@@ -134,6 +134,11 @@ low = "Unlimited"
 [power]
 on_battery = "background-waits"
 power_saver = "run"
+
+[notify]
+commands = "/usr/bin/logger , /opt/hooks/*"
+hooks = "Hooks.example.com"
+timeout = "30s"
 `)
 	want := Policy{
 		Jobs: Jobs{Foreground: 8, Background: 2, TimeSlice: Duration(10 * time.Second), KeepEvents: Duration(36 * time.Hour),
@@ -146,8 +151,9 @@ power_saver = "run"
 			NonWork:     Levels{250_000_000, NoRate, NoRate},
 			Maintenance: Schedule{Days: 1<<time.Wednesday | 1<<time.Friday, Levels: Levels{NoRate, NoRate, Rate(Unlimited)}},
 		},
-		Cost:  Cost{Network: "near-cap|roaming", Transfer: [4]bits.Cost{bits.TransferNotRoaming, bits.TransferUnrestricted, bits.CostBelowCap, bits.TransferStandard}},
-		Power: Power{OnBattery: BackgroundWaits, PowerSaver: Run},
+		Cost:   Cost{Network: "near-cap|roaming", Transfer: [4]bits.Cost{bits.TransferNotRoaming, bits.TransferUnrestricted, bits.CostBelowCap, bits.TransferStandard}},
+		Power:  Power{OnBattery: BackgroundWaits, PowerSaver: Run},
+		Notify: Notify{Commands: "/usr/bin/logger, /opt/hooks/*", Hooks: "hooks.example.com", Timeout: Duration(30 * time.Second)},
 	}
 	if p.Bandwidth.Zone.String() != "Asia/Kathmandu" {
 		t.Errorf("zone %v", p.Bandwidth.Zone)

@@ -137,6 +137,9 @@ func (q *Queue) Create(c Caller, spec bits.NewJob) (bits.Summary, error) {
 	if e := spec.Refuse(bits.Suspended, bits.Facts{Type: spec.Type}, nil); e != nil {
 		return bits.Summary{}, e
 	}
+	if e := q.notifies(&spec.Settings); e != nil {
+		return bits.Summary{}, e
+	}
 	owner := q.as(c.UID)
 	files, err := checkFiles(owner, spec.Type, spec.Files)
 	if err == nil {
@@ -169,6 +172,7 @@ func (q *Queue) Create(c Caller, spec bits.NewJob) (bits.Summary, error) {
 		rec := &store.Job{Num: j.num, ID: id, UID: c.UID, Type: spec.Type, State: bits.Suspended, Priority: bits.Normal, Created: now, Modified: now}
 		var d store.Detail
 		apply(&spec.Settings, rec, &d)
+		t.rearm(&version{rec: rec}, &d, &spec.Settings)
 		if spec.Resume {
 			rec.State, rec.Resumed = bits.Queued, true
 		}
@@ -390,6 +394,9 @@ func (q *Queue) Set(c Caller, id bits.ID, s bits.Settings) (bits.Summary, error)
 	if e := s.Check(false); e != nil {
 		return bits.Summary{}, e
 	}
+	if e := q.notifies(&s); e != nil {
+		return bits.Summary{}, e
+	}
 	kind, owner, err := q.typeOf(c, id)
 	if err != nil {
 		return bits.Summary{}, err
@@ -415,6 +422,7 @@ func (q *Queue) Set(c Caller, id bits.ID, s bits.Settings) (bits.Summary, error)
 		}
 		t.edit(j, func(r *store.Job, d *store.Detail) {
 			apply(&s, r, d)
+			t.rearm(v, d, &s)
 			d.Changed = changed(d, t.now)
 		})
 		t.event(j, bits.EventModified, nil)

@@ -508,6 +508,7 @@ func (t *tx) setState(j *job, s bits.State) {
 		if s != bits.TransientError {
 			d.RetryAt = 0
 		}
+		d.Notice = noticeIn(s, d, j.op != nil && j.op.auto && !j.op.cancel, t.now)
 	})
 	kind := bits.EventState
 	switch {

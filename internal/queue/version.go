@@ -312,6 +312,7 @@ func (v *version) view(names *userNames, maxTime policy.Duration, withFiles bool
 		Times:      bits.Times{Created: *moment(r.Created), Modified: *moment(r.Modified), RetryAt: v.retryAt()},
 		Properties: v.properties(maxTime),
 		Note:       v.note(),
+		Failure:    v.notification(),
 		Progress:   v.progress(live),
 		Reply:      v.replyView(live),
 	}

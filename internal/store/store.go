@@ -62,13 +62,24 @@ type Detail struct {
 	Cleanup             bool                    `json:"cleanup,omitempty"`     // final, but part files may be left to delete
 	Farewell            int64                   `json:"farewell,omitempty"`    // cancelled, and when the server is told next to forget the upload
 	Note                string                  `json:"note,omitempty"`        // what a person should know
+	Notice              *Notice                 `json:"notice,omitempty"`      // what the owner is to be told; never changed in place
+}
+
+// Notice is what the owner of a job is to be told of its end, and was.
+type Notice struct {
+	Due    int64  `json:"due,omitempty"`    // when the job became TRANSFERRED or ERROR; 0 if it did not
+	Told   uint8  `json:"told,omitempty"`   // the channels that were told, as bits
+	Files  uint64 `json:"files,omitempty"`  // number of the last file event that was told; 0 if none is to be
+	Failed int    `json:"failed,omitempty"` // how often a program could not be told
+	Retry  int64  `json:"retry,omitempty"`  // when that is tried again
+	Error  string `json:"error,omitempty"`  // why it could not
 }
 
 // Zero reports whether the detail says nothing.
 func (d *Detail) Zero() bool {
 	return d.Description == "" && d.MinimumRetryDelay == nil && d.NoProgressTimeout == nil && d.Connections == 0 && !d.AutoComplete &&
 		d.TransferPolicy == 0 && d.MaximumDownloadTime == nil && len(d.Headers) == 0 && d.Options == nil && d.ClientCertificate == nil && len(d.Secrets) == 0 && d.Error == nil && d.ErrorCount == 0 && d.Attempts == 0 &&
-		d.Protocol == "" && d.ReplyFile == "" && d.Farewell == 0 && d.StuckSince == 0 && d.Changed == 0 && d.Active == 0 && d.RetryAt == 0 && d.Transferred == 0 && d.Finished == 0 && !d.Cleanup && d.Note == ""
+		d.Protocol == "" && d.ReplyFile == "" && d.Farewell == 0 && d.StuckSince == 0 && d.Changed == 0 && d.Active == 0 && d.RetryAt == 0 && d.Transferred == 0 && d.Finished == 0 && !d.Cleanup && d.Note == "" && d.Notice == nil
 }
 
 // Secret is what only the transfers of a job may know, sealed by the store's vault.
@@ -78,6 +89,9 @@ type Secret struct {
 	Scheme string `json:"s,omitempty"` // of a credential
 	Sealed []byte `json:"x"`
 }
+
+// SecretHook is the kind of the secret with which a job's web hooks are signed.
+const SecretHook = "hook"
 
 // ErrorRow is an error in its stored form.
 type ErrorRow struct {

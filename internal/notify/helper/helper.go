@@ -93,7 +93,7 @@ const (
 	// mostOutput is how much of a program's output is kept, in bytes.
 	mostOutput = 1 << 10
 	// grace is how long a program that has to end has for it.
-	grace = 3 * time.Second
+	grace = time.Second
 	// mostReport bounds what the helper says about itself.
 	mostReport = 4 << 10
 )
