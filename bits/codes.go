@@ -89,31 +89,35 @@ const (
 	UnsupportedConfiguration     Code = 0x80200072
 	InvalidProxyInfo             Code = 0x8020003F
 
-	NotImplemented      Code = 0x80004001 // E_NOTIMPL
-	LanguageNotFound    Code = 0x80070717 // ERROR_RESOURCE_LANG_NOT_FOUND
-	Pending             Code = 0x8000000A // E_PENDING
-	Unexpected          Code = 0x8000FFFF // E_UNEXPECTED
-	FileNotFound        Code = 0x80070002 // ERROR_FILE_NOT_FOUND
-	PathNotFound        Code = 0x80070003 // ERROR_PATH_NOT_FOUND
-	AccessDenied        Code = 0x80070005 // E_ACCESSDENIED
-	WriteProtect        Code = 0x80070013 // ERROR_WRITE_PROTECT
-	InvalidArg          Code = 0x80070057 // E_INVALIDARG
-	DiskFull            Code = 0x80070070 // ERROR_DISK_FULL
-	FileTooLarge        Code = 0x800700DF // ERROR_FILE_TOO_LARGE
-	DiskIO              Code = 0x8007045D // ERROR_IO_DEVICE
-	DiskQuotaExceeded   Code = 0x8007050F // ERROR_DISK_QUOTA_EXCEEDED
-	TimedOut            Code = 0x800705B4 // ERROR_TIMEOUT
-	TooManyOpenFiles    Code = 0x80070004 // ERROR_TOO_MANY_OPEN_FILES
-	WinHTTPTimeout      Code = 0x80072EE2 // ERROR_WINHTTP_TIMEOUT
-	NameNotResolved     Code = 0x80072EE7 // ERROR_WINHTTP_NAME_NOT_RESOLVED
-	CannotConnect       Code = 0x80072EFD // ERROR_WINHTTP_CANNOT_CONNECT
-	ConnectionError     Code = 0x80072EFE // ERROR_WINHTTP_CONNECTION_ERROR
-	CertDateInvalid     Code = 0x80072F05 // ERROR_WINHTTP_SECURE_CERT_DATE_INVALID
-	CertNameInvalid     Code = 0x80072F06 // ERROR_WINHTTP_SECURE_CERT_CN_INVALID
-	CertUntrusted       Code = 0x80072F0D // ERROR_WINHTTP_SECURE_INVALID_CA
-	SecureFailure       Code = 0x80072F8F // ERROR_WINHTTP_SECURE_FAILURE
-	InvalidServerAnswer Code = 0x80072F78 // ERROR_WINHTTP_INVALID_SERVER_RESPONSE
-	RedirectFailed      Code = 0x80072F7C // ERROR_WINHTTP_REDIRECT_FAILED
+	NotImplemented       Code = 0x80004001 // E_NOTIMPL
+	LanguageNotFound     Code = 0x80070717 // ERROR_RESOURCE_LANG_NOT_FOUND
+	Pending              Code = 0x8000000A // E_PENDING
+	Unexpected           Code = 0x8000FFFF // E_UNEXPECTED
+	FileNotFound         Code = 0x80070002 // ERROR_FILE_NOT_FOUND
+	PathNotFound         Code = 0x80070003 // ERROR_PATH_NOT_FOUND
+	AccessDenied         Code = 0x80070005 // E_ACCESSDENIED
+	WriteProtect         Code = 0x80070013 // ERROR_WRITE_PROTECT
+	InvalidArg           Code = 0x80070057 // E_INVALIDARG
+	DiskFull             Code = 0x80070070 // ERROR_DISK_FULL
+	FileTooLarge         Code = 0x800700DF // ERROR_FILE_TOO_LARGE
+	DiskIO               Code = 0x8007045D // ERROR_IO_DEVICE
+	DiskQuotaExceeded    Code = 0x8007050F // ERROR_DISK_QUOTA_EXCEEDED
+	TimedOut             Code = 0x800705B4 // ERROR_TIMEOUT
+	TooManyOpenFiles     Code = 0x80070004 // ERROR_TOO_MANY_OPEN_FILES
+	WinHTTPTimeout       Code = 0x80072EE2 // ERROR_WINHTTP_TIMEOUT
+	NameNotResolved      Code = 0x80072EE7 // ERROR_WINHTTP_NAME_NOT_RESOLVED
+	CannotConnect        Code = 0x80072EFD // ERROR_WINHTTP_CANNOT_CONNECT
+	ConnectionError      Code = 0x80072EFE // ERROR_WINHTTP_CONNECTION_ERROR
+	CertDateInvalid      Code = 0x80072F05 // ERROR_WINHTTP_SECURE_CERT_DATE_INVALID
+	CertNameInvalid      Code = 0x80072F06 // ERROR_WINHTTP_SECURE_CERT_CN_INVALID
+	CertUntrusted        Code = 0x80072F0D // ERROR_WINHTTP_SECURE_INVALID_CA
+	SecureFailure        Code = 0x80072F8F // ERROR_WINHTTP_SECURE_FAILURE
+	ClientCertNeeded     Code = 0x80072F0C // ERROR_WINHTTP_CLIENT_AUTH_CERT_NEEDED
+	CertRevocationFailed Code = 0x80072F19 // ERROR_WINHTTP_SECURE_CERT_REV_FAILED
+	CertRevoked          Code = 0x80072F8A // ERROR_WINHTTP_SECURE_CERT_REVOKED
+	CertWrongUsage       Code = 0x80072F93 // ERROR_WINHTTP_SECURE_CERT_WRONG_USAGE
+	InvalidServerAnswer  Code = 0x80072F78 // ERROR_WINHTTP_INVALID_SERVER_RESPONSE
+	RedirectFailed       Code = 0x80072F7C // ERROR_WINHTTP_REDIRECT_FAILED
 )
 
 // Codes of parts of files.
@@ -205,31 +209,35 @@ var codes = map[Code]codeInfo{
 	TooManyRangesInFile:      {"BG_E_TOO_MANY_RANGES_IN_FILE", Fatal, "the file has too many ranges", "join ranges that are close together, or add the file once more with the rest"},
 	RandomAccessNotSupported: {"BG_E_RANDOM_ACCESS_NOT_SUPPORTED", Fatal, "parts of the file cannot be fetched out of order", "use a server that supports byte ranges and sends an ETag or a date with the file"},
 
-	NotImplemented:      {"E_NOTIMPL", Fatal, "this is not supported", "`ebb --help` and /openapi.json tell what is supported"},
-	LanguageNotFound:    {"ERROR_RESOURCE_LANG_NOT_FOUND", Fatal, "there are no texts in that language", "ask for English (en)"},
-	Pending:             {"E_PENDING", Fatal, "the file is not transferred yet", "wait until the file is transferred, for instance with `ebb wait`"},
-	Unexpected:          {"E_UNEXPECTED", Transient, "something unexpected happened", "see the service's log"},
-	FileNotFound:        {"ERROR_FILE_NOT_FOUND", Fatal, "the file does not exist", "see what deleted it; cancel the job and create it again"},
-	PathNotFound:        {"ERROR_PATH_NOT_FOUND", Fatal, "the destination's directory does not exist", "create it, then resume the job"},
-	AccessDenied:        {"E_ACCESSDENIED", Fatal, "access is denied", "check the owner and the permissions, then resume the job"},
-	WriteProtect:        {"ERROR_WRITE_PROTECT", Fatal, "the file system is read-only", "mount it writable, then resume the job"},
-	InvalidArg:          {"E_INVALIDARG", Fatal, "an argument is not valid", "correct it; --help of the verb and /openapi.json tell what is allowed"},
-	DiskFull:            {"ERROR_DISK_FULL", Transient, "the disk is full", "free some space; resume the job to retry at once"},
-	FileTooLarge:        {"ERROR_FILE_TOO_LARGE", Fatal, "the file is larger than the file system or the file size limit allows", "choose another destination"},
-	DiskIO:              {"ERROR_IO_DEVICE", Fatal, "the disk reported an error", "check the disk, then resume the job"},
-	DiskQuotaExceeded:   {"ERROR_DISK_QUOTA_EXCEEDED", Transient, "the disk quota is used up", "free some space; resume the job to retry at once"},
-	TooManyOpenFiles:    {"ERROR_TOO_MANY_OPEN_FILES", Transient, "the service has too many files open", "raise the service's limit of open files"},
-	TimedOut:            {"ERROR_TIMEOUT", Transient, "it took too long", "it is tried again later"},
-	WinHTTPTimeout:      {"ERROR_WINHTTP_TIMEOUT", Transient, "the server did not answer in time", "the server, or the way to it, may be overloaded"},
-	NameNotResolved:     {"ERROR_WINHTTP_NAME_NOT_RESOLVED", Transient, "the server's name could not be resolved", "check the spelling of the URL's host"},
-	CannotConnect:       {"ERROR_WINHTTP_CANNOT_CONNECT", Transient, "the server could not be reached", "check the URL's host and port, and that the server runs"},
-	ConnectionError:     {"ERROR_WINHTTP_CONNECTION_ERROR", Transient, "the connection broke", "the server, or something on the way to it, may be failing"},
-	CertDateInvalid:     {"ERROR_WINHTTP_SECURE_CERT_DATE_INVALID", Fatal, "the server's certificate has expired or is not valid yet", "check this machine's clock and the server's certificate"},
-	CertNameInvalid:     {"ERROR_WINHTTP_SECURE_CERT_CN_INVALID", Fatal, "the server's certificate is for another name", "check the URL's host"},
-	CertUntrusted:       {"ERROR_WINHTTP_SECURE_INVALID_CA", Fatal, "the server's certificate is not signed by an authority this machine trusts", "install the authority's certificate, or set SSL_CERT_FILE for the service"},
-	SecureFailure:       {"ERROR_WINHTTP_SECURE_FAILURE", Fatal, "no secure connection could be made", "check the server's TLS settings"},
-	InvalidServerAnswer: {"ERROR_WINHTTP_INVALID_SERVER_RESPONSE", Transient, "the server's answer could not be understood", "check the URL with `curl -v`"},
-	RedirectFailed:      {"ERROR_WINHTTP_REDIRECT_FAILED", Fatal, "the server redirects in a circle or too often", "check the URL"},
+	NotImplemented:       {"E_NOTIMPL", Fatal, "this is not supported", "`ebb --help` and /openapi.json tell what is supported"},
+	LanguageNotFound:     {"ERROR_RESOURCE_LANG_NOT_FOUND", Fatal, "there are no texts in that language", "ask for English (en)"},
+	Pending:              {"E_PENDING", Fatal, "the file is not transferred yet", "wait until the file is transferred, for instance with `ebb wait`"},
+	Unexpected:           {"E_UNEXPECTED", Transient, "something unexpected happened", "see the service's log"},
+	FileNotFound:         {"ERROR_FILE_NOT_FOUND", Fatal, "the file does not exist", "see what deleted it; cancel the job and create it again"},
+	PathNotFound:         {"ERROR_PATH_NOT_FOUND", Fatal, "the destination's directory does not exist", "create it, then resume the job"},
+	AccessDenied:         {"E_ACCESSDENIED", Fatal, "access is denied", "check the owner and the permissions, then resume the job"},
+	WriteProtect:         {"ERROR_WRITE_PROTECT", Fatal, "the file system is read-only", "mount it writable, then resume the job"},
+	InvalidArg:           {"E_INVALIDARG", Fatal, "an argument is not valid", "correct it; --help of the verb and /openapi.json tell what is allowed"},
+	DiskFull:             {"ERROR_DISK_FULL", Transient, "the disk is full", "free some space; resume the job to retry at once"},
+	FileTooLarge:         {"ERROR_FILE_TOO_LARGE", Fatal, "the file is larger than the file system or the file size limit allows", "choose another destination"},
+	DiskIO:               {"ERROR_IO_DEVICE", Fatal, "the disk reported an error", "check the disk, then resume the job"},
+	DiskQuotaExceeded:    {"ERROR_DISK_QUOTA_EXCEEDED", Transient, "the disk quota is used up", "free some space; resume the job to retry at once"},
+	TooManyOpenFiles:     {"ERROR_TOO_MANY_OPEN_FILES", Transient, "the service has too many files open", "raise the service's limit of open files"},
+	TimedOut:             {"ERROR_TIMEOUT", Transient, "it took too long", "it is tried again later"},
+	WinHTTPTimeout:       {"ERROR_WINHTTP_TIMEOUT", Transient, "the server did not answer in time", "the server, or the way to it, may be overloaded"},
+	NameNotResolved:      {"ERROR_WINHTTP_NAME_NOT_RESOLVED", Transient, "the server's name could not be resolved", "check the spelling of the URL's host"},
+	CannotConnect:        {"ERROR_WINHTTP_CANNOT_CONNECT", Transient, "the server could not be reached", "check the URL's host and port, and that the server runs"},
+	ConnectionError:      {"ERROR_WINHTTP_CONNECTION_ERROR", Transient, "the connection broke", "the server, or something on the way to it, may be failing"},
+	CertDateInvalid:      {"ERROR_WINHTTP_SECURE_CERT_DATE_INVALID", Fatal, "the server's certificate has expired or is not valid yet", "check this machine's clock and the server's certificate"},
+	CertNameInvalid:      {"ERROR_WINHTTP_SECURE_CERT_CN_INVALID", Fatal, "the server's certificate is for another name", "check the URL's host"},
+	CertUntrusted:        {"ERROR_WINHTTP_SECURE_INVALID_CA", Fatal, "the server's certificate is not signed by an authority this machine trusts", "install the authority's certificate, or set SSL_CERT_FILE for the service"},
+	ClientCertNeeded:     {"ERROR_WINHTTP_CLIENT_AUTH_CERT_NEEDED", Fatal, "the server wants a certificate of the client", "give the job one with `ebb certificate set JOB`, then resume it"},
+	CertRevocationFailed: {"ERROR_WINHTTP_SECURE_CERT_REV_FAILED", Fatal, "whether the server's certificate was revoked cannot be known", "see that the lists of revoked certificates can be reached"},
+	CertRevoked:          {"ERROR_WINHTTP_SECURE_CERT_REVOKED", Fatal, "the server's certificate was revoked", "ask who runs the server"},
+	CertWrongUsage:       {"ERROR_WINHTTP_SECURE_CERT_WRONG_USAGE", Fatal, "the server's certificate is for another use", "ask who runs the server"},
+	SecureFailure:        {"ERROR_WINHTTP_SECURE_FAILURE", Fatal, "no secure connection could be made", "check the server's TLS settings"},
+	InvalidServerAnswer:  {"ERROR_WINHTTP_INVALID_SERVER_RESPONSE", Transient, "the server's answer could not be understood", "check the URL with `curl -v`"},
+	RedirectFailed:       {"ERROR_WINHTTP_REDIRECT_FAILED", Fatal, "the server redirects in a circle or too often", "check the URL"},
 }
 
 // httpHints are hints for single HTTP statuses.

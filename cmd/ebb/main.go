@@ -14,11 +14,19 @@ import (
 	"golang.org/x/term"
 
 	"github.com/ebbtransfer/ebb/internal/notify/helper"
+	"github.com/ebbtransfer/ebb/internal/proxy"
 )
 
 func main() {
 	if len(os.Args) > 1 && os.Args[1] == helper.Verb { // the service calls itself, as a job's owner
 		os.Exit(helper.Main(os.Args[2:], os.Stdin))
+	}
+	if len(os.Args) > 1 && os.Args[1] == proxy.HelperVerb { // and without rights, for a script of the network's
+		if err := proxy.Help(os.Stdin, os.Stdout); err != nil {
+			fmt.Fprintln(os.Stderr, "ebb:", err)
+			os.Exit(1)
+		}
+		return
 	}
 	os.Exit(run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 }

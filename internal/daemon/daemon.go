@@ -285,7 +285,7 @@ func (s *service) storeTrouble(err error) {
 func (s *service) watchNetwork(ctx context.Context) {
 	online, again := conditions.Online(), false
 	changed := func() {
-		s.conns.CloseIdle()
+		s.conns.NetworkChanged()
 		s.conns.DropConns(func(a netip.Addr) bool { return !conditions.AddrAlive(a) })
 		was := online
 		online = conditions.Online()

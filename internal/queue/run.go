@@ -88,7 +88,7 @@ func (q *Queue) start(j *job) {
 	ctx, cancel := context.WithCancel(q.runs)
 	r := &running{cancel: cancel, live: transfer.NewLive(), class: terms(v.rec.Priority), began: time.Now(), before: time.Duration(v.detail().Active)}
 	spec := transfer.Job{ID: j.id, Owner: q.as(v.rec.UID), Connections: v.connections(), Header: header(v.detail().Headers), Class: r.class, Files: v.pendingFiles(),
-		Type: v.rec.Type, Protocol: v.protocol(), Reply: v.reply, ReplyFile: v.replyFile()}
+		Type: v.rec.Type, Protocol: v.protocol(), Reply: v.reply, ReplyFile: v.replyFile(), Access: q.access(v)}
 	q.mu.Lock()
 	j.run = r
 	q.active[j.num] = j

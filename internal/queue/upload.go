@@ -215,7 +215,7 @@ func (v *version) leaves() bool {
 // part tells the server of a cancelled job to forget what it has of the upload.
 func (q *Queue) part(j *job, v *version) {
 	j.parting = true
-	spec := transfer.Job{ID: j.id, Type: v.rec.Type, Protocol: v.protocol(), Header: header(v.detail().Headers), Class: terms(v.rec.Priority), Files: v.pendingFiles()}
+	spec := transfer.Job{ID: j.id, Type: v.rec.Type, Protocol: v.protocol(), Header: header(v.detail().Headers), Class: terms(v.rec.Priority), Files: v.pendingFiles(), Access: q.access(v)}
 	q.work.Go(func() {
 		var out transfer.Outcome
 		select {

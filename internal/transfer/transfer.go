@@ -31,6 +31,7 @@ type Job struct {
 	Type        bits.Type
 	Connections int
 	Header      http.Header
+	Access      httpconn.Settings
 	Class       governor.Class
 	Files       []store.FileRow // those that are not done, in order; of an upload its one file
 
@@ -183,6 +184,12 @@ func (e *Engine) Run(ctx context.Context, job Job, sink Sink, live *Live) Outcom
 	r := &run{Engine: e, job: job, sink: sink, live: live, feed: newFeed(len(job.Files))}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	access, err := e.http.Open(job.Access)
+	if err != nil {
+		return outcome(err)
+	}
+	defer access.Close()
+	ctx = access.With(ctx)
 	if job.Type != bits.Download {
 		return outcome(r.upload(ctx))
 	}

@@ -396,6 +396,12 @@ func (s *sending) emptyReply(ctx context.Context, f *store.File) error {
 // Cancel tells the server of a cancelled job to forget the upload.
 func (e *Engine) Cancel(ctx context.Context, job Job) Outcome {
 	f := job.Files[0]
+	access, err := e.http.Open(job.Access)
+	if err != nil {
+		return outcome(err)
+	}
+	defer access.Close()
+	ctx = access.With(ctx)
 	u, err := e.uploaderFor(cmp.Or(f.Part.Upload.State.Protocol, job.Protocol))
 	if err == nil {
 		err = u.Cancel(ctx, &upload.Task{

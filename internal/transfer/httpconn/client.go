@@ -11,17 +11,21 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httptrace"
 	"net/netip"
 	"net/url"
+	"os"
+	"slices"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/ebbtransfer/ebb/bits"
 	"github.com/ebbtransfer/ebb/internal/governor"
+	"github.com/ebbtransfer/ebb/internal/proxy"
 )
 
 const (
@@ -39,14 +43,17 @@ const (
 
 // Client makes the requests of all jobs. Its zero value is not usable; see New.
 type Client struct {
-	agent string
-	gov   *governor.Governor
-	// Foreground and background transfers share no connection: their paces differ.
-	asking, sending [2]clients // requests without and with an effect on the server, by class
+	agent   string
+	gov     *governor.Governor
+	proxies *proxy.Resolver
+	plain   *Access // of requests that are no job's
+	crls    crls
 
 	mu     sync.Mutex
+	pools  map[string]*pool          // guarded by mu: of the jobs that run, by Access.key
 	conns  map[*trackedConn]struct{} // guarded by mu: open connections
 	h2only map[string]bool           // guarded by mu: whether a host refused HTTP/1.1
+	down   map[string]time.Time      // guarded by mu: proxies that could not be reached, and until when they come last
 }
 
 // clients are the connections of one class of transfers.
@@ -55,70 +62,86 @@ type clients struct {
 	h2 *http.Client // for servers that speak nothing else
 }
 
-// New returns a Client that names itself agent in requests and moves bytes as gov lets it.
+// New returns a Client that names itself agent in requests and moves bytes as gov lets it. It takes
+// the proxies that the environment and the desktop name now.
 func New(agent string, gov *governor.Governor) *Client {
-	c := &Client{agent: agent, gov: gov, conns: map[*trackedConn]struct{}{}, h2only: map[string]bool{}}
-	for _, class := range []governor.Class{governor.Foreground, governor.Background} {
-		c.asking[class] = clients{h1: c.httpClient(class, false, headerTimeout, 0), h2: c.httpClient(class, true, headerTimeout, 0)}
-		c.sending[class] = clients{h1: c.httpClient(class, false, commitTimeout, writeBuffer), h2: c.httpClient(class, true, commitTimeout, writeBuffer)}
-	}
+	c := &Client{agent: agent, gov: gov, proxies: proxy.New(), pools: map[string]*pool{}, conns: map[*trackedConn]struct{}{},
+		h2only: map[string]bool{}, down: map[string]time.Time{}, crls: crls{lists: map[string]*keptCRL{}}}
+	c.plain, _ = c.Open(Settings{Owner: uint32(os.Getuid())}) // it has nothing that could be refused
 	return c
-}
-
-// of returns the connections for a request.
-func (c *Client) of(method string, class governor.Class) *clients {
-	if asks(method) {
-		return &c.asking[class]
-	}
-	return &c.sending[class]
 }
 
 // asks reports whether a method has neither a body nor an effect on the server.
 func asks(method string) bool { return method == http.MethodGet || method == http.MethodHead }
 
 func (c *Client) httpClient(class governor.Class, h2 bool, patience time.Duration, writeBuffer int) *http.Client {
+	proto := "http/1.1"
+	if h2 {
+		proto = "h2"
+	}
 	t := &http.Transport{
-		Proxy: http.ProxyFromEnvironment,
-		DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
-			return c.dial(ctx, network, addr, class)
+		// Only plain HTTP is asked for from a proxy; what comes through a tunnel comes from DialTLSContext.
+		Proxy: func(req *http.Request) (*url.URL, error) {
+			w := wayOf(req.Context())
+			if w.proxy != nil && isHTTP(w.proxy) && w.target.Scheme == "http" {
+				return w.proxy, nil
+			}
+			return nil, nil
+		},
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			conn, err := c.connect(ctx, wayOf(ctx), class, proto)
+			if err != nil {
+				return nil, err
+			}
+			return conn.Conn, nil
+		},
+		DialTLSContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			conn, err := c.connect(ctx, wayOf(ctx), class, proto)
+			if err != nil {
+				return nil, err
+			}
+			return conn.Conn, nil
 		},
 		DisableCompression:     true,
 		MaxIdleConnsPerHost:    idleConnsPerHost,
 		IdleConnTimeout:        idleTimeout,
-		TLSHandshakeTimeout:    tlsHandshakeLimit,
 		ResponseHeaderTimeout:  patience,
 		ExpectContinueTimeout:  continueTimeout,
 		WriteBufferSize:        writeBuffer,
 		MaxResponseHeaderBytes: maxHeaderBytes,
 		Protocols:              new(http.Protocols),
-		TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12},
 	}
 	t.Protocols.SetHTTP1(!h2)
 	t.Protocols.SetHTTP2(h2)
 	if h2 {
 		t.HTTP2 = &http.HTTP2Config{MaxReadFrameSize: 1 << 20}
 	}
-	return &http.Client{Transport: t, CheckRedirect: checkRedirect}
+	return &http.Client{Transport: &carrier{t, c}, CheckRedirect: c.checkRedirect}
 }
+
+func wayOf(ctx context.Context) *way { return ctx.Value(wayKey{}).(*way) }
 
 var (
 	errRedirectLoop      = errors.New("redirect loop")
 	errRedirectDowngrade = errors.New("redirect from https to http")
 	errRedirectScheme    = errors.New("redirect to another scheme")
 	errRedirectNowhere   = errors.New("redirect without an address")
+	errNoWay             = errors.New("no proxy is left to try")
 )
 
-// checkRedirect follows the default policy of client.md 2.8: silent, but never from https to
-// http. Headers that the job's owner gave do not travel to another host. A request with an
-// effect is not repeated elsewhere: its redirect is the answer, see Location.
-func checkRedirect(req *http.Request, via []*http.Request) error {
-	if !asks(via[0].Method) {
+// checkRedirect follows the policy of the job, client.md 2.8: by default silent, but never from
+// https to http. Headers that the job's owner gave do not travel to another host. An upload is not
+// repeated elsewhere: its redirect is the answer, see Location.
+func (c *Client) checkRedirect(req *http.Request, via []*http.Request) error {
+	a := c.access(req.Context())
+	if !asks(via[0].Method) && via[0].Method != a.set.Method || a.redirects() == bits.SecurityRedirectDeny {
 		return http.ErrUseLastResponse
 	}
 	if len(via) > maxRedirects {
 		return errRedirectLoop
 	}
-	if err := allowed(via[len(via)-1].URL, req.URL); err != nil {
+	err := allowed(via[len(via)-1].URL, req.URL)
+	if err != nil && (err != errRedirectDowngrade || a.set.Security&bits.SecurityRedirectInsecure == 0) {
 		return err
 	}
 	if may, ok := req.Context().Value(redirectKey{}).(func(from, to *url.URL) error); ok {
@@ -206,10 +229,10 @@ func (t *trackedConn) Close() error {
 	return t.Conn.Close()
 }
 
-func (c *Client) dial(ctx context.Context, network, addr string, class governor.Class) (net.Conn, error) {
+func (c *Client) dial(ctx context.Context, addr string, class governor.Class) (*trackedConn, error) {
 	d := net.Dialer{Timeout: dialTimeout, KeepAlive: 15 * time.Second}
 	d.SetMultipathTCP(false) // its subflows would escape the governor
-	conn, err := d.DialContext(ctx, network, addr)
+	conn, err := d.DialContext(ctx, "tcp", addr)
 	if err != nil {
 		return nil, err
 	}
@@ -236,11 +259,15 @@ func (c *Client) DropConns(dead func(netip.Addr) bool) {
 	}
 }
 
-// CloseIdle drops connections that no transfer uses.
-func (c *Client) CloseIdle() {
-	for _, cl := range append(c.asking[:], c.sending[:]...) {
-		cl.h1.CloseIdleConnections()
-		cl.h2.CloseIdleConnections()
+// NetworkChanged drops connections that no transfer uses, and what was learned of proxies.
+func (c *Client) NetworkChanged() {
+	c.proxies.Forget()
+	c.mu.Lock()
+	pools := slices.Collect(maps.Values(c.pools))
+	clear(c.down)
+	c.mu.Unlock()
+	for _, p := range pools {
+		p.closeIdle()
 	}
 }
 
@@ -304,7 +331,7 @@ func Drain(resp *http.Response) {
 // Do sends a request over HTTP/1.1, or over HTTP/2 where the server speaks nothing else. GET and
 // HEAD follow redirects, others do not. Its errors are for TransportError.
 func (c *Client) Do(req *http.Request, class governor.Class) (*http.Response, error) {
-	cl := c.of(req.Method, class)
+	cl := c.access(req.Context()).pool.of(req.Method, class)
 	host := req.URL.Host
 	c.mu.Lock()
 	h2, known := c.h2only[host]

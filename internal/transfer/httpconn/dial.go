@@ -6,12 +6,13 @@ import (
 	"crypto/tls"
 	"encoding/base64"
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/url"
 	"os"
+
+	"golang.org/x/net/proxy"
 
 	"github.com/ebbtransfer/ebb/bits"
 	"github.com/ebbtransfer/ebb/internal/governor"
@@ -35,45 +36,87 @@ type Conn struct {
 // connections have no deadlines.
 func (c *Conn) Close() error { return c.tcp.Close() }
 
-// Dial connects to the server of a URL to speak HTTP/1.1: through the proxy that the environment
-// names, by TLS for https. Its errors are those of TransportError.
+// Dial connects to the server of a URL to speak HTTP/1.1, by the way that the context's job goes and
+// by TLS for https. Its errors are those of TransportError.
 func (c *Client) Dial(ctx context.Context, u *url.URL, class governor.Class) (*Conn, error) {
-	conn, err := c.connect(ctx, u, class)
+	conn, err := c.dialAny(ctx, u, class)
 	if err != nil {
 		return nil, TransportError(ctx, &url.Error{Op: "dial", URL: u.Redacted(), Err: err}, u.String())
 	}
 	return conn, nil
 }
 
-func (c *Client) connect(ctx context.Context, u *url.URL, class governor.Class) (*Conn, error) {
-	proxy, err := http.ProxyFromEnvironment(&http.Request{URL: u})
+// dialAny connects by the first way that leads to a server.
+func (c *Client) dialAny(ctx context.Context, u *url.URL, class governor.Class) (*Conn, error) {
+	a := c.access(ctx)
+	ways, err := a.ways(ctx, u)
 	if err != nil {
 		return nil, err
 	}
-	next := u
-	if proxy != nil {
-		if next = proxy; proxy.Scheme != "http" && proxy.Scheme != "https" {
-			return nil, fmt.Errorf("uploads cannot go through a proxy of kind %s", proxy.Scheme)
+	err = errNoWay
+	for _, proxy := range ways {
+		var conn *Conn
+		conn, err = c.connect(ctx, &way{access: a, target: u, proxy: proxy}, class, "http/1.1")
+		if err == nil {
+			return conn, nil
 		}
+		if proxy == nil || !unreached(err) || ctx.Err() != nil {
+			return nil, err
+		}
+		c.noteDown(proxy)
 	}
-	tcp, err := c.dial(ctx, "tcp", net.JoinHostPort(next.Hostname(), port(next)), class)
+	return nil, err
+}
+
+// connect makes a connection over which the server of a way can be spoken to, or over which its
+// proxy can be asked for what is there.
+func (c *Client) connect(ctx context.Context, w *way, class governor.Class, proto string) (*Conn, error) {
+	next := w.target
+	if w.proxy != nil {
+		next = w.proxy
+	}
+	tcp, err := c.dial(ctx, net.JoinHostPort(next.Hostname(), port(next)), class)
 	if err != nil {
+		if w.proxy != nil {
+			err = &net.OpError{Op: opProxy, Net: "tcp", Err: err}
+		}
 		return nil, err
 	}
-	conn := &Conn{Conn: tcp, Governed: governed(tcp), tcp: tcp}
-	if err := conn.prepare(ctx, u, proxy, c.agent); err != nil {
+	conn := &Conn{Conn: tcp, Governed: tcp.Conn, tcp: tcp}
+	if err := conn.prepare(ctx, w, c.agent, proto); err != nil {
 		tcp.Close()
 		return nil, err
 	}
 	return conn, nil
 }
 
-// prepare makes a new connection speak to the server of u.
-func (c *Conn) prepare(ctx context.Context, u, proxy *url.URL, agent string) error {
-	if proxy != nil {
+// opProxy is the operation of a net.OpError that says that a proxy could not be reached; net/http
+// wraps its own in the same.
+const opProxy = "proxyconnect"
+
+// unreached reports whether an error means that a proxy could not be reached.
+func unreached(err error) bool {
+	var op *net.OpError
+	return errors.As(err, &op) && op.Op == opProxy
+}
+
+// isHTTP reports whether a proxy speaks HTTP.
+func isHTTP(proxy *url.URL) bool { return proxy.Scheme == "http" || proxy.Scheme == "https" }
+
+// prepare makes a new connection fit for the requests of a way.
+func (c *Conn) prepare(ctx context.Context, w *way, agent, proto string) error {
+	u, proxy := w.target, w.proxy
+	switch {
+	case proxy == nil:
+	case !isHTTP(proxy):
+		if err := c.socks(ctx, w); err != nil {
+			return err
+		}
+	default:
 		if proxy.Scheme == "https" {
-			if err := c.secure(ctx, proxy.Hostname()); err != nil {
-				return err
+			// The job's settings are for servers: its proxy is judged as usual.
+			if err := c.secure(ctx, w.access.c.plain.config(ctx, proxy.Hostname(), port(proxy), "http/1.1")); err != nil {
+				return &net.OpError{Op: opProxy, Net: "tcp", Err: err}
 			}
 		}
 		if user := proxy.User; user != nil {
@@ -91,20 +134,50 @@ func (c *Conn) prepare(ctx context.Context, u, proxy *url.URL, agent string) err
 	if u.Scheme != "https" {
 		return nil
 	}
-	return c.secure(ctx, u.Hostname())
+	return c.secure(ctx, w.access.config(ctx, u.Hostname(), port(u), proto))
 }
 
 // secure puts TLS on what goes over the connection.
-func (c *Conn) secure(ctx context.Context, host string) error {
-	ctx, cancel := context.WithTimeout(ctx, tlsHandshakeLimit)
-	defer cancel()
-	t := tls.Client(c.Conn, &tls.Config{ServerName: host, MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"}})
-	if err := t.HandshakeContext(ctx); err != nil {
+func (c *Conn) secure(ctx context.Context, cfg *tls.Config) error {
+	t, err := handshake(ctx, c.Conn, cfg)
+	if err != nil {
 		return err
 	}
 	c.Conn = t
 	return nil
 }
+
+// socks asks a SOCKS5 proxy to connect to the server (RFC 1928), which it finds by name.
+func (c *Conn) socks(ctx context.Context, w *way) error {
+	var auth *proxy.Auth
+	if user := w.proxy.User; user != nil {
+		password, _ := user.Password()
+		auth = &proxy.Auth{User: user.Username(), Password: password}
+	}
+	d, err := proxy.SOCKS5("tcp", w.proxy.Host, auth, given{c.Conn})
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, headerTimeout, os.ErrDeadlineExceeded)
+	defer cancel()
+	stop := context.AfterFunc(ctx, func() { c.Close() })
+	_, err = d.Dial("tcp", net.JoinHostPort(w.target.Hostname(), port(w.target)))
+	if !stop() {
+		return context.Cause(ctx)
+	}
+	if err != nil {
+		e := bits.Errorf(bits.CannotConnect, "the proxy %s does not connect to %s", w.proxy.Host, w.target.Host)
+		e.Context, e.Cause = bits.ContextGeneralTransport, err
+		return e
+	}
+	return nil
+}
+
+// given is a dialer that has its connection already.
+type given struct{ net.Conn }
+
+// Dial implements proxy.Dialer.
+func (g given) Dial(string, string) (net.Conn, error) { return g.Conn, nil }
 
 // tunnel asks the proxy to connect to a server.
 func (c *Conn) tunnel(ctx context.Context, addr, agent string) error {

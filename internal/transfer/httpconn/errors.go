@@ -55,7 +55,13 @@ func classify(err error) (bits.Code, string) {
 		record   tls.RecordHeaderError
 		alert    tls.AlertError
 		netErr   net.Error
+		op       *net.OpError
 	)
+	if errors.As(err, &op) && op.Op == opProxy {
+		// What could not be reached is the proxy.
+		code, why := classify(op.Err)
+		return code, strings.TrimSpace("the proxy cannot be reached: " + why)
+	}
 	switch {
 	case errors.Is(err, errRedirectLoop):
 		return bits.RedirectFailed, ""
@@ -65,6 +71,8 @@ func classify(err error) (bits.Code, string) {
 		return bits.RedirectFailed, "the server redirects to something that is neither http nor https"
 	case errors.Is(err, errRedirectNowhere):
 		return bits.RedirectFailed, "the server redirects to no proper address"
+	case errors.Is(err, errNoWay):
+		return bits.CannotConnect, "there is no way to " + host
 	case !loopback(host) && isConnecting(err) && !conditions.Online():
 		return bits.NetworkDisconnected, ""
 	case errors.Is(err, syscall.ENETUNREACH), errors.Is(err, syscall.ENETDOWN), errors.Is(err, syscall.EADDRNOTAVAIL):
@@ -80,11 +88,16 @@ func classify(err error) (bits.Code, string) {
 		if certBad.Reason == x509.Expired {
 			return bits.CertDateInvalid, "the certificate of " + host + " has expired or is not valid yet"
 		}
+		if certBad.Reason == x509.IncompatibleUsage {
+			return bits.CertWrongUsage, "the certificate of " + host + " is not for servers"
+		}
 		return bits.SecureFailure, "the certificate of " + host + " is not valid: " + certBad.Error()
 	case errors.As(err, &verify):
 		return bits.SecureFailure, "the certificate of " + host + " could not be verified"
 	case errors.As(err, &record):
 		return bits.SecureFailure, host + " does not speak TLS"
+	case strings.Contains(err.Error(), "remote error: tls: certificate required"): // no type in crypto/tls
+		return bits.ClientCertNeeded, host + " wants a certificate of the client"
 	case errors.As(err, &alert):
 		return bits.SecureFailure, host + " refused the TLS connection: " + alert.Error()
 	case errors.Is(err, syscall.ECONNREFUSED):
@@ -100,6 +113,10 @@ func classify(err error) (bits.Code, string) {
 	}
 	// net/http has no types for what follows.
 	text := err.Error()
+	var shake *handshakeError
+	if errors.As(err, &shake) || strings.Contains(text, "remote error: tls:") {
+		return bits.SecureFailure, "no secure connection to " + host + " could be made: " + text[max(strings.Index(text, "tls: "), 0):]
+	}
 	switch {
 	case strings.Contains(text, "server gave HTTP response to HTTPS client"):
 		return bits.SecureFailure, host + " does not speak TLS"

@@ -245,8 +245,8 @@ func TestDial(t *testing.T) {
 	}
 }
 
-// proxy is the proxy of all connections of this test that do not go to this machine.
-var proxy = struct {
+// theProxy is the proxy of all connections of this test that do not go to this machine.
+var theProxy = struct {
 	refuse  atomic.Bool
 	target  atomic.Value // address that tunnels lead to
 	request chan *http.Request
@@ -254,12 +254,12 @@ var proxy = struct {
 
 func TestMain(m *testing.M) {
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		proxy.request <- r
+		theProxy.request <- r
 		switch {
-		case proxy.refuse.Load():
+		case theProxy.refuse.Load():
 			w.WriteHeader(http.StatusProxyAuthRequired)
 		case r.Method == http.MethodConnect:
-			tunnel(w, proxy.target.Load().(string))
+			tunnel(w, theProxy.target.Load().(string))
 		}
 	}))
 	u, _ := url.Parse(s.URL)
@@ -268,7 +268,9 @@ func TestMain(m *testing.M) {
 		os.Setenv(name, u.String())
 		os.Unsetenv(strings.ToLower(name))
 	}
+	remove := trustOwnAuthority()
 	code := m.Run()
+	remove()
 	s.Close()
 	os.Exit(code)
 }
@@ -306,7 +308,7 @@ func TestDialThroughAProxy(t *testing.T) {
 	if _, err := io.WriteString(conn, "BITS_POST http://example.com/x HTTP/1.1\r\nHost: example.com\r\nContent-Length: 0\r\n\r\n"); err != nil {
 		t.Fatal(err)
 	}
-	if r := <-proxy.request; r.Method != "BITS_POST" || r.URL.String() != "http://example.com/x" {
+	if r := <-theProxy.request; r.Method != "BITS_POST" || r.URL.String() != "http://example.com/x" {
 		t.Errorf("the proxy got %s %s", r.Method, r.URL)
 	}
 }
@@ -314,22 +316,22 @@ func TestDialThroughAProxy(t *testing.T) {
 func TestDialThroughATunnel(t *testing.T) {
 	server := httptest.NewTLSServer(http.NotFoundHandler())
 	defer server.Close()
-	proxy.target.Store(server.Listener.Addr().String())
+	theProxy.target.Store(server.Listener.Addr().String())
 	// That the certificate is judged shows that the tunnel leads to the server.
 	_, err := testClient().Dial(t.Context(), &url.URL{Scheme: "https", Host: "example.com"}, governor.Foreground)
 	var e *bits.Error
 	if !errors.As(err, &e) || e.Code != bits.CertUntrusted {
 		t.Errorf("got %v", err)
 	}
-	if r := <-proxy.request; r.Method != http.MethodConnect || r.Host != "example.com:443" || r.Header.Get("Proxy-Authorization") != basic || r.UserAgent() != "test" {
+	if r := <-theProxy.request; r.Method != http.MethodConnect || r.Host != "example.com:443" || r.Header.Get("Proxy-Authorization") != basic || r.UserAgent() != "test" {
 		t.Errorf("the proxy got %s %s %v", r.Method, r.Host, r.Header)
 	}
 
-	proxy.refuse.Store(true)
-	defer proxy.refuse.Store(false)
+	theProxy.refuse.Store(true)
+	defer theProxy.refuse.Store(false)
 	_, err = testClient().Dial(t.Context(), &url.URL{Scheme: "https", Host: "example.com"}, governor.Foreground)
 	if !errors.As(err, &e) || e.Code != bits.HTTPStatus(http.StatusProxyAuthRequired) {
 		t.Errorf("refused by the proxy: %v", err)
 	}
-	<-proxy.request
+	<-theProxy.request
 }

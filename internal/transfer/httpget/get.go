@@ -28,6 +28,9 @@ type Client struct{ conns *httpconn.Client }
 // New returns a Client that asks over conns.
 func New(conns *httpconn.Client) *Client { return &Client{conns} }
 
+// Open returns how the requests of a job that begins to run reach servers.
+func (c *Client) Open(s httpconn.Settings) (*httpconn.Access, error) { return c.conns.Open(s) }
+
 // Validator identifies a version of a file on its server.
 type Validator struct {
 	ETag         string // strong entity tag with its quotes; empty if the server gave none
@@ -100,7 +103,7 @@ func (c *Client) Get(ctx context.Context, r Request) (*Response, error) {
 	if r.Got != nil {
 		ctx = httpconn.OnConn(ctx, r.Got)
 	}
-	req, err := c.conns.Request(ctx, http.MethodGet, r.URL, r.Header, nil)
+	req, err := c.conns.Request(ctx, c.conns.Method(ctx), r.URL, r.Header, nil)
 	if err != nil {
 		return nil, err
 	}
