@@ -90,9 +90,9 @@ func (q *waiting) job(i int64) bits.NewJob {
 // waitingURL is never asked for.
 func waitingURL(i int64) string { return fmt.Sprintf("http://127.0.0.1:9/images/file-%06d.iso", i) }
 
-// add adds jobs with a number of clients, from the number in next up to and without the end, and
-// returns the ids of those that were answered, also with an error.
-func (q *waiting) add(ctx context.Context, s *service, clients int, next *atomic.Int64, end int64) ([]bits.ID, error) {
+// add adds jobs with a number of clients, each with calls for so many, from the number in next up to and
+// without the end, and returns the ids of those that were answered, also with an error.
+func (q *waiting) add(ctx context.Context, s *service, clients, atOnce int, next *atomic.Int64, end int64) ([]bits.ID, error) {
 	var all sync.WaitGroup
 	added := make([][]bits.ID, clients)
 	failed := make([]error, clients)
@@ -100,17 +100,28 @@ func (q *waiting) add(ctx context.Context, s *service, clients int, next *atomic
 		all.Go(func() {
 			m := client.New(s.socket)
 			defer m.Close()
-			for {
-				i := next.Add(1) - 1
-				if i >= end {
+			for failed[c] == nil {
+				last := next.Add(int64(atOnce))
+				first := last - int64(atOnce)
+				if first >= end {
 					return
 				}
-				job, err := m.Create(ctx, q.job(i))
-				if err != nil {
-					failed[c] = err
-					return
+				var specs []bits.NewJob
+				for i := first; i < min(last, end); i++ {
+					specs = append(specs, q.job(i))
 				}
-				added[c] = append(added[c], job.ID)
+				var jobs []*client.Job
+				if atOnce == 1 {
+					jobs = make([]*client.Job, 1)
+					jobs[0], failed[c] = m.Create(ctx, specs[0])
+				} else {
+					jobs, failed[c] = m.CreateAll(ctx, specs)
+				}
+				for _, job := range jobs {
+					if job != nil {
+						added[c] = append(added[c], job.ID)
+					}
+				}
 			}
 		})
 	}
@@ -122,31 +133,34 @@ func (q *waiting) add(ctx context.Context, s *service, clients int, next *atomic
 	return ids, errors.Join(failed...)
 }
 
-// fill makes the queue, one client and many taking turns, and kills the service right after the
-// last answer.
+// fill makes the queue, one client and many taking turns, a job a call and many a call, and kills the
+// service right after the last answer.
 func (q *waiting) fill(ctx context.Context) error {
-	var one, many figures
+	turns := []struct {
+		clients, atOnce int
+		share           int // of all jobs, in percent
+		rate            figures
+	}{{clients: 1, atOnce: 1, share: 10}, {clients: manyClients, atOnce: 1, share: 30}, {clients: 1, atOnce: 100, share: 30}, {clients: manyClients, atOnce: 100, share: 30}}
 	var next atomic.Int64
 	added := 0
 	for round := range q.l.runs {
-		end := int64(q.n * (round + 1) / q.l.runs)
-		begin := next.Load()
-		for _, turn := range []struct {
-			clients int
-			end     int64
-			rate    *figures
-		}{{1, begin + (end-begin)/5, &one}, {manyClients, end, &many}} {
+		for i := range turns {
+			turn := &turns[i]
+			end := next.Load() + int64(q.n*turn.share/100/q.l.runs)
+			if round == q.l.runs-1 && i == len(turns)-1 {
+				end = int64(q.n)
+			}
 			unix.Sync()
 			began := time.Now()
-			ids, err := q.add(ctx, q.s, turn.clients, &next, turn.end)
+			ids, err := q.add(ctx, q.s, turn.clients, turn.atOnce, &next, end)
 			took := time.Since(began)
 			if err != nil {
 				return fmt.Errorf("add jobs: %w", err)
 			}
-			next.Store(turn.end) // those who found nothing left have counted on
+			next.Store(end) // those who found nothing left have counted on
 			added += len(ids)
-			*turn.rate = append(*turn.rate, float64(len(ids))/took.Seconds())
-			note("run %d of %d: %d jobs from %d clients, %.0f/s", round+1, q.l.runs, len(ids), turn.clients, float64(len(ids))/took.Seconds())
+			turn.rate = append(turn.rate, float64(len(ids))/took.Seconds())
+			note("run %d of %d: %d jobs from %d clients, %d a call, %.0f/s", round+1, q.l.runs, len(ids), turn.clients, turn.atOnce, float64(len(ids))/took.Seconds())
 		}
 	}
 	filled, peak, err := memoryUse(q.s.PID)
@@ -164,10 +178,11 @@ func (q *waiting) fill(ctx context.Context) error {
 		return err
 	}
 	all := time.Since(began)
-	t := table{head: []string{"clients", "durable adds/s"}}
-	t.add("1", one.spread("%.0f"))
-	t.add(fmt.Sprint(manyClients), many.spread("%.0f"))
-	t.print("%d jobs with a file each, one HTTP call each on the client's own connection, median (least to greatest) of %d runs:", q.n, q.l.runs)
+	t := table{head: []string{"clients", "jobs a call", "durable adds/s"}}
+	for _, turn := range turns {
+		t.add(fmt.Sprint(turn.clients), fmt.Sprint(turn.atOnce), turn.rate.spread("%.0f"))
+	}
+	t.print("%d jobs with a file each, median (least to greatest) of %d runs:", q.n, q.l.runs)
 	fmt.Printf("\nAfter kill -9 upon the last answer the service answers in %.2f s, and has listed %d of %d jobs in %.2f s. Resident memory after adding: %s, peak %s.\n",
 		answer.Seconds(), listed, added, all.Seconds(), size(filled), size(peak))
 	if listed != added {
@@ -175,10 +190,12 @@ func (q *waiting) fill(ctx context.Context) error {
 	}
 	q.promise("start to the first answer after the adding, s", 0.5, "%.2f", answer.Seconds())
 	q.promise("start to all listed after the adding, s", 1, "%.2f", all.Seconds())
-	q.ebb[rowAdd] = fmt.Sprintf("%.0f from 1 client, %.0f from %d, durable", one.median(), many.median(), manyClients)
+	q.ebb[rowAdd] = fmt.Sprintf("%.0f from 1 client, %.0f with %d a call, durable", turns[0].rate.median(), turns[2].rate.median(), turns[2].atOnce)
 	q.targets = append(q.targets,
-		target{what: "durable adds a second, 1 client", limit: 2500, got: one.median(), format: "%.0f", least: true},
-		target{what: fmt.Sprintf("durable adds a second, %d clients", manyClients), limit: 12000, got: many.median(), format: "%.0f", least: true})
+		target{what: fmt.Sprintf("durable adds a second, 1 client, %d a call", turns[2].atOnce), limit: 2500, got: turns[2].rate.median(), format: "%.0f", least: true},
+		target{what: fmt.Sprintf("durable adds a second, %d clients, %d a call", manyClients, turns[3].atOnce), limit: 12000, got: turns[3].rate.median(), format: "%.0f", least: true},
+		target{what: "durable adds a second, 1 client, one a call", limit: 2500, got: turns[0].rate.median(), format: "%.0f", least: true},
+		target{what: fmt.Sprintf("durable adds a second, %d clients, one a call", manyClients), limit: 12000, got: turns[1].rate.median(), format: "%.0f", least: true})
 	return nil
 }
 
@@ -195,7 +212,7 @@ func (q *waiting) crashes(ctx context.Context) error {
 		moment := 20*time.Millisecond + time.Duration(q.random.Int64N(int64(300*time.Millisecond)))
 		timer := time.AfterFunc(moment, s.Kill)
 		var next atomic.Int64
-		ids, err := q.add(ctx, s, manyClients, &next, 1<<40)
+		ids, err := q.add(ctx, s, manyClients, 1, &next, 1<<40)
 		if timer.Stop() {
 			return fmt.Errorf("the service did not live until it was killed: %w; it said: %s", err, s.said())
 		}

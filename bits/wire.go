@@ -11,6 +11,15 @@ type NewJob struct {
 	Resume   bool       `json:"resume,omitempty" doc:"Start the job at once instead of leaving it SUSPENDED"`
 }
 
+// MaxBatch is the most jobs that are created by one call.
+const MaxBatch = 1000
+
+// Created tells of one of several jobs that were to be created: the job, or why there is none.
+type Created struct {
+	Job   *Summary   `json:"job,omitempty"`
+	Error *ErrorInfo `json:"error,omitempty"`
+}
+
 // Outcome is the answer to suspend, resume, cancel and complete.
 type Outcome struct {
 	Code    string  `json:"code" doc:"S_OK, or a success code such as BG_S_PARTIAL_COMPLETE"`

@@ -20,6 +20,7 @@ import (
 	"os"
 	"os/user"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"time"
 
@@ -253,6 +254,45 @@ func (m *Manager) Create(ctx context.Context, spec bits.NewJob) (*Job, error) {
 		return nil, err
 	}
 	return &Job{m: m, ID: j.ID}, nil
+}
+
+// CreateAll makes jobs that have nothing to do with each other, as Create does but many with one
+// call: a program that has thousands of them is not held up by a round trip and a write to the disk for each. The
+// handle of a job that could not be made is nil; the error then joins those of all such jobs.
+func (m *Manager) CreateAll(ctx context.Context, specs []bits.NewJob) ([]*Job, error) {
+	jobs := make([]*Job, 0, len(specs))
+	var errs []error
+	for batch := range slices.Chunk(specs, bits.MaxBatch) {
+		for i := range batch {
+			if batch[i].ID == nil {
+				batch[i].ID = new(bits.NewID())
+			}
+		}
+		var created []bits.Created
+		err := m.call(ctx, "POST", "/v1/batch", batch, &created)
+		if errors.Is(err, errBroke) {
+			err = m.call(ctx, "POST", "/v1/batch", batch, &created)
+		}
+		if err == nil && len(created) != len(batch) {
+			err = fmt.Errorf("the service answered for %d of %d jobs", len(created), len(batch))
+		}
+		if err != nil {
+			return jobs, errors.Join(append(errs, err)...)
+		}
+		for i, c := range created {
+			switch {
+			case c.Job != nil:
+				jobs = append(jobs, m.Job(c.Job.ID))
+				continue
+			case c.Error != nil:
+				errs = append(errs, fmt.Errorf("job %d: %w", len(jobs)+1, c.Error.Err()))
+			default:
+				errs = append(errs, fmt.Errorf("job %d: the service did not tell what became of %s", len(jobs)+1, batch[i].ID))
+			}
+			jobs = append(jobs, nil)
+		}
+	}
+	return jobs, errors.Join(errs...)
 }
 
 // Job returns a handle to the job with the id, without asking the service.

@@ -218,6 +218,8 @@ func (s *server) register(a huma.API) {
 			j, err := s.q.Create(callerOf(ctx), in.Body)
 			return reply(j, err)
 		})
+	huma.Register(a, huma.Operation{OperationID: "createJobs", Method: "POST", Path: "/v1/batch", Summary: "Create up to 1,000 jobs, each for itself, durable together; the answers are in their order",
+		MaxBodyBytes: maxBody, SkipValidateBody: true, Errors: []int{422, 500}}, s.createAll)
 	s.registerList(a)
 	huma.Register(a, huma.Operation{OperationID: "getJob", Method: "GET", Path: "/v1/jobs/{job}", Summary: "Show a job", Errors: []int{404, 409}},
 		func(ctx context.Context, in *struct {
@@ -310,6 +312,24 @@ func describe(name, where, language string) (text bits.ErrorText, err error) {
 	}
 	text.Code, text.HResult, text.Hint, text.ContextMessage = code.Name(), code.Hex(), code.Hint(), text.Context.Message()
 	return text, nil
+}
+
+func (s *server) createAll(ctx context.Context, in *Body[[]bits.NewJob]) (*Body[[]bits.Created], error) {
+	if len(in.Body) > bits.MaxBatch {
+		return nil, answer(bits.Errorf(bits.InvalidArg, "there are %d jobs; one call takes %d", len(in.Body), bits.MaxBatch))
+	}
+	made, errs := s.q.CreateAll(callerOf(ctx), in.Body)
+	created := make([]bits.Created, len(made))
+	for i := range made {
+		if errs[i] == nil {
+			created[i].Job = &made[i]
+			continue
+		}
+		if p, ok := answer(errs[i]).(*problem); ok {
+			created[i].Error = &bits.ErrorInfo{Code: p.Code, HResult: p.HResult, Context: p.Context, File: p.File, Message: p.Detail, Hint: p.Hint}
+		}
+	}
+	return &Body[[]bits.Created]{created}, nil
 }
 
 func (s *server) registerReply(a huma.API) {

@@ -211,6 +211,36 @@ func TestAmbiguousNameListsItsCandidates(t *testing.T) {
 	}
 }
 
+func TestBatch(t *testing.T) {
+	h := as(alice, newAPI(t))
+	id := made(t, h, "there")
+	batch := `[{"name": "one", "files": [{"remote": "https://h/a", "local": "/tmp/a"}]}, {"description": "no name"}, {"name": "again", "id": "` + id.String() + `"}, {"name": "two"}]`
+	answers := decode[[]bits.Created](t, call(h, "POST", "/v1/batch", batch), http.StatusOK)
+	if len(answers) != 4 {
+		t.Fatalf("%d answers, want 4", len(answers))
+	}
+	for i, name := range []string{"one", "", "there", "two"} {
+		a := answers[i]
+		if name == "" {
+			if a.Job != nil || a.Error == nil || a.Error.Code != "E_INVALIDARG" {
+				t.Errorf("answer %d is %+v, want an error", i, a)
+			}
+			continue
+		}
+		if a.Job == nil || a.Error != nil || a.Job.Name != name {
+			t.Errorf("answer %d is %+v, want the job %q", i, a, name)
+		}
+	}
+	if jobs := decode[[]bits.Job](t, call(h, "GET", "/v1/jobs", ""), http.StatusOK); len(jobs) != 3 {
+		t.Errorf("there are %d jobs, want 3", len(jobs))
+	}
+	many := "[" + strings.Repeat(`{"name": "x"},`, bits.MaxBatch) + `{"name": "x"}]`
+	problemOf(t, call(h, "POST", "/v1/batch", many), http.StatusUnprocessableEntity)
+	if got := decode[[]bits.Created](t, call(h, "POST", "/v1/batch", "[]"), http.StatusOK); len(got) != 0 {
+		t.Errorf("no jobs have the answers %+v", got)
+	}
+}
+
 func TestList(t *testing.T) {
 	service := newAPI(t)
 	h := as(alice, service)

@@ -5,6 +5,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/ebbtransfer/ebb/bits"
@@ -198,6 +199,18 @@ func (q *Queue) Create(c Caller, spec bits.NewJob) (bits.Summary, error) {
 		return bits.Summary{}, err
 	}
 	return summary(made), nil
+}
+
+// CreateAll makes jobs that have nothing to do with each other. Each has a summary or an error; those
+// that wait together are committed together.
+func (q *Queue) CreateAll(c Caller, specs []bits.NewJob) ([]bits.Summary, []error) {
+	made, errs := make([]bits.Summary, len(specs)), make([]error, len(specs))
+	var all sync.WaitGroup
+	for i := range specs {
+		all.Go(func() { made[i], errs[i] = q.Create(c, specs[i]) })
+	}
+	all.Wait()
+	return made, errs
 }
 
 // exempt reports whether the quotas of policy do not hold for the caller. In a service of their
