@@ -276,6 +276,7 @@ type Times struct {
 
 // File is one file of a job.
 type File struct {
+	Index            int      `json:"index" doc:"Number of the file in its job; it never changes, also if other files are removed"`
 	Remote           string   `json:"remote" doc:"URL"`
 	Local            string   `json:"local" doc:"Absolute path of the finished file, or of the file that is uploaded"`
 	Temporary        string   `json:"temporary,omitempty" doc:"Path of the part file while there is one"`
@@ -284,6 +285,10 @@ type File struct {
 	Completed        bool     `json:"completed" doc:"The file is in its place under its own name; of an upload, that the server has it"`
 	Checksum         string   `json:"checksum" doc:"Expected digest, or empty, as ALGORITHM:HEX" example:"sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"`
 	Protocol         Protocol `json:"protocol,omitempty" doc:"How the file is uploaded, once that is known"`
+	Mirrors          []string `json:"mirrors,omitempty" doc:"Other URLs of the same content"`
+	Source           string   `json:"source,omitempty" doc:"URL that the bytes are from, if it is not remote"`
+	OnlyIfNewer      bool     `json:"only_if_newer,omitempty" doc:"The file is fetched only if it is newer than the one in its place"`
+	Skipped          bool     `json:"skipped,omitempty" doc:"The file is left out: by the job's owner, or because the one in its place is not older"`
 	Note             string   `json:"note,omitempty" doc:"What a person should know, such as that the file changed on the server and was started again"`
 }
 

@@ -284,21 +284,21 @@ func TestFileSpecCheck(t *testing.T) {
 		f    FileSpec
 		want Code
 	}{
-		{"plain", FileSpec{"http://host/a", "/d/a", ""}, OK},
-		{"checksum in capitals", FileSpec{"https://host/a?x=1#frag", "/d/../e/a", sum}, OK},
-		{"ftp", FileSpec{"ftp://host/a", "/d/a", ""}, InvalidArg},
-		{"no host", FileSpec{"http:///a", "/d/a", ""}, InvalidArg},
-		{"not a URL", FileSpec{"http://ho st/a", "/d/a", ""}, InvalidArg},
-		{"control character in the URL", FileSpec{"http://host/\n", "/d/a", ""}, InvalidArg},
-		{"too long URL", FileSpec{"http://host/" + strings.Repeat("a", MaxURLLen), "/d/a", ""}, InvalidArg},
-		{"relative path", FileSpec{"http://host/a", "d/a", ""}, InvalidArg},
-		{"directory", FileSpec{"http://host/a", "/d/", ""}, InvalidArg},
-		{"root", FileSpec{"http://host/a", "/..", ""}, InvalidArg},
-		{"NUL", FileSpec{"http://host/a", "/d/a\x00b", ""}, InvalidArg},
-		{"too long name", FileSpec{"http://host/a", "/" + strings.Repeat("a", 256), ""}, InvalidArg},
-		{"unknown digest", FileSpec{"http://host/a", "/d/a", "md5:0123"}, InvalidArg},
-		{"short digest", FileSpec{"http://host/a", "/d/a", "sha256:0123"}, InvalidArg},
-		{"digest that is not hexadecimal", FileSpec{"http://host/a", "/d/a", "sha256:" + strings.Repeat("g", 64)}, InvalidArg},
+		{"plain", FileSpec{Remote: "http://host/a", Local: "/d/a", Checksum: ""}, OK},
+		{"checksum in capitals", FileSpec{Remote: "https://host/a?x=1#frag", Local: "/d/../e/a", Checksum: sum}, OK},
+		{"ftp", FileSpec{Remote: "ftp://host/a", Local: "/d/a", Checksum: ""}, InvalidArg},
+		{"no host", FileSpec{Remote: "http:///a", Local: "/d/a", Checksum: ""}, InvalidArg},
+		{"not a URL", FileSpec{Remote: "http://ho st/a", Local: "/d/a", Checksum: ""}, InvalidArg},
+		{"control character in the URL", FileSpec{Remote: "http://host/\n", Local: "/d/a", Checksum: ""}, InvalidArg},
+		{"too long URL", FileSpec{Remote: "http://host/" + strings.Repeat("a", MaxURLLen), Local: "/d/a", Checksum: ""}, InvalidArg},
+		{"relative path", FileSpec{Remote: "http://host/a", Local: "d/a", Checksum: ""}, InvalidArg},
+		{"directory", FileSpec{Remote: "http://host/a", Local: "/d/", Checksum: ""}, InvalidArg},
+		{"root", FileSpec{Remote: "http://host/a", Local: "/..", Checksum: ""}, InvalidArg},
+		{"NUL", FileSpec{Remote: "http://host/a", Local: "/d/a\x00b", Checksum: ""}, InvalidArg},
+		{"too long name", FileSpec{Remote: "http://host/a", Local: "/" + strings.Repeat("a", 256), Checksum: ""}, InvalidArg},
+		{"unknown digest", FileSpec{Remote: "http://host/a", Local: "/d/a", Checksum: "md5:0123"}, InvalidArg},
+		{"short digest", FileSpec{Remote: "http://host/a", Local: "/d/a", Checksum: "sha256:0123"}, InvalidArg},
+		{"digest that is not hexadecimal", FileSpec{Remote: "http://host/a", Local: "/d/a", Checksum: "sha256:" + strings.Repeat("g", 64)}, InvalidArg},
 	} {
 		got := OK
 		if e := c.f.Check(Download); e != nil {
@@ -311,7 +311,7 @@ func TestFileSpecCheck(t *testing.T) {
 			t.Errorf("%s: %s, want %s", c.name, got, c.want)
 		}
 	}
-	f := FileSpec{"https://host/a?x=1#frag", "/d/../e/a", sum}
+	f := FileSpec{Remote: "https://host/a?x=1#frag", Local: "/d/../e/a", Checksum: sum}
 	for kind, want := range map[Type]bool{Download: false, Upload: true, UploadReply: false} {
 		s3 := FileSpec{Remote: "s3://bucket/key", Local: "/d/a"}
 		if e := s3.Check(kind); (e == nil) != want {
@@ -326,12 +326,12 @@ func TestFileSpecCheck(t *testing.T) {
 func FuzzFileSpec(f *testing.F) {
 	f.Add("http://host/a", "/d/a", "sha256:00")
 	f.Fuzz(func(t *testing.T, remote, local, checksum string) {
-		spec := FileSpec{remote, local, checksum}
+		spec := FileSpec{Remote: remote, Local: local, Checksum: checksum}
 		if spec.Check(Download) != nil {
 			return
 		}
 		again := spec
-		if e := again.Check(Download); e != nil || again != spec {
+		if e := again.Check(Download); e != nil || !reflect.DeepEqual(again, spec) {
 			t.Errorf("%+v is not stable: %+v, %v", spec, again, e)
 		}
 	})

@@ -2,7 +2,6 @@ package bits
 
 import (
 	"fmt"
-	"net/url"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -155,35 +154,26 @@ func notToken(r rune) bool {
 
 // FileSpec names a file to add to a job.
 type FileSpec struct {
-	Remote   string `json:"remote" doc:"URL: http or https, of an upload also s3://BUCKET/KEY" example:"https://example.org/image.iso"`
-	Local    string `json:"local" doc:"Absolute path of the finished file, in a directory that exists; or of the file to upload"`
-	Checksum string `json:"checksum,omitempty" doc:"Expected digest as ALGORITHM:HEX with sha256, sha512 or blake3; not for uploads"`
+	Remote      string   `json:"remote" doc:"URL: http or https, of an upload also s3://BUCKET/KEY" example:"https://example.org/image.iso"`
+	Local       string   `json:"local" doc:"Absolute path of the finished file, in a directory that exists; or of the file to upload"`
+	Checksum    string   `json:"checksum,omitempty" doc:"Expected digest as ALGORITHM:HEX with sha256, sha512 or blake3; not for uploads"`
+	Mirrors     []string `json:"mirrors,omitempty" doc:"Other URLs of the same content, the best first: they are asked when the one before them fails. Downloads only"`
+	OnlyIfNewer bool     `json:"only_if_newer,omitempty" doc:"Skip the file if the one in its place is as new as the server's, and of the same size. Downloads only"`
 }
 
 // Check validates and normalises a file of a job of a type: the URL's fragment is cut off, the
 // path is cleaned and the checksum is put in lower case.
 func (f *FileSpec) Check(t Type) *Error {
-	shown := RedactURL(f.Remote)
 	bad := func(code Code, ctx Context, file, format string, args ...any) *Error {
 		e := Errorf(code, format, args...)
 		e.Context, e.File = ctx, file
 		return e
 	}
-	if len(f.Remote) > MaxURLLen {
-		return bad(InvalidArg, ContextRemoteFile, "", "the URL has %d bytes; %d are allowed", len(f.Remote), MaxURLLen)
+	remote, e := CheckURL(f.Remote, t)
+	if e != nil {
+		return e
 	}
-	u, err := url.Parse(f.Remote)
-	if err != nil {
-		return bad(InvalidArg, ContextRemoteFile, shown, "%q is not a URL", shown)
-	}
-	if u.Scheme != "http" && u.Scheme != "https" && (u.Scheme != "s3" || t != Upload) {
-		return bad(InvalidArg, ContextRemoteFile, shown, "%q is not an http or https URL", shown)
-	}
-	if u.Hostname() == "" {
-		return bad(InvalidArg, ContextRemoteFile, shown, "the URL %q has no host", shown)
-	}
-	u.Fragment, u.RawFragment = "", ""
-	f.Remote = u.String()
+	f.Remote = remote
 	if e := checkLocal(&f.Local); e != nil {
 		return e
 	}
@@ -194,7 +184,7 @@ func (f *FileSpec) Check(t Type) *Error {
 		}
 		f.Checksum = c
 	}
-	return nil
+	return f.checkSources(t)
 }
 
 // checkLocal validates the path of a file on this machine and cleans it.

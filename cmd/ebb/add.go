@@ -7,7 +7,8 @@ import (
 )
 
 func newAddCmd(a *app) *cobra.Command {
-	var list, checksum string
+	var list string
+	var src sourceOptions
 	cmd := &cobra.Command{
 		Use:   "add JOB URL DEST | add JOB -i FILE [DEST]",
 		Short: "Add files to a job",
@@ -23,7 +24,7 @@ For an upload DEST is the file that is uploaded to URL.`,
 		Args:              cobra.RangeArgs(1, 3),
 		ValidArgsFunction: a.completeJob,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			files, err := a.planAdd(args[1:], list, checksum)
+			files, err := a.planAdd(args[1:], list, src)
 			if err != nil {
 				return err
 			}
@@ -46,19 +47,19 @@ For an upload DEST is the file that is uploaded to URL.`,
 		},
 	}
 	cmd.Flags().StringVarP(&list, "input", "i", "", "read URLs from the list `FILE` ('-' is the standard input)")
-	cmd.Flags().StringVar(&checksum, "checksum", "", "expected digest as `ALGORITHM:HEX` with sha256, sha512 or blake3")
+	src.flags(cmd)
 	return cmd
 }
 
 // planAdd reads what follows JOB.
-func (a *app) planAdd(args []string, list, checksum string) ([]bits.FileSpec, error) {
+func (a *app) planAdd(args []string, list string, src sourceOptions) ([]bits.FileSpec, error) {
 	if list == "" {
 		if len(args) != 2 {
 			return nil, hinted(usagef("add needs a job, a URL and a destination"), "see `ebb add --help`")
 		}
 		p, err := newPlanner("")
 		if err == nil {
-			err = p.add(args[0], args[1], checksum)
+			err = p.addOne(args[0], args[1], src)
 		}
 		if err != nil {
 			return nil, err
@@ -66,8 +67,8 @@ func (a *app) planAdd(args []string, list, checksum string) ([]bits.FileSpec, er
 		return p.files, nil
 	}
 	switch {
-	case checksum != "":
-		return nil, usagef("--checksum is for one URL; in a list each line may have a checksum of its own")
+	case src.single() != "":
+		return nil, hinted(usagef("%s is for one URL", src.single()), "in a list each line may have a checksum and mirrors of its own")
 	case len(args) > 1:
 		return nil, hinted(usagef("with -i, add takes a job and at most one directory"), "see `ebb add --help`")
 	}
@@ -76,6 +77,7 @@ func (a *app) planAdd(args []string, list, checksum string) ([]bits.FileSpec, er
 		dir = args[0]
 	}
 	p, err := newPlanner(dir)
+	p.onlyIfNewer = src.onlyIfNewer
 	if err == nil {
 		err = p.addList(list, a.in)
 	}

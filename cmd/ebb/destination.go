@@ -75,6 +75,8 @@ type planner struct {
 	files []bits.FileSpec   // in the order they were asked for
 	byDst map[string]string // URL for each destination, as it is shown
 	dirs  map[string]error  // what checkDir found
+
+	onlyIfNewer bool // of all files
 }
 
 // newPlanner makes a planner for the directory dest, or for the current one.
@@ -92,10 +94,10 @@ func newPlanner(dest string) (*planner, error) {
 
 // add plans one file. dest is a file, a directory, or empty for the URL's own name; a relative
 // one is below the planner's directory.
-func (p *planner) add(rawURL, dest, checksum string) error {
+func (p *planner) add(rawURL, dest, checksum string, mirrors ...string) error {
 	shown := bits.RedactURL(rawURL)
-	if !isURL(rawURL) {
-		return usagef("%q is not an http or https URL", shown)
+	if !isSource(rawURL) {
+		return usagef("%q is not an http, https, file or smb URL", shown)
 	}
 	if err := checkText("destination", dest); err != nil {
 		return err
@@ -107,7 +109,7 @@ func (p *planner) add(rawURL, dest, checksum string) error {
 	if dest == "" || os.IsPathSeparator(dest[len(dest)-1]) || isDir(local) {
 		local = filepath.Join(local, fileName(rawURL))
 	}
-	spec := bits.FileSpec{Remote: rawURL, Local: filepath.Clean(local), Checksum: checksum}
+	spec := bits.FileSpec{Remote: rawURL, Local: filepath.Clean(local), Checksum: checksum, Mirrors: mirrors, OnlyIfNewer: p.onlyIfNewer}
 	if e := spec.Check(bits.Download); e != nil {
 		return usagef("%s", e.Sentence())
 	}

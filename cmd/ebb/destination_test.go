@@ -3,6 +3,7 @@ package main
 import (
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -141,7 +142,7 @@ func TestGetList(t *testing.T) {
 		t.Fatalf("got %v, want %v", files, want)
 	}
 	for i := range want {
-		if files[i] != want[i] {
+		if !reflect.DeepEqual(files[i], want[i]) {
 			t.Errorf("file %d: got %v, want %v", i, files[i], want[i])
 		}
 	}

@@ -38,8 +38,8 @@ type jobOptions struct {
 // getOptions are the flags of get.
 type getOptions struct {
 	jobOptions
+	sourceOptions
 	list        string
-	checksum    string
 	connections string
 }
 
@@ -78,9 +78,9 @@ current directory or absolute.`,
 	}
 	f := cmd.Flags()
 	f.StringVarP(&o.list, "input", "i", "", "read URLs from the list `FILE`")
-	f.StringVar(&o.checksum, "checksum", "", "expected digest as `ALGORITHM:HEX` with sha256, sha512 or blake3")
+	o.sourceOptions.flags(cmd)
 	f.StringVar(&o.connections, "connections", "", "files that move at once, 1 to 64 (`number`, default 16)")
-	o.flags(cmd)
+	o.jobOptions.flags(cmd)
 	return cmd
 }
 
@@ -203,20 +203,20 @@ func seconds(d time.Duration) string {
 // planGet reads the arguments of get.
 func (a *app) planGet(o getOptions, args []string) ([]bits.FileSpec, error) {
 	urls, dest := args, ""
-	if n := len(args); n > 0 && !isURL(args[n-1]) {
+	if n := len(args); n > 0 && !isSource(args[n-1]) {
 		urls, dest = args[:n-1], args[n-1]
 		if dest == "-" {
 			return nil, usagef("ebb cannot write to the standard output: a file appears only when it is whole")
 		}
 		if strings.Contains(dest, "://") {
-			return nil, usagef("%q is not an http or https URL", bits.RedactURL(dest))
+			return nil, usagef("%q is not an http, https, file or smb URL", bits.RedactURL(dest))
 		}
 	}
 	for _, u := range urls {
-		if isURL(u) {
+		if isSource(u) {
 			continue
 		}
-		err := usagef("%q is not an http or https URL", bits.RedactURL(u))
+		err := usagef("%q is not an http, https, file or smb URL", bits.RedactURL(u))
 		if p := new(bits.Priority); o.background != "" && p.UnmarshalText([]byte(u)) == nil {
 			return nil, hinted(err, "write the priority with an equals sign: --background=%s", u)
 		}
@@ -226,13 +226,13 @@ func (a *app) planGet(o getOptions, args []string) ([]bits.FileSpec, error) {
 	switch {
 	case len(urls) == 0 && o.list == "":
 		return nil, hinted(usagef("there is no URL to fetch"), "`ebb get https://example.org/file`; see `ebb get --help`")
-	case o.checksum != "" && !single:
-		return nil, hinted(usagef("--checksum is for one URL"), "in a list for -i each line may have a checksum of its own")
+	case o.single() != "" && !single:
+		return nil, hinted(usagef("%s is for one URL", o.single()), "in a list for -i each line may have a checksum and mirrors of its own")
 	}
 	if single {
 		p, err := newPlanner("")
 		if err == nil {
-			err = p.add(urls[0], dest, o.checksum)
+			err = p.addOne(urls[0], dest, o.sourceOptions)
 		}
 		if err != nil {
 			return nil, err
@@ -243,6 +243,7 @@ func (a *app) planGet(o getOptions, args []string) ([]bits.FileSpec, error) {
 	if err != nil {
 		return nil, err
 	}
+	p.onlyIfNewer = o.onlyIfNewer
 	for _, u := range urls {
 		if err := p.add(u, "", ""); err != nil {
 			return nil, err

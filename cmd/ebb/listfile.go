@@ -44,8 +44,8 @@ func readList(r io.Reader) ([]entry, error) {
 		switch {
 		case len(fields) > 3:
 			return nil, usagef("line %d: there are %d fields; want URL, destination and checksum, separated by one TAB each", n, len(fields))
-		case !isURL(fields[0]):
-			return nil, usagef("line %d: %q is not an http or https URL", n, bits.RedactURL(fields[0]))
+		case !isSource(fields[0]):
+			return nil, usagef("line %d: %q is not an http, https, file or smb URL", n, bits.RedactURL(fields[0]))
 		case len(entries) == bits.MaxFilesPerJob:
 			return nil, usagef("line %d: a job has at most %d files", n, bits.MaxFilesPerJob)
 		}

@@ -202,9 +202,18 @@ func showFile(w io.Writer, f bits.File, upload bool) {
 	if f.Remote != "" {
 		_, _ = fmt.Fprintf(w, "    %s  %s\n", way, safe(bits.RedactPassword(f.Remote)))
 	}
+	for _, m := range f.Mirrors {
+		_, _ = fmt.Fprintf(w, "    or    %s\n", safe(bits.RedactPassword(m)))
+	}
+	if f.Source != "" {
+		_, _ = fmt.Fprintf(w, "    now   %s\n", safe(bits.RedactPassword(f.Source)))
+	}
 	_, _ = fmt.Fprintf(w, "    size  %s", amount(f.BytesTransferred, f.BytesTotal))
 	if f.Completed {
 		_, _ = fmt.Fprint(w, ", "+end)
+	}
+	if f.Skipped {
+		_, _ = fmt.Fprint(w, ", skipped")
 	}
 	_, _ = fmt.Fprintln(w)
 	if f.Protocol != "" {

@@ -268,6 +268,7 @@ func (s *server) register(a huma.API) {
 	s.registerAction(a, "cancel", "End a job and delete what it fetched. The server of an upload that it has begun is told to forget it, again and again for a day if it must be", func(c queue.Caller, id bits.ID) (bits.Code, error) { return s.q.Cancel(c, id) })
 	s.registerAction(a, "complete", "Put a job's files in their places and end it. Of a download that is not TRANSFERRED only the finished files are kept (BG_S_PARTIAL_COMPLETE); an upload must be TRANSFERRED",
 		func(c queue.Caller, id bits.ID) (bits.Code, error) { return s.q.Complete(c, id) })
+	s.registerFiles(a)
 	s.registerReply(a)
 	s.registerErrors(a)
 	s.registerEvents(a)
@@ -355,19 +356,7 @@ func (s *server) registerReply(a huma.API) {
 func (s *server) registerAction(a huma.API, verb, doc string, do func(queue.Caller, bits.ID) (bits.Code, error)) {
 	huma.Register(a, huma.Operation{OperationID: verb + "Job", Method: "POST", Path: "/v1/jobs/{job}/" + verb, Summary: doc, Errors: []int{403, 404, 409, 422}},
 		func(ctx context.Context, in *JobPath) (*Body[bits.Outcome], error) {
-			c, id, err := s.resolve(ctx, in.Job)
-			if err != nil {
-				return nil, err
-			}
-			code, err := do(c, id)
-			if err != nil {
-				return nil, answer(err)
-			}
-			j, err := s.q.Get(c, id, false)
-			if err != nil {
-				return nil, answer(err)
-			}
-			return &Body[bits.Outcome]{bits.Outcome{Code: code.Name(), HResult: code.Hex(), Message: code.Message(), Job: bits.Summary{ID: j.ID, Name: j.Name, State: j.State}}}, nil
+			return s.outcome(ctx, in.Job, do)
 		})
 }
 

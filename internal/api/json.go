@@ -180,7 +180,9 @@ func appendJob(b []byte, j *bits.Job) []byte {
 }
 
 func appendFile(b []byte, f *bits.File) []byte {
-	b = append(b, `{"remote":`...)
+	b = append(b, `{"index":`...)
+	b = strconv.AppendInt(b, int64(f.Index), 10)
+	b = append(b, `,"remote":`...)
 	b = appendString(b, f.Remote)
 	b = append(b, `,"local":`...)
 	b = appendString(b, f.Local)
@@ -199,6 +201,20 @@ func appendFile(b []byte, f *bits.File) []byte {
 	if f.Protocol != "" {
 		b = append(b, `,"protocol":`...)
 		b = appendString(b, string(f.Protocol))
+	}
+	if len(f.Mirrors) > 0 {
+		b = append(b, `,"mirrors":`...)
+		b = appendAny(b, f.Mirrors)
+	}
+	if f.Source != "" {
+		b = append(b, `,"source":`...)
+		b = appendString(b, f.Source)
+	}
+	if f.OnlyIfNewer {
+		b = append(b, `,"only_if_newer":true`...)
+	}
+	if f.Skipped {
+		b = append(b, `,"skipped":true`...)
 	}
 	if f.Note != "" {
 		b = append(b, `,"note":`...)

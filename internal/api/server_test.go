@@ -166,7 +166,7 @@ func TestErrors(t *testing.T) {
 		{"reply of a download", "GET", "/v1/jobs/nightly/reply", "", 422, bits.NotImplemented, bits.ContextGeneralQueueManager, ""},
 		{"bad setting", "PATCH", "/v1/jobs/nightly", `{"connections":99}`, 422, bits.InvalidArg, bits.ContextGeneralQueueManager, "connections"},
 		{"too long description", "PATCH", "/v1/jobs/nightly", `{"description":"` + strings.Repeat("a", 1025) + `"}`, 422, bits.StringTooLong, bits.ContextGeneralQueueManager, "1025"},
-		{"bad URL", "POST", "/v1/jobs", file("ftp://user:secret@h/a", "/d/a"), 422, bits.InvalidArg, bits.ContextRemoteFile, "http or https"},
+		{"bad URL", "POST", "/v1/jobs", file("ftp://user:secret@h/a", "/d/a"), 422, bits.InvalidArg, bits.ContextRemoteFile, "http, https, file or smb"},
 		{"relative path", "POST", "/v1/jobs", file("http://h/a", "a"), 422, bits.InvalidArg, bits.ContextLocalFile, "absolute"},
 		{"no files to add", "POST", "/v1/jobs/nightly/files", `[]`, 422, bits.InvalidArg, bits.ContextGeneralQueueManager, ""},
 		{"unknown state", "GET", "/v1/jobs?state=DREAMING", "", 422, bits.InvalidArg, bits.ContextGeneralQueueManager, "DREAMING"},

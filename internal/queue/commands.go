@@ -270,7 +270,7 @@ func checkFiles(owner localfile.Owner, kind bits.Type, specs []bits.FileSpec) ([
 			return nil, sameDestination(specs[i].Local)
 		}
 		seen[specs[i].Local] = true
-		records[i] = store.File{Remote: specs[i].Remote, Local: specs[i].Local, Checksum: specs[i].Checksum, Size: -1}
+		records[i] = store.File{Remote: specs[i].Remote, Local: specs[i].Local, Checksum: specs[i].Checksum, Size: -1, Extra: extra(&specs[i])}
 		files[i] = &records[i]
 	}
 	return files, nil
@@ -365,7 +365,7 @@ func (q *Queue) AddFiles(c Caller, id bits.ID, specs []bits.FileSpec) (bits.Summ
 		}
 		for _, f := range files {
 			for _, have := range v.files {
-				if have.Local == f.Local {
+				if have.Local == f.Local && have.State != store.FileRemoved {
 					return sameDestination(f.Local)
 				}
 			}

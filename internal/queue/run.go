@@ -145,6 +145,7 @@ func (s sink) File(index int, f *store.File) {
 			return nil
 		}
 		old := v.at(index)
+		f := transfer.Adopt(old, f)
 		t.setFile(s.j, index, f)
 		t.edit(s.j, func(_ *store.Job, d *store.Detail) { // also for a new modification time
 			if advances(old, f) {
@@ -186,6 +187,7 @@ func (s sink) Save(index int, f *store.File) error {
 			return nil
 		}
 		old := v.at(index)
+		f := transfer.Adopt(old, f)
 		t.setFile(s.j, index, f)
 		if advances(old, f) {
 			t.edit(s.j, func(_ *store.Job, d *store.Detail) { d.Attempts, d.StuckSince, d.Changed = 0, 0, 0 })
@@ -250,7 +252,7 @@ func (q *Queue) ended(t *tx, j *job, out transfer.Outcome) {
 			d.Error, d.Attempts, d.StuckSince, d.Changed, d.Active = nil, 0, 0, 0, 0
 		})
 		t.setState(j, bits.Transferred)
-		q.log.Info("job transferred", "job", j.id, "name", v.rec.Name, "files", len(v.files), "bytes", v.done)
+		q.log.Info("job transferred", "job", j.id, "name", v.rec.Name, "files", v.number(), "bytes", v.done)
 		if v.detail().AutoComplete {
 			q.beginComplete(t, j)
 		}

@@ -26,7 +26,8 @@ type version struct {
 	total   int64 // bytes of the files whose size is known
 	done    int64 // durable bytes
 	unknown int   // files of unknown size
-	ready   int   // files that are transferred
+	ready   int   // files that are transferred, or need not be
+	gone    int   // files of these that were removed
 	// ownFiles says that files belongs to the batch being staged, which may change it.
 	ownFiles bool
 }
@@ -118,13 +119,20 @@ func (v *version) replyFile() string {
 
 // count adds the files up.
 func (v *version) count() {
-	v.total, v.done, v.unknown, v.ready = 0, 0, 0, 0
+	v.total, v.done, v.unknown, v.ready, v.gone = 0, 0, 0, 0, 0
 	for _, f := range v.files {
 		v.tally(f, 1)
 	}
 }
 
 func (v *version) tally(f *store.File, sign int) {
+	if f.State == store.FileSkipped || f.State == store.FileRemoved {
+		v.ready += sign
+		if f.State == store.FileRemoved {
+			v.gone += sign
+		}
+		return
+	}
 	if f.Size < 0 {
 		v.unknown += sign
 	} else {
@@ -143,6 +151,9 @@ func (v *version) replace(i int, f *store.File) {
 	v.tally(f, 1)
 }
 
+// number returns how many files the job has.
+func (v *version) number() int { return len(v.files) - v.gone }
+
 func (v *version) detail() store.Detail {
 	if v.rec.Detail == nil {
 		return store.Detail{}
@@ -151,7 +162,7 @@ func (v *version) detail() store.Detail {
 }
 
 func (v *version) facts() bits.Facts {
-	return bits.Facts{Type: v.rec.Type, Files: len(v.files), Unfinished: v.unfinished(), Resumed: v.rec.Resumed, ErrorKept: v.detail().Error != nil,
+	return bits.Facts{Type: v.rec.Type, Files: v.number(), Unfinished: v.unfinished(), Resumed: v.rec.Resumed, ErrorKept: v.detail().Error != nil,
 		ReplyStarted: v.reply != nil && v.reply.Size >= 0}
 }
 
@@ -320,9 +331,11 @@ func (v *version) view(names *userNames, maxTime policy.Duration, withFiles bool
 		j.Times.Transferred = moment(d.Transferred)
 	}
 	if withFiles {
-		j.Files = make([]bits.File, len(v.files))
-		for i := range v.files {
-			j.Files[i] = v.file(i, live)
+		j.Files = make([]bits.File, 0, v.number())
+		for i, f := range v.files {
+			if f.State != store.FileRemoved {
+				j.Files = append(j.Files, v.file(i, live))
+			}
 		}
 	}
 	return j
@@ -341,7 +354,7 @@ func (v *version) note() string {
 }
 
 func (v *version) progress(live map[int]moving) bits.Progress {
-	p := bits.Progress{BytesTotal: bits.Size(v.total), BytesTransferred: v.done, FilesTotal: len(v.files), FilesTransferred: v.ready}
+	p := bits.Progress{BytesTotal: bits.Size(v.total), BytesTransferred: v.done, FilesTotal: v.number(), FilesTransferred: v.ready - v.gone}
 	unknown := v.unknown
 	for i, m := range live {
 		f := v.at(i)
@@ -377,7 +390,7 @@ func (v *version) replyView(live map[int]moving) *bits.Reply {
 func (v *version) file(i int, live map[int]moving) bits.File {
 	f := v.at(i)
 	sends := v.rec.Type != bits.Download && !v.isReply(i)
-	out := bits.File{Remote: f.Remote, Local: f.Local, BytesTotal: bits.Size(f.Size), BytesTransferred: f.Done, Completed: f.State == store.FilePlaced, Checksum: f.Checksum}
+	out := bits.File{Index: i, Remote: f.Remote, Local: f.Local, BytesTotal: bits.Size(f.Size), BytesTransferred: f.Done, Completed: f.State == store.FilePlaced, Checksum: f.Checksum}
 	if sends {
 		out.Remote = target(f)
 		out.Completed = f.State != store.FilePending
@@ -394,8 +407,12 @@ func (v *version) file(i int, live map[int]moving) bits.File {
 			out.BytesTotal = bits.Size(m.size)
 		}
 	}
+	if x := f.Extra; x != nil {
+		out.Mirrors, out.OnlyIfNewer = x.Mirrors, x.OnlyIfNewer
+	}
+	out.Skipped = f.State == store.FileSkipped
 	if f.Part != nil {
-		out.Note = f.Part.Note
+		out.Note, out.Source = f.Part.Note, f.Part.Source
 		if !sends && f.State != store.FilePlaced && !v.rec.State.Final() {
 			out.Temporary = transfer.PartName(f.Local, v.rec.ID, i)
 		}

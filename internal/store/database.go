@@ -55,6 +55,9 @@ INSERT INTO journal VALUES(0);
 	// Nothing but the number: a version that knows no uploads would take them for downloads, and
 	// fetch over the files that are to be uploaded.
 	"",
+	// JSON: what most files do not have; NULL for most. A version that does not know it, or the
+	// states that came with it, would fetch files that were skipped.
+	"ALTER TABLE files ADD COLUMN extra TEXT;",
 }
 
 type database struct {
@@ -140,7 +143,7 @@ func (d *database) prepare() error {
 		text string
 	}{
 		{&d.putJob, "INSERT OR REPLACE INTO jobs VALUES(?,?,?,?,?,?,?,?,?,?,?)"},
-		{&d.putFile, "INSERT OR REPLACE INTO files VALUES(?,?,?,?,?,?,?,?)"},
+		{&d.putFile, "INSERT OR REPLACE INTO files VALUES(?,?,?,?,?,?,?,?,?)"},
 		{&d.putEvents, "INSERT OR REPLACE INTO events VALUES(?,?,?)"},
 		{&d.dropJob, "DELETE FROM jobs WHERE num = ?"},
 		{&d.dropFiles, "DELETE FROM files WHERE key >= ? AND key < ?"},
@@ -194,7 +197,15 @@ func (d *database) apply(b *batch) error {
 			}
 			part = string(doc)
 		}
-		if _, err := putFile.Exec(key, f.Remote, f.Local, f.Size, f.Done, int64(f.State), checksum, part); err != nil {
+		var extra any
+		if f.Extra != nil {
+			doc, err := json.Marshal(f.Extra)
+			if err != nil {
+				return err
+			}
+			extra = string(doc)
+		}
+		if _, err := putFile.Exec(key, f.Remote, f.Local, f.Size, f.Done, int64(f.State), checksum, part, extra); err != nil {
 			return err
 		}
 	}
@@ -246,17 +257,23 @@ func (d *database) load(job func(*Job) error, file func(FileRow) error) error {
 			return job(j)
 		})
 	}()
-	err := d.scan("SELECT key, remote, local, size, done, state, checksum, part FROM files ORDER BY key", func(v []driver.Value) error {
+	err := d.scan("SELECT key, remote, local, size, done, state, checksum, part, extra FROM files ORDER BY key", func(v []driver.Value) error {
 		f := &File{}
 		var key, state int64
-		var part string
-		if !take(v, &key, &f.Remote, &f.Local, &f.Size, &f.Done, &state, &f.Checksum, &part) || state > int64(FilePlaced) {
+		var part, extra string
+		if !take(v, &key, &f.Remote, &f.Local, &f.Size, &f.Done, &state, &f.Checksum, &part, &extra) || state > int64(FileRemoved) {
 			return fmt.Errorf("%w: a file's row is malformed", ErrUnusable)
 		}
 		f.State = FileState(state)
 		if part != "" {
 			f.Part = &Part{}
 			if err := json.Unmarshal([]byte(part), f.Part); err != nil {
+				return fmt.Errorf("%w: file %d: %w", ErrUnusable, key, err)
+			}
+		}
+		if extra != "" {
+			f.Extra = &FileExtra{}
+			if err := json.Unmarshal([]byte(extra), f.Extra); err != nil {
 				return fmt.Errorf("%w: file %d: %w", ErrUnusable, key, err)
 			}
 		}

@@ -109,28 +109,42 @@ const (
 	FilePending FileState = 0 // not begun, or in the middle
 	FileDone    FileState = 1 // all bytes are in the part file, durable and checked; of an upload, with the server
 	FilePlaced  FileState = 2 // the part file was renamed into place
+	FileSkipped FileState = 3 // left out: by the job's owner, or because what is there is not older
+	FileRemoved FileState = 4 // taken out of the job; only its index is still used
 )
 
 // File is the record of one file of a job. The reply of an upload-reply job is its second file.
 type File struct {
-	Remote   string    `json:"r"`
-	Local    string    `json:"l"`
-	Checksum string    `json:"c,omitempty"`
-	Size     int64     `json:"s"` // -1 while unknown
-	Done     int64     `json:"d,omitempty"`
-	State    FileState `json:"st,omitempty"`
-	Part     *Part     `json:"p,omitempty"` // nil before the first byte
+	Remote   string     `json:"r"`
+	Local    string     `json:"l"`
+	Checksum string     `json:"c,omitempty"`
+	Size     int64      `json:"s"` // -1 while unknown
+	Done     int64      `json:"d,omitempty"`
+	State    FileState  `json:"st,omitempty"`
+	Part     *Part      `json:"p,omitempty"` // nil before the first byte
+	Extra    *FileExtra `json:"x,omitempty"` // what most files do not have
+}
+
+// FileExtra is the part of a file's record that is empty for most files. It is never changed in
+// place.
+type FileExtra struct {
+	Mirrors     []string `json:"mirrors,omitempty"`  // other URLs of the same content, the best first
+	OnlyIfNewer bool     `json:"if_newer,omitempty"` // fetched only if it is newer than what is in its place
+	Edition     int      `json:"edition,omitempty"`  // how often the job's owner has changed the file
 }
 
 // Part is what a half-finished file needs to go on safely.
 type Part struct {
-	ETag         string  `json:"etag,omitempty"`
-	LastModified string  `json:"modified,omitempty"` // as the server sent it
-	Boot         string  `json:"boot,omitempty"`     // boot id under which the part file was written
-	Inode        uint64  `json:"inode,omitempty"`    // of the finished part file
-	Note         string  `json:"note,omitempty"`     // what a person should know
-	Peak         int64   `json:"peak,omitempty"`     // the furthest that Done ever was; bytes up to there are no progress
-	Upload       *Upload `json:"upload,omitempty"`   // of an upload that has begun
+	ETag         string   `json:"etag,omitempty"`
+	LastModified string   `json:"modified,omitempty"`   // as the server sent it
+	Boot         string   `json:"boot,omitempty"`       // boot id under which the part file was written
+	Inode        uint64   `json:"inode,omitempty"`      // of the finished part file
+	Note         string   `json:"note,omitempty"`       // what a person should know
+	Peak         int64    `json:"peak,omitempty"`       // the furthest that Done ever was; bytes up to there are no progress
+	Upload       *Upload  `json:"upload,omitempty"`     // of an upload that has begun
+	Duplicates   []string `json:"duplicates,omitempty"` // other URLs that the server named (RFC 6249)
+	Digest       string   `json:"digest,omitempty"`     // of the whole file as the server told, ALGORITHM:HEX
+	Source       string   `json:"source,omitempty"`     // URL that the bytes are from, if it is not File.Remote
 }
 
 // Upload is what a half-finished upload needs to go on safely.

@@ -515,6 +515,7 @@ func TestStoreOfAnOlderVersion(t *testing.T) {
 		}
 		return n
 	}
+	version("ALTER TABLE files DROP COLUMN extra")
 	version("PRAGMA user_version = 1")
 	s = mustOpen(t, dir)
 	if diff := cmp.Diff(want, load(t, s)); diff != "" {

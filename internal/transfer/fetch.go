@@ -73,6 +73,7 @@ type download struct {
 	*run
 	index     int // in the job
 	f         store.File
+	src       sources
 	part      *localfile.Part // nil until there is something to write
 	path      string
 	hash      hash.Hash
@@ -88,9 +89,27 @@ type download struct {
 // fetch moves one file. i counts in the transfer's own list.
 func (r *run) fetch(ctx context.Context, i int, alone bool) error {
 	row := r.job.Files[i]
-	d := &download{run: r, alone: alone, index: row.Index, f: *row.File, path: PartName(row.Local, r.job.ID, row.Index), began: time.Now()}
-	d.live = r.live.begin(row.Index, row.File)
-	defer r.live.end(row.Index)
+	f := row.File
+	for {
+		f = r.live.newest(row.Index, f)
+		if f.State != store.FilePending { // skipped or removed meanwhile
+			return r.drop(row.Index, f, alone)
+		}
+		d := &download{run: r, alone: alone, index: row.Index, f: *f, path: PartName(f.Local, r.job.ID, row.Index), began: time.Now()}
+		err := d.fetch(ctx)
+		if !errors.Is(err, errChanged) {
+			return err
+		}
+		f, alone = &d.f, false
+	}
+}
+
+// fetch moves the file.
+func (d *download) fetch(ctx context.Context) error {
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	d.live = d.run.live.begin(d.index, &d.f, stop)
+	defer d.run.live.end(d.index)
 	d.hash = newHash(d.f.Checksum)
 	err := d.open(ctx)
 	if err == nil {
@@ -105,10 +124,12 @@ func (r *run) fetch(ctx context.Context, i int, alone bool) error {
 // open opens the part file if there is one that can be continued.
 func (d *download) open(ctx context.Context) error {
 	p := d.f.Part
+	d.findSources()
 	if p == nil || d.f.Done == 0 && p.Boot == "" {
 		return nil
 	}
 	d.validator = httpget.Validator{ETag: p.ETag, LastModified: p.LastModified, Size: d.f.Size}
+	d.elsewhere()
 	written, err := d.job.Owner.Watermark(d.path)
 	keep := d.f.Done
 	switch {
@@ -186,8 +207,8 @@ func (d *download) leave(why error) error {
 	return nil
 }
 
-// move makes requests until all bytes are here.
-func (d *download) move(ctx context.Context) error {
+// pull makes requests to one source until all bytes are here.
+func (d *download) pull(ctx context.Context) error {
 	for tries := 0; ; {
 		if d.part != nil && d.f.Size >= 0 && d.part.Offset() >= d.f.Size {
 			return nil // the last byte came before the last interruption
@@ -225,7 +246,7 @@ func (d *download) move(ctx context.Context) error {
 // be made or stood still, or the file must be started again.
 func quick(err error) bool {
 	var retry *httpconn.RetryError
-	if errors.As(err, &retry) {
+	if errors.As(err, &retry) || errors.Is(err, errOther) {
 		return false
 	}
 	var e *bits.Error
@@ -280,9 +301,15 @@ func (d *download) request(ctx context.Context) error {
 		stalled.Reset(headerPatience(d.stallTime()))
 	}
 
-	resp, err := d.http.Get(ctx, httpget.Request{URL: d.f.Remote, Header: d.job.Header, Offset: d.offset(), Validator: d.validator,
+	resp, err := d.get(ctx, httpget.Request{URL: d.src.url, Header: d.header(), Offset: d.offset(), Validator: d.validator,
 		Class: d.job.Class, Got: got})
 	if err != nil {
+		return err
+	}
+	if err := d.mayRestart(resp); err != nil {
+		if resp.Body != nil {
+			resp.Body.Close()
+		}
 		return err
 	}
 	if resp.Body == nil { // the rest of another version: ask for the whole
@@ -304,7 +331,7 @@ func (d *download) request(ctx context.Context) error {
 func headerPatience(stall time.Duration) time.Duration { return 2 * stall }
 
 func (d *download) stallError() error {
-	return &bits.Error{Code: bits.WinHTTPTimeout, Context: bits.ContextGeneralTransport, File: d.f.Remote, Message: fmt.Sprintf("no byte came for %v", d.stallTime())}
+	return &bits.Error{Code: bits.WinHTTPTimeout, Context: bits.ContextGeneralTransport, File: d.src.url, Message: fmt.Sprintf("no byte came for %v", d.stallTime())}
 }
 
 // accept prepares the part file for an answer.
@@ -313,6 +340,7 @@ func (d *download) accept(ctx context.Context, resp *httpget.Response) error {
 	if err := d.claimIfLarge(size); err != nil {
 		return err
 	}
+	d.learn(resp)
 	if d.part == nil {
 		part, err := localfile.Open(ctx, d.path, localfile.Options{Owner: d.job.Owner, Size: size, Hash: d.hash})
 		if err != nil {
@@ -324,6 +352,7 @@ func (d *download) accept(ctx context.Context, resp *httpget.Response) error {
 			return err
 		}
 	}
+	d.joins(resp)
 	d.validator, d.modified = resp.Validator, resp.Modified
 	d.live.fixed.Store(!d.validator.Usable())
 	if size != d.f.Size {
@@ -353,7 +382,7 @@ func (d *download) copy(ctx context.Context, resp *httpget.Response, stalled *ti
 		if n > 0 {
 			if left >= 0 {
 				if left -= int64(n); left < 0 {
-					return &bits.Error{Code: bits.InvalidServerResponse, Context: bits.ContextRemoteFile, File: d.f.Remote,
+					return &bits.Error{Code: bits.InvalidServerResponse, Context: bits.ContextRemoteFile, File: d.src.url,
 						Message: "the server sent more than it announced"}
 				}
 			}
@@ -365,13 +394,13 @@ func (d *download) copy(ctx context.Context, resp *httpget.Response, stalled *ti
 		}
 		switch {
 		case err == io.EOF && left > 0:
-			return httpconn.TransportError(ctx, io.ErrUnexpectedEOF, d.f.Remote)
+			return httpconn.TransportError(ctx, io.ErrUnexpectedEOF, d.src.url)
 		case err == io.EOF && d.f.Size >= 0 && d.part.Offset() < d.f.Size:
 			return errShort // a server may send less than was asked for: ask for the rest
 		case err == io.EOF:
 			return nil
 		case err != nil:
-			return httpconn.TransportError(ctx, err, d.f.Remote)
+			return httpconn.TransportError(ctx, err, d.src.url)
 		}
 		if now := time.Now(); now.Sub(d.saved) >= checkpointEvery {
 			if err := d.checkpoint(); err != nil {
@@ -391,7 +420,7 @@ func (d *download) restart(why string, changed bool) error {
 		d.restarts++
 	}
 	if d.restarts > maxRestarts {
-		return &bits.Error{Code: bits.RemoteFileChanged, Context: bits.ContextRemoteFile, File: d.f.Remote}
+		return &bits.Error{Code: bits.RemoteFileChanged, Context: bits.ContextRemoteFile, File: d.src.url}
 	}
 	if d.f.Part == nil {
 		d.f.Part = &store.Part{}
@@ -400,7 +429,7 @@ func (d *download) restart(why string, changed bool) error {
 	if d.part != nil {
 		peak = max(peak, d.part.Offset())
 	}
-	d.f.Part = &store.Part{Note: why + "; it was started again", Peak: peak}
+	d.f.Part = &store.Part{Note: why + "; it was started again", Peak: peak, Duplicates: d.f.Part.Duplicates, Digest: d.kept()}
 	if err := d.forget(); err != nil {
 		return err
 	}
@@ -417,7 +446,7 @@ func (d *download) restart(why string, changed bool) error {
 func (d *download) forget() error {
 	d.validator = httpget.Validator{Size: -1}
 	d.f.Size, d.f.Done = -1, 0
-	d.f.Part = &store.Part{Note: d.f.Part.Note, Peak: d.f.Part.Peak}
+	d.f.Part = &store.Part{Note: d.f.Part.Note, Peak: d.f.Part.Peak, Duplicates: d.f.Part.Duplicates, Digest: d.kept()}
 	d.live.done.Store(0)
 	d.live.size.Store(-1)
 	f := d.f
@@ -432,7 +461,9 @@ func (d *download) record(durable int64) {
 	}
 	if d.f.Part != nil {
 		part.Note, part.Peak = d.f.Part.Note, d.f.Part.Peak
+		part.Duplicates, part.Digest = d.f.Part.Duplicates, d.f.Part.Digest
 	}
+	part.Source = d.source()
 	part.Peak = max(part.Peak, durable)
 	d.f.Done, d.f.Part = durable, &part
 	f := d.f
@@ -467,7 +498,7 @@ func (d *download) finish(ctx context.Context) error {
 		return bits.Errorf(bits.Unexpected, "there is no part file")
 	}
 	if d.mustConfirm() {
-		why, err := d.http.Changed(ctx, d.f.Remote, d.job.Header, d.validator, d.job.Class)
+		why, err := d.confirm(ctx)
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
@@ -497,9 +528,16 @@ func (d *download) finish(ctx context.Context) error {
 		}
 		return d.finish(ctx)
 	}
-	if d.hash != nil {
-		if got := d.digest(); got != d.f.Checksum {
-			return d.mismatch(got)
+	if d.hash != nil && d.expected() != "" {
+		if got := d.digest(); got != d.expected() {
+			err := d.mismatch(got)
+			if !d.retryElsewhere(err) {
+				return err
+			}
+			if err := d.move(ctx); err != nil {
+				return err
+			}
+			return d.finish(ctx)
 		}
 	}
 	note := ""
@@ -507,7 +545,8 @@ func (d *download) finish(ctx context.Context) error {
 		note = d.f.Part.Note
 	}
 	d.f.State, d.f.Size, d.f.Done = store.FileDone, size, size
-	d.f.Part = &store.Part{Inode: d.part.Inode(), Note: note}
+	d.f.Part = &store.Part{Inode: d.part.Inode(), Note: note, Source: d.source()}
+	d.healthy()
 	d.live.size.Store(size)
 	f := d.f
 	d.sink.File(d.index, &f)
@@ -515,7 +554,7 @@ func (d *download) finish(ctx context.Context) error {
 }
 
 func (d *download) digest() string {
-	algorithm, _, _ := strings.Cut(d.f.Checksum, ":")
+	algorithm, _, _ := strings.Cut(d.expected(), ":")
 	return algorithm + ":" + hex.EncodeToString(d.hash.Sum(nil))
 }
 
@@ -524,10 +563,16 @@ func (d *download) digest() string {
 func (d *download) mismatch(got string) error {
 	d.part.Close()
 	d.part = nil
-	d.f.Size, d.f.Done, d.f.Part = -1, 0, nil
+	want := d.expected()
+	d.f.Size, d.f.Done = -1, 0
+	if d.f.Part != nil && (d.f.Part.Digest != "" || len(d.f.Part.Duplicates) > 0) {
+		d.f.Part = &store.Part{Digest: d.f.Part.Digest, Duplicates: d.f.Part.Duplicates}
+	} else {
+		d.f.Part = nil
+	}
 	f := d.f
 	d.sink.File(d.index, &f)
 	err := d.job.Owner.Remove(d.path)
-	return errors.Join(&bits.Error{Code: bits.ValidationFailed, Context: bits.ContextRemoteFile, File: d.f.Remote,
-		Message: fmt.Sprintf("the checksum of %s is %s, expected was %s", bits.RedactURL(d.f.Remote), got, d.f.Checksum)}, err)
+	return errors.Join(&bits.Error{Code: bits.ValidationFailed, Context: bits.ContextRemoteFile, File: d.src.url,
+		Message: fmt.Sprintf("the checksum of %s is %s, expected was %s", bits.RedactURL(d.src.url), got, want)}, err)
 }

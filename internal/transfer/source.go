@@ -25,7 +25,7 @@ type identity struct {
 
 func identityOf(info fs.FileInfo) identity {
 	id := identity{size: info.Size(), modified: info.ModTime().UnixNano()}
-	id.inode, id.changed = inodeOf(info)
+	id.inode, id.changed = localfile.Identity(info)
 	return id
 }
 

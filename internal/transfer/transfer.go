@@ -66,6 +66,7 @@ type Engine struct {
 	http      *httpget.Client
 	uploaders map[upload.Protocol]upload.Uploader
 	stall     atomic.Int64 // time.Duration
+	health    health
 }
 
 // NewEngine returns an Engine that uploads with the given protocols. A connection without a byte
@@ -83,13 +84,14 @@ func (e *Engine) stallTime() time.Duration { return time.Duration(e.stall.Load()
 
 // Live is the part of a transfer that changes all the time, for whoever shows progress.
 type Live struct {
-	mu     sync.Mutex
-	active map[int]*liveFile // guarded by mu: the files that move now
-	conn   *governor.Conn    // guarded by mu: the connection of the last request
-	moved  atomic.Int64      // bytes received in all
-	since  time.Time         // guarded by mu: when the rate was last measured
-	before int64             // guarded by mu: moved at that time
-	rate   float64           // guarded by mu: bytes per second, smoothed
+	mu      sync.Mutex
+	active  map[int]*liveFile   // guarded by mu: the files that move now
+	changed map[int]*store.File // guarded by mu: what the job's owner changed since the transfer began
+	conn    *governor.Conn      // guarded by mu: the connection of the last request
+	moved   atomic.Int64        // bytes received in all
+	since   time.Time           // guarded by mu: when the rate was last measured
+	before  int64               // guarded by mu: moved at that time
+	rate    float64             // guarded by mu: bytes per second, smoothed
 }
 
 type liveFile struct {
@@ -97,6 +99,7 @@ type liveFile struct {
 	size atomic.Int64 // -1 if unknown
 	// fixed says that what is here would have to be thrown away if the transfer stopped.
 	fixed atomic.Bool
+	stop  func(error) // ends the present attempt; nil if it cannot be
 }
 
 // Fixed reports whether stopping the transfer now would throw away what is here of a file.
@@ -149,8 +152,8 @@ func (l *Live) took(c *governor.Conn) {
 	l.conn = c
 }
 
-func (l *Live) begin(index int, f *store.File) *liveFile {
-	lf := &liveFile{}
+func (l *Live) begin(index int, f *store.File, stop func(error)) *liveFile {
+	lf := &liveFile{stop: stop}
 	lf.done.Store(f.Done)
 	lf.size.Store(f.Size)
 	l.mu.Lock()

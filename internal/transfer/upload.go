@@ -57,7 +57,7 @@ func (r *run) upload(ctx context.Context) error {
 	if begun {
 		s.up = *s.f.Part.Upload
 	}
-	s.live = r.live.begin(row.Index, row.File)
+	s.live = r.live.begin(row.Index, row.File, nil)
 	defer r.live.end(row.Index)
 	s.task = upload.Task{
 		URL: s.f.Remote, Header: r.job.Header, Class: r.job.Class, State: s.up.State, Stall: r.stallTime, Reply: r.job.Type == bits.UploadReply,

@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"path"
 	"strconv"
 	"strings"
@@ -39,11 +40,20 @@ type Validator struct {
 	// Fresh says that the file had changed within the last moments when the answer was made, so
 	// that it could have changed again without any of the above showing it (RFC 9110 8.8.2.2).
 	Fresh bool
+	// Elsewhere says that it is of another source than the one that is asked: then its entity tag
+	// says nothing, and size and date must be the same (client.md 6.5).
+	Elsewhere bool
+	// Verified says, with Elsewhere, that the whole file is checked by a digest at the end, so that
+	// the same size is enough.
+	Verified bool
 }
 
 // Usable reports whether the validator can tell two versions apart, so that a download may go
 // on in the middle: a strong entity tag, or size and date together.
 func (v Validator) Usable() bool {
+	if v.Elsewhere {
+		return v.Size >= 0 && (v.Verified || !v.Fresh && v.LastModified != "")
+	}
 	return !v.Fresh && (v.ETag != "" || v.LastModified != "" && v.Size >= 0)
 }
 
@@ -53,6 +63,9 @@ func (v Validator) Usable() bool {
 func (v Validator) Same(w Validator) bool {
 	if v.Size >= 0 && w.Size >= 0 && v.Size != w.Size {
 		return false
+	}
+	if v.Elsewhere {
+		return v.Size >= 0 && v.Size == w.Size && (v.Verified || v.LastModified != "" && v.LastModified == w.LastModified)
 	}
 	if v.ETag != "" || w.ETag != "" {
 		return v.ETag == w.ETag
@@ -92,9 +105,11 @@ type Response struct {
 	Offset    int64 // Request.Offset, or 0 if the file must be started again
 	Length    int64 // bytes that Body will have; -1 if unknown
 	Validator Validator
-	Restart   string    // why the file must be started again, for people; empty if it need not
-	Changed   bool      // it must be because it changed on the server
-	Modified  time.Time // from Last-Modified; zero if there is none
+	Restart   string      // why the file must be started again, for people; empty if it need not
+	Changed   bool        // it must be because it changed on the server
+	Modified  time.Time   // from Last-Modified; zero if there is none
+	Header    http.Header // of the answer
+	URL       *url.URL    // that the answer came from in the end
 }
 
 // Get sends a request and checks its answer. Errors are of type *bits.Error or *httpconn.RetryError,
@@ -111,7 +126,8 @@ func (c *Client) Get(ctx context.Context, r Request) (*Response, error) {
 		req.Header.Set("Range", "bytes="+strconv.FormatInt(r.Offset, 10)+"-")
 		if r.Offset > 0 {
 			switch {
-			case r.Validator.ETag != "":
+			case r.Validator.Verified:
+			case r.Validator.ETag != "" && !r.Validator.Elsewhere:
 				req.Header.Set("If-Range", r.Validator.ETag)
 			case r.Validator.LastModified != "":
 				req.Header.Set("If-Range", r.Validator.LastModified)
@@ -147,7 +163,7 @@ func (c *Client) check(r Request, resp *http.Response) (*Response, error) {
 	if err := checkEncoding(r.URL, resp.Header); err != nil {
 		return nil, err
 	}
-	out := &Response{Body: resp.Body, Length: resp.ContentLength, Validator: validatorOf(resp.Header)}
+	out := &Response{Body: resp.Body, Length: resp.ContentLength, Validator: validatorOf(resp.Header), Header: resp.Header, URL: resp.Request.URL}
 	out.Modified, _ = http.ParseTime(out.Validator.LastModified) // zero if there is none
 	if status == http.StatusOK {
 		out.Validator.Size = resp.ContentLength

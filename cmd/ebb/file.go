@@ -1,0 +1,160 @@
+package main
+
+import (
+	"context"
+	"path/filepath"
+	"strconv"
+
+	"github.com/spf13/cobra"
+
+	"github.com/ebbtransfer/ebb/bits"
+	"github.com/ebbtransfer/ebb/client"
+)
+
+func newFileCmd(a *app) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "file",
+		Short: "Change single files of a job",
+		Long: `Change single files of a job, in any state and also while they move. FILE is the file's
+number, which ` + "`ebb show --json`" + ` tells as index and which never changes, its path, or its name
+if no other file of the job has it.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	cmd.AddCommand(
+		a.fileCmd(&cobra.Command{
+			Use:   "url JOB FILE URL [MIRROR...]",
+			Short: "Fetch a file from another URL",
+			Long: `Give a file another URL, and mirrors: URLs of the same content for when the first one fails.
+What is here of it stays if the new source has the same size and date, else it starts
+again. A file that is transferred is not fetched again. A job in ERROR goes on with
+` + "`ebb resume`" + `.`,
+			Example: "  ebb file url nightly image.iso https://mirror.example.net/image.iso",
+			Args:    cobra.MinimumNArgs(3),
+		}, func(ctx context.Context, job *client.Job, f *bits.File, rest []string) (*bits.Outcome, error) {
+			mirrors := rest[1:]
+			return job.ChangeFile(ctx, f.Index, bits.FileChange{Remote: &rest[0], Mirrors: &mirrors})
+		}),
+		a.fileCmd(&cobra.Command{
+			Use:     "skip JOB FILE",
+			Short:   "Leave a file out, so that the job is done without it",
+			Example: "  ebb file skip nightly 3",
+			Args:    cobra.ExactArgs(2),
+		}, func(ctx context.Context, job *client.Job, f *bits.File, _ []string) (*bits.Outcome, error) {
+			return job.SkipFile(ctx, f.Index, true)
+		}),
+		a.fileCmd(&cobra.Command{
+			Use:     "unskip JOB FILE",
+			Short:   "Take a skipped file in again",
+			Example: "  ebb file unskip nightly 3 && ebb resume nightly",
+			Args:    cobra.ExactArgs(2),
+		}, func(ctx context.Context, job *client.Job, f *bits.File, _ []string) (*bits.Outcome, error) {
+			return job.SkipFile(ctx, f.Index, false)
+		}),
+		a.fileCmd(&cobra.Command{
+			Use:     "remove JOB FILE",
+			Short:   "Take a file out of a job and delete what was fetched of it",
+			Example: "  ebb file remove nightly /srv/images/old.iso",
+			Args:    cobra.ExactArgs(2),
+		}, func(ctx context.Context, job *client.Job, f *bits.File, _ []string) (*bits.Outcome, error) {
+			return done(job.RemoveFile(ctx, f.Index))
+		}),
+	)
+	return cmd
+}
+
+// fileCmd gives a command what all that change a file have in common.
+func (a *app) fileCmd(cmd *cobra.Command, do func(context.Context, *client.Job, *bits.File, []string) (*bits.Outcome, error)) *cobra.Command {
+	cmd.ValidArgsFunction = a.completeJob
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		srv := a.connect()
+		defer srv.Close()
+		job, err := srv.Find(cmd.Context(), args[0])
+		if err != nil {
+			return err
+		}
+		info, err := job.Info(cmd.Context())
+		if err != nil {
+			return err
+		}
+		f, err := findFile(info, args[1])
+		if err != nil {
+			return err
+		}
+		out, err := do(cmd.Context(), job, f, args[2:])
+		if err != nil {
+			return err
+		}
+		return a.printChange(cmd.Context(), job, args[0], out)
+	}
+	return cmd
+}
+
+// printChange tells that a job was changed, or that there was nothing to change.
+func (a *app) printChange(ctx context.Context, job *client.Job, name string, out *bits.Outcome) error {
+	switch {
+	case a.json:
+		return a.printJob(ctx, job)
+	case out.Code == bits.False.Name():
+		a.note("there was nothing to change")
+	case !a.quiet:
+		a.printf("changed %s\n", safe(name))
+	}
+	return nil
+}
+
+// findFile returns the file of a job that ref means.
+func findFile(info *bits.Job, ref string) (*bits.File, error) {
+	if n, err := strconv.Atoi(ref); err == nil {
+		for i := range info.Files {
+			if info.Files[i].Index == n {
+				return &info.Files[i], nil
+			}
+		}
+	}
+	var found *bits.File
+	abs, _ := filepath.Abs(ref) // empty fits nothing
+	for i := range info.Files {
+		f := &info.Files[i]
+		if f.Local == ref || f.Local == abs {
+			return f, nil
+		}
+		if filepath.Base(f.Local) == ref {
+			if found != nil {
+				return nil, hinted(usagef("several files of the job have the name %q", ref), "give the file's path or number")
+			}
+			found = f
+		}
+	}
+	if found == nil {
+		return nil, hinted(bits.Errorf(bits.FileNotFound, "the job has no file %q", ref), "`ebb show --files` lists the job's files")
+	}
+	return found, nil
+}
+
+func newReplacePrefixCmd(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use:   "replace-prefix JOB OLD NEW",
+		Short: "Fetch the files of a job from another server or directory",
+		Long: `Replace the beginning OLD of the URLs of all files of a job by NEW, in any state and also
+while they move. Case matters. What is here of a file stays if its new source has the
+same size and date; files that are transferred are not fetched again. A job in ERROR
+goes on with ` + "`ebb resume`" + `.`,
+		Example:           "  ebb replace-prefix nightly https://a.example.org/pub/ https://b.example.net/mirror/",
+		Args:              cobra.ExactArgs(3),
+		ValidArgsFunction: a.completeJob,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			srv := a.connect()
+			defer srv.Close()
+			job, err := srv.Find(cmd.Context(), args[0])
+			if err != nil {
+				return err
+			}
+			out, err := job.ReplaceRemotePrefix(cmd.Context(), args[1], args[2])
+			if err != nil {
+				return err
+			}
+			return a.printChange(cmd.Context(), job, args[0], out)
+		},
+	}
+}

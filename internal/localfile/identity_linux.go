@@ -1,0 +1,15 @@
+package localfile
+
+import (
+	"io/fs"
+	"syscall"
+)
+
+// Identity returns the number of a file's inode, and when that was last changed in Unix nanoseconds.
+func Identity(info fs.FileInfo) (inode uint64, changed int64) {
+	st, ok := info.Sys().(*syscall.Stat_t)
+	if !ok {
+		return 0, 0
+	}
+	return st.Ino, st.Ctim.Nano()
+}

@@ -1,0 +1,8 @@
+//go:build !linux
+
+package localfile
+
+import "io/fs"
+
+// Identity knows no inodes: size and date must do.
+func Identity(fs.FileInfo) (inode uint64, changed int64) { return 0, 0 }

@@ -1,0 +1,273 @@
+package scenario
+
+import (
+	"encoding/base64"
+	"encoding/hex"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ebbtransfer/ebb/bits"
+	"github.com/ebbtransfer/ebb/test/faultserver"
+)
+
+// mirror is a file on a server of its own.
+type mirror struct {
+	*faultserver.Entry
+	srv *faultserver.Server
+}
+
+func (m mirror) sent() int64 { return m.srv.Sent("/image.iso") }
+
+// mirrored is a file on several servers.
+func mirrored(t *testing.T, f faultserver.File, n int) []mirror {
+	var out []mirror
+	for range n {
+		srv := serve(t, faultserver.Options{})
+		out = append(out, mirror{srv.File("/image.iso", f), srv})
+	}
+	return out
+}
+
+// spec is a file of a job with the URLs of entries.
+func (s *service) mirrors(name string, entries ...mirror) bits.FileSpec {
+	f := s.file(entries[0].URL(), name)
+	for _, e := range entries[1:] {
+		f.Mirrors = append(f.Mirrors, e.URL())
+	}
+	return f
+}
+
+func TestAMirrorTakesOver(t *testing.T) {
+	t.Parallel()
+	const size = 8 * mib
+	s := start(t, options{config: fastStall})
+	old := time.Now().Add(-time.Hour).Truncate(time.Second)
+	file := faultserver.File{Seed: 3, Size: size, LastModified: old}
+	notFound, busy := faultserver.Program{Status: http.StatusNotFound}, faultserver.Program{Status: http.StatusServiceUnavailable}
+	for _, c := range []struct {
+		name  string
+		first faultserver.Program
+		then  faultserver.Program
+		most  int64 // bytes that the mirror may have to send
+	}{
+		{"when the file is not there", notFound, notFound, size},
+		{"when the server is overloaded", busy, busy, size},
+		{"in the middle", faultserver.Program{Cut: faultserver.Cut{How: faultserver.Close, After: size / 2}}, faultserver.Program{Cut: faultserver.Cut{How: faultserver.Reset}}, size/2 + 512*kib},
+		{"when the server stands still", faultserver.Program{Cut: faultserver.Cut{How: faultserver.Stall, After: 5 * mib}}, faultserver.Program{Silent: true}, 3*mib + 512*kib},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			s := s.in(t)
+			e := mirrored(t, file, 2)
+			e[0].Script(c.first)
+			e[0].Set(func(p *faultserver.Program) { *p = c.then })
+			f := s.mirrors(strings.ReplaceAll(c.name, " ", "-"), e...)
+			job := s.create(fetched{files: []bits.FileSpec{f}})
+			info := s.settled(job, bits.Transferred)
+			if info.Files[0].Source != e[1].URL() || !strings.Contains(info.Files[0].Note, "instead") {
+				t.Errorf("source %q, note %q", info.Files[0].Source, info.Files[0].Note)
+			}
+			s.arrives(job, e[1].Entry)
+			if n := e[1].sent(); n > c.most {
+				t.Errorf("the mirror sent %d bytes, %d were needed", n, c.most)
+			}
+		})
+	}
+}
+
+func TestNoMirrorHelps(t *testing.T) {
+	t.Parallel()
+	s := start(t, options{})
+	e := mirrored(t, faultserver.File{Seed: 3, Size: mib}, 3)
+	e[0].Set(func(p *faultserver.Program) { p.Status = http.StatusNotFound })
+	e[1].Set(func(p *faultserver.Program) { p.Status = http.StatusServiceUnavailable })
+	e[2].Set(func(p *faultserver.Program) { p.Status = http.StatusNotFound })
+	job := s.create(fetched{files: []bits.FileSpec{s.mirrors("a", e...)}})
+	// One of them may come back, so the job waits.
+	s.untilState(job, bits.TransientError)
+	isError(t, s.info(job), bits.HTTPStatus(http.StatusServiceUnavailable), bits.ContextRemoteFile)
+	e[1].Set(func(p *faultserver.Program) { p.Status = 0 })
+	if err := job.Resume(s.ctx()); err != nil {
+		t.Fatal(err)
+	}
+	s.arrives(job, e[1].Entry)
+}
+
+// TestAMirrorWithAnotherFile has a mirror whose content is not that of the first source.
+func TestAMirrorWithAnotherFile(t *testing.T) {
+	t.Parallel()
+	const size = 4 * mib
+	s := start(t, options{config: fastStall})
+	old := time.Now().Add(-time.Hour).Truncate(time.Second)
+	e := mirrored(t, faultserver.File{Seed: 1, Size: size, LastModified: old}, 2)
+	t.Run("that has the same size and date, against a checksum", func(t *testing.T) {
+		s := s.in(t)
+		e[1].Replace(faultserver.File{Seed: 2, Size: size, LastModified: old})
+		f := s.mirrors("digest", e...)
+		f.Checksum = "sha256:" + e[0].SHA256()
+		reset := faultserver.Program{Cut: faultserver.Cut{How: faultserver.Reset}}
+		e[0].Script(faultserver.Program{Cut: faultserver.Cut{How: faultserver.Close, After: size / 2}}, reset, reset, reset, reset)
+		s.arrives(s.create(fetched{files: []bits.FileSpec{f}}), e[0].Entry)
+	})
+	t.Run("that has another date", func(t *testing.T) {
+		s := s.in(t)
+		e := mirrored(t, faultserver.File{Seed: 1, Size: size, LastModified: old}, 2)
+		e[1].Replace(faultserver.File{Seed: 2, Size: size, LastModified: old.Add(time.Minute)})
+		e[0].Script(faultserver.Program{Cut: faultserver.Cut{How: faultserver.Close, After: size / 2}})
+		e[0].Set(func(p *faultserver.Program) { p.Cut = faultserver.Cut{How: faultserver.Reset} })
+		job := s.create(fetched{files: []bits.FileSpec{s.mirrors("date", e...)}})
+		s.arrives(job, e[1].Entry) // none but it can send the rest, so it starts again there
+	})
+}
+
+func TestTheURLOfAFileThatMoves(t *testing.T) {
+	t.Parallel()
+	const size = 4 * mib
+	s := start(t, options{})
+	old := time.Now().Add(-time.Hour).Truncate(time.Second)
+	stalls := faultserver.Program{Cut: faultserver.Cut{How: faultserver.Stall, After: size / 2}}
+	t.Run("to the same file", func(t *testing.T) {
+		s := s.in(t)
+		e := mirrored(t, faultserver.File{Seed: 1, Size: size, LastModified: old}, 2)
+		e[0].Set(func(p *faultserver.Program) { *p = stalls })
+		job := s.create(fetched{files: []bits.FileSpec{s.mirrors("same", e[0])}})
+		s.moved(job, size/2)
+		if o, err := job.SetRemoteName(s.ctx(), 0, e[1].URL()); err != nil || o.Code != bits.OK.Name() {
+			t.Fatal(o, err)
+		}
+		if o, err := job.SetRemoteName(s.ctx(), 0, e[1].URL()); err != nil || o.Code != bits.False.Name() {
+			t.Fatal(o, err)
+		}
+		s.arrives(job, e[1].Entry)
+		if n := e[1].sent(); n > size/2+mib {
+			t.Errorf("the second server sent %d bytes; half of %d were here", n, size)
+		}
+	})
+	t.Run("to another file", func(t *testing.T) {
+		s := s.in(t)
+		e := mirrored(t, faultserver.File{Seed: 1, Size: size, LastModified: old}, 2)
+		e[1].Replace(faultserver.File{Seed: 2, Size: size, LastModified: old.Add(time.Hour)})
+		e[0].Set(func(p *faultserver.Program) { *p = stalls })
+		job := s.create(fetched{files: []bits.FileSpec{s.mirrors("other", e[0])}})
+		s.moved(job, size/2)
+		prefix := strings.TrimSuffix(e[0].URL(), "image.iso")
+		if o, err := job.ReplaceRemotePrefix(s.ctx(), prefix, strings.TrimSuffix(e[1].URL(), "image.iso")); err != nil || o.Code != bits.OK.Name() {
+			t.Fatal(o, err)
+		}
+		if o, err := job.ReplaceRemotePrefix(s.ctx(), prefix, "http://127.0.0.1/"); err != nil || o.Code != bits.False.Name() {
+			t.Fatal(o, err)
+		}
+		s.arrives(job, e[1].Entry)
+	})
+	t.Run("of a job in ERROR, over a restart", func(t *testing.T) {
+		s := start(t, options{})
+		e := mirrored(t, faultserver.File{Seed: 1, Size: size, LastModified: old}, 2)
+		e[0].Set(func(p *faultserver.Program) { p.Status = http.StatusGone })
+		job := s.create(fetched{files: []bits.FileSpec{s.mirrors("gone", e[0])}})
+		s.settled(job, bits.Errored)
+		s.cli("file", "url", job.ID.String(), "gone", e[1].URL()).want(t, 0)
+		s.restart()
+		if err := job.Resume(s.ctx()); err != nil {
+			t.Fatal(err)
+		}
+		s.arrives(job, e[1].Entry)
+	})
+}
+
+func TestFilesAreSkippedAndRemoved(t *testing.T) {
+	t.Parallel()
+	s := start(t, options{})
+	srv := serve(t, faultserver.Options{})
+	const size = 2 * mib
+	var files []bits.FileSpec
+	var entries []*faultserver.Entry
+	for i := range 4 {
+		e := srv.File(fmt.Sprintf("/%d", i), faultserver.File{Seed: uint64(i), Size: size})
+		entries = append(entries, e)
+		files = append(files, s.file(e.URL(), fmt.Sprint(i)))
+	}
+	stall := func(p *faultserver.Program) { p.Cut = faultserver.Cut{How: faultserver.Stall, After: mib} }
+	entries[0].Set(stall)
+	entries[2].Set(func(p *faultserver.Program) { p.Status = http.StatusNotFound })
+	entries[3].Set(stall)
+	job := s.create(fetched{files: files})
+	s.moved(job, mib)
+	s.cli("file", "skip", job.ID.String(), "0").want(t, 0)
+	s.settled(job, bits.Errored) // for file 2
+	if err := job.RemoveFile(s.ctx(), 2); err != nil {
+		t.Fatal(err)
+	}
+	if err := job.RemoveFile(s.ctx(), 2); err == nil {
+		t.Error("a file was removed twice")
+	}
+	if err := job.Resume(s.ctx()); err != nil {
+		t.Fatal(err)
+	}
+	s.moved(job, size+mib)
+	if err := job.RemoveFile(s.ctx(), 3); err != nil {
+		t.Fatal(err)
+	}
+	s.restart() // the service may go away at once
+	info := s.settled(job, bits.Transferred)
+	if len(info.Files) != 2 || info.Progress.FilesTotal != 2 || !info.Files[0].Skipped || info.Files[1].Index != 1 {
+		t.Fatalf("files %+v, progress %+v", info.Files, info.Progress)
+	}
+	// A skipped file may be taken in again.
+	entries[0].Set(func(p *faultserver.Program) { *p = faultserver.Program{} })
+	if o, err := job.SkipFile(s.ctx(), 0, false); err != nil || o.Code != bits.OK.Name() {
+		t.Fatal(o, err)
+	}
+	if err := job.Resume(s.ctx()); err != nil {
+		t.Fatal(err)
+	}
+	s.settled(job, bits.Transferred)
+	s.complete(job)
+	s.holds("0", "1")
+}
+
+// TestMirrorsThatAServerNames has a server that names a mirror and the digest of the file.
+func TestMirrorsThatAServerNames(t *testing.T) {
+	t.Parallel()
+	s := start(t, options{config: fastStall})
+	body := strings.Repeat("0123456789abcdef", mib/16)
+	var asked []string
+	mirror := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked = append(asked, r.Header.Get("X-Secret"))
+		http.ServeContent(w, r, "a", time.Now().Add(-time.Hour), strings.NewReader(body))
+	}))
+	t.Cleanup(mirror.Close)
+	broken := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Link", fmt.Sprintf(`<%s/a>; rel=duplicate; pri=1, </b>; rel="describedby"`, mirror.URL))
+		w.Header().Set("Repr-Digest", "sha-256=:"+base64Of(checksum("sha256", []byte(body)))+":")
+		w.Header().Set("Content-Length", fmt.Sprint(len(body)))
+		_, _ = w.Write([]byte(body[:len(body)/2]))
+		panic(http.ErrAbortHandler)
+	}))
+	t.Cleanup(broken.Close)
+	job := s.create(fetched{files: []bits.FileSpec{s.file(broken.URL+"/a", "a")}, settings: bits.Settings{Headers: &[]string{"X-Secret: 7"}}})
+	info := s.settled(job, bits.Transferred)
+	s.complete(job)
+	got, err := os.ReadFile(filepath.Join(s.dir, "a"))
+	if err != nil || string(got) != body {
+		t.Errorf("%d bytes, %v", len(got), err)
+	}
+	if info.Files[0].Source != mirror.URL+"/a" {
+		t.Errorf("source %q", info.Files[0].Source)
+	}
+	for _, h := range asked {
+		if h != "" {
+			t.Error("a header for one server went to another that it named")
+		}
+	}
+}
+
+func base64Of(sum string) string {
+	b, _ := hex.DecodeString(strings.TrimPrefix(sum, "sha256:"))
+	return base64.StdEncoding.EncodeToString(b)
+}
