@@ -301,7 +301,7 @@ var PropertyTable = []Property{
 
 // headerProperty is the row of the request headers, of which setting again adds one.
 func headerProperty() Property {
-	p := property(Property{Name: "header", BITS: "CustomHeaders", Range: "'Name: value'", Doc: "a request header sent with every request; repeat it for more; empty removes all", OwnerOnly: true},
+	p := property(Property{Name: "header", BITS: "CustomHeaders", Range: "'Name: value'", Doc: "a request header sent with every request; repeat it for more; empty removes all", OwnerOnly: true, Restarts: true},
 		wordList, func(s *Settings) **[]string { return &s.Headers }, func(j *Job) []string { return j.Properties.HeaderNames }, func(h *[]string) *Error { return checkHeaders(*h) })
 	p.set = func(s *Settings, v string) error {
 		if s.Headers == nil {

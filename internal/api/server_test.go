@@ -28,6 +28,8 @@ import (
 	"github.com/ebbtransfer/ebb/internal/transfer"
 	"github.com/ebbtransfer/ebb/internal/transfer/httpconn"
 	"github.com/ebbtransfer/ebb/internal/transfer/httpget"
+	"github.com/ebbtransfer/ebb/internal/transfer/put"
+	"github.com/ebbtransfer/ebb/internal/transfer/upload"
 )
 
 var (
@@ -45,11 +47,19 @@ func newAPI(t testing.TB) http.Handler {
 // newAPIWith is newAPI with a configuration that the queue does not know of.
 func newAPIWith(t testing.TB, file *policy.File) http.Handler {
 	t.Helper()
+	return newAPIBy(t, file, policy.Default())
+}
+
+// newAPIBy is newAPIWith with a policy that the queue works by.
+func newAPIBy(t testing.TB, file *policy.File, rules policy.Policy) http.Handler {
+	t.Helper()
 	s, err := store.Open(t.TempDir(), func(err error) { t.Error(err) })
 	if err != nil {
 		t.Fatal(err)
 	}
-	q, err := queue.Open(s, transfer.NewEngine(httpget.New(httpconn.New("test", governor.New("", slog.New(slog.DiscardHandler)))), time.Second, nil), governor.New("", slog.New(slog.DiscardHandler)), policy.Default(), conditions.State{}, nil, slog.New(slog.DiscardHandler))
+	conns := httpconn.New("test", governor.New("", slog.New(slog.DiscardHandler)))
+	engine := transfer.NewEngine(httpget.New(conns), time.Minute, map[upload.Protocol]upload.Uploader{upload.Put: put.New(conns)})
+	q, err := queue.Open(s, engine, governor.New("", slog.New(slog.DiscardHandler)), rules, conditions.State{}, nil, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}

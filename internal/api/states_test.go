@@ -1,0 +1,535 @@
+package api
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ebbtransfer/ebb/bits"
+	"github.com/ebbtransfer/ebb/internal/policy"
+	"github.com/ebbtransfer/ebb/internal/queue"
+)
+
+// columns are the states in the order of client.md 3.2.
+var columns = []bits.State{bits.Suspended, bits.Queued, bits.Connecting, bits.Transferring, bits.TransientError, bits.Errored, bits.Transferred, bits.Acknowledged, bits.Cancelled}
+
+// lab makes jobs of any state: real transfers, with a server that answers as each state needs.
+type lab struct {
+	t      *testing.T
+	h      http.Handler
+	server *httptest.Server
+	dir    string
+	made   int
+}
+
+func newLab(t *testing.T) *lab {
+	rules := policy.Default()
+	rules.Jobs.Background, rules.Jobs.Foreground = 1, 1000
+	rules.Jobs.MaxPerUser, rules.Jobs.MaxPerMachine = 1<<20, 1<<20
+	l := &lab{t: t, dir: t.TempDir()}
+	end := make(chan struct{})
+	stall := func(r *http.Request) {
+		select {
+		case <-end: // the end of a connection is not seen while its request's body is unread
+		case <-r.Context().Done():
+		}
+	}
+	l.server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		content := bytes.Repeat([]byte("ebb"), 1000)
+		w.Header().Set("ETag", `"1"`)
+		switch filepath.Base(r.URL.Path) {
+		case "missing":
+			w.WriteHeader(http.StatusNotFound)
+		case "busy":
+			w.WriteHeader(http.StatusServiceUnavailable)
+		case "silent":
+			stall(r)
+		case "stalls":
+			if r.Method == http.MethodPut {
+				_, _ = io.CopyN(io.Discard, r.Body, 1<<20)
+				stall(r)
+				return
+			}
+			w.Header().Set("Content-Length", "1000000")
+			if r.Header.Get("Range") != "" {
+				w.Header().Set("Content-Range", "bytes 0-999999/1000000")
+			}
+			_, _ = w.Write(content)
+			_ = http.NewResponseController(w).Flush()
+			stall(r)
+		default:
+			if r.Method == http.MethodPut {
+				_, _ = io.Copy(io.Discard, r.Body)
+				w.WriteHeader(http.StatusCreated)
+				return
+			}
+			http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(content))
+		}
+	}))
+	t.Cleanup(l.server.Close)
+	t.Cleanup(func() { close(end) })
+	self := uint32(os.Getuid())
+	l.h = as(queue.Caller{UID: self, Self: self}, newAPIBy(t, configuration(t, ""), rules))
+	l.wait(l.create(`"priority":"HIGH","resume":true`, "stalls"), bits.Transferring) // keeps those below in QUEUED
+	return l
+}
+
+// create makes a download of the files that the server has under the names.
+func (l *lab) create(more string, names ...string) bits.ID {
+	l.t.Helper()
+	l.made++
+	var files []string
+	for i, n := range names {
+		files = append(files, fmt.Sprintf(`{"remote":%q,"local":%q}`, l.server.URL+"/"+n, filepath.Join(l.dir, fmt.Sprintf("%d-%d", l.made, i))))
+	}
+	w := call(l.h, "POST", "/v1/jobs", fmt.Sprintf(`{"name":"job %d","files":[%s],%s}`, l.made, strings.Join(files, ","), more))
+	return decode[bits.Summary](l.t, w, http.StatusCreated).ID
+}
+
+// in makes a download of two files that is in a state.
+func (l *lab) in(s bits.State) bits.ID {
+	l.t.Helper()
+	switch s {
+	case bits.Suspended:
+		return l.create(`"priority":"NORMAL"`, "a", "b")
+	case bits.Queued:
+		return l.create(`"priority":"NORMAL","resume":true`, "a", "b")
+	case bits.Acknowledged, bits.Cancelled:
+		id := l.in(bits.Transferred)
+		verb := map[bits.State]string{bits.Acknowledged: "complete", bits.Cancelled: "cancel"}[s]
+		decode[bits.Outcome](l.t, l.post(id, verb), http.StatusOK)
+		l.wait(id, s)
+		return id
+	}
+	file := map[bits.State]string{bits.Connecting: "silent", bits.Transferring: "stalls", bits.TransientError: "busy", bits.Errored: "missing", bits.Transferred: "a"}[s]
+	id := l.create(`"priority":"FOREGROUND","connections":1,"resume":true`, file, "b")
+	l.wait(id, s)
+	return id
+}
+
+// upload makes an upload that is in a state.
+func (l *lab) upload(s bits.State) bits.ID {
+	l.t.Helper()
+	if s.Final() {
+		id := l.upload(bits.Transferred)
+		decode[bits.Outcome](l.t, l.post(id, map[bits.State]string{bits.Acknowledged: "complete", bits.Cancelled: "cancel"}[s]), http.StatusOK)
+		l.wait(id, s)
+		return id
+	}
+	file := map[bits.State]string{bits.Suspended: "a", bits.Queued: "a", bits.Connecting: "silent", bits.Transferring: "stalls", bits.TransientError: "busy", bits.Errored: "missing", bits.Transferred: "a"}[s]
+	priority := bits.Foreground
+	if s == bits.Queued {
+		priority = bits.Normal
+	}
+	l.made++
+	w := call(l.h, "POST", "/v1/jobs", fmt.Sprintf(`{"name":"upload %d","type":"UPLOAD","protocol":"put","priority":%q,"resume":%t,"files":[{"remote":%q,"local":%q}]}`,
+		l.made, priority, s != bits.Suspended, l.server.URL+"/"+file, l.source()))
+	id := decode[bits.Summary](l.t, w, http.StatusCreated).ID
+	l.wait(id, s)
+	return id
+}
+
+// source returns a file to upload.
+func (l *lab) source() string {
+	l.t.Helper()
+	name := filepath.Join(l.dir, "source")
+	if _, err := os.Stat(name); err == nil {
+		return name
+	}
+	if err := os.WriteFile(name, make([]byte, 64<<20), 0o600); err != nil { // more than sockets hold
+		l.t.Fatal(err)
+	}
+	return name
+}
+
+func (l *lab) post(id bits.ID, verb string) *httptest.ResponseRecorder {
+	return call(l.h, "POST", "/v1/jobs/"+id.String()+"/"+verb, "{}")
+}
+
+func (l *lab) get(id bits.ID) bits.Job {
+	l.t.Helper()
+	return decode[bits.Job](l.t, call(l.h, "GET", "/v1/jobs/"+id.String(), ""), http.StatusOK)
+}
+
+// wait returns the job once it is in a state.
+func (l *lab) wait(id bits.ID, s bits.State) bits.Job {
+	l.t.Helper()
+	for end := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) {
+		j := l.get(id)
+		if j.State == s {
+			return j
+		}
+		if time.Now().After(end) {
+			l.t.Fatalf("the job is %s (%+v), want %s", j.State, j.Error, s)
+		}
+	}
+}
+
+// word is the answer to a call in one word: the code, or "ok".
+func word(t *testing.T, w *httptest.ResponseRecorder) string {
+	t.Helper()
+	if w.Code < 400 {
+		var o struct{ Code string }
+		if _ = json.Unmarshal(w.Body.Bytes(), &o); o.Code != "" && o.Code != "S_OK" && strings.HasPrefix(o.Code, "BG_S_") {
+			return o.Code
+		}
+		return "ok"
+	}
+	var p bits.Problem
+	if err := json.Unmarshal(w.Body.Bytes(), &p); err != nil {
+		t.Fatalf("%s: %v", w.Body, err)
+	}
+	return p.Code
+}
+
+const inv = "BG_E_INVALID_STATE"
+
+// repeat writes a word for the next n states.
+func repeat(word string, n int) []string { return slices.Repeat([]string{word}, n) }
+
+// TestStateByMethod is client.md 3.2 through the API, a real job for each cell. after says which
+// state the job is in then; "" is as before.
+func TestStateByMethod(t *testing.T) {
+	l := newLab(t)
+	for _, c := range []struct {
+		method string
+		call   func(bits.ID) *httptest.ResponseRecorder
+		want   []string
+		after  string // one word per state that is not final
+	}{
+		{"Suspend", func(id bits.ID) *httptest.ResponseRecorder { return l.post(id, "suspend") },
+			slices.Concat(repeat("ok", 7), repeat(inv, 2)), "= SUSPENDED SUSPENDED SUSPENDED SUSPENDED SUSPENDED ="},
+		{"Resume", func(id bits.ID) *httptest.ResponseRecorder { return l.post(id, "resume") },
+			slices.Concat(repeat("ok", 7), repeat(inv, 2)), "QUEUED = = = TRANSIENT_ERROR ERROR ="},
+		{"Cancel", func(id bits.ID) *httptest.ResponseRecorder { return l.post(id, "cancel") },
+			slices.Concat(repeat("ok", 7), repeat(inv, 2)), strings.Repeat("CANCELLED ", 7)},
+		{"Complete", func(id bits.ID) *httptest.ResponseRecorder { return l.post(id, "complete") },
+			slices.Concat(repeat("BG_S_PARTIAL_COMPLETE", 6), []string{"ok"}, repeat(inv, 2)), strings.Repeat("ACKNOWLEDGED ", 7)},
+		{"AddFile", func(id bits.ID) *httptest.ResponseRecorder {
+			return call(l.h, "POST", "/v1/jobs/"+id.String()+"/files", fmt.Sprintf(`[{"remote":%q,"local":%q}]`, l.server.URL+"/c", filepath.Join(l.dir, id.String())))
+		}, slices.Concat(repeat("ok", 7), repeat(inv, 2)), "= = = = = = ="},
+		{"GetError", func(id bits.ID) *httptest.ResponseRecorder {
+			return call(l.h, "GET", "/v1/jobs/"+id.String()+"/error", "")
+		}, slices.Concat(repeat("BG_E_ERROR_INFORMATION_UNAVAILABLE", 4), repeat("ok", 2), repeat("BG_E_ERROR_INFORMATION_UNAVAILABLE", 3)), "= = = = = = ="},
+		{"GetReplyData of a download", func(id bits.ID) *httptest.ResponseRecorder {
+			return call(l.h, "GET", "/v1/jobs/"+id.String()+"/reply", "")
+		}, repeat("E_NOTIMPL", 9), "= = = = = = ="},
+		{"SetReplyFileName of a download", func(id bits.ID) *httptest.ResponseRecorder {
+			return l.set(id, `{"reply_file":"/tmp/reply"}`)
+		}, repeat("E_NOTIMPL", 9), "= = = = = = ="},
+		{"a getter", func(id bits.ID) *httptest.ResponseRecorder {
+			return call(l.h, "GET", "/v1/jobs/"+id.String(), "")
+		}, repeat("ok", 9), "= = = = = = ="},
+	} {
+		t.Run(c.method, func(t *testing.T) {
+			l := *l
+			l.t = t
+			after := strings.Fields(c.after)
+			for i, s := range columns {
+				id := l.in(s)
+				got := word(t, c.call(id))
+				if got != c.want[i] {
+					t.Errorf("in %s: %s, want %s", s, got, c.want[i])
+				}
+				want := s
+				if i < len(after) && after[i] != "=" {
+					if err := want.UnmarshalText([]byte(after[i])); err != nil {
+						t.Fatal(err)
+					}
+				}
+				l.wait(id, want)
+				if !want.Final() {
+					l.post(id, "cancel")
+				}
+			}
+		})
+	}
+	t.Run("Complete of an upload", func(t *testing.T) {
+		l := *l
+		l.t = t
+		for i, s := range columns {
+			id := l.upload(s)
+			want := slices.Concat(repeat(inv, 6), []string{"ok"}, repeat(inv, 2))[i]
+			if got := word(t, l.post(id, "complete")); got != want {
+				t.Errorf("in %s: %s, want %s", s, got, want)
+			}
+			if s == bits.Transferred {
+				l.wait(id, bits.Acknowledged)
+				continue
+			}
+			l.wait(id, s)
+			if got := word(t, call(l.h, "POST", "/v1/jobs/"+id.String()+"/files", fmt.Sprintf(`[{"remote":%q,"local":%q}]`, l.server.URL+"/c", l.source()))); got != map[bool]string{false: "BG_E_TOO_MANY_FILES", true: inv}[s.Final()] {
+				t.Errorf("a second file in %s: %s", s, got)
+			}
+			if !s.Final() {
+				l.post(id, "cancel")
+			}
+		}
+	})
+	t.Run("Resume without files", func(t *testing.T) {
+		id := made(t, l.h, "empty")
+		if got := word(t, l.post(id, "resume")); got != "BG_E_EMPTY" {
+			t.Errorf("%s, want BG_E_EMPTY", got)
+		}
+	})
+}
+
+func (l *lab) set(id bits.ID, body string) *httptest.ResponseRecorder {
+	return call(l.h, "PATCH", "/v1/jobs/"+id.String(), body)
+}
+
+// give sets a property by its text form, as `ebb set` does.
+func (l *lab) give(id bits.ID, name, value string) *httptest.ResponseRecorder {
+	l.t.Helper()
+	var s bits.Settings
+	if err := s.Set(name, value); err != nil {
+		l.t.Fatal(err)
+	}
+	body, err := json.Marshal(s)
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	return l.set(id, string(body))
+}
+
+// TestPropertyByState sets each property of a download in each state through the API, reads it
+// back, and reads it unchanged where it was refused. Client.md 1.5, 1.6, 1.9, 3.2.
+func TestPropertyByState(t *testing.T) {
+	l := newLab(t)
+	always := slices.Concat(repeat("ok", 7), repeat(inv, 2))
+	resumed := slices.Concat([]string{"ok"}, repeat("BG_E_READ_ONLY_PROPERTY_AFTER_RESUME", 6), repeat(inv, 2))
+	want := map[string][]string{
+		"http_method": resumed, "dynamic_content": resumed, "on_demand": resumed, "maximum_download_size": resumed,
+		"high_performance": slices.Concat(repeat("BG_E_READ_ONLY_PROPERTY_AFTER_ADDFILE", 7), repeat(inv, 2)),
+		"acl_flags":        slices.Concat(repeat("ok", 6), repeat(inv, 3)),
+		"protocol":         repeat("E_NOTIMPL", 9),
+		"reply_file":       repeat("E_NOTIMPL", 9),
+	}
+	values := map[string]string{
+		"name": "another name", "description": "text", "minimum_retry_delay": "900", "no_progress_timeout": "100000", "maximum_download_time": "86400", "connections": "7",
+		"transfer_policy": "always", "run_when": "always", "protocol": "put", "reply_file": "/tmp/reply", "header": "X-A: b", "headers_write_only": "true",
+		"http_method": "POST", "security_flags": "redirect-report", "tls_min_version": "1.2", "tls_pins": "sha256/47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=", "proxy": "no-proxy",
+		"use_stored_credentials": "PROXY", "notify_flags": "disable", "notify_command": "/bin/true 'a b'", "notify_url": "https://hook.invalid/", "notify_desktop": "false",
+		"minimum_notification_interval": "1000", "dynamic_content": "true", "high_performance": "true", "on_demand": "true", "maximum_download_size": "1000000000",
+		"only_if_newer": "true", "acl_flags": "owner|group", "peer_caching_flags": "disable-branchcache",
+	}
+	for i, s := range columns {
+		t.Run(s.String(), func(t *testing.T) {
+			l := *l
+			l.t = t
+			id := l.in(s)
+			for k := range bits.PropertyTable {
+				p := &bits.PropertyTable[k]
+				before := l.wait(id, s) // a change may have made the transfer start again
+				value, ok := values[p.Name]
+				switch p.Name {
+				case "priority":
+					value = before.Priority.String() // another one would change the state
+				case "auto_complete":
+					value = fmt.Sprint(s != bits.Transferred) // which would complete it
+				default:
+					if !ok {
+						t.Fatalf("this test has no value for %s", p.Name)
+					}
+				}
+				expected := always
+				if w, ok := want[p.Name]; ok {
+					expected = w
+				}
+				got := word(t, l.give(id, p.Name, value))
+				if got != expected[i] {
+					t.Errorf("%s: %s, want %s", p.Name, got, expected[i])
+				}
+				after := l.get(id)
+				shown := p.Text(&after)
+				if p.Name == "header" {
+					value, _, _ = strings.Cut(value, ":")
+				}
+				switch {
+				case got == "ok" && shown != value:
+					t.Errorf("%s is %q, want %q", p.Name, shown, value)
+				case got != "ok" && shown != p.Text(&before):
+					t.Errorf("%s is refused and is %q", p.Name, shown)
+				}
+				if got == "ok" && p.When == bits.MethodSetBeforeResume { // they do not all go together
+					l.give(id, p.Name, p.Default)
+				}
+			}
+			if !s.Final() {
+				l.post(id, "cancel")
+			}
+		})
+	}
+}
+
+// TestPropertyErrors: what is refused, and how, whatever the state is.
+func TestPropertyErrors(t *testing.T) {
+	l := newLab(t)
+	upload := func(kind string) bits.ID {
+		w := call(l.h, "POST", "/v1/jobs", fmt.Sprintf(`{"name":"up","type":%q}`, kind))
+		return decode[bits.Summary](t, w, http.StatusCreated).ID
+	}
+	jobs := map[string]func() bits.ID{
+		"download": func() bits.ID { return l.create(`"priority":"NORMAL"`, "a") },
+		"upload":   func() bits.ID { return upload("UPLOAD") },
+		"reply":    func() bits.ID { return upload("UPLOAD_REPLY") },
+	}
+	long := strings.Repeat("a", 5000)
+	for _, c := range []struct {
+		kind, first, body string
+		want              bits.Code
+	}{
+		{"download", "", `{"name":""}`, bits.InvalidArg},
+		{"download", "", `{"name":"` + long[:257] + `"}`, bits.StringTooLong},
+		{"download", "", `{"description":"` + long[:1025] + `"}`, bits.StringTooLong},
+		{"download", "", `{"connections":0}`, bits.InvalidArg},
+		{"download", "", `{"minimum_retry_delay":-1}`, bits.InvalidArg},
+		{"download", "", `{"minimum_retry_delay":4294967296}`, bits.InvalidArg},
+		{"download", "", `{"no_progress_timeout":4294967296}`, bits.InvalidArg},
+		{"download", "", `{"maximum_download_time":-2}`, bits.InvalidArg},
+		{"download", "", `{"transfer_policy":"0x100"}`, bits.InvalidArg},
+		{"download", "", `{"transfer_policy":"0x80000000"}`, bits.InvalidArg},
+		{"download", "", `{"notify_flags":"0x40"}`, bits.NotImplemented},
+		{"download", "", `{"notify_flags":"loud"}`, bits.InvalidArg},
+		{"download", "", `{"minimum_notification_interval":4294967296}`, bits.InvalidArg},
+		{"download", "", `{"minimum_notification_interval":-1}`, bits.InvalidArg},
+		{"download", "", `{"notify_command":["true"]}`, bits.InvalidArg},
+		{"download", "", `{"notify_command":["","a"]}`, bits.InvalidArg},
+		{"download", "", `{"notify_command":["/bin/true","` + long[:4001] + `"]}`, bits.StringTooLong},
+		{"download", "", `{"notify_command":["/` + long + `"]}`, bits.StringTooLong},
+		{"download", "", `{"notify_url":"ftp://h/"}`, bits.InvalidArg},
+		{"download", "", `{"notify_url":"https://u:secret@h/"}`, bits.InvalidArg},
+		{"download", "", `{"proxy":{"usage":"4"}}`, bits.NotImplemented},
+		{"download", "", `{"proxy":{"usage":"OVERRIDE"}}`, bits.InvalidArg},
+		{"download", "", `{"proxy":{"usage":"NO_PROXY","list":["http://p"]}}`, bits.InvalidArg},
+		{"download", "", `{"proxy":{"usage":"AUTODETECT","bypass":["h"]}}`, bits.InvalidArg},
+		{"download", "", `{"proxy":{"usage":"OVERRIDE","list":["http://u:secret@p"]}}`, bits.InvalidArg},
+		{"download", "", `{"proxy":{"usage":"OVERRIDE","list":["` + long + `"]}}`, bits.ProxyListTooLarge},
+		{"download", "", `{"proxy":{"usage":"OVERRIDE","list":["p"],"bypass":["` + long + `"]}}`, bits.ProxyBypassListTooLarge},
+		{"download", "", `{"security_flags":"0x20"}`, bits.NotImplemented},
+		{"download", "", `{"security_flags":"0x300"}`, bits.NotImplemented},
+		{"download", "", `{"security_flags":"0x400"}`, bits.NotImplemented},
+		{"download", "", `{"tls_min_version":"0.9"}`, bits.InvalidArg},
+		{"download", "", `{"tls_pins":["sha256/AAAA"]}`, bits.InvalidArg},
+		{"download", "", `{"http_method":"GET IT"}`, bits.InvalidArg},
+		{"download", "", `{"http_method":"CONNECT"}`, bits.InvalidArg},
+		{"download", "", `{"maximum_download_size":-1}`, bits.MaxDownloadSizeInvalid},
+		{"download", "", `{"acl_flags":"16"}`, bits.InvalidArg},
+		{"download", "", `{"peer_caching_flags":"8"}`, bits.InvalidArg},
+		{"download", "", `{"use_stored_credentials":"SERVER"}`, bits.StoredCredentialsUnsupported},
+		{"download", "", `{"run_when":"never"}`, bits.InvalidArg},
+		{"download", "", `{"headers":["Range: bytes=0-"]}`, bits.InvalidArg},
+		{"download", "", `{"headers":["X: ` + strings.Repeat("a", 1<<14) + `"]}`, bits.StringTooLong},
+		{"download", "", `{"protocol":"put"}`, bits.NotImplemented},
+		{"download", "", `{"reply_file":"/tmp/r"}`, bits.NotImplemented},
+		{"upload", "", `{"reply_file":"/tmp/r"}`, bits.NotImplemented},
+		{"reply", "", `{"reply_file":"r"}`, bits.InvalidArg},
+		{"reply", "", `{"protocol":"tus"}`, bits.InvalidArg},
+		{"upload", "", `{"dynamic_content":true}`, bits.DownloadJobsOnly},
+		{"upload", "", `{"high_performance":true}`, bits.DownloadJobsOnly},
+		{"reply", "", `{"maximum_download_size":5}`, bits.DownloadJobsOnly},
+		{"upload", "", `{"on_demand":true}`, bits.DownloadJobsOnly},
+		{"upload", "", `{"only_if_newer":true}`, bits.DownloadJobsOnly},
+		{"upload", "", `{"http_method":"POST"}`, bits.NotImplemented},
+		{"upload", "", `{"http_method":"BITS_POST"}`, bits.OK},
+		{"download", "", `{"http_method":"GET"}`, bits.OK},
+		{"download", `{"headers_write_only":true}`, `{"headers_write_only":false}`, bits.ReadOnlyProperty},
+		{"download", `{"dynamic_content":true}`, `{"on_demand":true}`, bits.UnsupportedConfiguration},
+		{"download", `{"dynamic_content":true}`, `{"http_method":"POST"}`, bits.NotWithCustomMethod},
+		{"download", `{"http_method":"POST"}`, `{"dynamic_content":true}`, bits.NotWithCustomMethod},
+		{"download", `{"http_method":"POST"}`, `{"on_demand":true}`, bits.NotWithCustomMethod},
+		{"download", `{"http_method":"POST"}`, `{"priority":"LOW"}`, bits.NotWithCustomMethod},
+		{"download", `{"http_method":"POST"}`, `{"priority":"FOREGROUND"}`, bits.OK},
+		{"download", "", `{"http_method":"POST","priority":"LOW"}`, bits.NotWithCustomMethod},
+		{"download", "", `{"colour":"red"}`, bits.InvalidArg},
+	} {
+		t.Run(c.kind+c.first+c.body[:min(len(c.body), 60)], func(t *testing.T) {
+			id := jobs[c.kind]()
+			if c.first != "" {
+				decode[bits.Summary](t, l.set(id, c.first), http.StatusOK)
+			}
+			before := l.get(id)
+			w := l.set(id, c.body)
+			if strings.Contains(w.Body.String(), "secret") {
+				t.Errorf("%s tells the password", w.Body)
+			}
+			if c.want == bits.OK {
+				decode[bits.Summary](t, w, http.StatusOK)
+				return
+			}
+			if got := word(t, w); got != c.want.Name() {
+				t.Errorf("%s, want %s", w.Body, c.want.Name())
+			}
+			after := l.get(id)
+			for i := range bits.PropertyTable {
+				if p := &bits.PropertyTable[i]; p.Text(&before) != p.Text(&after) {
+					t.Errorf("a refused change left %s at %q", p.Name, p.Text(&after))
+				}
+			}
+		})
+	}
+}
+
+// TestCustomMethodIsForeground: client.md 1.9.
+func TestCustomMethodIsForeground(t *testing.T) {
+	l := newLab(t)
+	id := l.create(`"priority":"LOW"`, "a")
+	decode[bits.Summary](t, l.set(id, `{"http_method":"POST"}`), http.StatusOK)
+	if j := l.get(id); j.Priority != bits.Foreground || j.Properties.HTTPMethod != "POST" {
+		t.Errorf("%s, %+v", j.Priority, j.Properties)
+	}
+}
+
+// TestOwnersOnly: what not even an administrator sets (client.md 1.4).
+func TestOwnersOnly(t *testing.T) {
+	service := newAPI(t)
+	id := made(t, as(alice, service), "hers")
+	for _, body := range []string{`{"headers":["A: b"]}`, `{"headers_write_only":true}`} {
+		if got := word(t, call(as(admin, service), "PATCH", "/v1/jobs/"+id.String(), body)); got != "E_ACCESSDENIED" {
+			t.Errorf("an administrator sets %s: %s", body, got)
+		}
+		if got := word(t, call(as(alice, service), "PATCH", "/v1/jobs/"+id.String(), body)); got != "ok" {
+			t.Errorf("the owner sets %s: %s", body, got)
+		}
+	}
+	if got := word(t, call(as(admin, service), "PATCH", "/v1/jobs/"+id.String(), `{"priority":"LOW"}`)); got != "ok" {
+		t.Errorf("an administrator changes the priority: %s", got)
+	}
+}
+
+// TestRetryDelayIsRaised: client.md 1.5.
+func TestRetryDelayIsRaised(t *testing.T) {
+	h := as(alice, newAPI(t))
+	id := made(t, h, "fast")
+	decode[bits.Summary](t, call(h, "PATCH", "/v1/jobs/"+id.String(), `{"minimum_retry_delay":1}`), http.StatusOK)
+	if j := decode[bits.Job](t, call(h, "GET", "/v1/jobs/"+id.String(), ""), http.StatusOK); j.Properties.MinimumRetryDelay != 5 {
+		t.Errorf("the delay is %d s, want 5", j.Properties.MinimumRetryDelay)
+	}
+}
+
+func TestDescribeError(t *testing.T) {
+	h := as(alice, newAPI(t))
+	for _, c := range []struct{ target, want string }{
+		{"/v1/errors/0x80200013", "BG_E_INSUFFICIENT_RANGE_SUPPORT"},
+		{"/v1/errors/BG_E_HTTP_ERROR_404?context=remote_file&language=en", "BG_E_HTTP_ERROR_404"},
+	} {
+		text := decode[bits.ErrorText](t, call(h, "GET", c.target, ""), http.StatusOK)
+		if text.Code != c.want || text.Message == "" || text.Hint == "" || text.ContextMessage == "" {
+			t.Errorf("%s: %+v", c.target, text)
+		}
+	}
+	for target, want := range map[string]bits.Code{"/v1/errors/x": bits.InvalidArg, "/v1/errors/0x80200013?language=de": bits.LanguageNotFound, "/v1/errors/0x80200013?context=moon": bits.InvalidArg} {
+		if p := problemOf(t, call(h, "GET", target, ""), http.StatusUnprocessableEntity); p.Code != want.Name() {
+			t.Errorf("%s: %+v", target, p)
+		}
+	}
+}
