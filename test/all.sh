@@ -4,7 +4,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-packages=(nginx apache2 caddy python3 curl iproute2 dbus tmux)
+packages=(nginx apache2 caddy python3 curl iproute2 dbus tmux zsh fish groff)
 missing=()
 for p in "${packages[@]}"; do
 	dpkg -s "$p" >/dev/null 2>&1 || missing+=("$p")

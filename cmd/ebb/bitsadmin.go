@@ -64,6 +64,7 @@ lists the switches.`,
   ebb bitsadmin /complete nightly
   ebb bitsadmin /transfer fetch /priority foreground https://example.org/a /tmp/a`,
 		DisableFlagParsing: true, // an argument may begin with '-'
+		ValidArgsFunction:  a.completeAdmin,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			args, help := a.ownFlags(args)
 			if help {
@@ -72,6 +73,27 @@ lists the switches.`,
 			return a.bitsadmin(cmd.Context(), args)
 		},
 	}
+}
+
+// completeAdmin completes the name of a switch, and then a job and files.
+func (a *app) completeAdmin(cmd *cobra.Command, args []string, begun string) ([]string, cobra.ShellCompDirective) {
+	for len(args) > 0 && slices.Contains([]string{"rawreturn", "wrap", "nowrap"}, adminName(args[0])) {
+		args = args[1:]
+	}
+	switch len(args) {
+	case 0:
+	case 1:
+		return a.completeJobs(cmd, nil, begun)
+	default:
+		return nil, cobra.ShellCompDirectiveDefault
+	}
+	var found []string
+	for _, s := range adminSwitches() {
+		if name := "/" + s.name; strings.HasPrefix(name, strings.ToLower(begun)) {
+			found = append(found, cobra.CompletionWithDesc(name, s.does))
+		}
+	}
+	return found, cobra.ShellCompDirectiveNoFileComp
 }
 
 // ownFlags takes ebb's own flags from the front of arguments whose form is another's. It reports

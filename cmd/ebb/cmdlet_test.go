@@ -1,7 +1,9 @@
 package main
 
 import (
+	"os"
 	"reflect"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -148,5 +150,42 @@ func TestBitsJobOfAnUnknownSize(t *testing.T) {
 		Error: (&bits.Error{Code: bits.HTTPStatus(404), Context: bits.ContextRemoteFile}).Info()})
 	if job.BytesTotal != 18446744073709551615 || job.JobState != "TransientError" || job.TransferType != "UploadReply" || job.InternalErrorCode != -2145844844 || job.ErrorCondition != "RemoteFile" {
 		t.Errorf("the job is %+v", job)
+	}
+}
+
+// TestPowerShellModule: the module has the parameters that ebb knows. There is no PowerShell to run it.
+func TestPowerShellModule(t *testing.T) {
+	text, err := os.ReadFile("../../packaging/powershell/Ebb.BitsTransfer/Ebb.BitsTransfer.psm1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	variable := regexp.MustCompile(`(?m)\] \$(\w+),?$`)
+	alias := regexp.MustCompile(`\[Alias\('(\w+)'\)\]`)
+	for _, c := range bitsTransfer() {
+		_, rest, ok := strings.Cut(string(text), "function "+c.name+" {")
+		block, _, end := strings.Cut(rest, "\n    )\n")
+		if !ok || !end {
+			t.Fatalf("the module has no function %s with parameters", c.name)
+		}
+		got := map[string]bool{}
+		for _, m := range variable.FindAllStringSubmatch(block, -1) {
+			got[m[1]] = true
+		}
+		for _, m := range alias.FindAllStringSubmatch(block, -1) {
+			got[m[1]] = true
+		}
+		want := map[string]bool{}
+		for _, p := range c.params[:len(c.params)-len(common)] {
+			if p.name == "WhatIf" || p.name == "Confirm" { // PowerShell's own
+				continue
+			}
+			want[p.name] = true
+			for _, a := range p.aliases {
+				want[a] = true
+			}
+		}
+		if !reflect.DeepEqual(got, want) {
+			t.Errorf("%s of the module has %v, want %v", c.name, got, want)
+		}
 	}
 }

@@ -190,6 +190,9 @@ Parameters:
 %s`, c.name, c.does, names.String()),
 		Example:            c.example,
 		DisableFlagParsing: true,
+		ValidArgsFunction: func(cmd *cobra.Command, args []string, begun string) ([]string, cobra.ShellCompDirective) {
+			return a.completeCmdlet(c, cmd, args, begun)
+		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			args, help := a.ownFlags(args)
 			if help || len(args) == 1 && args[0] == "-?" {
@@ -198,6 +201,40 @@ Parameters:
 			return a.cmdlet(cmd.Context(), c, args)
 		},
 	}
+}
+
+// completeCmdlet completes the names of parameters and their words; jobs where the cmdlet takes some.
+func (a *app) completeCmdlet(c *cmdlet, cmd *cobra.Command, args []string, begun string) ([]string, cobra.ShellCompDirective) {
+	var found []string
+	if strings.HasPrefix(begun, "-") {
+		for _, p := range c.params {
+			if name := "-" + p.name; len(begun) <= len(name) && strings.EqualFold(name[:len(begun)], begun) {
+				found = append(found, name)
+			}
+		}
+		return found, cobra.ShellCompDirectiveNoFileComp
+	}
+	last := bitsJobs
+	if len(args) > 0 && isParam(args[len(args)-1]) {
+		var err error
+		if last, err = findParam(c.params, args[len(args)-1][1:]); err != nil {
+			return nil, cobra.ShellCompDirectiveDefault
+		}
+	} else if len(args) > 0 || c.params[0].name != last.name {
+		return nil, cobra.ShellCompDirectiveDefault
+	}
+	if last.name == bitsJobs.name {
+		return a.completeJobs(cmd, nil, begun)
+	}
+	for _, w := range last.words {
+		if len(begun) <= len(w) && strings.EqualFold(w[:len(begun)], begun) {
+			found = append(found, w)
+		}
+	}
+	if len(last.words) > 0 {
+		return found, cobra.ShellCompDirectiveNoFileComp
+	}
+	return nil, cobra.ShellCompDirectiveDefault
 }
 
 // usage is what a parameter takes, for people.
