@@ -273,6 +273,7 @@ func (s *server) register(a huma.API) {
 	s.registerErrors(a)
 	s.registerEvents(a)
 	s.registerCallbacks(a)
+	s.registerMetrics(a)
 	refine(a.OpenAPI().Components.Schemas.Map())
 }
 

@@ -20,6 +20,7 @@ func WithCaller(ctx context.Context, c net.Conn) context.Context {
 	if uid, ok := peerUID(c); ok {
 		caller.UID = uid
 	}
+	caller.PID, caller.Process = peerProcess(c)
 	return context.WithValue(ctx, callerKey{}, caller)
 }
 

@@ -26,6 +26,7 @@ import (
 
 	"github.com/ebbtransfer/ebb/bits"
 	"github.com/ebbtransfer/ebb/internal/api"
+	"github.com/ebbtransfer/ebb/internal/audit"
 	"github.com/ebbtransfer/ebb/internal/conditions"
 	"github.com/ebbtransfer/ebb/internal/governor"
 	"github.com/ebbtransfer/ebb/internal/localfile"
@@ -244,7 +245,7 @@ func (s *service) open(p policy.Policy, c conditions.State) error {
 		if serr != nil {
 			return errors.Join(err, serr)
 		}
-		s.Log.Error("the job store cannot be used and was set aside; the queue is empty", "err", err, "aside", aside)
+		s.Log.Error("the job store cannot be used and was set aside; the queue is empty", audit.Event(audit.StoreUnusable), "err", err, "aside", aside)
 		err = try()
 	}
 	for _, aside := range store.Aside(s.State) {
@@ -394,7 +395,7 @@ func (s *service) reloaded(err error) {
 		return
 	}
 	for _, p := range s.policy.Problems() {
-		s.Log.Error("the configuration was not reloaded", "err", p.String())
+		s.Log.Error("the configuration was not reloaded", audit.Event(audit.PolicyProblem), "err", p.String())
 	}
 }
 

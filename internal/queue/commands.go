@@ -9,12 +9,16 @@ import (
 	"time"
 
 	"github.com/ebbtransfer/ebb/bits"
+	"github.com/ebbtransfer/ebb/internal/audit"
 	"github.com/ebbtransfer/ebb/internal/localfile"
 	"github.com/ebbtransfer/ebb/internal/store"
 )
 
 // Caller is who makes a call.
 type Caller struct {
+	PID     int32  // of the program that calls, for the log; 0 if unknown
+	Process string // its path, or its name
+
 	UID uint32
 	// Self is the uid that the service itself runs as: its user administers it.
 	Self uint32
@@ -192,6 +196,11 @@ func (q *Queue) Create(c Caller, spec bits.NewJob) (bits.Summary, error) {
 			t.files = append(t.files, store.FileRow{Job: j.num, Index: i, File: f})
 		}
 		t.event(j, bits.EventAdded, nil)
+		t.audit(c, audit.Created, j, "job created", "type", spec.Type, "files", len(files))
+		t.auditFiles(c, j, files)
+		if spec.NotifyCommand != nil {
+			t.auditSet(c, j, &spec.Settings)
+		}
 		made = v
 		return nil
 	})
@@ -225,6 +234,11 @@ func (t *tx) tooManyJobs(c Caller) error {
 	refuse := func(code bits.Code, format string, args ...any) error {
 		e := bits.Errorf(code, format, args...)
 		e.Context = bits.ContextGeneralQueueManager
+		event := audit.TooManyPerUser
+		if code == bits.TooManyJobsPerMachine {
+			event = audit.TooManyPerMachine
+		}
+		t.q.log.Warn("job refused", audit.Event(event), "by", t.q.names.name(c.UID), "pid", c.PID, "process", c.Process, "why", e.Message)
 		return e
 	}
 	jobs := t.q.policy.Jobs
@@ -381,6 +395,7 @@ func (q *Queue) AddFiles(c Caller, id bits.ID, specs []bits.FileSpec) (bits.Summ
 			t.files = append(t.files, store.FileRow{Job: j.num, Index: first + i, File: f})
 		}
 		t.event(j, bits.EventModified, nil)
+		t.auditFiles(c, j, files)
 		return nil
 	})
 }
@@ -439,6 +454,7 @@ func (q *Queue) Set(c Caller, id bits.ID, s bits.Settings) (bits.Summary, error)
 			d.Changed = changed(d, t.now)
 		})
 		t.event(j, bits.EventModified, nil)
+		t.auditSet(c, j, &s)
 		if w := t.get(j); w.rec.State == bits.Transferred && w.detail().AutoComplete && w.unfinished() == 0 && j.op == nil {
 			q.beginComplete(t, j)
 		}
@@ -476,6 +492,7 @@ func (q *Queue) Resume(c Caller, id bits.ID) (bits.Summary, error) {
 		if j.run != nil {
 			j.run.began, j.run.before = t.now, 0
 		}
+		t.audit(c, audit.Resumed, j, "job resumed")
 		t.setState(j, verdict.Next)
 		return nil
 	})
@@ -491,6 +508,7 @@ func (q *Queue) Suspend(c Caller, id bits.ID) (bits.Summary, error) {
 		if err := refused(v, verdict, "suspended"); err != nil {
 			return err
 		}
+		t.audit(c, audit.Suspended, j, "job suspended")
 		t.setState(j, verdict.Next)
 		return nil
 	})

@@ -16,7 +16,8 @@ const ringSize = 4096
 type eventRing struct {
 	mu     sync.Mutex // guards all below
 	recent []bits.Event
-	seq    uint64        // of the newest event ever
+	seq    uint64 // of the newest event ever
+	counts map[bits.EventKind]uint64
 	more   chan struct{} // closed when an event comes, if somebody waits
 }
 
@@ -39,6 +40,12 @@ func (r *eventRing) add(events []bits.Event) {
 		r.recent = slices.Clone(r.recent[len(r.recent)-ringSize:])
 	}
 	r.seq = events[len(events)-1].Seq
+	if r.counts == nil {
+		r.counts = map[bits.EventKind]uint64{}
+	}
+	for i := range events {
+		r.counts[events[i].Kind]++
+	}
 	if r.more != nil {
 		close(r.more)
 		r.more = nil

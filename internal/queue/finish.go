@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 
 	"github.com/ebbtransfer/ebb/bits"
+	"github.com/ebbtransfer/ebb/internal/audit"
 	"github.com/ebbtransfer/ebb/internal/localfile"
 	"github.com/ebbtransfer/ebb/internal/store"
 	"github.com/ebbtransfer/ebb/internal/transfer"
@@ -18,6 +19,7 @@ type operation struct {
 	code   bits.Code     // the success code to answer with
 	auto   bool          // the service does it by itself
 	begun  bool          // the work on files
+	by     *Caller       // nil for the service itself
 	done   chan struct{} // closed at the end, when err and code are set
 	err    error
 }
@@ -38,7 +40,7 @@ func (q *Queue) Complete(c Caller, id bits.ID) (bits.Code, error) {
 			return nil, err
 		}
 		op := q.beginComplete(t, j)
-		op.code = verdict.Code
+		op.code, op.by = verdict.Code, &c
 		if v.unfinished() > 0 {
 			op.code = bits.PartialComplete
 		}
@@ -57,6 +59,11 @@ func (q *Queue) Cancel(c Caller, id bits.ID) (bits.Code, error) {
 		if err := refused(v, verdict, "cancelled"); err != nil {
 			return nil, err
 		}
+		event := audit.Cancelled
+		if c.UID != v.rec.UID {
+			event = audit.CancelledByOther
+		}
+		t.audit(c, event, j, "job cancelled", "files", len(v.files))
 		t.edit(j, func(_ *store.Job, d *store.Detail) { d.Cleanup = true })
 		t.setState(j, verdict.Next)
 		return t.begin(j, &operation{cancel: true}), nil
@@ -121,7 +128,7 @@ func (q *Queue) proceed(j *job) {
 					t.edit(j, func(_ *store.Job, d *store.Detail) { d.Cleanup = false })
 				} else if q.runs.Err() == nil {
 					op.code = bits.UnableToDeleteFiles
-					q.log.Warn("part files could not be deleted", "job", j.id, "err", err)
+					q.log.Warn("part files could not be deleted", audit.Event(audit.FilesLeft), "job", j.id, "err", err)
 				}
 				if transfer.Open(t.get(j).begun()) {
 					t.edit(j, func(_ *store.Job, d *store.Detail) { d.Farewell, d.Attempts = t.now.UnixNano(), 0 })
@@ -135,7 +142,7 @@ func (q *Queue) proceed(j *job) {
 		if err == nil {
 			if derr := deleteParts(q.runs, q.as(v.rec.UID), v); derr != nil {
 				op.code = bits.UnableToDeleteFiles
-				q.log.Warn("part files could not be deleted", "job", j.id, "err", derr)
+				q.log.Warn("part files could not be deleted", audit.Event(audit.FilesLeft), "job", j.id, "err", derr)
 			}
 		}
 		q.post(func(t *tx) error {
@@ -161,7 +168,12 @@ func (q *Queue) completed(t *tx, j *job, placed, lost []int, err error) {
 	}
 	if err == nil {
 		t.setState(j, bits.Acknowledged)
-		q.log.Info("job completed", "job", j.id, "name", t.get(j).rec.Name)
+		by := Caller{UID: t.get(j).rec.UID}
+		if op.by != nil {
+			by = *op.by
+		}
+		v := t.get(j)
+		t.audit(by, audit.Completed, j, "job completed", "files", len(v.files), "bytes", v.done, "auto", op.by == nil)
 		t.finish(j, nil)
 		return
 	}

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/ebbtransfer/ebb/bits"
+	"github.com/ebbtransfer/ebb/internal/audit"
 	"github.com/ebbtransfer/ebb/internal/conditions"
 	"github.com/ebbtransfer/ebb/internal/governor"
 	"github.com/ebbtransfer/ebb/internal/policy"
@@ -109,7 +110,11 @@ func (q *Queue) review(t *tx) {
 		case now == nil:
 			q.log.Info("jobs are no longer held", "priority", c.priority, "transfer_policy", c.transfer)
 		default:
-			q.log.Info("jobs are held", "priority", c.priority, "transfer_policy", c.transfer, "code", now.Code, "why", now.Sentence)
+			event := audit.Blocked
+			if now.Code == bits.BlockedByCost {
+				event = audit.BlockedByCost
+			}
+			q.log.Info("jobs are held", audit.Event(event), "priority", c.priority, "transfer_policy", c.transfer, "code", now.Code, "why", now.Sentence)
 		}
 		h.of[c] = now
 		changed = true

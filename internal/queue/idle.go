@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/ebbtransfer/ebb/bits"
+	"github.com/ebbtransfer/ebb/internal/audit"
 	"github.com/ebbtransfer/ebb/internal/conditions"
 	"github.com/ebbtransfer/ebb/internal/policy"
 	"github.com/ebbtransfer/ebb/internal/store"
@@ -53,7 +54,7 @@ func (q *Queue) cancelIdle(t *tx) (more bool) {
 		})
 		t.setState(j, bits.Cancelled)
 		t.begin(j, &operation{cancel: true})
-		q.log.Warn("job cancelled after inactivity", "job", j.id, "name", v.rec.Name, "state", v.rec.State, "inactivity", policy.Duration(limit))
+		q.log.Warn("job cancelled after inactivity", audit.Event(audit.Scavenged), "job", j.id, "name", v.rec.Name, "state", v.rec.State, "inactivity", policy.Duration(limit))
 	}
 	return false
 }

@@ -16,6 +16,7 @@ import (
 	"runtime"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/ebbtransfer/ebb/bits"
@@ -36,6 +37,8 @@ type Queue struct {
 	log    *slog.Logger
 	as     func(uid uint32) localfile.Owner // with whose rights the files of a user's jobs are used
 	names  userNames
+
+	received, sent atomic.Int64 // bytes of files
 
 	commands  chan command
 	quit      chan struct{} // closed by Close

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/ebbtransfer/ebb/bits"
+	"github.com/ebbtransfer/ebb/internal/audit"
 	"github.com/ebbtransfer/ebb/internal/conditions"
 	"github.com/ebbtransfer/ebb/internal/governor"
 	"github.com/ebbtransfer/ebb/internal/policy"
@@ -94,7 +95,7 @@ func (q *Queue) start(j *job) {
 	q.active[j.num] = j
 	q.mu.Unlock()
 	q.enroll(j, v, r.began)
-	q.log.Debug("transfer starts", "job", j.id, "files", len(spec.Files))
+	q.log.Debug("transfer starts", audit.Event(audit.Started), "job", j.id, "files", len(spec.Files))
 	q.work.Go(func() {
 		defer cancel()
 		out := q.engine.Run(ctx, spec, sink{q, j}, r.live)
@@ -146,6 +147,7 @@ func (s sink) File(index int, f *store.File) {
 		}
 		old := v.at(index)
 		f := transfer.Adopt(old, f)
+		s.q.moved(v, index, old, f)
 		t.setFile(s.j, index, f)
 		t.edit(s.j, func(_ *store.Job, d *store.Detail) { // also for a new modification time
 			if advances(old, f) {
@@ -188,6 +190,7 @@ func (s sink) Save(index int, f *store.File) error {
 		}
 		old := v.at(index)
 		f := transfer.Adopt(old, f)
+		s.q.moved(v, index, old, f)
 		t.setFile(s.j, index, f)
 		if advances(old, f) {
 			t.edit(s.j, func(_ *store.Job, d *store.Detail) { d.Attempts, d.StuckSince, d.Changed = 0, 0, 0 })
@@ -252,7 +255,7 @@ func (q *Queue) ended(t *tx, j *job, out transfer.Outcome) {
 			d.Error, d.Attempts, d.StuckSince, d.Changed, d.Active = nil, 0, 0, 0, 0
 		})
 		t.setState(j, bits.Transferred)
-		q.log.Info("job transferred", "job", j.id, "name", v.rec.Name, "files", v.number(), "bytes", v.done)
+		q.log.Info("job transferred", audit.Event(audit.Stopped), "job", j.id, "name", v.rec.Name, "files", v.number(), "bytes", v.done)
 		if v.detail().AutoComplete {
 			q.beginComplete(t, j)
 		}
@@ -307,7 +310,11 @@ func (q *Queue) trouble(t *tx, j *job, e *bits.Error, retryAfter time.Duration) 
 		}
 	})
 	t.setState(j, next)
-	q.log.Warn("job met an error", "job", j.id, "name", v.rec.Name, "state", next, "code", e.Code, "file", bits.RedactURL(e.File), "err", e.Sentence(), "cause", bits.RedactText(fmt.Sprint(e.Cause)))
+	event := audit.Failed
+	if next == bits.Errored {
+		event = audit.Errored
+	}
+	q.log.Warn("job met an error", audit.Event(event), "job", j.id, "name", v.rec.Name, "state", next, "code", e.Code, "file", bits.RedactURL(e.File), "err", e.Sentence(), "cause", bits.RedactText(fmt.Sprint(e.Cause)))
 }
 
 // expire does what timers ask for.

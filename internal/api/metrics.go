@@ -1,0 +1,85 @@
+package api
+
+import (
+	"context"
+	"net/http"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humago"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/ebbtransfer/ebb/bits"
+)
+
+// The metrics of the service. Those of bytes count what is durable here, or acknowledged by servers.
+var (
+	jobsDesc     = prometheus.NewDesc("ebb_jobs", "Jobs that are not completed or cancelled, by state.", []string{"state"}, nil)
+	eventsDesc   = prometheus.NewDesc("ebb_events_total", "Events of jobs since the service started, by kind.", []string{"kind"}, nil)
+	bytesDesc    = prometheus.NewDesc("ebb_transferred_bytes_total", "Bytes of files that were transferred since the service started.", []string{"direction"}, nil)
+	noticesDesc  = prometheus.NewDesc("ebb_notifications_total", "Attempts to tell owners of their jobs since the service started.", []string{"channel", "result"}, nil)
+	pathsDesc    = prometheus.NewDesc("ebb_paths", "Network paths in use.", nil, nil)
+	startDesc    = prometheus.NewDesc("ebb_start_time_seconds", "When the service started, in Unix time.", nil, nil)
+	onlineDesc   = prometheus.NewDesc("ebb_online", "1 if there is a network.", nil, nil)
+	problemsDesc = prometheus.NewDesc("ebb_notices", "What a person should know about the service; `ebb version` tells it.", nil, nil)
+)
+
+// registerMetrics registers what Prometheus reads.
+func (s *server) registerMetrics(a huma.API) {
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(s, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	metrics := promhttp.HandlerFor(registry, promhttp.HandlerOpts{})
+	text := &huma.Schema{Type: huma.TypeString}
+	huma.Register(a, huma.Operation{OperationID: "getMetrics", Method: "GET", Path: "/v1/metrics", Summary: "Metrics of the service for Prometheus, which are about the jobs of all users; for administrators", Errors: []int{403},
+		Responses: map[string]*huma.Response{"200": {Description: "Prometheus's text format", Content: map[string]*huma.MediaType{"text/plain": {Schema: text}}}}},
+		func(ctx context.Context, _ *struct{}) (*huma.StreamResponse, error) {
+			if !callerOf(ctx).Admin() {
+				return nil, newProblem(http.StatusForbidden, &bits.Error{Code: bits.AccessDenied, Context: bits.ContextGeneralQueueManager, Message: "only an administrator sees the metrics, which are about the jobs of all users"})
+			}
+			return &huma.StreamResponse{Body: func(hc huma.Context) {
+				r, w := humago.Unwrap(hc)
+				metrics.ServeHTTP(w, r)
+			}}, nil
+		})
+}
+
+// Describe implements prometheus.Collector.
+func (s *server) Describe(to chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{jobsDesc, eventsDesc, bytesDesc, noticesDesc, pathsDesc, startDesc, onlineDesc, problemsDesc} {
+		to <- d
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (s *server) Collect(to chan<- prometheus.Metric) {
+	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
+		to <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+	}
+	counter := func(d *prometheus.Desc, v float64, labels ...string) {
+		to <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, v, labels...)
+	}
+	service := s.service()
+	for state := range bits.State(bits.States) {
+		if !state.Final() {
+			gauge(jobsDesc, float64(service.Jobs[state.String()]), state.String())
+		}
+	}
+	for kind, n := range s.q.EventCounts() {
+		counter(eventsDesc, float64(n), string(kind))
+	}
+	received, sent := s.q.Moved()
+	counter(bytesDesc, float64(received), "received")
+	counter(bytesDesc, float64(sent), "sent")
+	for c, n := range s.notifier.Counts() {
+		counter(noticesDesc, float64(n), c.Channel, c.Result)
+	}
+	gauge(pathsDesc, float64(len(s.gov.Paths())))
+	gauge(startDesc, float64(service.Started.UnixNano())/1e9)
+	online := 0.0
+	if service.Conditions.Online {
+		online = 1
+	}
+	gauge(onlineDesc, online)
+	gauge(problemsDesc, float64(len(service.Notices)))
+}

@@ -1,0 +1,63 @@
+package queue
+
+import (
+	"strings"
+
+	"github.com/ebbtransfer/ebb/bits"
+	"github.com/ebbtransfer/ebb/internal/audit"
+	"github.com/ebbtransfer/ebb/internal/store"
+)
+
+// mostAudited bounds the lines that one call of AddFiles makes in the log.
+const mostAudited = 10
+
+// audit has it logged, once this batch is on disk, who did what to a job. facts are pairs of names
+// and values.
+func (t *tx) audit(c Caller, event audit.ID, j *job, what string, facts ...any) {
+	line := t.q.facts(c, event, t.get(j), facts...)
+	t.then = append(t.then, func() { t.q.log.Info(what, line...) })
+}
+
+// facts are what the log tells of a call: the job, who called, and with which program.
+func (q *Queue) facts(c Caller, event audit.ID, v *version, more ...any) []any {
+	facts := []any{"job", v.rec.ID, "name", v.rec.Name, "owner", q.names.name(v.rec.UID)}
+	if event != 0 {
+		facts = append(facts, audit.Event(event))
+	}
+	facts = append(facts, "by", q.names.name(c.UID))
+	if c.PID != 0 {
+		facts = append(facts, "pid", c.PID, "process", c.Process)
+	}
+	return append(facts, more...)
+}
+
+// auditFiles logs which files a job got.
+func (t *tx) auditFiles(c Caller, j *job, files []*store.File) {
+	for i, f := range files {
+		if i == mostAudited {
+			t.audit(c, audit.FileAdded, j, "more files added", "count", len(files)-i)
+			return
+		}
+		t.audit(c, audit.FileAdded, j, "file added", "remote", bits.RedactURL(f.Remote), "local", f.Local)
+	}
+}
+
+// auditSet logs which properties of a job were set. Their values are the owner's affair.
+func (t *tx) auditSet(c Caller, j *job, s *bits.Settings) {
+	var names []string
+	for _, p := range s.Given() {
+		names = append(names, p.Name)
+	}
+	event := audit.ID(0)
+	switch {
+	case c.UID != t.get(j).rec.UID:
+		event = audit.ChangedByOther
+	case s.NotifyCommand != nil:
+		event = audit.CommandSet
+	}
+	facts := []any{"properties", strings.Join(names, ",")}
+	if s.NotifyCommand != nil && len(*s.NotifyCommand) > 0 {
+		facts = append(facts, "program", (*s.NotifyCommand)[0])
+	}
+	t.audit(c, event, j, "job changed", facts...)
+}
