@@ -5,8 +5,10 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
+	"unicode/utf8"
 )
 
 var update = flag.Bool("update", false, "write docs/properties.md anew")
@@ -37,7 +39,8 @@ Made from bits.PropertyTable by ` + "`go test ./bits -run PropertiesDocument -up
 
 ` + "`ebb set JOB NAME=VALUE...`" + ` sets properties, all or none; ` + "`ebb create --set NAME=VALUE`" + ` those of a new
 job; ` + "`PATCH /v1/jobs/JOB`" + ` and the setters of ` + "`client.Job`" + ` do the same. ` + "`ebb show JOB`" + ` tells those that are not at
-their defaults, ` + "`--properties`" + ` all of them as ` + "`ebb set`" + ` takes them.
+their defaults, ` + "`--properties`" + ` all of them as ` + "`ebb set`" + ` takes them, but
+of headers only the names.
 
 `)
 	for i := range PropertyTable {
@@ -113,4 +116,47 @@ func settable(when Method) string {
 		return "until the answer's download begins or the job is TRANSFERRED, then refused with " + InvalidState.Name()
 	}
 	return "in all states but ACKNOWLEDGED and CANCELLED, which refuse it with " + InvalidState.Name()
+}
+
+// TestWords: what joinWords writes is what splitWords reads.
+func TestWords(t *testing.T) {
+	for _, c := range []struct {
+		text string
+		want []string
+	}{
+		{"", []string{}},
+		{"  ", []string{}},
+		{"/bin/echo a  b", []string{"/bin/echo", "a", "b"}},
+		{`a 'b c' "d 'e'" f\ g ''`, []string{"a", "b c", "d 'e'", "f g", ""}},
+		{`a"b"'c'`, []string{"abc"}},
+		{`'a\b' "a\"b"`, []string{`a\b`, `a"b`}},
+	} {
+		got, err := splitWords(c.text)
+		if err != nil || !slices.Equal(got, c.want) {
+			t.Errorf("%q: %q, %v, want %q", c.text, got, err, c.want)
+		}
+		if again, err := splitWords(joinWords(got)); err != nil || !slices.Equal(again, got) {
+			t.Errorf("%q becomes %q, then %q: %v", c.text, joinWords(got), again, err)
+		}
+	}
+	for _, text := range []string{`'a`, `"a`, `a\`} {
+		if got, err := splitWords(text); err == nil {
+			t.Errorf("%q: %q", text, got)
+		}
+	}
+}
+
+// FuzzWords: any words can be written and read.
+func FuzzWords(f *testing.F) {
+	f.Add("a", "b c")
+	f.Add("'", `\"`)
+	f.Fuzz(func(t *testing.T, a, b string) {
+		if !utf8.ValidString(a) || !utf8.ValidString(b) {
+			t.Skip()
+		}
+		want := []string{a, b}
+		if got, err := splitWords(joinWords(want)); err != nil || !slices.Equal(got, want) {
+			t.Errorf("%q becomes %q: %v", want, got, err)
+		}
+	})
 }

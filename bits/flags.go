@@ -366,7 +366,7 @@ func joinWords(words []string) string {
 	quoted := make([]string, len(words))
 	for i, w := range words {
 		quoted[i] = w
-		if w == "" || strings.ContainsAny(w, " \t\n'\"\\") {
+		if w == "" || strings.ContainsAny(w, " \t\n'\"\\[") {
 			quoted[i] = "'" + strings.ReplaceAll(w, "'", `'\''`) + "'"
 		}
 	}

@@ -32,12 +32,14 @@ A name need not be unique, but a job is easier to refer to when it is.`,
   ebb create --set http_method=POST --set maximum_download_size=1000000 report`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			spec := bits.NewJob{Settings: bits.Settings{Name: &args[0], Priority: new(bits.Priority)}}
+			spec := bits.NewJob{Settings: bits.Settings{Name: &args[0]}}
 			if err := spec.Type.UnmarshalText([]byte(kind)); err != nil {
 				return usagef("--type: %w", err)
 			}
-			if err := spec.Priority.UnmarshalText([]byte(priority)); err != nil {
-				return usagef("--priority: %w", err)
+			if cmd.Flags().Changed("priority") { // a property may decide it too
+				if err := spec.Set("priority", priority); err != nil {
+					return usagef("--priority: %w", err)
+				}
 			}
 			if err := spec.Set("transfer_policy", transferPolicy); err != nil {
 				return usagef("--transfer-policy: %w", err)
