@@ -131,6 +131,14 @@ type FileExtra struct {
 	Mirrors     []string `json:"mirrors,omitempty"`  // other URLs of the same content, the best first
 	OnlyIfNewer bool     `json:"if_newer,omitempty"` // fetched only if it is newer than what is in its place
 	Edition     int      `json:"edition,omitempty"`  // how often the job's owner has changed the file
+	Moved       *Moved   `json:"moved,omitempty"`    // how Remote came to be what it is, if a server said so
+}
+
+// Moved says that a server redirected a file for good, as its job allows. It counts only as long as
+// To is the file's URL.
+type Moved struct {
+	From string `json:"f"` // URL that the job's owner gave: what is the owner's is for its server alone
+	To   string `json:"t"`
 }
 
 // Part is what a half-finished file needs to go on safely.

@@ -319,6 +319,7 @@ func (d *download) request(ctx context.Context) error {
 		return errRestart
 	}
 	defer resp.Body.Close()
+	d.moved(resp.Moved)
 	if err := d.accept(ctx, resp); err != nil {
 		return err
 	}

@@ -212,8 +212,46 @@ func (d *download) confirm(ctx context.Context) (string, error) {
 	return d.http.Changed(d.guard(ctx), d.src.url, d.header(), d.validator, d.job.Class)
 }
 
-// guard keeps a source that a server named from leading to what only this machine can reach.
+// wasMoved returns how a server has moved the file for good; nil if none has.
+func (d *download) wasMoved() *store.Moved {
+	if x := d.f.Extra; x != nil && x.Moved != nil && x.Moved.To == d.f.Remote {
+		return x.Moved
+	}
+	return nil
+}
+
+// moved notes that the file's server has moved it to another URL, if that is not empty; it is
+// recorded with what comes next. Mirrors cannot move it.
+func (d *download) moved(to string) {
+	from := d.f.Remote
+	if to == "" || d.src.url != from {
+		return
+	}
+	for _, u := range []*string{&d.src.url, &d.src.origin} {
+		if *u == from {
+			*u = to
+		}
+	}
+	if i := slices.Index(d.src.urls, from); i >= 0 {
+		d.src.urls[i] = to
+	}
+	if m := d.wasMoved(); m != nil {
+		from = m.From
+	}
+	var extra store.FileExtra
+	if d.f.Extra != nil {
+		extra = *d.f.Extra
+	}
+	extra.Moved = &store.Moved{From: from, To: to}
+	d.f.Extra, d.f.Remote = &extra, to
+}
+
+// guard keeps to the server that the owner named what is the owner's, also once that one has moved
+// the file, and keeps a source that a server named from leading to what only this machine can reach.
 func (d *download) guard(ctx context.Context) context.Context {
+	if m := d.wasMoved(); m != nil && d.src.url == m.To {
+		ctx = httpconn.OnBehalf(ctx, m.From)
+	}
 	if !d.learned() {
 		return ctx
 	}

@@ -274,16 +274,36 @@ func (c *Client) NetworkChanged() {
 // Agent returns what the client names itself in requests.
 func (c *Client) Agent() string { return c.agent }
 
-// Request makes a request with the headers that the job's owner gave and those that all requests
-// have. Its error is of type *bits.Error.
+// OnBehalf returns a context for requests that go where the server of a URL that the job's owner
+// named has sent them once and for all. What is the owner's is for that server.
+func OnBehalf(ctx context.Context, u string) context.Context {
+	return context.WithValue(ctx, behalfKey{}, u)
+}
+
+type behalfKey struct{}
+
+// Entitled reports whether a request to u may carry what is the owner's.
+func Entitled(ctx context.Context, u *url.URL) bool {
+	named, ok := ctx.Value(behalfKey{}).(string)
+	if !ok {
+		return true
+	}
+	from, err := url.Parse(named)
+	return err == nil && SameOrigin(from, u)
+}
+
+// Request makes a request with the headers that the job's owner gave, where those may go, and those
+// that all requests have. Its error is of type *bits.Error.
 func (c *Client) Request(ctx context.Context, method, u string, header http.Header, body io.Reader) (*http.Request, error) {
 	req, err := http.NewRequestWithContext(ctx, method, u, body)
 	if err != nil {
 		return nil, &bits.Error{Code: bits.InvalidArg, Context: bits.ContextRemoteFile, File: u, Message: fmt.Sprintf("%q is not a URL", u), Cause: err}
 	}
 	req.Header.Set("User-Agent", c.agent)
-	for name, values := range header {
-		req.Header[name] = values
+	if Entitled(ctx, req.URL) {
+		for name, values := range header {
+			req.Header[name] = values
+		}
 	}
 	req.Header.Set("Accept-Encoding", "identity")
 	if req.Header.Get("Accept") == "" {

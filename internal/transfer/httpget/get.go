@@ -110,6 +110,7 @@ type Response struct {
 	Modified  time.Time   // from Last-Modified; zero if there is none
 	Header    http.Header // of the answer
 	URL       *url.URL    // that the answer came from in the end
+	Moved     string      // the same, if it is another than was asked and the job is to keep it; else empty
 }
 
 // Get sends a request and checks its answer. Errors are of type *bits.Error or *httpconn.RetryError,
@@ -141,6 +142,11 @@ func (c *Client) Get(ctx context.Context, r Request) (*Response, error) {
 	out, err := c.check(r, resp)
 	if err != nil || out == nil || out.Body == nil {
 		httpconn.Drain(resp)
+	}
+	if out != nil && c.conns.ReportsRedirects(ctx) {
+		if to := resp.Request.URL; to.String() != req.URL.String() && len(to.String()) <= bits.MaxURLLen {
+			out.Moved = to.String()
+		}
 	}
 	if out == nil && err == nil { // the range was of no use: ask for the whole
 		again := r.Offset > 0

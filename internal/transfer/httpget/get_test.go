@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/ebbtransfer/ebb/bits"
 	"github.com/ebbtransfer/ebb/internal/governor"
 	"github.com/ebbtransfer/ebb/internal/transfer/httpconn"
 )
@@ -200,5 +201,43 @@ func TestTheContextsOwnErrorIsReturned(t *testing.T) {
 	cancel(why)
 	if _, err := New(httpconn.New("test", governor.New("", slog.New(slog.DiscardHandler)))).Get(ctx, Request{URL: s.URL}); !errors.Is(err, why) {
 		t.Errorf("got %v", err)
+	}
+}
+
+func TestRedirectsAreReportedIfTheJobWantsIt(t *testing.T) {
+	var got []string
+	other := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		got = append(got, r.URL.Path+" "+r.Header.Get("X-Token"))
+	}))
+	defer other.Close()
+	origin := httptest.NewServer(http.RedirectHandler(other.URL+"/new", http.StatusFound))
+	defer origin.Close()
+	conns := httpconn.New("test", governor.New("", slog.New(slog.DiscardHandler)))
+	c := New(conns)
+	header := http.Header{"X-Token": {"secret"}}
+	for flags, want := range map[bits.SecurityFlags]string{0: "", bits.SecurityRedirectReport: other.URL + "/new"} {
+		a, err := c.Open(httpconn.Settings{Security: flags})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx := a.With(t.Context())
+		resp, err := c.Get(ctx, Request{URL: origin.URL + "/old", Header: header})
+		if err != nil || resp.Moved != want {
+			t.Errorf("%s: moved to %q, %v; want %q", flags, resp.Moved, err, want)
+		}
+		resp.Body.Close()
+		if want != "" { // the next time it goes straight there, and what is the owner's still does not
+			resp, err := c.Get(httpconn.OnBehalf(ctx, origin.URL+"/old"), Request{URL: resp.Moved, Header: header})
+			if err != nil || resp.Moved != "" {
+				t.Errorf("straight to the new URL: %v", err)
+			}
+			resp.Body.Close()
+		}
+		a.Close()
+	}
+	for _, g := range got {
+		if g != "/new " {
+			t.Errorf("the other server got %q", got)
+		}
 	}
 }
