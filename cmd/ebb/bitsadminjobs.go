@@ -25,6 +25,18 @@ var adminJobs = []adminSwitch{
 	{"info", "JOB [/VERBOSE]", 1, 2, "tells of a job", "get job info", (*bitsadmin).info},
 	{"addfile", "JOB REMOTE LOCAL", 3, 3, "adds a file to a job", "add file to job", withJob((*bitsadmin).addFile)},
 	{"addfileset", "JOB TEXTFILE", 2, 2, "adds files to a job, from lines REMOTE LOCAL", "add files to job", withJob((*bitsadmin).addFileSet)},
+	{"replaceremoteprefix", "JOB OLD NEW", 3, 3, "replaces the beginning of the files' URLs", "replace remote prefix", withJob(func(b *bitsadmin, job *client.Job, _ *bits.Job, args []string) error {
+		outcome, err := job.ReplaceRemotePrefix(b.ctx, args[0], args[1])
+		if err != nil {
+			return err
+		}
+		if outcome.Code == bits.False.Name() {
+			b.say("No file has a URL that begins with %s.\n", safeURL(args[0]))
+		} else {
+			b.say("Remote prefix %s replaced by %s.\n", safeURL(args[0]), safeURL(args[1]))
+		}
+		return nil
+	})},
 	{"listfiles", "JOB", 1, 1, "lists the files of a job", "list files", withJob((*bitsadmin).listFiles)},
 	{"suspend", "JOB", 1, 1, "suspends a job", "suspend job", doing("Job suspended.", func(ctx context.Context, j *client.Job) (*bits.Outcome, error) { return done(j.Suspend(ctx)) })},
 	{"resume", "JOB", 1, 1, "resumes a job", "resume job", doing("Job resumed.", func(ctx context.Context, j *client.Job) (*bits.Outcome, error) { return done(j.Resume(ctx)) })},

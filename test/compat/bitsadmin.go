@@ -15,7 +15,7 @@ var bitsadmin = []Section{
 		{BITS: "/addfile", Ebb: "`ebb bitsadmin /addfile`", Test: "test/scenario.TestBitsadmin//addfile"},
 		{BITS: "/addfileset", Ebb: "`ebb bitsadmin /addfileset`", Test: "test/scenario.TestBitsadmin//addfileset"},
 		{BITS: "/addfilewithranges", Ebb: "`ebb bitsadmin /addfilewithranges`"},
-		{BITS: "/replaceremoteprefix", Ebb: "`ebb bitsadmin /replaceremoteprefix`"},
+		{BITS: "/replaceremoteprefix", Ebb: "`ebb bitsadmin /replaceremoteprefix`", Test: "test/scenario.TestBitsadmin//replaceremoteprefix"},
 		{BITS: "/listfiles", Ebb: "`ebb bitsadmin /listfiles`", Test: "test/scenario.TestBitsadmin//listfiles"},
 		{BITS: "/suspend", Ebb: "`ebb bitsadmin /suspend`", Test: "test/scenario.TestBitsadmin//suspend"},
 		{BITS: "/resume", Ebb: "`ebb bitsadmin /resume`", Test: "test/scenario.TestBitsadmin//resume"},

@@ -209,6 +209,19 @@ func TestBitsadmin(t *testing.T) {
 		s.admin(2, "/addfileset", "set", list)
 		s.raw("/cancel", "set")
 	})
+	t.Run("/replaceremoteprefix", func(t *testing.T) {
+		s := s.in(t)
+		s.raw("/create", "moved")
+		s.raw("/addfile", "moved", "http://old.example/a", filepath.Join(s.dir, "moved"))
+		if out := s.admin(0, "/replaceremoteprefix", "moved", "http://new.example/", "http://x/"); out != "No file has a URL that begins with http://new.example/.\n" {
+			t.Errorf("of a prefix that no file has: %q", out)
+		}
+		s.admin(0, "/replaceremoteprefix", "moved", "http://old.example/", srv.URL()+"/")
+		s.raw("/resume", "moved")
+		s.settled(s.named("moved"), bits.Transferred)
+		s.raw("/complete", "moved")
+		s.isWhole(filepath.Join(s.dir, "moved"), e)
+	})
 	t.Run("/transfer", func(t *testing.T) {
 		s := s.in(t)
 		out := s.admin(0, "/transfer", "at once", "/download", "/priority", "foreground", e.URL(), filepath.Join(s.dir, "c"), e.URL(), "d")

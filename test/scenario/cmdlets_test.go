@@ -3,6 +3,7 @@ package scenario
 import (
 	"encoding/json"
 	"fmt"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -209,6 +210,22 @@ func TestCmdlets(t *testing.T) {
 		}
 		s.cli("Remove-BitsTransfer", job.JobID.String()).want(t, 0)
 		s.cli("Start-BitsTransfer", "-TransferType", "Upload", "-Source", in("up.txt")+","+in("r"), "-Destination", up.url+"/u,"+up.url+"/v").want(t, 2)
+	})
+	t.Run("wildcards", func(t *testing.T) {
+		s := s.in(t)
+		must(t, os.MkdirAll(in("share/sub"), 0o755), os.Mkdir(in("copies"), 0o755))
+		for _, name := range []string{"1.log", "2.log", "3.txt"} {
+			s.text(filepath.Join("share", name), "text of "+name)
+		}
+		s.cli("Start-BitsTransfer", "-Source", in("share/*"), "-Destination", in("copies")).want(t, 0)
+		if got := names(t, in("copies")); len(got) != 3 { // directories are not gone into
+			t.Errorf("the copies are %q", got)
+		}
+		if b, err := os.ReadFile(in("copies/2.log")); err != nil || string(b) != "text of 2.log" {
+			t.Errorf("the copy is %q, %v", b, err)
+		}
+		s.cli("Start-BitsTransfer", "-Source", in("share/*.log"), "-Destination", in("one.log")).want(t, 2)
+		s.cli("Start-BitsTransfer", "-Source", in("share/*.none"), "-Destination", in("copies")).want(t, 2)
 	})
 	t.Run("errors of several jobs", func(t *testing.T) {
 		s := s.in(t)
