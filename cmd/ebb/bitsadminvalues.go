@@ -99,6 +99,14 @@ func adminValues() []adminSwitch {
 			b.printAdminError(info)
 			return nil
 		})},
+		adminSwitch{"getnotifyinterface", "JOB", 1, 1, "tells whether a program is registered for the job's news", "get notify interface", withJob(func(b *bitsadmin, job *client.Job, _ *bits.Job, _ []string) error {
+			word, err := b.notifyInterface(job)
+			if err != nil {
+				return err
+			}
+			b.value("NOTIFY INTERFACE", word)
+			return nil
+		})},
 		adminSwitch{"getreplydata", "JOB", 1, 1, "prints the server's reply as hexadecimal digits", "get reply data", withJob((*bitsadmin).replyData)},
 		adminSwitch{"gettemporaryname", "JOB FILE-INDEX", 2, 2, "prints the path of a file's part file", "get temporary name", withFile(func(b *bitsadmin, _ *client.Job, f *bits.File, _ int, _ []string) error {
 			b.value("TEMPORARY NAME", orNull(safe(f.Temporary)))
@@ -324,15 +332,28 @@ func (b *bitsadmin) printAdminError(info *bits.Job) {
 	b.a.printf("ERROR CONTEXT: 0x%08x - %s\n", uint8(e.Context), text)
 }
 
+// notifyInterface says whether a program has asked for the callbacks of a job.
+func (b *bitsadmin) notifyInterface(job *client.Job) (string, error) {
+	registered, err := job.HasCallback(b.ctx)
+	if registered {
+		return "REGISTERED", err
+	}
+	return "UNREGISTERED", err
+}
+
 // printInfo prints all of a job, in the lines of /info /verbose.
 func (b *bitsadmin) printInfo(j *bits.Job) {
 	p := &j.Properties
+	callback, err := b.notifyInterface(b.srv.Job(j.ID))
+	if err != nil { // the job ended a moment ago
+		callback = "UNKNOWN"
+	}
 	b.a.printf("GUID: %s DISPLAY: '%s'\n", braced(j.ID), safe(j.Name))
 	b.a.printf("TYPE: %s STATE: %s OWNER: %s\n", j.Type, j.State, safe(j.Owner))
 	b.a.printf("PRIORITY: %s FILES: %d / %d BYTES: %s\n", j.Priority, j.Progress.FilesTransferred, j.Progress.FilesTotal, adminBytes(j.Progress.BytesTransferred, j.Progress.BytesTotal))
 	b.a.printf("CREATION TIME: %s MODIFICATION TIME: %s\n", adminTime(&j.Times.Created), adminTime(&j.Times.Modified))
 	b.a.printf("COMPLETION TIME: %s ACL FLAGS: %s\n", adminTime(j.Times.Transferred), b.one(j, "getaclflags"))
-	b.a.printf("NOTIFY INTERFACE: %s NOTIFICATION FLAGS: %s\n", b.one(j, "getnotifyinterface"), b.one(j, "getnotifyflags"))
+	b.a.printf("NOTIFY INTERFACE: %s NOTIFICATION FLAGS: %s\n", callback, b.one(j, "getnotifyflags"))
 	b.a.printf("RETRY DELAY: %d NO PROGRESS TIMEOUT: %d ERROR COUNT: %d\n", p.MinimumRetryDelay, p.NoProgressTimeout, j.ErrorCount)
 	b.a.printf("PROXY USAGE: %s PROXY LIST: %s PROXY BYPASS LIST: %s\n", b.one(j, "getproxyusage"), b.one(j, "getproxylist"), b.one(j, "getproxybypasslist"))
 	if j.Error != nil {

@@ -42,7 +42,7 @@ var bitsadmin = []Section{
 		{BITS: "/setpriority", Ebb: "`ebb bitsadmin /setpriority`", Test: "test/scenario.TestBitsadminProperties//setpriority"},
 		{BITS: "/getnotifyflags", Ebb: "`ebb bitsadmin /getnotifyflags`", Test: "test/scenario.TestBitsadminProperties//getnotifyflags"},
 		{BITS: "/setnotifyflags", Ebb: "`ebb bitsadmin /setnotifyflags`", Test: "test/scenario.TestBitsadminProperties//setnotifyflags"},
-		{BITS: "/getnotifyinterface", Ebb: "`ebb bitsadmin /getnotifyinterface`"},
+		{BITS: "/getnotifyinterface", Ebb: "`ebb bitsadmin /getnotifyinterface`", Test: "test/scenario.TestBitsadminProperties//getnotifyinterface"},
 		{BITS: "/getnotifycmdline", Ebb: "`ebb bitsadmin /getnotifycmdline`", Test: "test/scenario.TestBitsadminProperties//getnotifycmdline"},
 		{BITS: "/setnotifycmdline", Ebb: "`ebb bitsadmin /setnotifycmdline`", Test: "test/scenario.TestBitsadminProperties//setnotifycmdline"},
 		{BITS: "/getminretrydelay", Ebb: "`ebb bitsadmin /getminretrydelay`", Test: "test/scenario.TestBitsadminProperties//getminretrydelay"},

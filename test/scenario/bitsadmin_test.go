@@ -2,6 +2,7 @@ package scenario
 
 import (
 	"bufio"
+	"context"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -368,6 +369,28 @@ func TestBitsadminProperties(t *testing.T) {
 			}
 		})
 	}
+	t.Run("/getnotifyinterface", func(t *testing.T) {
+		s := s.in(t)
+		if got := s.raw("/getnotifyinterface", "p"); got != "UNREGISTERED" {
+			t.Errorf("it prints %q", got)
+		}
+		ctx, cancel := context.WithCancel(s.ctx())
+		ended := make(chan error, 1)
+		job := s.named("p")
+		go func() {
+			ended <- s.Callbacks(ctx, []bits.ID{job.ID}, func(context.Context, bits.Notification) error { return nil })
+		}()
+		for registered := false; !registered; {
+			var err error
+			registered, err = job.HasCallback(ctx)
+			must(t, err)
+		}
+		if got := s.raw("/getnotifyinterface", "p"); got != "REGISTERED" {
+			t.Errorf("with a program it prints %q", got)
+		}
+		cancel()
+		<-ended
+	})
 	t.Run("/gettemporaryname", func(t *testing.T) {
 		s := s.in(t)
 		if got := s.raw("/gettemporaryname", "p", "0"); got != "NULL" {

@@ -1,6 +1,7 @@
 package scenario
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -310,34 +311,40 @@ func TestWiXBurn(t *testing.T) {
 		job.SetNotifyFlags(s.ctx(), bits.NotifyTransferred|bits.NotifyError|bits.NotifyModification),
 		job.SetNoProgressTimeout(s.ctx(), 2*time.Minute), job.SetPriority(s.ctx(), bits.Foreground))
 
+	// The engine's callback; it asks its user when something went wrong, and the same job goes on.
 	asked := 0
-	ctx := s.ctx()
-	resumed := false
-	for event, err := range s.Watch(ctx, client.Filter{Job: []bits.ID{job.ID}, Progress: true, After: 1}) {
-		must(t, err)
-		if !resumed {
-			must(t, job.Resume(ctx))
-			resumed = true
+	ctx, finished := context.WithCancel(s.ctx())
+	defer finished()
+	go func() { // once the callback is registered, the job starts
+		for ctx.Err() == nil {
+			if registered, err := job.HasCallback(ctx); err == nil && registered {
+				if err := job.Resume(ctx); err != nil {
+					t.Error(err)
+				}
+				return
+			}
 		}
-		switch event.Kind {
+	}()
+	err = s.Callbacks(ctx, []bits.ID{job.ID}, func(ctx context.Context, n bits.Notification) error {
+		switch n.Event.Kind {
 		case bits.EventError:
-			if code := s.code(job); code != bits.HTTPStatus(404) {
-				t.Errorf("the error is %s", code)
+			if e := n.Event.Error; e == nil || e.Err().Code != bits.HTTPStatus(404) {
+				t.Errorf("the error is %+v", e)
 			}
 			if asked++; asked > 2 {
-				t.Fatal("the user is asked for ever")
+				t.Error("the user is asked for ever")
+				finished()
 			}
-			must(t, job.Resume(ctx)) // the user chose to try again: the same job goes on
-			continue
+			return job.Resume(ctx)
 		case bits.EventTransferred:
-			s.complete(job)
-		case bits.EventRemoved:
-		default:
-			continue
+			defer finished()
+			_, err := job.Complete(ctx)
+			return err
 		}
-		if event.Kind == bits.EventRemoved {
-			break
-		}
+		return nil
+	})
+	if !errors.Is(err, context.Canceled) {
+		t.Fatal(err)
 	}
 	if asked != 2 {
 		t.Errorf("the user was asked %d times, want 2", asked)
@@ -347,7 +354,7 @@ func TestWiXBurn(t *testing.T) {
 	// When the user gives up, the job is cancelled and nothing stays.
 	gone := s.fetch(srv.URL()+"/missing", "gone.msi")
 	s.settled(gone, bits.Errored)
-	_, err = gone.Cancel(ctx)
+	_, err = gone.Cancel(s.ctx())
 	must(t, err)
 	s.holds("package.msi")
 }
