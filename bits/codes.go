@@ -44,6 +44,7 @@ const (
 	InsufficientRangeSupport     Code = 0x80200013
 	InvalidServerResponse        Code = 0x8020001B
 	TooManyFiles                 Code = 0x8020001C
+	NewOwnerNoFileAccess         Code = 0x80200016
 	LocalFileChanged             Code = 0x8020001D
 	SessionNotFound              Code = 0x8020001F
 	TooLarge                     Code = 0x80200020
@@ -160,6 +161,7 @@ var codes = map[Code]codeInfo{
 	InsufficientHTTPSupport:      {"BG_E_INSUFFICIENT_HTTP_SUPPORT", Fatal, "the server does not speak HTTP well enough", "a proxy may be in the way; use another URL or another server"},
 	InsufficientRangeSupport:     {"BG_E_INSUFFICIENT_RANGE_SUPPORT", Fatal, "the server does not support byte ranges", "fetch the whole file, or use a server that supports ranges"},
 	InvalidServerResponse:        {"BG_E_INVALID_SERVER_RESPONSE", Fatal, "the server's answer is malformed", "check the URL with `curl -v`; a proxy may be in the way"},
+	NewOwnerNoFileAccess:         {"BG_E_NEW_OWNER_NO_FILE_ACCESS", Fatal, "the new owner may not use the job's files", "let the new owner write to the directory of the files, or cancel the job"},
 	TooManyFiles:                 {"BG_E_TOO_MANY_FILES", Fatal, "an upload takes one file", "create a job for each file"},
 	LocalFileChanged:             {"BG_E_LOCAL_FILE_CHANGED", Fatal, "the local file was changed by something else", "see what else writes there; cancel the job and create it again"},
 	SessionNotFound:              {"BG_E_SESSION_NOT_FOUND", Transient, "the server does not know the upload any more", "the upload starts again by itself"},

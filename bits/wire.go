@@ -26,6 +26,8 @@ type Outcome struct {
 	HResult string  `json:"hresult"`
 	Message string  `json:"message"`
 	Job     Summary `json:"job"`
+	// Dropped are the properties that a job lost when its owner changed.
+	Dropped []string `json:"dropped,omitempty" doc:"What a job lost when it was taken over"`
 }
 
 // Summary names a job and its state.

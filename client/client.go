@@ -100,6 +100,7 @@ type Manager struct {
 	socket string
 	http   *http.Transport // not a Client: there are no redirects and cookies to look for
 	away   func(context.Context, error) error
+	admin  bool
 }
 
 // New returns a Manager for the service on the socket; it connects with the first call.
@@ -128,6 +129,10 @@ func New(socket string) *Manager {
 
 // Socket returns the path of the service's socket.
 func (m *Manager) Socket() string { return m.socket }
+
+// Administer asks for an administrator's rights with each call: polkit decides (org.ebb.manage-all), and may
+// ask the user for a password meanwhile. Root has them anyway. Set it before the first call.
+func (m *Manager) Administer() { m.admin = true }
 
 // OnAway sets a function that is called, with the error of type ErrNoService, when no service
 // answers on the socket. If it returns nil the call is made once more, else its error is what
@@ -173,6 +178,9 @@ func (m *Manager) send(ctx context.Context, method, path string, body []byte) (*
 	}
 	if body != nil {
 		req.Header.Set("Content-Type", "application/json")
+	}
+	if m.admin {
+		req.Header.Set("X-Allow-Interaction", "true")
 	}
 	resp, err := m.http.RoundTrip(req)
 	var op *net.OpError
@@ -438,6 +446,10 @@ func (j *Job) ReplyData(ctx context.Context) ([]byte, error) {
 // Cancel ends the job and deletes what it fetched. The server of an upload that has begun is told
 // by the service, also if that takes a while.
 func (j *Job) Cancel(ctx context.Context) (*bits.Outcome, error) { return j.act(ctx, "cancel") }
+
+// TakeOwnership makes the caller, an administrator, the owner of the job. The outcome tells what the
+// job lost by that.
+func (j *Job) TakeOwnership(ctx context.Context) (*bits.Outcome, error) { return j.act(ctx, "own") }
 
 // Complete puts the files in their places and ends the job. Of a download that is not TRANSFERRED
 // only the finished files are kept, and the outcome's code says so (BG_S_PARTIAL_COMPLETE); an upload

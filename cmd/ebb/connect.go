@@ -49,6 +49,9 @@ func (a *app) connect() *service {
 	s := &service{a: a, Manager: client.New(a.socket)}
 	s.mine = a.socket == "" && os.Getenv("EBB_SOCKET") == "" && s.Socket() != "" && s.Socket() == client.UserSocket()
 	s.OnAway(s.away)
+	if a.admin {
+		s.Administer()
+	}
 	return s
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -18,6 +19,9 @@ import (
 	"github.com/ebbtransfer/ebb/internal/store"
 )
 
+// systemState is the directory of the system's service.
+const systemState = "/var/lib/ebb"
+
 func newDaemonCmd(a *app) *cobra.Command {
 	c := daemon.Config{Version: ownVersion()}
 	var verbose bool
@@ -27,9 +31,14 @@ func newDaemonCmd(a *app) *cobra.Command {
 		Long: `Run the service in the foreground, as systemd does. It logs to standard error,
 ends on SIGTERM or SIGINT within two seconds, and reads its configuration again
 when the file changes, and on SIGHUP. There is no need to call this by hand: the other verbs start the
-user's service when none runs.`,
+user's service when none runs.
+
+With --system it serves all users: a job belongs to who made it, and its files are
+opened, renamed and deleted with the rights of that user only. Its socket is
+/run/ebb/ebb.sock, its jobs are in /var/lib/ebb, its configuration is
+/etc/ebb/policy.toml.`,
 		Example: `  ebb daemon
-  ebb daemon --state /var/lib/ebb --socket /run/ebb/ebb.sock --config /etc/ebb/policy.toml`,
+  sudo ebb daemon --system`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			level := slog.LevelInfo
@@ -39,6 +48,15 @@ user's service when none runs.`,
 			c.Log = slog.New(logHandler(a.err, level))
 			if c.Socket = a.socket; c.Socket == "" {
 				c.Socket = os.Getenv("EBB_SOCKET")
+			}
+			if c.System {
+				c.Socket = cmp.Or(c.Socket, client.SystemSocket)
+				if !cmd.Flags().Changed("state") {
+					c.State = systemState
+				}
+				for _, name := range []string{"HOME", "XDG_CONFIG_HOME"} {
+					_ = os.Unsetenv(name) // it has no home: what is in that of who started it does not count
+				}
 			}
 			if c.Socket == "" {
 				c.Socket = client.UserSocket()
@@ -56,6 +74,7 @@ user's service when none runs.`,
 			return err
 		},
 	}
+	cmd.Flags().BoolVar(&c.System, "system", false, "serve all users of the machine; needs root, or the rights to act as other users")
 	cmd.Flags().StringVar(&c.State, "state", client.UserState(), "`directory` of the job store")
 	cmd.Flags().StringVar(&c.Policy, "config", "", "configuration `file` (see `ebb policy --help` for where it is else)")
 	cmd.Flags().DurationVar(&c.IdleExit, "idle-exit", 0, "end after so long without work; 0 means never")

@@ -39,6 +39,7 @@ as ` + "`ebb show --json`" + ` prints it.`,
 			if o.Limit < 0 {
 				return usagef("--limit=%d: want a number of jobs", o.Limit)
 			}
+			a.admin = a.admin || o.AllUsers
 			srv := a.connect()
 			defer srv.Close()
 			if a.json {

@@ -40,6 +40,7 @@ type app struct {
 
 	socket string
 	json   bool
+	admin  bool // an administrator's rights are asked for
 	quiet  bool
 
 	parsed bool // the arguments were understood; errors from now on are not about usage
@@ -123,6 +124,7 @@ job, 5 not allowed, 6 not in this state, 130 interrupted.`,
 	root.SetOut(a.out)
 	root.SetErr(a.err)
 	root.PersistentFlags().StringVar(&a.socket, "socket", "", "`path` of the service's socket")
+	root.PersistentFlags().BoolVar(&a.admin, "admin", false, "act as an administrator of all users' jobs; polkit may ask for a password")
 	root.PersistentFlags().BoolVar(&a.json, "json", false, "print JSON for programs")
 	root.PersistentFlags().BoolVarP(&a.quiet, "quiet", "q", false, "print results and errors only")
 	root.SuggestionsMinimumDistance = 1 // letters that differ; with 2, "lst" would mean get and set too
@@ -138,7 +140,7 @@ job, 5 not allowed, 6 not in this state, 130 interrupted.`,
 		}
 	}
 	add("fetch", newGetCmd(a), newPutCmd(a), newWaitCmd(a))
-	add("jobs", newCreateCmd(a), newAddCmd(a), newSetCmd(a), newResumeCmd(a), newSuspendCmd(a), newCompleteCmd(a), newCancelCmd(a), newFileCmd(a), newReplacePrefixCmd(a))
+	add("jobs", newCreateCmd(a), newAddCmd(a), newSetCmd(a), newResumeCmd(a), newSuspendCmd(a), newCompleteCmd(a), newCancelCmd(a), newOwnCmd(a), newFileCmd(a), newReplacePrefixCmd(a))
 	add("look", newListCmd(a), newShowCmd(a), newTopCmd(a), newWatchCmd(a))
 	add("service", newServeCmd(a), newDaemonCmd(a), newPolicyCmd(a), newVersionCmd(a), newCompletionCmd(a), newManCmd(a))
 	add("originals", newBitsadminCmd(a))

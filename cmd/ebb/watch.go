@@ -26,6 +26,7 @@ for its rate changes.`,
 		ValidArgsFunction: a.completeJobs,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx := cmd.Context()
+			a.admin = a.admin || f.AllUsers
 			srv := a.connect()
 			defer srv.Close()
 			for _, ref := range args {

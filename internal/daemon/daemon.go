@@ -100,6 +100,11 @@ func Run(ctx context.Context, c Config) error {
 	ctx, cancel := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
 	defer cancel()
 	s := &service{Config: c, started: time.Now()}
+	if c.System {
+		if err := keepRights(); err != nil {
+			return fmt.Errorf("a service for all users must be able to act as them: %w", err)
+		}
+	}
 	if err := os.MkdirAll(c.State, 0o700); err != nil {
 		return err
 	}
@@ -153,10 +158,18 @@ func Run(ctx context.Context, c Config) error {
 		background.Go(func() { s.exitWhenIdle(ctx, cancel) })
 	}
 
+	handler := api.New(s.queue, s.governor, s.policy, s.notifier, s.describe)
+	if c.System {
+		handler = api.EveryUser(api.FairShare(handler))
+		listener = api.LimitPeers(listener)
+	} else {
+		handler = api.OwnUserOnly(handler)
+	}
 	server := &http.Server{
-		Handler:           s.count(api.OwnUserOnly(api.New(s.queue, s.governor, s.policy, s.notifier, s.describe))),
+		Handler:           s.count(handler),
 		ConnContext:       api.WithCaller,
 		ReadHeaderTimeout: 30 * time.Second,
+		IdleTimeout:       3 * time.Minute, // more than that of the Go client
 		MaxHeaderBytes:    64 << 10,
 		ErrorLog:          slog.NewLogLogger(c.Log.Handler(), slog.LevelError),
 	}
@@ -198,7 +211,11 @@ func (s *service) listen(ctx context.Context) (net.Listener, error) {
 			return l, nil
 		}
 	}
-	if err := os.MkdirAll(filepath.Dir(s.Socket), 0o700); err != nil {
+	dirMode, umask := os.FileMode(0o700), 0o177 // the socket is its owner's alone
+	if s.System {
+		dirMode, umask = 0o755, 0o111
+	}
+	if err := os.MkdirAll(filepath.Dir(s.Socket), dirMode); err != nil {
 		return nil, err
 	}
 	if c, err := net.DialTimeout("unix", s.Socket, time.Second); err == nil {
@@ -213,7 +230,7 @@ func (s *service) listen(ctx context.Context) (net.Listener, error) {
 			return nil, err
 		}
 	}
-	restore := setUmask(0o177) // the socket is its owner's alone
+	restore := setUmask(umask)
 	defer restore()
 	var lc net.ListenConfig
 	l, err := lc.Listen(ctx, "unix", s.Socket)

@@ -15,13 +15,16 @@ import (
 // operation is a Complete or a Cancel at work: the transfer is stopped first, then files are
 // placed or deleted outside the loop, then the job's end is committed.
 type operation struct {
-	cancel bool          // else complete
+	cancel bool          // else complete, or heir is set
+	heir   *uint32       // who takes the job over
 	code   bits.Code     // the success code to answer with
 	auto   bool          // the service does it by itself
 	begun  bool          // the work on files
 	by     *Caller       // nil for the service itself
 	done   chan struct{} // closed at the end, when err and code are set
 	err    error
+	// dropped is what a job that was taken over lost.
+	dropped []string
 }
 
 // Complete puts the job's files in their places and ends the job. It returns OK,
@@ -30,7 +33,7 @@ type operation struct {
 func (q *Queue) Complete(c Caller, id bits.ID) (bits.Code, error) {
 	return q.operate(c, id, func(t *tx, j *job, v *version) (*operation, error) {
 		if j.op != nil {
-			if j.op.cancel {
+			if j.op.cancel || j.op.heir != nil {
 				return nil, busy(v)
 			}
 			return j.op, nil // another caller, or the service itself, is at it: same result
@@ -121,6 +124,10 @@ func (q *Queue) proceed(j *job) {
 	}
 	op.begun = true
 	q.work.Go(func() {
+		if op.heir != nil {
+			q.handOver(j, v, op)
+			return
+		}
 		if op.cancel {
 			err := deleteParts(q.runs, q.as(v.rec.UID), v)
 			q.post(func(t *tx) error {
