@@ -3,7 +3,6 @@ package api
 import (
 	"net"
 	"net/http"
-	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -98,7 +97,7 @@ func FairShare(next http.Handler) http.Handler {
 	users := map[uint32]*turns{} // guarded by mu
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		c := callerOf(r.Context())
-		if c.Admin() || r.Method == http.MethodGet && strings.HasPrefix(r.URL.Path, "/v1/events") {
+		if c.Admin() || r.Method == http.MethodGet && (r.URL.Path == "/v1/events" || r.URL.Path == "/v1/callbacks") { // streams
 			next.ServeHTTP(w, r)
 			return
 		}
