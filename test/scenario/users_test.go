@@ -475,3 +475,55 @@ func TestBitsadminBatch(t *testing.T) {
 	s.script(`"$EBB" bitsadmin /transfer one /download /priority normal "$URL" "$DEST" && "$EBB" bitsadmin /create left && "$EBB" bitsadmin /reset`, "URL="+e.URL(), "DEST="+dest+"2").want(t, 0)
 	s.isWhole(dest+"2", e)
 }
+
+// TestOmaha: Google's updater has the local path as the job's name, and learns from the file's URL
+// where it was redirected to. What it does after 407 is in the tests of credentials.
+func TestOmaha(t *testing.T) {
+	t.Parallel()
+	srv := serve(t, faultserver.Options{})
+	s := start(t, options{})
+	e := srv.File("/final.exe", faultserver.File{Seed: 3, Size: 100_000})
+	alias := srv.File("/alias", faultserver.File{})
+	alias.Set(func(p *faultserver.Program) { p.Redirect = "/final.exe" })
+	local := filepath.Join(s.dir, "final.exe")
+	job, err := s.Create(s.ctx(), bits.NewJob{Settings: bits.Settings{Name: &local}})
+	must(t, err, job.SetPriority(s.ctx(), bits.Foreground), job.SetNoProgressTimeout(s.ctx(), 0), job.SetCustomHeaders(s.ctx(), "X-Old-UID: age=1"))
+	flags, err := job.SecurityFlags(s.ctx())
+	must(t, err, job.SetSecurityFlags(s.ctx(), flags|bits.SecurityRedirectReport), job.SetProxySettings(s.ctx(), bits.ProxySettings{Usage: bits.ProxyNone}),
+		job.SetNotifyFlags(s.ctx(), bits.NotifyTransferred|bits.NotifyError|bits.NotifyModification),
+		job.AddFiles(s.ctx(), bits.FileSpec{Remote: alias.URL(), Local: local}), job.Suspend(s.ctx()), job.Resume(s.ctx()))
+	s.settled(job, bits.Transferred)
+	found, err := s.Find(s.ctx(), local) // the path is the key
+	must(t, err)
+	files, err := found.Files(s.ctx())
+	must(t, err)
+	if files[0].Remote != e.URL() {
+		t.Errorf("the file's URL is %s, want that of the redirect, %s", files[0].Remote, e.URL())
+	}
+	s.complete(found)
+	s.isWhole(local, e)
+}
+
+// TestDFIROrc uploads a file whose job is completed, and the file deleted, by a command that runs when
+// the program is gone. Its credentials are in the tests of those.
+func TestDFIROrc(t *testing.T) {
+	t.Parallel()
+	s := start(t, options{})
+	up := startServing(t, "", "--uploads")
+	archive := s.text("evidence.7z", "evidence")
+	id := s.raw("/create", "/upload", "orc")
+	s.raw("/addfile", "orc", up.url+"/evidence.7z", archive)
+	s.raw("/setnotifycmdline", "orc", "/bin/sh", "sh -c '"+ebb+" --socket "+s.socket+" bitsadmin /complete "+strings.Trim(id, "{}")+" && rm "+archive+"'")
+	s.raw("/resume", "orc")
+	jid, err := bits.ParseID(id)
+	must(t, err)
+	s.untilState(s.Job(jid), bits.Acknowledged)
+	up.isFile("evidence.7z", "evidence")
+	for deadline := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
+		if _, err := os.Stat(archive); err != nil {
+			break
+		} else if time.Now().After(deadline) {
+			t.Fatal("the file is still there")
+		}
+	}
+}
