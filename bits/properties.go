@@ -40,6 +40,7 @@ type Properties struct {
 	ACLFlags                    ACLFlags           `json:"acl_flags,omitzero" doc:"Parts of the source files' access rights that are copied, by name"`
 	PeerCachingFlags            PeerFlags          `json:"peer_caching_flags,omitzero" doc:"What is shared with peers, by name"`
 	UseStoredCredentials        AuthTarget         `json:"use_stored_credentials,omitzero" doc:"PROXY if the owner's own credentials may answer a proxy"`
+	Credentials                 []CredentialName   `json:"credentials,omitempty" doc:"For whom and for which schemes the job has credentials; they are never shown"`
 	HeadersWriteOnly            bool               `json:"headers_write_only,omitempty" doc:"The custom headers can never be read back"`
 	RunWhen                     RunWhen            `json:"run_when" doc:"When the job may run" enum:"always,logged-on"`
 	OnlyIfNewer                 bool               `json:"only_if_newer,omitempty" doc:"Files that are here already and as new as the server's are not fetched"`

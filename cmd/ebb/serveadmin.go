@@ -174,6 +174,9 @@ func newServePasswordCmd(a *app) *cobra.Command {
 	}
 }
 
+// maxSecret is more than the longest password has, in bytes.
+const maxSecret = 512 << 10
+
 // readSecret reads a line, without showing it on a terminal.
 func (a *app) readSecret() (string, error) {
 	if f, ok := a.in.(interface{ Fd() uintptr }); ok && term.IsTerminal(int(f.Fd())) {
@@ -182,7 +185,7 @@ func (a *app) readSecret() (string, error) {
 		_, _ = fmt.Fprintln(a.err)
 		return string(b), err
 	}
-	line, err := bufio.NewReader(io.LimitReader(a.in, 64<<10)).ReadString('\n')
+	line, err := bufio.NewReader(io.LimitReader(a.in, maxSecret)).ReadString('\n')
 	if err != nil && !errors.Is(err, io.EOF) {
 		return "", err
 	}

@@ -275,6 +275,7 @@ func (s *server) register(a huma.API) {
 	s.registerOwn(a)
 	s.registerReply(a)
 	s.registerErrors(a)
+	s.registerSecrets(a)
 	s.registerEvents(a)
 	s.registerCallbacks(a)
 	s.registerMetrics(a)

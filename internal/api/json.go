@@ -168,6 +168,10 @@ func appendJob(b []byte, j *bits.Job) []byte {
 		b = append(b, q.UseStoredCredentials.String()...)
 		b = append(b, '"')
 	}
+	if len(q.Credentials) > 0 {
+		b = append(b, `,"credentials":`...)
+		b = appendAny(b, q.Credentials)
+	}
 	if q.HeadersWriteOnly {
 		b = append(b, `,"headers_write_only":true`...)
 	}

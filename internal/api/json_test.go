@@ -68,6 +68,9 @@ func fill(t *testing.T, r *rand.Rand, v reflect.Value) {
 	case *bits.AuthTarget:
 		*x = bits.AuthTarget(r.IntN(3))
 		return
+	case *bits.AuthScheme:
+		*x = bits.AuthScheme(r.IntN(7))
+		return
 	case *bits.ProxyUsage:
 		*x = bits.ProxyUsage(r.IntN(4))
 		return

@@ -6,8 +6,8 @@ import (
 )
 
 // access returns how the requests of a job reach servers.
-func (q *Queue) access(v *version) httpconn.Settings {
-	s := httpconn.Settings{Job: v.rec.ID, Owner: v.rec.UID}
+func (q *Queue) access(v *version, known secrets) httpconn.Settings {
+	s := httpconn.Settings{Job: v.rec.ID, Owner: v.rec.UID, Identity: known.agent}
 	o := v.detail().Options
 	if o == nil {
 		return s

@@ -180,6 +180,10 @@ func (q *Queue) Create(c Caller, spec bits.NewJob) (bits.Summary, error) {
 		var d store.Detail
 		apply(&spec.Settings, rec, &d)
 		t.rearm(&version{rec: rec}, &d, &spec.Settings)
+		if spec.Headers != nil {
+			q.setHeaders(id, &d, *spec.Headers)
+		}
+		q.takePasswords(id, &d, files)
 		if spec.Resume {
 			rec.State, rec.Resumed = bits.Queued, true
 		}
@@ -334,9 +338,6 @@ func apply(s *bits.Settings, r *store.Job, d *store.Detail) {
 	if s.ReplyFile != nil {
 		d.ReplyFile = *s.ReplyFile
 	}
-	if s.Headers != nil {
-		d.Headers = *s.Headers
-	}
 	if s.Options != (bits.Options{}) {
 		d.Options = d.Options.Merge(&s.Options)
 	}
@@ -386,7 +387,10 @@ func (q *Queue) AddFiles(c Caller, id bits.ID, specs []bits.FileSpec) (bits.Summ
 				}
 			}
 		}
-		t.edit(j, func(_ *store.Job, d *store.Detail) { d.Changed = changed(d, t.now) })
+		t.edit(j, func(_ *store.Job, d *store.Detail) {
+			d.Changed = changed(d, t.now)
+			q.takePasswords(id, d, files)
+		})
 		w := *t.get(j)
 		first := len(v.files)
 		w.files = append(slices.Clone(v.files), files...)
@@ -453,6 +457,9 @@ func (q *Queue) Set(c Caller, id bits.ID, s bits.Settings) (bits.Summary, error)
 		t.edit(j, func(r *store.Job, d *store.Detail) {
 			apply(&s, r, d)
 			t.rearm(v, d, &s)
+			if s.Headers != nil {
+				q.setHeaders(id, d, *s.Headers)
+			}
 			d.Changed = changed(d, t.now)
 		})
 		t.event(j, bits.EventModified, nil)

@@ -131,14 +131,14 @@ func (q *Queue) proceed(j *job) {
 		if op.cancel {
 			err := deleteParts(q.runs, q.as(v.rec.UID), v)
 			q.post(func(t *tx) error {
+				if transfer.Open(t.get(j).begun()) {
+					t.edit(j, func(_ *store.Job, d *store.Detail) { d.Farewell, d.Attempts = t.now.UnixNano(), 0 })
+				}
 				if err == nil {
 					t.edit(j, func(_ *store.Job, d *store.Detail) { d.Cleanup = false })
 				} else if q.runs.Err() == nil {
 					op.code = bits.UnableToDeleteFiles
 					q.log.Warn("part files could not be deleted", audit.Event(audit.FilesLeft), "job", j.id, "err", err)
-				}
-				if transfer.Open(t.get(j).begun()) {
-					t.edit(j, func(_ *store.Job, d *store.Detail) { d.Farewell, d.Attempts = t.now.UnixNano(), 0 })
 				}
 				t.finish(j, nil)
 				return nil

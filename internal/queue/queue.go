@@ -144,6 +144,7 @@ func (q *Queue) load() error {
 	var (
 		jobs  []*job
 		files []store.FileRow
+		clear []*job // whose headers the store has in clear
 	)
 	err := q.store.Load(
 		func(r *store.Job) error {
@@ -152,7 +153,13 @@ func (q *Queue) load() error {
 				c.State = bits.Queued
 				r = &c
 			}
-			jobs = append(jobs, &job{num: r.Num, id: r.ID, now: &version{rec: r}})
+			j := &job{num: r.Num, id: r.ID}
+			if r.Detail != nil && len(r.Detail.Headers) > 0 {
+				r = q.sealOld(r)
+				clear = append(clear, j)
+			}
+			j.now = &version{rec: r}
+			jobs = append(jobs, j)
 			return nil
 		},
 		func(f store.FileRow) error {
@@ -196,6 +203,14 @@ func (q *Queue) load() error {
 		q.tally(nil, j.now)
 		q.enroll(j, j.now, now)
 		q.finishOld(j)
+	}
+	if len(clear) > 0 {
+		go q.post(func(t *tx) error {
+			for _, j := range clear {
+				t.edit(j, func(*store.Job, *store.Detail) {})
+			}
+			return nil
+		})
 	}
 	return nil
 }
@@ -457,6 +472,9 @@ func (t *tx) edit(j *job, f func(*store.Job, *store.Detail)) {
 		d = *rec.Detail
 	}
 	f(&rec, &d)
+	if rec.State.Final() && !d.Cleanup && d.Farewell == 0 { // nobody needs them any more
+		d.Secrets = nil
+	}
 	rec.Modified = t.now.UnixNano()
 	rec.Detail = nil
 	if !d.Zero() {
@@ -706,8 +724,11 @@ func (q *Queue) NetworkChanged(back bool) {
 // to start again to find out what is on the disk.
 func (q *Queue) Broken() <-chan struct{} { return q.broken }
 
-// asError returns err as a *bits.Error.
+// asError returns err as a *bits.Error; nil if it is nil.
 func asError(err error) *bits.Error {
+	if err == nil {
+		return nil
+	}
 	var e *bits.Error
 	if errors.As(err, &e) {
 		return e

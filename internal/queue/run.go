@@ -88,8 +88,9 @@ func (q *Queue) start(j *job) {
 	v := j.now
 	ctx, cancel := context.WithCancel(q.runs)
 	r := &running{cancel: cancel, live: transfer.NewLive(), class: terms(v.rec.Priority), began: time.Now(), before: time.Duration(v.detail().Active)}
-	spec := transfer.Job{ID: j.id, Owner: q.as(v.rec.UID), Connections: v.connections(), Header: header(v.detail().Headers), Class: r.class, Files: v.pendingFiles(),
-		Type: v.rec.Type, Protocol: v.protocol(), Reply: v.reply, ReplyFile: v.replyFile(), Access: q.access(v)}
+	known, err := q.open(v)
+	spec := transfer.Job{ID: j.id, Owner: q.as(v.rec.UID), Connections: v.connections(), Header: known.header, Class: r.class, Files: v.pendingFiles(),
+		Type: v.rec.Type, Protocol: v.protocol(), Reply: v.reply, ReplyFile: v.replyFile(), Access: q.access(v, known)}
 	q.mu.Lock()
 	j.run = r
 	q.active[j.num] = j
@@ -98,7 +99,10 @@ func (q *Queue) start(j *job) {
 	q.log.Debug("transfer starts", audit.Event(audit.Started), "job", j.id, "files", len(spec.Files))
 	q.work.Go(func() {
 		defer cancel()
-		out := q.engine.Run(ctx, spec, sink{q, j}, r.live)
+		out := transfer.Outcome{Err: asError(err)}
+		if err == nil {
+			out = q.engine.Run(ctx, spec, sink{q, j}, r.live)
+		}
 		q.post(func(t *tx) error {
 			q.ended(t, j, out)
 			return nil

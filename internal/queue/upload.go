@@ -215,13 +215,16 @@ func (v *version) leaves() bool {
 // part tells the server of a cancelled job to forget what it has of the upload.
 func (q *Queue) part(j *job, v *version) {
 	j.parting = true
-	spec := transfer.Job{ID: j.id, Type: v.rec.Type, Protocol: v.protocol(), Header: header(v.detail().Headers), Class: terms(v.rec.Priority), Files: v.pendingFiles(), Access: q.access(v)}
+	known, err := q.open(v)
+	spec := transfer.Job{ID: j.id, Type: v.rec.Type, Protocol: v.protocol(), Header: known.header, Class: terms(v.rec.Priority), Files: v.pendingFiles(), Access: q.access(v, known)}
 	q.work.Go(func() {
 		var out transfer.Outcome
 		select {
 		case q.partings <- struct{}{}:
 			ctx, cancel := context.WithTimeout(q.runs, farewellLimit)
-			out = q.engine.Cancel(ctx, spec)
+			if out.Err = asError(err); err == nil {
+				out = q.engine.Cancel(ctx, spec)
+			}
 			cancel()
 			<-q.partings
 		case <-q.runs.Done():

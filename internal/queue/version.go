@@ -307,10 +307,8 @@ func (v *version) properties(maxTime policy.Duration) bits.Properties {
 	p.MaximumDownloadTime = int64(v.maxDownloadTime(maxTime) / time.Second)
 	p.Protocol = v.protocol()
 	p.ClientCertificate = d.ClientCertificate
-	for _, h := range d.Headers {
-		name, _, _ := strings.Cut(h, ":")
-		p.HeaderNames = append(p.HeaderNames, name)
-	}
+	p.HeaderNames = d.HeaderNames
+	p.Credentials = credentialNames(d)
 	return p
 }
 

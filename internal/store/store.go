@@ -43,10 +43,11 @@ type Detail struct {
 	Connections         int                     `json:"connections,omitempty"`
 	AutoComplete        bool                    `json:"auto_complete,omitempty"`
 	TransferPolicy      bits.Cost               `json:"transfer_policy,omitempty"`
-	MaximumDownloadTime *int64                  `json:"max_download,omitempty"` // seconds
-	Protocol            bits.Protocol           `json:"protocol,omitempty"`     // of an upload; empty is bits
-	ReplyFile           string                  `json:"reply_file,omitempty"`   // of an upload-reply; empty for a name of the service's choice
-	Headers             []string                `json:"headers,omitempty"`
+	MaximumDownloadTime *int64                  `json:"max_download,omitempty"`       // seconds
+	Protocol            bits.Protocol           `json:"protocol,omitempty"`           // of an upload; empty is bits
+	ReplyFile           string                  `json:"reply_file,omitempty"`         // of an upload-reply; empty for a name of the service's choice
+	Headers             []string                `json:"headers,omitempty"`            // in clear, only of jobs that an older version made
+	HeaderNames         []string                `json:"header_names,omitempty"`       // of the custom headers, which are among the secrets
 	Options             *bits.Options           `json:"options,omitempty"`            // never changed in place; nil: all at their defaults
 	ClientCertificate   *bits.ClientCertificate `json:"client_certificate,omitempty"` // what may be shown of it
 	Secrets             []Secret                `json:"secrets,omitempty"`            // never changed in place
@@ -78,7 +79,7 @@ type Notice struct {
 // Zero reports whether the detail says nothing.
 func (d *Detail) Zero() bool {
 	return d.Description == "" && d.MinimumRetryDelay == nil && d.NoProgressTimeout == nil && d.Connections == 0 && !d.AutoComplete &&
-		d.TransferPolicy == 0 && d.MaximumDownloadTime == nil && len(d.Headers) == 0 && d.Options == nil && d.ClientCertificate == nil && len(d.Secrets) == 0 && d.Error == nil && d.ErrorCount == 0 && d.Attempts == 0 &&
+		d.TransferPolicy == 0 && d.MaximumDownloadTime == nil && len(d.Headers) == 0 && len(d.HeaderNames) == 0 && d.Options == nil && d.ClientCertificate == nil && len(d.Secrets) == 0 && d.Error == nil && d.ErrorCount == 0 && d.Attempts == 0 &&
 		d.Protocol == "" && d.ReplyFile == "" && d.Farewell == 0 && d.StuckSince == 0 && d.Changed == 0 && d.Active == 0 && d.RetryAt == 0 && d.Transferred == 0 && d.Finished == 0 && !d.Cleanup && d.Note == "" && d.Notice == nil
 }
 

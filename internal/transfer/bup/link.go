@@ -15,6 +15,7 @@ import (
 	"github.com/ebbtransfer/ebb/bits"
 	"github.com/ebbtransfer/ebb/internal/bupwire"
 	"github.com/ebbtransfer/ebb/internal/governor"
+	"github.com/ebbtransfer/ebb/internal/transfer/auth"
 	"github.com/ebbtransfer/ebb/internal/transfer/httpconn"
 	"github.com/ebbtransfer/ebb/internal/transfer/upload"
 )
@@ -152,11 +153,32 @@ func (s *session) tell(ctx context.Context, p bupwire.Request, from int64) (*ans
 		u.User = nil
 		target = u.String()
 	}
-	head, err := p.Head(target, to.Host, s.header(to))
+	h := s.header(to)
+	var who *auth.Attempt
+	if httpconn.SameOrigin(s.origin, to) && s.Header.Get("Authorization") == "" {
+		who = s.conns.Identity(ctx).Begin(bits.TargetServer, to)
+	}
+	if said := who.First(ctx, bupwire.Method, to.RequestURI()); said != "" {
+		h.Set("Authorization", said)
+	}
+	head, err := p.Head(target, to.Host, h)
 	if err != nil {
 		return nil, s.broken(bits.InvalidArg, "the upload cannot be asked for: %v", err)
 	}
 	resp, err := s.roundTrip(head, from, from+p.Length)
+	for err == nil && resp.StatusCode == http.StatusUnauthorized && s.conn != nil {
+		said, again := who.Next(ctx, resp.Header, bupwire.Method, to.RequestURI())
+		if !again {
+			break
+		}
+		h.Set("Authorization", said)
+		if head, err = p.Head(target, to.Host, h); err == nil {
+			resp, err = s.roundTrip(head, from, from+p.Length)
+		}
+	}
+	if err == nil && resp.StatusCode != http.StatusUnauthorized {
+		who.Done(resp.Header)
+	}
 	if err != nil {
 		s.hangUp()
 		var known *bits.Error

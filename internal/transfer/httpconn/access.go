@@ -15,6 +15,7 @@ import (
 	"github.com/ebbtransfer/ebb/bits"
 	"github.com/ebbtransfer/ebb/internal/governor"
 	"github.com/ebbtransfer/ebb/internal/proxy"
+	"github.com/ebbtransfer/ebb/internal/transfer/auth"
 )
 
 // Settings are how the requests of one job reach servers. The zero value is what most jobs have.
@@ -29,6 +30,7 @@ type Settings struct {
 	Certifies  *tls.Certificate // shown to servers that ask for one; nil for none
 	Verify     Verifier         // asked about each server's certificate that is good otherwise; nil for none
 	Method     string           // of downloads; empty for GET
+	Identity   *auth.Agent      // tells servers and proxies who the owner is; nil for nobody
 }
 
 // Verifier says whether the job's owner takes the certificate of a server. Its error, of type
@@ -125,7 +127,7 @@ const tlsFlags = bits.SecurityCRLCheck | bits.SecurityIgnoreName | bits.Security
 // shares none.
 func (a *Access) key() string {
 	s := &a.set
-	if s.Certifies != nil || s.Verify != nil {
+	if s.Certifies != nil || s.Verify != nil || s.Identity != nil {
 		return "job " + s.Job.String()
 	}
 	owner := uint32(0)
@@ -235,7 +237,14 @@ func (p *pool) closeIdle() {
 // carrier sends the requests of all jobs of a pool, each by its own way.
 type carrier struct {
 	*http.Transport
-	c *Client
+	c     *Client
+	lanes lanes
+}
+
+// CloseIdleConnections is what http.Client calls.
+func (k *carrier) CloseIdleConnections() {
+	k.Transport.CloseIdleConnections()
+	k.lanes.close()
 }
 
 // RoundTrip implements http.RoundTripper. Where there are several proxies it takes the first one
@@ -249,7 +258,7 @@ func (k *carrier) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	for i, proxy := range ways {
 		out := req.WithContext(context.WithValue(ctx, wayKey{}, &way{access: a, target: req.URL, proxy: proxy}))
-		resp, err := k.Transport.RoundTrip(out)
+		resp, err := k.lanes.roundTrip(k.Transport, out, a.set.Identity, proxy)
 		if err == nil || proxy == nil || !unreached(err) {
 			return resp, err
 		}

@@ -116,7 +116,7 @@ func (c *Client) httpClient(class governor.Class, h2 bool, patience time.Duratio
 	if h2 {
 		t.HTTP2 = &http.HTTP2Config{MaxReadFrameSize: 1 << 20}
 	}
-	return &http.Client{Transport: &carrier{t, c}, CheckRedirect: c.checkRedirect}
+	return &http.Client{Transport: &carrier{Transport: t, c: c}, CheckRedirect: c.checkRedirect}
 }
 
 func wayOf(ctx context.Context) *way { return ctx.Value(wayKey{}).(*way) }
@@ -351,7 +351,15 @@ func Drain(resp *http.Response) {
 // Do sends a request over HTTP/1.1, or over HTTP/2 where the server speaks nothing else. GET and
 // HEAD follow redirects, others do not. Its errors are for TransportError.
 func (c *Client) Do(req *http.Request, class governor.Class) (*http.Response, error) {
-	cl := c.access(req.Context()).pool.of(req.Method, class)
+	a := c.access(req.Context())
+	cl := a.pool.of(req.Method, class)
+	if req.URL.User != nil && a.set.Identity.Begin(bits.TargetServer, req.URL) != nil {
+		// net/http would tell the server the name alone.
+		u := *req.URL
+		u.User = nil
+		req = req.WithContext(context.WithValue(req.Context(), userKey{}, req.URL.User))
+		req.URL = &u
+	}
 	host := req.URL.Host
 	c.mu.Lock()
 	h2, known := c.h2only[host]

@@ -16,6 +16,7 @@ import (
 
 	"github.com/ebbtransfer/ebb/bits"
 	"github.com/ebbtransfer/ebb/internal/governor"
+	"github.com/ebbtransfer/ebb/internal/transfer/auth"
 )
 
 // Conn is a connection to a server, or to a proxy on the way to it, for requests that net/http
@@ -127,7 +128,7 @@ func (c *Conn) prepare(ctx context.Context, w *way, agent, proto string) error {
 			c.Absolute = true
 			return nil
 		}
-		if err := c.tunnel(ctx, net.JoinHostPort(u.Hostname(), port(u)), agent); err != nil {
+		if err := c.tunnel(ctx, net.JoinHostPort(u.Hostname(), port(u)), agent, w.access.set.Identity.Begin(bits.TargetProxy, proxy)); err != nil {
 			return err
 		}
 	}
@@ -180,39 +181,57 @@ type given struct{ net.Conn }
 func (g given) Dial(string, string) (net.Conn, error) { return g.Conn, nil }
 
 // tunnel asks the proxy to connect to a server.
-func (c *Conn) tunnel(ctx context.Context, addr, agent string) error {
+func (c *Conn) tunnel(ctx context.Context, addr, agent string, who *auth.Attempt) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, headerTimeout, os.ErrDeadlineExceeded)
 	defer cancel()
 	stop := context.AfterFunc(ctx, func() { c.Close() })
-	err := c.ask(addr, agent)
+	err := c.ask(ctx, addr, agent, who)
 	if !stop() {
 		return context.Cause(ctx)
 	}
 	return err
 }
 
-// ask sends the request for a tunnel and reads the answer.
-func (c *Conn) ask(addr, agent string) error {
-	req := &http.Request{Method: http.MethodConnect, URL: &url.URL{Opaque: addr}, Host: addr, Header: http.Header{"User-Agent": {agent}}}
-	if c.ProxyAuthorization != "" {
-		req.Header.Set("Proxy-Authorization", c.ProxyAuthorization)
-		c.ProxyAuthorization = "" // the server has no business with it
-	}
-	if err := req.Write(c.Conn); err != nil {
-		return err
+// ask sends the request for a tunnel and reads the answer, several times if the proxy wants to know
+// who asks.
+func (c *Conn) ask(ctx context.Context, addr, agent string, who *auth.Attempt) error {
+	said := c.ProxyAuthorization
+	c.ProxyAuthorization = "" // the server has no business with it
+	if first := who.First(ctx, http.MethodConnect, addr); first != "" {
+		said = first
 	}
 	answer := bufio.NewReader(io.LimitReader(c.Conn, maxHeaderBytes))
-	resp, err := http.ReadResponse(answer, req)
-	if err != nil {
-		return err
+	for {
+		req := &http.Request{Method: http.MethodConnect, URL: &url.URL{Opaque: addr}, Host: addr, Header: http.Header{"User-Agent": {agent}}}
+		set(req.Header, "Proxy-Authorization", said)
+		if err := req.Write(c.Conn); err != nil {
+			return err
+		}
+		resp, err := http.ReadResponse(answer, req)
+		if err != nil {
+			return err
+		}
+		if resp.StatusCode == http.StatusOK {
+			who.Done(resp.Header)
+			if answer.Buffered() > 0 {
+				return errors.New("the proxy sent bytes before the server was spoken to")
+			}
+			return nil
+		}
+		again := false
+		if resp.StatusCode == http.StatusProxyAuthRequired {
+			said, again = who.Next(ctx, resp.Header, http.MethodConnect, addr)
+		}
+		if _, err := io.Copy(io.Discard, resp.Body); err != nil {
+			return err
+		}
+		if !again || resp.Close {
+			e := bits.Errorf(bits.HTTPStatus(resp.StatusCode), "the proxy does not connect to %s: %.100s", addr, resp.Status)
+			if why := who.Why(); why != "" {
+				e.Message += "; " + why
+			}
+			e.Context = bits.ContextGeneralTransport
+			return e
+		}
 	}
-	switch {
-	case resp.StatusCode != http.StatusOK:
-		e := bits.Errorf(bits.HTTPStatus(resp.StatusCode), "the proxy does not connect to %s: %.100s", addr, resp.Status)
-		e.Context = bits.ContextGeneralTransport
-		return e
-	case answer.Buffered() > 0:
-		return errors.New("the proxy sent bytes before the server was spoken to")
-	}
-	return nil
 }

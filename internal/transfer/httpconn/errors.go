@@ -163,6 +163,11 @@ const maxRetryAfter = 24 * time.Hour
 // is worth coming back.
 func StatusError(resp *http.Response, u string) error {
 	e := &bits.Error{Code: bits.HTTPStatus(resp.StatusCode), Context: bits.ContextRemoteFile, File: u}
+	if resp.Request != nil {
+		if why, ok := resp.Request.Context().Value(whyKey{}).(string); ok {
+			e.Message = "the job's owner could not be identified: " + why
+		}
+	}
 	if e.Code.Class() == bits.Transient {
 		return &RetryError{e, retryAfter(resp.Header, time.Now())}
 	}

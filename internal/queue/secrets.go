@@ -1,0 +1,349 @@
+package queue
+
+import (
+	"cmp"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/ebbtransfer/ebb/bits"
+	"github.com/ebbtransfer/ebb/internal/store"
+	"github.com/ebbtransfer/ebb/internal/transfer/auth"
+	"github.com/ebbtransfer/ebb/internal/vault"
+)
+
+// The kinds of secrets that the queue itself seals.
+const (
+	secretHeaders    = "headers"    // custom request headers, a JSON array of lines
+	secretCredential = "credential" // by target and scheme, a JSON login
+	secretURL        = "url"        // the password of a URL; its target is the place that it is for
+)
+
+// login is a credential as it is sealed; without user and password it is the owner's own identity.
+type login struct {
+	User     string `json:"u,omitempty"`
+	Password string `json:"p,omitempty"`
+}
+
+// boundTo is what a sealed secret is bound to besides its job.
+func boundTo(s *store.Secret) string { return s.Kind + "\x00" + s.Target + "\x00" + s.Scheme }
+
+// putSecret seals a secret of a job and puts it into the job's record, in the place of one of the
+// same kind, target and scheme.
+func (q *Queue) putSecret(id bits.ID, d *store.Detail, s store.Secret, plain []byte) {
+	s.Sealed = q.store.Vault().Seal(plain, id, boundTo(&s))
+	dropSecret(d, s)
+	d.Secrets = append(slices.Clip(d.Secrets), s)
+}
+
+// dropSecret takes a secret of the same kind, target and scheme out of a job's record and reports
+// whether there was one.
+func dropSecret(d *store.Detail, s store.Secret) bool {
+	n := len(d.Secrets)
+	d.Secrets = slices.DeleteFunc(slices.Clone(d.Secrets), func(have store.Secret) bool { return boundTo(&have) == boundTo(&s) })
+	return len(d.Secrets) < n
+}
+
+// openSecret returns what was sealed. Its error is of type *bits.Error.
+func (q *Queue) openSecret(id bits.ID, s *store.Secret) ([]byte, error) {
+	plain, err := q.store.Vault().Open(s.Sealed, id, boundTo(s))
+	if err == nil {
+		return plain, nil
+	}
+	what, why := "credentials", "damaged"
+	if s.Kind == secretHeaders {
+		what = "custom headers"
+	}
+	if errors.Is(err, vault.ErrKey) {
+		why = "sealed with another key than the service has now"
+	}
+	e := bits.Errorf(bits.InvalidCredentials, "the job's %s are %s; set them again", what, why)
+	e.Context, e.Cause = bits.ContextGeneralQueueManager, err
+	return nil, e
+}
+
+// setHeaders puts custom headers into a job's record: their names for all who may see the job,
+// their values sealed.
+func (q *Queue) setHeaders(id bits.ID, d *store.Detail, lines []string) {
+	d.Headers, d.HeaderNames = nil, nil
+	if len(lines) == 0 {
+		dropSecret(d, store.Secret{Kind: secretHeaders})
+		return
+	}
+	for _, l := range lines {
+		name, _, _ := strings.Cut(l, ":")
+		d.HeaderNames = append(d.HeaderNames, name)
+	}
+	plain, err := json.Marshal(lines)
+	if err != nil {
+		panic(err) // strings always can be
+	}
+	q.putSecret(id, d, store.Secret{Kind: secretHeaders}, plain)
+}
+
+// headers returns a job's custom headers.
+func (q *Queue) headers(id bits.ID, d *store.Detail) ([]string, error) {
+	i := slices.IndexFunc(d.Secrets, func(s store.Secret) bool { return s.Kind == secretHeaders })
+	if i < 0 {
+		return nil, nil
+	}
+	plain, err := q.openSecret(id, &d.Secrets[i])
+	if err != nil {
+		return nil, err
+	}
+	var lines []string
+	return lines, json.Unmarshal(plain, &lines)
+}
+
+// takePassword takes the password out of a URL and puts it into a job's record.
+func (q *Queue) takePassword(id bits.ID, d *store.Detail, raw string) string {
+	if !strings.Contains(raw, "@") {
+		return raw
+	}
+	u, err := url.Parse(raw)
+	if err != nil || u.User == nil || u.Scheme != "http" && u.Scheme != "https" {
+		return raw
+	}
+	password, has := u.User.Password()
+	if !has {
+		return raw
+	}
+	u.User = url.User(u.User.Username())
+	q.putSecret(id, d, store.Secret{Kind: secretURL, Target: auth.PlaceOf(u)}, []byte(password))
+	return u.String()
+}
+
+// takePasswords takes the passwords out of the URLs of files that are not yet in a job.
+func (q *Queue) takePasswords(id bits.ID, d *store.Detail, files []*store.File) {
+	for _, f := range files {
+		f.Remote = q.takePassword(id, d, f.Remote)
+	}
+}
+
+// secrets are what a job's transfer needs to know.
+type secrets struct {
+	header http.Header
+	agent  *auth.Agent // nil if there is nothing to say
+}
+
+// open returns the secrets of a job that begins to run. Its error is of type *bits.Error.
+func (q *Queue) open(v *version) (secrets, error) {
+	var out secrets
+	d := v.detail()
+	lines, err := q.headers(v.rec.ID, &d)
+	if err != nil {
+		return out, err
+	}
+	out.header = header(lines)
+	credentials, err := q.credentials(v.rec.ID, &d)
+	if err != nil {
+		return out, err
+	}
+	uid := v.rec.UID
+	out.agent = auth.New(credentials, &auth.Tickets{UID: uid, Read: func(name string, most int64) ([]byte, error) { return q.readAs(uid, name, most) }})
+	if out.agent != nil {
+		out.agent.Told = func(n auth.News) { q.identified(v, n) }
+	}
+	return out, nil
+}
+
+// readAs reads a file with the rights of a user.
+func (q *Queue) readAs(uid uint32, name string, most int64) (data []byte, err error) {
+	err = q.as(uid).Do(func() error {
+		if info, err := os.Lstat(name); err != nil || !info.Mode().IsRegular() {
+			return cmp.Or(err, errors.New(name+" is not a file"))
+		}
+		f, err := os.Open(name)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		data, err = io.ReadAll(io.LimitReader(f, most))
+		return err
+	})
+	return data, err
+}
+
+// identified logs what became of a credential (events 203 and 204 of client.md 10).
+func (q *Queue) identified(v *version, n auth.News) {
+	attrs := []any{"job", v.rec.ID, "name", v.rec.Name, "target", n.Target, "scheme", n.Scheme, "origin", n.Origin}
+	if n.Accepted {
+		q.log.Info("credentials accepted", attrs...)
+		return
+	}
+	q.log.Warn("credentials refused", attrs...)
+}
+
+func (q *Queue) credentials(id bits.ID, d *store.Detail) ([]auth.Credential, error) {
+	var out []auth.Credential
+	for i := range d.Secrets {
+		s := &d.Secrets[i]
+		switch s.Kind {
+		case secretCredential:
+			plain, err := q.openSecret(id, s)
+			if err != nil {
+				return nil, err
+			}
+			var l login
+			if err := json.Unmarshal(plain, &l); err != nil {
+				return nil, bits.Errorf(bits.InvalidCredentials, "the job's credentials are damaged; set them again")
+			}
+			name, err := credentialName(s)
+			if err != nil {
+				return nil, err
+			}
+			out = append(out, auth.Credential{Target: name.Target, Scheme: name.Scheme, User: l.User, Password: l.Password})
+		case secretURL:
+			plain, err := q.openSecret(id, s)
+			if err != nil {
+				return nil, err
+			}
+			place, err := url.Parse(s.Target)
+			if err != nil || place.User == nil {
+				continue
+			}
+			c := auth.Credential{Target: bits.TargetServer, User: place.User.Username(), Password: string(plain), Place: s.Target}
+			c.Scheme = bits.AuthDigest
+			out = append(out, c)
+			c.Scheme, c.Unasked = bits.AuthBasic, true
+			out = append(out, c)
+		}
+	}
+	return out, nil
+}
+
+func credentialName(s *store.Secret) (n bits.CredentialName, err error) {
+	if n.Target, err = bits.ParseAuthTarget(s.Target); err == nil {
+		n.Scheme, err = bits.ParseAuthScheme(s.Scheme)
+	}
+	return n, err
+}
+
+// credentialNames lists what credentials a job has.
+func credentialNames(d *store.Detail) []bits.CredentialName {
+	var names []bits.CredentialName
+	for i := range d.Secrets {
+		if d.Secrets[i].Kind == secretCredential {
+			if n, err := credentialName(&d.Secrets[i]); err == nil {
+				names = append(names, n)
+			}
+		}
+	}
+	slices.SortFunc(names, func(a, b bits.CredentialName) int {
+		return int(a.Target)*16 + int(a.Scheme) - int(b.Target)*16 - int(b.Scheme)
+	})
+	return names
+}
+
+// editSecrets changes what only a job's owner may (client.md 1.4). f returns the code of success.
+func (q *Queue) editSecrets(c Caller, id bits.ID, what string, f func(v *version, d *store.Detail) (bits.Code, error)) (bits.Code, error) {
+	var code bits.Code
+	_, err := q.change(c, id, func(t *tx, j *job, v *version) error {
+		if c.UID != v.rec.UID {
+			return denied("only the job's owner sets its %s", what)
+		}
+		if err := refused(v, bits.Decide(v.rec.State, bits.MethodSetProperty, v.facts()), "changed"); err != nil {
+			return err
+		}
+		var err error
+		d := v.detail()
+		if code, err = f(v, &d); err != nil || code != bits.OK {
+			return err
+		}
+		t.edit(j, func(_ *store.Job, to *store.Detail) {
+			*to = d
+			to.Changed = changed(to, t.now)
+		})
+		t.event(j, bits.EventModified, nil)
+		return nil
+	})
+	return code, err
+}
+
+// SetCredential gives a job a credential, in the place of one for the same target and scheme. A
+// transfer that is under way goes on with what it has.
+func (q *Queue) SetCredential(c Caller, id bits.ID, cred bits.Credential) error {
+	if e := cred.Check(); e != nil {
+		return e
+	}
+	var l login
+	if cred.User != nil {
+		l.User = *cred.User
+	}
+	if cred.Password != nil {
+		l.Password = *cred.Password
+	}
+	plain, err := json.Marshal(l)
+	if err != nil {
+		return err
+	}
+	_, err = q.editSecrets(c, id, "credentials", func(v *version, d *store.Detail) (bits.Code, error) {
+		q.putSecret(v.rec.ID, d, credentialRecord(cred.CredentialName), plain)
+		return bits.OK, nil
+	})
+	return err
+}
+
+func credentialRecord(n bits.CredentialName) store.Secret {
+	return store.Secret{Kind: secretCredential, Target: n.Target.String(), Scheme: n.Scheme.String()}
+}
+
+// RemoveCredential takes a credential from a job. The code is S_FALSE if there was none.
+func (q *Queue) RemoveCredential(c Caller, id bits.ID, n bits.CredentialName) (bits.Code, error) {
+	return q.editSecrets(c, id, "credentials", func(_ *version, d *store.Detail) (bits.Code, error) {
+		if !dropSecret(d, credentialRecord(n)) {
+			return bits.False, nil
+		}
+		return bits.OK, nil
+	})
+}
+
+// Credentials lists for which targets and schemes a job has credentials.
+func (q *Queue) Credentials(c Caller, id bits.ID) ([]bits.CredentialName, error) {
+	v, err := q.look(c, id)
+	if err != nil {
+		return nil, err
+	}
+	d := v.detail()
+	return credentialNames(&d), nil
+}
+
+// look returns a job as it is now.
+func (q *Queue) look(c Caller, id bits.ID) (*version, error) {
+	q.mu.RLock()
+	defer q.mu.RUnlock()
+	j := q.byID[id]
+	if j == nil || !c.may(j.now.rec.UID) {
+		return nil, noSuchJob(id.String())
+	}
+	return j.now, nil
+}
+
+// Headers returns a job's custom headers: to its owner only, and not once they are write-only.
+func (q *Queue) Headers(c Caller, id bits.ID) ([]string, error) {
+	v, err := q.look(c, id)
+	if err != nil {
+		return nil, err
+	}
+	d := v.detail()
+	switch {
+	case c.UID != v.rec.UID:
+		return nil, denied("only the job's owner reads its custom headers")
+	case d.Options != nil && d.Options.HeadersWriteOnly != nil && *d.Options.HeadersWriteOnly:
+		return nil, denied("the job's custom headers are write-only")
+	}
+	return q.headers(id, &d)
+}
+
+// sealOld seals the headers of a job that an older version of the service stored in clear.
+func (q *Queue) sealOld(r *store.Job) *store.Job {
+	sealed, d := *r, *r.Detail
+	q.setHeaders(r.ID, &d, d.Headers)
+	sealed.Detail = &d
+	return &sealed
+}
