@@ -664,6 +664,12 @@ func (c *cmdletCall) settings() (s bits.Settings, err error) {
 			return s, usagef("-%s: %w", p.name, err)
 		}
 	}
+	// A job must not run without what its owner gave for it.
+	for _, name := range []string{"Credential", "ProxyCredential", "Authentication", "ProxyAuthentication", "CertStoreLocation", "CertStoreName", "CertHash", "SetOwnerToCurrentUser"} {
+		if c.has(name) {
+			return s, usagef("-%s is not supported yet", name)
+		}
+	}
 	if c.has("TransferPolicy") {
 		s.TransferPolicy = new(bits.Cost)
 		for _, word := range c.arguments["TransferPolicy"] {
