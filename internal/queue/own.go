@@ -74,16 +74,16 @@ func (q *Queue) handOver(j *job, v *version, op *operation) {
 
 // forget removes what only the old owner of a job may use, and returns the names of that.
 func forget(d *store.Detail) (dropped []string) {
-	if len(d.Secrets) > 0 || d.ClientCertificate != nil {
+	if slices.ContainsFunc(d.Secrets, func(s store.Secret) bool { return s.Kind == secretCredential || s.Kind == secretURL }) {
 		dropped = append(dropped, "credentials")
 	}
 	if d.ClientCertificate != nil {
 		dropped = append(dropped, "client_certificate")
 	}
-	if len(d.Headers) > 0 {
+	if len(d.HeaderNames) > 0 {
 		dropped = append(dropped, "headers")
 	}
-	d.Secrets, d.ClientCertificate, d.Headers = nil, nil, nil
+	d.Secrets, d.ClientCertificate, d.HeaderNames = nil, nil, nil
 	if d.Options == nil {
 		return dropped
 	}
