@@ -289,7 +289,18 @@ type File struct {
 	Source           string   `json:"source,omitempty" doc:"URL that the bytes are from, if it is not remote"`
 	OnlyIfNewer      bool     `json:"only_if_newer,omitempty" doc:"The file is fetched only if it is newer than the one in its place"`
 	Skipped          bool     `json:"skipped,omitempty" doc:"The file is left out: by the job's owner, or because the one in its place is not older"`
+	Ranges           []Range  `json:"ranges,omitempty" doc:"Parts of the file on the server that are fetched; they stand back to back, in this order, in the file here, and its size is theirs. All of the file if absent"`
+	Validated        bool     `json:"validated,omitempty" doc:"The job's owner, or Complete, said that the content is right"`
 	Note             string   `json:"note,omitempty" doc:"What a person should know, such as that the file changed on the server and was started again"`
+}
+
+// FileDetail is all that is known of a file.
+type FileDetail struct {
+	File
+	Filled          []Range `json:"filled" doc:"Parts of the file here, or of its part file, that are fetched and durable, in order"`
+	Wanted          []Range `json:"wanted,omitempty" doc:"Parts of the file here that were asked for and are not fetched yet"`
+	Position        int64   `json:"position,omitempty" doc:"What is missing at and after this offset is fetched before the rest"`
+	ResponseHeaders string  `json:"response_headers,omitempty" doc:"Header of the server's last answer, a line for each field, without cookies (BITS's HTTP_RESPONSE_HEADERS)"`
 }
 
 // Reply is what the server's application answers to the file of an UPLOAD_REPLY job

@@ -160,6 +160,7 @@ type FileSpec struct {
 	Checksum    string   `json:"checksum,omitempty" doc:"Expected digest as ALGORITHM:HEX with sha256, sha512 or blake3; not for uploads"`
 	Mirrors     []string `json:"mirrors,omitempty" doc:"Other URLs of the same content, the best first: they are asked when the one before them fails. Downloads only"`
 	OnlyIfNewer bool     `json:"only_if_newer,omitempty" doc:"Skip the file if the one in its place is as new as the server's, and of the same size. Downloads only"`
+	Ranges      []Range  `json:"ranges,omitempty" doc:"Parts of the file to fetch; they stand back to back, in this order, in the file here. They must not overlap. Downloads only"`
 }
 
 // Check validates and normalises a file of a job of a type: the URL's fragment is cut off, the
@@ -185,7 +186,25 @@ func (f *FileSpec) Check(t Type) *Error {
 		}
 		f.Checksum = c
 	}
+	if e := f.checkRanges(t); e != nil {
+		return e
+	}
 	return f.checkSources(t)
+}
+
+// checkRanges validates the parts that are to be fetched (client.md 3.3).
+func (f *FileSpec) checkRanges(t Type) *Error {
+	if f.Ranges == nil {
+		return nil
+	}
+	e := CheckRanges(f.Ranges)
+	if t != Download {
+		e = Errorf(NotImplemented, "only downloads have ranges")
+	}
+	if e != nil {
+		e.Context, e.File = ContextRemoteFile, RedactURL(f.Remote)
+	}
+	return e
 }
 
 // checkLocal validates the path of a file on this machine and cleans it.

@@ -72,6 +72,7 @@ const (
 	EventTransferred EventKind = "transferred" // the job became TRANSFERRED
 	EventError       EventKind = "error"       // the job became ERROR
 	EventFile        EventKind = "file"        // one file is transferred and durable
+	EventRanges      EventKind = "ranges"      // parts of a file that were asked for are here and durable; may be merged or left out
 	EventNote        EventKind = "note"        // something a person should know happened to a file
 	EventRemoved     EventKind = "removed"     // the job became ACKNOWLEDGED or CANCELLED
 	EventNotify      EventKind = "notify"      // the owner's program could not be told of the job's end
@@ -82,14 +83,15 @@ const (
 type Event struct {
 	Seq      uint64     `json:"seq,omitempty" doc:"Number of the event; 0 for progress"`
 	Time     time.Time  `json:"time"`
-	Kind     EventKind  `json:"kind" enum:"added,modified,state,transferred,error,file,note,removed,notify,progress"`
+	Kind     EventKind  `json:"kind" enum:"added,modified,state,transferred,error,file,ranges,note,removed,notify,progress"`
 	Job      ID         `json:"job"`
 	Name     string     `json:"name"`
 	Owner    string     `json:"owner"`
 	State    State      `json:"state"`
 	Progress *Progress  `json:"progress,omitempty"`
 	Pace     *Pace      `json:"pace,omitempty" doc:"With progress: how fast the job moves and why"`
-	File     *File      `json:"file,omitempty" doc:"The file that a file or note event is about, or the one moving now"`
+	File     *File      `json:"file,omitempty" doc:"The file that a file, ranges or note event is about, or the one moving now"`
+	Ranges   []Range    `json:"ranges,omitempty" doc:"With ranges: parts of the file here that were asked for and have come"`
 	Error    *ErrorInfo `json:"error,omitempty" doc:"With the states ERROR and TRANSIENT_ERROR"`
 	RetryAt  *time.Time `json:"retry_at,omitempty" doc:"With TRANSIENT_ERROR, when a timer decides the next attempt"`
 	Note     string     `json:"note,omitempty" doc:"What a person should know, such as why the service cancelled the job"`

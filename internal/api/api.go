@@ -274,6 +274,7 @@ func (s *server) register(a huma.API) {
 	s.registerFiles(a)
 	s.registerOwn(a)
 	s.registerReply(a)
+	s.registerRanges(a)
 	s.registerErrors(a)
 	s.registerSecrets(a)
 	s.registerEvents(a)

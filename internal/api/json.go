@@ -220,6 +220,13 @@ func appendFile(b []byte, f *bits.File) []byte {
 	if f.Skipped {
 		b = append(b, `,"skipped":true`...)
 	}
+	if len(f.Ranges) > 0 {
+		b = append(b, `,"ranges":`...)
+		b = appendAny(b, f.Ranges)
+	}
+	if f.Validated {
+		b = append(b, `,"validated":true`...)
+	}
 	if f.Note != "" {
 		b = append(b, `,"note":`...)
 		b = appendString(b, f.Note)

@@ -27,7 +27,6 @@ const (
 	maxKbit     = 4_294_967_200
 	noPeers     = "Ebb has no peer cache yet"
 	noCache     = "Ebb has no BranchCache yet"
-	noRanges    = "Ebb transfers whole files"
 	outsideWork = "non-work is all that is outside of the work schedule"
 )
 
@@ -54,7 +53,7 @@ var bitsNames = func() []bitsName {
 		{name: "MaxJobsPerMachine", lo: 1, hi: 1e7, key: "jobs.max_per_machine", form: asNumber},
 		{name: "MaxJobsPerUser", lo: 1, hi: 1e7, key: "jobs.max_per_user", form: asNumber},
 		{name: "MaxFilesPerJob", lo: 1, hi: bits.MaxFilesPerJob, key: "jobs.max_files", form: asNumber},
-		{name: "MaxRangesPerFile", lo: 1, hi: dword, unused: noRanges},
+		{name: "MaxRangesPerFile", lo: 1, hi: bits.MaxRangesPerFile, key: "jobs.max_ranges", form: asNumber},
 		{name: "DisableBranchCache", hi: 1, unused: noCache},
 		{name: "EnablePeercaching", hi: 1, unused: noPeers},
 		{name: "DisablePeerCachingClient", hi: 1, unused: noPeers},

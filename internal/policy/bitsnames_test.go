@@ -17,8 +17,8 @@ func TestBITSNames(t *testing.T) {
 		want       string // what differs from the default
 		notices    string
 	}{
-		{"limits", "JobInactivityTimeout = 30\nMaxDownloadTime = 3600\nMaxJobsPerMachine = 300\nMaxJobsPerUser = 60\nMaxFilesPerJob = 200\n",
-			"jobs.max_per_machine = 300\njobs.max_per_user = 60\njobs.max_files = 200\njobs.inactivity = 30d\njobs.max_download_time = 1h\n", ""},
+		{"limits", "JobInactivityTimeout = 30\nMaxDownloadTime = 3600\nMaxJobsPerMachine = 300\nMaxJobsPerUser = 60\nMaxFilesPerJob = 200\nMaxRangesPerFile = 500\n",
+			"jobs.max_per_machine = 300\njobs.max_per_user = 60\njobs.max_files = 200\njobs.max_ranges = 500\njobs.inactivity = 30d\njobs.max_download_time = 1h\n", ""},
 		{"case does not matter", "jobinactivitytimeout = 30\n[bits.throttling]\nignorebandwidthlimitsonlan = true\n", "jobs.inactivity = 30d\nbandwidth.lan_exempt = true\n", ""},
 		{"interval with BITS's hours", "EnableBITSMaxBandwidth = 1\nMaxTransferRateOnSchedule = 1000\n",
 			"bandwidth.interval.hours = 08:00-17:00\nbandwidth.interval.limit = 1 Mbit/s\nbandwidth.interval.otherwise = unlimited\n", ""},
@@ -61,9 +61,9 @@ LowBandwidthType = "mbps"
 			"bandwidth.maintenance.hours = 01:00-01:00\nbandwidth.maintenance.low = 9 kbit/s\n", ""},
 		{"cost", "TransferPolicy = { Foreground = 1, High = 5, Normal = 2, Low = 0x21 }\n", "cost.foreground = always\ncost.high = unrestricted\ncost.normal = not-roaming\ncost.low = flat-rate|overcap-throttled\n", ""},
 		{"cost by other numbers", "TransferPolicy = { High = 3, Normal = 4 }\n", "cost.high = no-surcharge\ncost.normal = standard\n", ""},
-		{"without effect", "EnablePeercaching = 1\nMaxCacheSize = 5\nMaxRangesPerFile = 500\nDisableBranchCache = 0\n", "",
+		{"without effect", "EnablePeercaching = 1\nMaxCacheSize = 5\nDisableBranchCache = 0\n", "",
 			"line 2: bits.EnablePeercaching: has no effect: Ebb has no peer cache yet\nline 3: bits.MaxCacheSize: has no effect: Ebb has no peer cache yet\n" +
-				"line 4: bits.MaxRangesPerFile: has no effect: Ebb transfers whole files\nline 5: bits.DisableBranchCache: has no effect: Ebb has no BranchCache yet\n"},
+				"line 4: bits.DisableBranchCache: has no effect: Ebb has no BranchCache yet\n"},
 		{"Ebb's keys take precedence", "MaxJobsPerUser = 60\nMaxFilesPerJob = 200\n[jobs]\nmax_per_user = 61\n", "jobs.max_per_user = 61\njobs.max_files = 200\n",
 			"line 2: bits.MaxJobsPerUser: has no effect: jobs.max_per_user in line 5 takes precedence\n"},
 	} {

@@ -34,6 +34,7 @@ var keys = []key{
 	{"jobs.max_per_machine", func(p *Policy) any { return &p.Jobs.MaxPerMachine }, 1, 1e7, "jobs of all users together"},
 	{"jobs.max_per_user", func(p *Policy) any { return &p.Jobs.MaxPerUser }, 1, 1e7, "jobs of one user"},
 	{"jobs.max_files", func(p *Policy) any { return &p.Jobs.MaxFiles }, 1, bits.MaxFilesPerJob, "files of one job"},
+	{"jobs.max_ranges", func(p *Policy) any { return &p.Jobs.MaxRanges }, 1, bits.MaxRangesPerFile, "ranges of one file"},
 	{"jobs.inactivity", func(p *Policy) any { return &p.Jobs.Inactivity }, 0, 999 * oneDay, "a job without progress or change for so long is cancelled; 0s: never"},
 	{"jobs.max_download_time", func(p *Policy) any { return &p.Jobs.MaxDownloadTime }, 0, 1 << 31, "a job that was at work for so long fails; 0s: never"},
 	{"jobs.keep_finished", func(p *Policy) any { return &p.Jobs.KeepFinished }, 0, year, "completed and cancelled jobs can be shown for so long"},

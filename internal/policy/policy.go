@@ -46,6 +46,7 @@ type Jobs struct {
 
 	MaxPerMachine int // jobs that are not final, of all users together; 1 to 10,000,000
 	MaxPerUser    int // the same of one user; 1 to 10,000,000
+	MaxRanges     int // ranges of a file; 1 to bits.MaxRangesPerFile
 	MaxFiles      int // files of a job; 1 to bits.MaxFilesPerJob
 
 	Inactivity      Duration // a job without progress or change for so long is cancelled; 0s (never), or 1s to 999d
@@ -87,6 +88,7 @@ func Default() Policy {
 			KeepEvents:      Duration(7 * 24 * time.Hour),
 			MaxPerMachine:   100_000,
 			MaxPerUser:      10_000,
+			MaxRanges:       10_000,
 			MaxFiles:        100_000,
 			Inactivity:      Duration(90 * day),
 			MaxDownloadTime: Duration(90 * day),

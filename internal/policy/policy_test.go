@@ -142,7 +142,7 @@ timeout = "30s"
 `)
 	want := Policy{
 		Jobs: Jobs{Foreground: 8, Background: 2, TimeSlice: Duration(10 * time.Second), KeepEvents: Duration(36 * time.Hour),
-			MaxPerMachine: 300, MaxPerUser: 60, MaxFiles: 200, Inactivity: Duration(999 * day)},
+			MaxPerMachine: 300, MaxPerUser: 60, MaxRanges: 10_000, MaxFiles: 200, Inactivity: Duration(999 * day)},
 		Transfer: Transfer{StallTimeout: Duration(5 * time.Second)},
 		Bandwidth: Bandwidth{
 			Foreground: Rate(Unlimited), Background: 187_500, LANExempt: true,

@@ -150,6 +150,9 @@ func (q *Queue) Create(c Caller, spec bits.NewJob) (bits.Summary, error) {
 	owner := q.as(c.UID)
 	files, err := checkFiles(owner, spec.Type, spec.Files)
 	if err == nil {
+		err = q.tooManyRanges(c, spec.Files)
+	}
+	if err == nil {
 		err = checkUpload(owner, spec.Type, &spec.Settings, files)
 	}
 	if err != nil {
@@ -191,6 +194,9 @@ func (q *Queue) Create(c Caller, spec bits.NewJob) (bits.Summary, error) {
 			rec.Detail = &d
 		}
 		v := &version{rec: rec, files: files, ownFiles: true}
+		if err := v.checkRanged(files); err != nil {
+			return err
+		}
 		v.count()
 		t.fresh = append(t.fresh, j)
 		if t.made == nil {
@@ -356,6 +362,9 @@ func (q *Queue) AddFiles(c Caller, id bits.ID, specs []bits.FileSpec) (bits.Summ
 		return bits.Summary{}, err
 	}
 	files, err := checkFiles(owner, kind, specs)
+	if err == nil {
+		err = q.tooManyRanges(c, specs)
+	}
 	if err != nil {
 		return bits.Summary{}, err
 	}
@@ -371,6 +380,9 @@ func (q *Queue) AddFiles(c Caller, id bits.ID, specs []bits.FileSpec) (bits.Summ
 		}
 		if e := q.tooManyFiles(c, len(v.files)+len(files)); e != nil {
 			return e
+		}
+		if err := v.checkRanged(files); err != nil {
+			return err
 		}
 		if v.rec.Type != bits.Download {
 			if len(v.files) > 0 {
@@ -462,6 +474,9 @@ func (q *Queue) Set(c Caller, id bits.ID, s bits.Settings) (bits.Summary, error)
 			}
 			d.Changed = changed(d, t.now)
 		})
+		if err := t.get(j).checkRanged(v.files); err != nil {
+			return err
+		}
 		t.event(j, bits.EventModified, nil)
 		t.auditSet(c, j, &s)
 		if w := t.get(j); w.rec.State == bits.Transferred && w.detail().AutoComplete && w.unfinished() == 0 && j.op == nil {
@@ -493,7 +508,7 @@ func (q *Queue) Resume(c Caller, id bits.ID) (bits.Summary, error) {
 		}
 		t.edit(j, func(r *store.Job, d *store.Detail) {
 			r.Resumed = true
-			d.Active = 0
+			d.Active, d.Exhausted = 0, false
 			if verdict.Next != v.rec.State {
 				d.Attempts, d.StuckSince, d.Changed = 0, 0, 0
 			}
@@ -518,6 +533,7 @@ func (q *Queue) Suspend(c Caller, id bits.ID) (bits.Summary, error) {
 			return err
 		}
 		t.audit(c, audit.Suspended, j, "job suspended")
+		t.edit(j, func(_ *store.Job, d *store.Detail) { d.Exhausted = false })
 		t.setState(j, verdict.Next)
 		return nil
 	})

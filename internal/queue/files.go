@@ -12,10 +12,10 @@ import (
 
 // extra returns what a file has that most files do not.
 func extra(s *bits.FileSpec) *store.FileExtra {
-	if len(s.Mirrors) == 0 && !s.OnlyIfNewer {
+	if len(s.Mirrors) == 0 && !s.OnlyIfNewer && len(s.Ranges) == 0 {
 		return nil
 	}
-	return &store.FileExtra{Mirrors: s.Mirrors, OnlyIfNewer: s.OnlyIfNewer}
+	return &store.FileExtra{Mirrors: s.Mirrors, OnlyIfNewer: s.OnlyIfNewer, Ranges: s.Ranges}
 }
 
 // noSuchFile is the answer for an index that no file of the job has.

@@ -226,7 +226,7 @@ func place(ctx context.Context, owner localfile.Owner, v *version) (placed, lost
 		if f.Part != nil {
 			inode = f.Part.Inode
 		}
-		perr := owner.Place(transfer.PartName(f.Local, v.rec.ID, i), f.Local, inode)
+		perr := owner.Place(v.path(i, f), f.Local, inode)
 		if perr == nil {
 			placed = append(placed, i)
 			dirs[filepath.Dir(f.Local)] = true
@@ -248,8 +248,8 @@ func place(ctx context.Context, owner localfile.Owner, v *version) (placed, lost
 
 // deleteParts removes the part files of the files that are not in their places.
 func deleteParts(ctx context.Context, owner localfile.Owner, v *version) error {
-	if !v.rec.Resumed {
-		return nil // nothing ever began
+	if !v.rec.Resumed || v.highPerformance() {
+		return nil // nothing ever began, or it is left to the caller (client.md 6.11)
 	}
 	var errs []error
 	for i, f := range v.fetched() {
@@ -260,7 +260,7 @@ func deleteParts(ctx context.Context, owner localfile.Owner, v *version) error {
 		if ctx.Err() != nil {
 			return ctx.Err() // the next start goes on
 		}
-		if err := owner.Remove(transfer.PartName(f.Local, v.rec.ID, i)); err != nil {
+		if err := owner.Remove(v.path(i, f)); err != nil {
 			errs = append(errs, err)
 		}
 	}

@@ -503,6 +503,9 @@ func (t *tx) setFile(j *job, index int, f *store.File) {
 // event stages news about a job, with its state as this batch leaves it so far.
 func (t *tx) event(j *job, kind bits.EventKind, file *bits.File) {
 	v := t.get(j)
+	if file != nil {
+		file.Ranges = nil // they may be many, and do not change
+	}
 	e := bits.Event{Time: t.now.UTC(), Kind: kind, Job: j.id, Name: v.rec.Name, Owner: t.q.names.name(v.rec.UID), State: v.rec.State, File: file}
 	if d := v.rec.Detail; d != nil {
 		e.Note = d.Note
@@ -622,7 +625,7 @@ func (q *Queue) tally(old, v *version) {
 // enroll tells the scheduler and the timers about a version of a job. Doing it again is harmless.
 func (q *Queue) enroll(j *job, v *version, now time.Time) {
 	rec := v.rec
-	if j.op == nil && (rec.State == bits.Queued || rec.State.Running()) {
+	if j.op == nil && (rec.State == bits.Queued || rec.State.Running()) && v.eligible() {
 		q.sched.Add(j.num, rec.UID, rec.Priority)
 	} else {
 		q.sched.Remove(j.num)

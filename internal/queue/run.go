@@ -90,7 +90,8 @@ func (q *Queue) start(j *job) {
 	r := &running{cancel: cancel, live: transfer.NewLive(), class: terms(v.rec.Priority), began: time.Now(), before: time.Duration(v.detail().Active)}
 	known, err := q.open(v)
 	spec := transfer.Job{ID: j.id, Owner: q.as(v.rec.UID), Connections: v.connections(), Header: known.header, Class: r.class, Files: v.pendingFiles(),
-		Type: v.rec.Type, Protocol: v.protocol(), Reply: v.reply, ReplyFile: v.replyFile(), Access: q.access(v, known)}
+		Type: v.rec.Type, Protocol: v.protocol(), Reply: v.reply, ReplyFile: v.replyFile(), Access: q.access(v, known),
+		Dynamic: v.dynamic(), Method: v.httpMethod(), HighPerformance: v.highPerformance(), OnDemand: v.onDemand(), MaxSize: v.maximumDownloadSize(), Before: v.before()}
 	q.mu.Lock()
 	j.run = r
 	q.active[j.num] = j
@@ -165,6 +166,7 @@ func (s sink) File(index int, f *store.File) {
 			}
 		})
 		s.note(t, index, old, f)
+		s.rangesNews(t, index, old, f)
 		if f.State == store.FileDone && (v.rec.Type == bits.Download || v.isReply(index)) {
 			view := t.get(s.j).file(index, nil)
 			t.event(s.j, bits.EventFile, &view)
@@ -252,6 +254,9 @@ func (q *Queue) ended(t *tx, j *job, out transfer.Outcome) {
 	switch {
 	case out.Err != nil:
 		q.trouble(t, j, out.Err, out.RetryAfter)
+	case !whole && !out.Stopped && v.onDemand() && !v.wants():
+		t.edit(j, func(_ *store.Job, d *store.Detail) { d.Exhausted = true })
+		t.setState(j, bits.Suspended)
 	case !whole: // preempted, or files were added in the meantime
 		t.setState(j, bits.Queued)
 	default:
@@ -295,7 +300,7 @@ func stuck(d *store.Detail, now time.Time) time.Duration {
 // trouble puts a job that met an error into ERROR or TRANSIENT_ERROR (client.md 5.1).
 func (q *Queue) trouble(t *tx, j *job, e *bits.Error, retryAfter time.Duration) {
 	v := t.get(j)
-	class, now := e.Code.Class(), t.now.UnixNano()
+	class, now := v.class(e.Code), t.now.UnixNano()
 	least, limit := v.minimumRetryDelay(), v.noProgressTimeout()
 	next := bits.TransientError
 	t.edit(j, func(_ *store.Job, d *store.Detail) {

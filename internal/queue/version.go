@@ -406,13 +406,13 @@ func (v *version) file(i int, live map[int]moving) bits.File {
 		}
 	}
 	if x := f.Extra; x != nil {
-		out.Mirrors, out.OnlyIfNewer = x.Mirrors, x.OnlyIfNewer
+		out.Mirrors, out.OnlyIfNewer, out.Ranges = x.Mirrors, x.OnlyIfNewer, x.Ranges
 	}
-	out.Skipped = f.State == store.FileSkipped
+	out.Skipped, out.Validated = f.State == store.FileSkipped, f.State == store.FilePlaced
 	if f.Part != nil {
-		out.Note, out.Source = f.Part.Note, f.Part.Source
+		out.Note, out.Source, out.Validated = f.Part.Note, f.Part.Source, out.Validated || f.Part.Validated
 		if !sends && f.State != store.FilePlaced && !v.rec.State.Final() {
-			out.Temporary = transfer.PartName(f.Local, v.rec.ID, i)
+			out.Temporary = v.path(i, f)
 		}
 	}
 	return out
@@ -453,5 +453,14 @@ func (v *version) pendingFiles() []store.FileRow {
 			rows = append(rows, store.FileRow{Job: v.rec.Num, Index: i, File: f})
 		}
 	}
+	slices.SortStableFunc(rows, func(a, b store.FileRow) int { return urgency(b.File) - urgency(a.File) })
 	return slices.Clip(rows)
+}
+
+// urgency is 1 for a file that somebody waits for parts of, else 0.
+func urgency(f *store.File) int {
+	if len(transfer.Wanted(f)) > 0 {
+		return 1
+	}
+	return 0
 }

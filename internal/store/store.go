@@ -60,6 +60,7 @@ type Detail struct {
 	RetryAt             int64                   `json:"retry_at,omitempty"`    // when a timer ends TRANSIENT_ERROR
 	Transferred         int64                   `json:"transferred,omitempty"` // when the job became TRANSFERRED
 	Finished            int64                   `json:"finished,omitempty"`    // when it became final
+	Exhausted           bool                    `json:"exhausted,omitempty"`   // SUSPENDED because all that was asked for is here
 	Cleanup             bool                    `json:"cleanup,omitempty"`     // final, but part files may be left to delete
 	Farewell            int64                   `json:"farewell,omitempty"`    // cancelled, and when the server is told next to forget the upload
 	Note                string                  `json:"note,omitempty"`        // what a person should know
@@ -80,7 +81,7 @@ type Notice struct {
 func (d *Detail) Zero() bool {
 	return d.Description == "" && d.MinimumRetryDelay == nil && d.NoProgressTimeout == nil && d.Connections == 0 && !d.AutoComplete &&
 		d.TransferPolicy == 0 && d.MaximumDownloadTime == nil && len(d.Headers) == 0 && len(d.HeaderNames) == 0 && d.Options == nil && d.ClientCertificate == nil && len(d.Secrets) == 0 && d.Error == nil && d.ErrorCount == 0 && d.Attempts == 0 &&
-		d.Protocol == "" && d.ReplyFile == "" && d.Farewell == 0 && d.StuckSince == 0 && d.Changed == 0 && d.Active == 0 && d.RetryAt == 0 && d.Transferred == 0 && d.Finished == 0 && !d.Cleanup && d.Note == "" && d.Notice == nil
+		d.Protocol == "" && d.ReplyFile == "" && d.Farewell == 0 && d.StuckSince == 0 && d.Changed == 0 && d.Active == 0 && d.RetryAt == 0 && d.Transferred == 0 && d.Finished == 0 && !d.Exhausted && !d.Cleanup && d.Note == "" && d.Notice == nil
 }
 
 // Secret is what only the transfers of a job may know, sealed by the store's vault.
@@ -131,8 +132,13 @@ type File struct {
 type FileExtra struct {
 	Mirrors     []string `json:"mirrors,omitempty"`  // other URLs of the same content, the best first
 	OnlyIfNewer bool     `json:"if_newer,omitempty"` // fetched only if it is newer than what is in its place
-	Edition     int      `json:"edition,omitempty"`  // how often the job's owner has changed the file
-	Moved       *Moved   `json:"moved,omitempty"`    // how Remote came to be what it is, if a server said so
+	// Ranges are the parts that are fetched, in the order in which they stand in the file here; all of
+	// the file if there are none.
+	Ranges   []bits.Range `json:"ranges,omitempty"`
+	Wanted   []bits.Range `json:"wanted,omitempty"`   // parts of the file here that are fetched before all others
+	Position int64        `json:"position,omitempty"` // then what lies at and after it
+	Edition  int          `json:"edition,omitempty"`  // how often the job's owner has changed the file
+	Moved    *Moved       `json:"moved,omitempty"`    // how Remote came to be what it is, if a server said so
 }
 
 // Moved says that a server redirected a file for good, as its job allows. It counts only as long as
@@ -144,16 +150,20 @@ type Moved struct {
 
 // Part is what a half-finished file needs to go on safely.
 type Part struct {
-	ETag         string   `json:"etag,omitempty"`
-	LastModified string   `json:"modified,omitempty"`   // as the server sent it
-	Boot         string   `json:"boot,omitempty"`       // boot id under which the part file was written
-	Inode        uint64   `json:"inode,omitempty"`      // of the finished part file
-	Note         string   `json:"note,omitempty"`       // what a person should know
-	Peak         int64    `json:"peak,omitempty"`       // the furthest that Done ever was; bytes up to there are no progress
-	Upload       *Upload  `json:"upload,omitempty"`     // of an upload that has begun
-	Duplicates   []string `json:"duplicates,omitempty"` // other URLs that the server named (RFC 6249)
-	Digest       string   `json:"digest,omitempty"`     // of the whole file as the server told, ALGORITHM:HEX
-	Source       string   `json:"source,omitempty"`     // URL that the bytes are from, if it is not File.Remote
+	ETag         string       `json:"etag,omitempty"`
+	LastModified string       `json:"modified,omitempty"`   // as the server sent it
+	Boot         string       `json:"boot,omitempty"`       // boot id under which the part file was written
+	Inode        uint64       `json:"inode,omitempty"`      // of the finished part file
+	Note         string       `json:"note,omitempty"`       // what a person should know
+	Peak         int64        `json:"peak,omitempty"`       // the furthest that Done ever was; bytes up to there are no progress
+	Upload       *Upload      `json:"upload,omitempty"`     // of an upload that has begun
+	Duplicates   []string     `json:"duplicates,omitempty"` // other URLs that the server named (RFC 6249)
+	Filled       []bits.Range `json:"filled,omitempty"`     // durable bytes of a file that is not written from front to back
+	Total        int64        `json:"total,omitempty"`      // with Filled: size of the file on the server
+	Headers      string       `json:"headers,omitempty"`    // of the server's last answer
+	Validated    bool         `json:"validated,omitempty"`  // the job's owner said that the content is right
+	Digest       string       `json:"digest,omitempty"`     // of the whole file as the server told, ALGORITHM:HEX
+	Source       string       `json:"source,omitempty"`     // URL that the bytes are from, if it is not File.Remote
 }
 
 // Upload is what a half-finished upload needs to go on safely.

@@ -58,3 +58,10 @@ func (l *Live) newest(index int, f *store.File) *store.File {
 	}
 	return f
 }
+
+// Moves reports whether a file moves now.
+func (l *Live) Moves(index int) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.active[index] != nil
+}

@@ -80,7 +80,8 @@ type download struct {
 	validator httpget.Validator // of the bytes in part
 	modified  time.Time
 	live      *liveFile
-	alone     bool // has the feed's claim
+	headers   string // of the last answer
+	alone     bool   // has the feed's claim
 	restarts  int
 	began     time.Time
 	saved     time.Time // last checkpoint
@@ -95,12 +96,21 @@ func (r *run) fetch(ctx context.Context, i int, alone bool) error {
 		if f.State != store.FilePending { // skipped or removed meanwhile
 			return r.drop(row.Index, f, alone)
 		}
-		d := &download{run: r, alone: alone, index: row.Index, f: *f, path: PartName(f.Local, r.job.ID, row.Index), began: time.Now()}
-		err := d.fetch(ctx)
-		if !errors.Is(err, errChanged) {
+		path := r.job.Path(f.Local, row.Index)
+		var err error
+		if r.job.inPieces(f) {
+			p := &pieces{run: r, alone: alone, index: row.Index, f: *f, path: path, began: time.Now()}
+			err = p.fetch(ctx)
+			f = &p.f
+		} else {
+			d := &download{run: r, alone: alone, index: row.Index, f: *f, path: path, began: time.Now()}
+			err = d.fetch(ctx)
+			f = &d.f
+		}
+		if !errors.Is(err, errChanged) && !errors.Is(err, errInOrder) {
 			return err
 		}
-		f, alone = &d.f, false
+		alone = false
 	}
 }
 
@@ -193,6 +203,9 @@ func (d *download) leave(why error) error {
 	}
 	if d.part.Offset() == 0 && why != nil { // nothing worth keeping
 		d.part.Close()
+		if d.job.HighPerformance {
+			return nil
+		}
 		return d.job.Owner.Remove(d.path)
 	}
 	if why != nil && d.f.State == store.FilePending {
@@ -273,7 +286,7 @@ func (d *download) offset() int64 {
 // request makes one request and appends its body to the part file. It returns nil when the
 // file has all its bytes.
 func (d *download) request(ctx context.Context) error {
-	if d.offset() > 0 && !d.validator.Usable() {
+	if d.offset() > 0 && (!d.validator.Usable() || d.job.whole()) {
 		// Nothing proves that the rest would belong to what is here.
 		if err := d.restart("the server gives no means to tell versions of the file apart", false); err != nil {
 			return err
@@ -301,7 +314,7 @@ func (d *download) request(ctx context.Context) error {
 		stalled.Reset(headerPatience(d.stallTime()))
 	}
 
-	resp, err := d.get(ctx, httpget.Request{URL: d.src.url, Header: d.header(), Offset: d.offset(), Validator: d.validator,
+	resp, err := d.get(ctx, httpget.Request{URL: d.src.url, Header: d.header(), Offset: d.offset(), Validator: d.validator, Whole: d.job.whole(),
 		Class: d.job.Class, Got: got})
 	if err != nil {
 		return err
@@ -354,7 +367,10 @@ func (d *download) accept(ctx context.Context, resp *httpget.Response) error {
 		}
 	}
 	d.joins(resp)
-	d.validator, d.modified = resp.Validator, resp.Modified
+	d.validator, d.modified, d.headers = resp.Validator, resp.Modified, headerText(resp.Header)
+	if d.job.whole() {
+		d.validator = httpget.Validator{Size: size} // what others say of other answers
+	}
 	d.live.fixed.Store(!d.validator.Usable())
 	if size != d.f.Size {
 		d.f.Size = size
@@ -366,7 +382,10 @@ func (d *download) accept(ctx context.Context, resp *httpget.Response) error {
 		}
 	}
 	d.saved = time.Now()
-	if size < 0 || size >= largeFile {
+	if err := d.budget.set(d.index, max(size, d.part.Offset())); err != nil {
+		return err
+	}
+	if !d.job.HighPerformance && (size < 0 || size >= largeFile) {
 		// Recorded before the first byte, so that after kill -9 the bytes have a validator.
 		d.record(d.f.Done)
 	}
@@ -387,6 +406,11 @@ func (d *download) copy(ctx context.Context, resp *httpget.Response, stalled *ti
 						Message: "the server sent more than it announced"}
 				}
 			}
+			if d.f.Size < 0 {
+				if err := d.budget.set(d.index, d.part.Offset()+int64(n)); err != nil {
+					return err
+				}
+			}
 			if err := d.part.Advance(n); err != nil {
 				return localfile.Err(err, d.path)
 			}
@@ -403,7 +427,7 @@ func (d *download) copy(ctx context.Context, resp *httpget.Response, stalled *ti
 		case err != nil:
 			return httpconn.TransportError(ctx, err, d.src.url)
 		}
-		if now := time.Now(); now.Sub(d.saved) >= checkpointEvery {
+		if now := time.Now(); now.Sub(d.saved) >= checkpointEvery && !d.job.HighPerformance {
 			if err := d.checkpoint(); err != nil {
 				return err
 			}
@@ -546,7 +570,7 @@ func (d *download) finish(ctx context.Context) error {
 		note = d.f.Part.Note
 	}
 	d.f.State, d.f.Size, d.f.Done = store.FileDone, size, size
-	d.f.Part = &store.Part{Inode: d.part.Inode(), Note: note, Source: d.source()}
+	d.f.Part = &store.Part{Inode: d.part.Inode(), Note: note, Source: d.source(), Headers: d.headers}
 	d.healthy()
 	d.live.size.Store(size)
 	f := d.f

@@ -10,6 +10,7 @@ package transfer
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"sync"
 	"sync/atomic"
@@ -35,10 +36,29 @@ type Job struct {
 	Class       governor.Class
 	Files       []store.FileRow // those that are not done, in order; of an upload its one file
 
+	// Of downloads only.
+	Dynamic         bool   // the content is made as it is asked for: only whole answers count
+	Method          string // other than GET: the same
+	HighPerformance bool   // files are written straight into their places, and forgotten by a crash
+	OnDemand        bool   // only what is wanted of the files is fetched
+	MaxSize         int64  // bytes that all files may have; 0: any number
+	Before          int64  // bytes of the files that are done
+
 	// Of uploads only.
 	Protocol  upload.Protocol
 	Reply     *store.File // of an upload-reply, nil before the reply's download began
 	ReplyFile string      // path of the reply
+}
+
+// whole reports whether only whole answers count, which nothing can be joined to.
+func (j *Job) whole() bool { return j.Dynamic || j.Method != "" }
+
+// Path returns where the bytes of a file go until the job is completed.
+func (j *Job) Path(local string, index int) string {
+	if j.HighPerformance {
+		return local
+	}
+	return PartName(local, j.ID, index)
 }
 
 // Sink takes the news of a transfer. Calls come from several goroutines and may block for as
@@ -179,12 +199,42 @@ type run struct {
 	live *Live
 	feed *feed
 	once sync.Once // for sink.Connected
+
+	budget budget
+}
+
+// budget holds the bytes of a job's files against the most that they may have.
+type budget struct {
+	most int64 // 0: any number
+
+	mu  sync.Mutex
+	sum int64         // guarded by mu: of all files that are done or move
+	of  map[int]int64 // guarded by mu: what those that move have in it
+}
+
+// set says that a file has, or will have, n bytes.
+func (b *budget) set(index int, n int64) error {
+	if b.most <= 0 {
+		return nil
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.of == nil {
+		b.of = map[int]int64{}
+	}
+	b.sum += n - b.of[index]
+	b.of[index] = n
+	if b.sum <= b.most {
+		return nil
+	}
+	return &bits.Error{Code: bits.MaxDownloadSizeReached, Context: bits.ContextRemoteFile,
+		Message: fmt.Sprintf("the files of the job have %d bytes or more, and may have %d (maximum_download_size)", b.sum, b.most)}
 }
 
 // Run moves the job's files until all are done, one cannot go on, or ctx ends. On return
 // everything it will ever say has been said to the sink.
 func (e *Engine) Run(ctx context.Context, job Job, sink Sink, live *Live) Outcome {
-	r := &run{Engine: e, job: job, sink: sink, live: live, feed: newFeed(len(job.Files))}
+	r := &run{Engine: e, job: job, sink: sink, live: live, feed: newFeed(len(job.Files)), budget: budget{most: job.MaxSize, sum: job.Before}}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	access, err := e.http.Open(job.Access)
