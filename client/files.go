@@ -38,3 +38,9 @@ func (j *Job) ReplaceRemotePrefix(ctx context.Context, old, new string) (*bits.O
 	var o bits.Outcome
 	return &o, j.m.call(ctx, "POST", j.path("/replace-prefix"), bits.PrefixChange{Old: old, New: new}, &o)
 }
+
+// Explain says in sentences why the job does not move, or how it moves, and what would change that.
+func (j *Job) Explain(ctx context.Context) (*bits.Explanation, error) {
+	var e bits.Explanation
+	return &e, j.m.call(ctx, "GET", j.path("/explain"), nil, &e)
+}

@@ -8,6 +8,7 @@ import (
 
 func newAddCmd(a *app) *cobra.Command {
 	var list string
+	var dryRun bool
 	var src sourceOptions
 	cmd := &cobra.Command{
 		Use:   "add JOB URL DEST | add JOB -i FILE [DEST]",
@@ -28,6 +29,9 @@ For an upload DEST is the file that is uploaded to URL.`,
 			if err != nil {
 				return err
 			}
+			if dryRun {
+				return a.printPlan(files)
+			}
 			srv := a.connect()
 			defer srv.Close()
 			job, err := srv.Find(cmd.Context(), args[0])
@@ -47,6 +51,7 @@ For an upload DEST is the file that is uploaded to URL.`,
 		},
 	}
 	cmd.Flags().StringVarP(&list, "input", "i", "", "read URLs from the list `FILE` ('-' is the standard input)")
+	dryRunFlag(cmd, &dryRun)
 	src.flags(cmd)
 	return cmd
 }

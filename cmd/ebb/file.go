@@ -18,8 +18,9 @@ func newFileCmd(a *app) *cobra.Command {
 		Long: `Change single files of a job, in any state and also while they move. FILE is the file's
 number, which ` + "`ebb show --json`" + ` tells as index and which never changes, its path, or its name
 if no other file of the job has it.`,
-		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		Example: "  ebb file skip nightly 3\n  ebb file url nightly image.iso https://mirror.example.net/image.iso",
+		Args:    cobra.NoArgs,
+		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(
 		a.fileCmd(&cobra.Command{

@@ -33,6 +33,7 @@ type jobOptions struct {
 	timeout    string
 	transfer   string
 	progress   string
+	dryRun     bool
 }
 
 // getOptions are the flags of get.
@@ -68,8 +69,14 @@ but its files come to their places only with ` + "`ebb complete`" + `.
 A list for -i ('-' is the standard input) has a URL in each line and, separated by a
 TAB each, a destination and a checksum that may be left out. Blank lines and lines that
 begin with '#' are skipped. A destination is below DEST; without DEST it is below the
-current directory or absolute.`,
+current directory or absolute. A list may also be CSV, with a first line that names
+the columns Source, Destination, Checksum and Mirrors (Source at least), or a Metalink 4
+document (RFC 5854), whose files come from the best of their URLs that works and are
+checked by their digests.
+
+A URL may also be file:///PATH, or smb://SERVER/SHARE/PATH for a share that is mounted here.`,
 		Example: `  ebb get https://example.org/image.iso
+  ebb get --url https://mirror.example.net/image.iso https://example.org/image.iso
   ebb get https://example.org/image.iso /srv/images/
   ebb get --checksum sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08 https://example.org/a
   ebb get --background=low --detach https://example.org/image.iso
@@ -95,6 +102,7 @@ func (o *jobOptions) flags(cmd *cobra.Command) {
 	f.StringVar(&o.name, "name", "", "display `name` of the job (default the file's name)")
 	f.StringVar(&o.retryDelay, "retry-delay", "", "least `time` until a failed attempt is repeated, such as 30 or 10m (default 5 s; 10 min in the background)")
 	f.StringVar(&o.timeout, "timeout", "", "give up after this `time` without progress (default 1 h; 14 days in the background)")
+	dryRunFlag(cmd, &o.dryRun)
 	transferPolicyFlag(cmd, &o.transfer)
 	progressFlag(cmd, &o.progress)
 	complete(cmd, "background", "high", "normal", "low")
@@ -115,6 +123,9 @@ func (a *app) get(ctx context.Context, o getOptions, args []string) error {
 	files, err := a.planGet(o, args)
 	if err != nil {
 		return err
+	}
+	if o.dryRun {
+		return a.printPlan(files)
 	}
 	settings, err := o.settings(jobName(files), setting{"--connections", "connections", o.connections})
 	if err != nil {

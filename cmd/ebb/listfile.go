@@ -10,12 +10,14 @@ import (
 	"strings"
 
 	"github.com/ebbtransfer/ebb/bits"
+	"github.com/ebbtransfer/ebb/internal/metalink"
 )
 
 // An entry is one line of a list for -i.
 type entry struct {
 	line                int
 	url, dest, checksum string
+	mirrors             []string
 }
 
 // maxListLine bounds a line of a list: a URL, a path and a digest of the longest kind.
@@ -50,11 +52,9 @@ func readList(r io.Reader) ([]entry, error) {
 			return nil, usagef("line %d: a job has at most %d files", n, bits.MaxFilesPerJob)
 		}
 		fields = append(fields, "", "")
-		e := entry{n, fields[0], fields[1], fields[2]}
-		// A list may come from elsewhere: it must not reach above the directory it is for. That
-		// an absolute path is meant is plain to see, unless a directory was asked for: addList.
-		if e.dest != "" && !filepath.IsAbs(e.dest) && !filepath.IsLocal(e.dest) {
-			return nil, usagef("line %d: the destination %q leaves the directory", n, e.dest)
+		e := entry{line: n, url: fields[0], dest: fields[1], checksum: fields[2]}
+		if err := e.stays(); err != nil {
+			return nil, err
 		}
 		entries = append(entries, e)
 	}
@@ -79,7 +79,15 @@ func (p *planner) addList(name string, stdin io.Reader) error {
 	if err != nil {
 		return usagef("the list cannot be read: %w", err)
 	}
-	entries, err := readList(bytes.NewReader(b))
+	var entries []entry
+	switch {
+	case metalink.Is(b):
+		entries, err = readMetalink(b)
+	case isCSV(name, b):
+		entries, err = readCSV(bytes.NewReader(b))
+	default:
+		entries, err = readList(bytes.NewReader(b))
+	}
 	if err != nil {
 		return within(name, err)
 	}
@@ -87,7 +95,7 @@ func (p *planner) addList(name string, stdin io.Reader) error {
 		if p.given && filepath.IsAbs(e.dest) {
 			return usagef("%s: line %d: the destination %q is absolute, but the list's files are to go below %q", name, e.line, e.dest, p.base)
 		}
-		if err := p.add(e.url, e.dest, e.checksum); err != nil {
+		if err := p.add(e.url, e.dest, e.checksum, e.mirrors...); err != nil {
 			return within(fmt.Sprintf("%s: line %d", name, e.line), err)
 		}
 	}

@@ -150,9 +150,9 @@ func TestNoPasswordIsShown(t *testing.T) {
 		ebb(t, socket, "cancel", "a").want(t, 0, "", ""),
 		ebb(t, socket, "watch", "--after", "1", "a").want(t, 0, "http://bob:xxxxx@h/a: moved to http://bob:xxxxx@h/a", ""),
 		ebb(t, socket, "show", url).want(t, 4, "", "there is no job"),
-		ebb(t, socket, "get", "ftp://bob:s3cret@h/a").want(t, 2, "", "is not an http or https URL"),
+		ebb(t, socket, "get", "ftp://bob:s3cret@h/a").want(t, 2, "", "is not an http, https, file or smb URL"),
 		ebb(t, socket, "get", url, url).want(t, 2, "", "would both become"),
-		ebb(t, socket, "get", url, url, "ftp://bob:s3cret@h").want(t, 2, "", "is not an http or https URL"),
+		ebb(t, socket, "get", url, url, "ftp://bob:s3cret@h").want(t, 2, "", "is not an http, https, file or smb URL"),
 		ebb(t, socket, url).want(t, 2, "", "there is no verb"),
 	}
 	for _, o := range all {

@@ -63,7 +63,7 @@ the server's application gives to a file, comes with the protocol bits only.`,
 	f := cmd.Flags()
 	protocolFlag(cmd, &o.protocol, bits.ProtocolAuto, "`how` to upload: auto, bits, tus, ietf, s3 or put")
 	f.StringVar(&o.reply, "reply", "", "write what the server's application answers to `FILE`, or with '-' to the standard output")
-	o.flags(cmd)
+	o.jobOptions.flags(cmd)
 	return cmd
 }
 
@@ -89,6 +89,13 @@ func (a *app) put(ctx context.Context, o putOptions, args []string) error {
 	uploads, err := a.planPut(o, args)
 	if err != nil {
 		return err
+	}
+	if o.dryRun {
+		var files []bits.FileSpec
+		for _, u := range uploads {
+			files = append(files, u.spec.Files...)
+		}
+		return a.printPlan(files)
 	}
 	show, err := a.newDisplay(o.progress)
 	if err != nil {

@@ -273,6 +273,7 @@ func (s *server) register(a huma.API) {
 		func(c queue.Caller, id bits.ID) (bits.Code, error) { return s.q.Complete(c, id) })
 	s.registerFiles(a)
 	s.registerOwn(a)
+	s.registerExplain(a)
 	s.registerReply(a)
 	s.registerRanges(a)
 	s.registerErrors(a)

@@ -43,6 +43,18 @@ func (s *server) registerFiles(a huma.API) {
 		})
 }
 
+// registerExplain registers the explanation of what a job waits for.
+func (s *server) registerExplain(a huma.API) {
+	huma.Register(a, huma.Operation{OperationID: "explainJob", Method: "GET", Path: "/v1/jobs/{job}/explain", Summary: "Say in sentences why a job does not move and what would make it", Errors: []int{404, 409}},
+		func(ctx context.Context, in *JobPath) (*Body[bits.Explanation], error) {
+			c, id, err := s.resolve(ctx, in.Job)
+			if err != nil {
+				return nil, err
+			}
+			return reply(s.q.Explain(c, id))
+		})
+}
+
 // outcome does something to a job and tells how that went, and the job's state after it.
 func (s *server) outcome(ctx context.Context, ref string, do func(queue.Caller, bits.ID) (bits.Code, error)) (*Body[bits.Outcome], error) {
 	c, id, err := s.resolve(ctx, ref)

@@ -89,7 +89,7 @@ func (q *Queue) start(j *job) {
 	ctx, cancel := context.WithCancel(q.runs)
 	r := &running{cancel: cancel, live: transfer.NewLive(), class: terms(v.rec.Priority), began: time.Now(), before: time.Duration(v.detail().Active)}
 	known, err := q.open(v)
-	spec := transfer.Job{ID: j.id, Owner: q.as(v.rec.UID), Connections: v.connections(), Header: known.header, Class: r.class, Files: v.pendingFiles(),
+	spec := transfer.Job{ID: j.id, Owner: q.as(v.rec.UID), Connections: v.connections(), OnlyIfNewer: v.detail().Options.Properties().OnlyIfNewer, Header: known.header, Class: r.class, Files: v.pendingFiles(),
 		Type: v.rec.Type, Protocol: v.protocol(), Reply: v.reply, ReplyFile: v.replyFile(), Access: q.access(v, known),
 		Dynamic: v.dynamic(), Method: v.httpMethod(), HighPerformance: v.highPerformance(), OnDemand: v.onDemand(), MaxSize: v.maximumDownloadSize(), Before: v.before()}
 	q.mu.Lock()

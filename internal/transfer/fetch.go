@@ -128,6 +128,10 @@ func (d *download) fetch(ctx context.Context) error {
 	if err == nil {
 		err = d.finish(ctx)
 	}
+	if errors.Is(err, errHere) {
+		d.skip()
+		err = nil
+	}
 	return errors.Join(err, d.leave(err))
 }
 
@@ -351,6 +355,9 @@ func (d *download) stallError() error {
 // accept prepares the part file for an answer.
 func (d *download) accept(ctx context.Context, resp *httpget.Response) error {
 	size := resp.Validator.Size
+	if d.here(resp) {
+		return errHere
+	}
 	if err := d.claimIfLarge(size); err != nil {
 		return err
 	}

@@ -417,6 +417,32 @@ func (d *download) retryElsewhere(err error) bool {
 	return d.next(err)
 }
 
+// errHere says that the file in its place is as new as the source's.
+var errHere = errors.New("the file is here already")
+
+// here reports whether the file in its place is as new as the one that an answer brings, and of the
+// same size, where the job's owner wants it to be fetched only if it is newer.
+func (d *download) here(resp *httpget.Response) bool {
+	wanted := d.job.OnlyIfNewer || d.f.Extra != nil && d.f.Extra.OnlyIfNewer
+	if !wanted || resp.Modified.IsZero() || resp.Validator.Size < 0 || d.offset() > 0 {
+		return false
+	}
+	f, err := d.job.Owner.Open(d.f.Local)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	return err == nil && info.Mode().IsRegular() && info.Size() == resp.Validator.Size && !resp.Modified.After(info.ModTime())
+}
+
+// skip ends a file that need not be fetched.
+func (d *download) skip() {
+	d.f.State, d.f.Part = store.FileSkipped, &store.Part{Note: "not fetched: the file in its place is as new as the source's"}
+	f := d.f
+	d.sink.File(d.index, &f)
+}
+
 // drop ends a file that is not wanted any more before its turn came.
 func (r *run) drop(index int, f *store.File, alone bool) error {
 	if alone {

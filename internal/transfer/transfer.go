@@ -31,6 +31,7 @@ type Job struct {
 	Owner       localfile.Owner // whose rights to files it has
 	Type        bits.Type
 	Connections int
+	OnlyIfNewer bool // files are skipped that are here and as new as the server's
 	Header      http.Header
 	Access      httpconn.Settings
 	Class       governor.Class

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/ebbtransfer/ebb/bits"
+	"github.com/ebbtransfer/ebb/client"
 	"github.com/ebbtransfer/ebb/test/faultserver"
 )
 
@@ -270,4 +271,111 @@ func TestMirrorsThatAServerNames(t *testing.T) {
 func base64Of(sum string) string {
 	b, _ := hex.DecodeString(strings.TrimPrefix(sum, "sha256:"))
 	return base64.StdEncoding.EncodeToString(b)
+}
+
+func TestOnlyIfNewer(t *testing.T) {
+	t.Parallel()
+	s := start(t, options{})
+	srv := serve(t, faultserver.Options{})
+	date := time.Now().Add(-time.Hour).Truncate(time.Second)
+	e := srv.File("/a", faultserver.File{Seed: 1, Size: mib, LastModified: date})
+	get := func() result { return s.cli("get", "-N", "--json", e.URL()).want(t, 0) }
+	get()
+	s.isWhole(filepath.Join(s.dir, "a"), e)
+	before := srv.Sent("/a")
+	var job bits.Job
+	get().decode(t, &job)
+	if !job.Files[0].Skipped || job.State != bits.Acknowledged {
+		t.Errorf("file %+v of a job that is %s", job.Files[0], job.State)
+	}
+	if n := srv.Sent("/a") - before; n > mib/2 {
+		t.Logf("%d bytes were sent of a file that is here", n)
+	}
+	e.Replace(faultserver.File{Seed: 2, Size: mib, LastModified: date.Add(time.Minute)})
+	get()
+	s.isWhole(filepath.Join(s.dir, "a"), e)
+	e.Replace(faultserver.File{Seed: 3, Size: mib + 1, LastModified: date})
+	get() // not newer, but another size
+	s.isWhole(filepath.Join(s.dir, "a"), e)
+	s.holds("a")
+}
+
+func TestFilesOfThisMachine(t *testing.T) {
+	t.Parallel()
+	s := start(t, options{})
+	from := t.TempDir()
+	content := make([]byte, 3*mib+7)
+	_, _ = faultserver.Content(9, int64(len(content))).ReadAt(content, 0)
+	source := filepath.Join(from, "a b.iso")
+	if err := os.WriteFile(source, content, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	date := time.Now().Add(-time.Hour)
+	if err := os.Chtimes(source, date, date); err != nil {
+		t.Fatal(err)
+	}
+	s.cli("get", "file://"+strings.ReplaceAll(source, " ", "%20")).want(t, 0)
+	copied := filepath.Join(s.dir, "a b.iso")
+	got, err := os.ReadFile(copied)
+	if err != nil || string(got) != string(content) {
+		t.Fatalf("%d bytes, %v", len(got), err)
+	}
+	if info, err := os.Stat(copied); err != nil || !info.ModTime().Equal(date) {
+		t.Errorf("the copy's date is %v, want %v", info.ModTime(), date)
+	}
+	for _, c := range []struct {
+		url  string
+		code bits.Code
+	}{
+		{"file://" + from + "/none", bits.FileNotFound},
+		{"file://" + from + "/none/at/all", bits.PathNotFound},
+		{"file:///dev/zero", bits.InvalidArg},
+		{"file://" + filepath.Dir(from), bits.InvalidArg},
+		{"smb://nosuchserver/share/a", bits.PathNotFound},
+	} {
+		job := s.fetch(c.url, "x")
+		s.settled(job, bits.Errored)
+		isError(t, s.info(job), c.code, bits.ContextRemoteFile)
+	}
+}
+
+func TestExplain(t *testing.T) {
+	t.Parallel()
+	s := start(t, options{config: "[jobs]\nforeground = 1\n"})
+	srv := serve(t, faultserver.Options{})
+	stalls := srv.File("/stalls", faultserver.File{Seed: 1, Size: 4 * mib})
+	stalls.Set(func(p *faultserver.Program) { p.Cut = faultserver.Cut{How: faultserver.Stall, After: mib} })
+	gone := srv.File("/gone", faultserver.File{Seed: 1, Size: 1})
+	gone.Set(func(p *faultserver.Program) { p.Status = http.StatusGone })
+	busy := srv.File("/busy", faultserver.File{Seed: 1, Size: 1})
+	busy.Set(func(p *faultserver.Program) { p.Status = http.StatusServiceUnavailable })
+	says := func(job *client.Job, want ...string) {
+		t.Helper()
+		out := s.cli("explain", job.ID.String()).want(t, 0).out
+		for _, w := range want {
+			if !strings.Contains(out, w) {
+				t.Errorf("%q lacks %q", out, w)
+			}
+		}
+	}
+	empty := s.create(fetched{waits: true})
+	says(empty, "has no files", "ebb add")
+	waits := s.create(fetched{waits: true, files: []bits.FileSpec{s.file(gone.URL(), "w")}})
+	says(waits, "never started", "ebb resume")
+	errored := s.fetch(gone.URL(), "gone")
+	s.settled(errored, bits.Errored)
+	says(errored, "410", "ebb file skip", "ebb resume")
+	transient := s.fetch(busy.URL(), "busy")
+	s.untilState(transient, bits.TransientError)
+	says(transient, "503", "next attempt is in", "no_progress_timeout")
+	first := s.create(fetched{name: "the first", files: []bits.FileSpec{s.file(stalls.URL(), "s")}})
+	s.moved(first, mib)
+	says(first, "moves at")
+	second := s.create(fetched{files: []bits.FileSpec{s.file(srv.File("/b", faultserver.File{Size: 1}).URL(), "b")}})
+	says(second, "1 foreground jobs run", `"the first"`)
+	if _, err := first.Cancel(s.ctx()); err != nil {
+		t.Fatal(err)
+	}
+	s.settled(second, bits.Transferred)
+	says(second, "ebb complete")
 }

@@ -1,0 +1,247 @@
+package queue
+
+import (
+	"cmp"
+	"fmt"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/ebbtransfer/ebb/bits"
+	"github.com/ebbtransfer/ebb/internal/policy"
+	"github.com/ebbtransfer/ebb/internal/store"
+)
+
+// Explain says why a job does not move, or how it moves, and what would change that.
+func (q *Queue) Explain(c Caller, id bits.ID) (bits.Explanation, error) {
+	var out bits.Explanation
+	err := q.do(func(t *tx) error {
+		j, v, err := t.lookup(c, id)
+		if err != nil {
+			return err
+		}
+		out = bits.Explanation{Job: summary(v), Reasons: t.explain(c, j, v)}
+		return nil
+	})
+	return out, err
+}
+
+// reasons collects what there is to say.
+type reasons []bits.Reason
+
+func (r *reasons) add(help, format string, args ...any) {
+	*r = append(*r, bits.Reason{Why: fmt.Sprintf(format, args...), Help: help})
+}
+
+func (t *tx) explain(c Caller, j *job, v *version) []bits.Reason {
+	var r reasons
+	d := v.detail()
+	ref := v.rec.ID.String()[:8]
+	switch s := v.rec.State; {
+	case j.op != nil && j.op.cancel:
+		r.add("", "The job is just being cancelled.")
+	case j.op != nil:
+		r.add("", "The job is just being completed: its files are put in their places.")
+	case s == bits.Suspended:
+		t.explainSuspended(&r, v, ref)
+	case s == bits.Queued:
+		t.explainQueued(&r, c, v, ref)
+	case s.Running():
+		t.explainRunning(&r, j, v, ref)
+	case s == bits.TransientError && v.waits():
+		r.add(sentence(v.failure().Info().Hint), "%s", sentence(v.failure().Sentence()))
+		t.explainEnd(&r, v)
+	case s == bits.TransientError:
+		e := v.failure()
+		if e == nil {
+			e = &bits.Error{Code: bits.Unexpected}
+		}
+		r.add(sentence(e.Info().Hint), "The last attempt failed: %s (%s). It was number %d in a row.", bits.RedactText(e.Sentence()), e.Code.Name(), d.Attempts)
+		if d.RetryAt != 0 {
+			r.add(fmt.Sprintf("`ebb resume %s` tries again now.", ref), "The next attempt is in %s.", about(time.Unix(0, d.RetryAt).Sub(t.now)))
+		} else {
+			r.add(fmt.Sprintf("`ebb resume %s` tries again now.", ref), "It is tried again as soon as the network changes.")
+		}
+		t.explainEnd(&r, v)
+	case s == bits.Errored:
+		t.explainErrored(&r, v, ref)
+	case s == bits.Transferred && v.unfinished() > 0:
+		r.add(fmt.Sprintf("`ebb resume %s` fetches them.", ref), "Files were added after the others were transferred.")
+	case s == bits.Transferred:
+		r.add(fmt.Sprintf("`ebb complete %s` puts the files in their places and ends the job.", ref), "Everything is transferred; the job waits for being completed.")
+	case s == bits.Acknowledged:
+		r.add("", "The job is completed; there is nothing left to do.")
+	case v.leaves():
+		r.add("", "The job is cancelled; %s.", bits.NoteServerUntold)
+	default:
+		r.add("", "The job is cancelled.")
+	}
+	if d.Note != "" {
+		r.add("", "%s", sentence(bits.RedactText(d.Note)))
+	}
+	t.explainFiles(&r, v)
+	return r
+}
+
+// about rounds a time for people.
+func about(d time.Duration) string {
+	switch d = max(d, 0); {
+	case d < time.Minute:
+		return fmt.Sprintf("%d s", int(d.Round(time.Second)/time.Second))
+	case d < 48*time.Hour:
+		return policy.Duration(d.Round(time.Minute)).String()
+	}
+	return fmt.Sprintf("%d days", int(d.Hours()/24))
+}
+
+// sentence makes one of a text.
+func sentence(s string) string {
+	if s == "" {
+		return ""
+	}
+	if s[0] >= 'a' && s[0] <= 'z' && !strings.Contains(strings.SplitN(s, " ", 2)[0], "://") {
+		s = strings.ToUpper(s[:1]) + s[1:]
+	}
+	if !strings.HasSuffix(s, ".") {
+		s += "."
+	}
+	return s
+}
+
+func (t *tx) explainSuspended(r *reasons, v *version, ref string) {
+	switch {
+	case v.number() == 0:
+		r.add(fmt.Sprintf("`ebb add %s URL DEST` adds one, `ebb resume %s` starts the job then.", ref, ref), "The job has no files.")
+	case !v.rec.Resumed:
+		r.add(fmt.Sprintf("`ebb resume %s` starts it.", ref), "The job was created and never started.")
+	default:
+		r.add(fmt.Sprintf("`ebb resume %s` lets it go on.", ref), "The job is suspended; what it has is kept.")
+	}
+}
+
+// mostNamed bounds the jobs that are named in a sentence.
+const mostNamed = 3
+
+func (t *tx) explainQueued(r *reasons, c Caller, v *version, ref string) {
+	if h := t.q.held(v, t.now); h != nil {
+		e := bits.Error{Code: h.Code, Message: h.Sentence}
+		r.add(sentence(e.Info().Hint), "%s", sentence(h.Sentence))
+		return
+	}
+	own := v.rec.Priority
+	var higher, same []*version
+	for _, j := range t.q.active {
+		switch w := t.get(j); {
+		case own == bits.Foreground && w.rec.Priority == bits.Foreground, own != bits.Foreground && w.rec.Priority == own:
+			same = append(same, w)
+		case own != bits.Foreground && w.rec.Priority != bits.Foreground && w.rec.Priority < own:
+			higher = append(higher, w)
+		}
+	}
+	jobs := t.q.policy.Jobs
+	switch {
+	case len(higher) > 0:
+		r.add(fmt.Sprintf("It begins when they are done; `ebb set %s priority=%s` lets it take turns with them, priority=foreground starts it now.", ref, strings.ToLower(higher[0].rec.Priority.String())),
+			"Jobs of a higher priority go first: %s.", named(c, higher))
+	case own == bits.Foreground && len(same) > 0:
+		r.add("It begins when one of them ends.", "%d foreground jobs run, which is as many as may (jobs.foreground = %d): %s.", len(same), jobs.Foreground, named(c, same))
+	case len(same) > 0:
+		r.add(fmt.Sprintf("Its turn comes after %s at the latest per job that waits before it; `ebb set %s priority=foreground` starts it now.", about(time.Duration(jobs.TimeSlice)), ref),
+			"Jobs of its priority take turns, and it is the turn of others (jobs.background = %d at once): %s.", jobs.Background, named(c, same))
+	default:
+		r.add("", "The job is about to start.")
+	}
+}
+
+// named names jobs; those of others only by their number.
+func named(c Caller, vs []*version) string {
+	slices.SortFunc(vs, func(a, b *version) int { return cmp.Compare(a.rec.Num, b.rec.Num) })
+	var names []string
+	others := 0
+	for _, v := range vs {
+		if len(names) < mostNamed && c.may(v.rec.UID) {
+			names = append(names, fmt.Sprintf("%q", v.rec.Name))
+		} else {
+			others++
+		}
+	}
+	if others == 1 {
+		names = append(names, "another job")
+	} else if others > 1 {
+		names = append(names, fmt.Sprintf("%d more", others))
+	}
+	return strings.Join(names, ", ")
+}
+
+func (t *tx) explainRunning(r *reasons, j *job, v *version, ref string) {
+	if v.rec.State == bits.Connecting {
+		r.add("", "The job waits for an answer of %s.", nextHost(v))
+		return
+	}
+	p := j.pace()
+	if p == nil {
+		r.add("", "The job moves.")
+		return
+	}
+	help := ""
+	if v.rec.Priority != bits.Foreground {
+		help = fmt.Sprintf("`ebb set %s priority=foreground` lets it compete with other programs for the network.", ref)
+	}
+	r.add(help, "The job moves at %.1f KiB/s: %s.", float64(p.Rate)/1024, strings.TrimSuffix(cmp.Or(p.Why, string(p.State)), "."))
+}
+
+// nextHost names the server of the first file that is not done.
+func nextHost(v *version) string {
+	for _, f := range v.files {
+		if f.State != store.FilePending {
+			continue
+		}
+		remote := f.Remote
+		if f.Part != nil && f.Part.Source != "" {
+			remote = f.Part.Source
+		}
+		if u, err := url.Parse(remote); err == nil && u.Host != "" {
+			return u.Host
+		}
+		return bits.RedactURL(remote)
+	}
+	return "the server"
+}
+
+func (t *tx) explainErrored(r *reasons, v *version, ref string) {
+	e := v.failure()
+	if e == nil {
+		e = &bits.Error{Code: bits.Unexpected}
+	}
+	r.add(sentence(e.Info().Hint), "The job met an error that no attempt helps against: %s (%s).", bits.RedactText(e.Sentence()), e.Code.Name())
+	for i, f := range v.files {
+		if f.State != store.FilePending || f.Remote != e.File && f.Local != e.File || v.rec.Type != bits.Download {
+			continue
+		}
+		r.add(fmt.Sprintf("`ebb file url %[1]s %[2]d URL` gives it another source, `ebb file skip %[1]s %[2]d` leaves it out.", ref, i), "The error is about file %d, %s.", i, f.Local)
+		break
+	}
+	r.add(fmt.Sprintf("`ebb resume %[1]s` tries again, `ebb complete %[1]s` keeps what is done, `ebb cancel %[1]s` gives up.", ref), "It waits for its owner.")
+}
+
+// explainEnd says when a job that cannot go on becomes ERROR.
+func (t *tx) explainEnd(r *reasons, v *version) {
+	if since := v.detail().StuckSince; since != 0 {
+		left := time.Unix(0, since).Add(v.noProgressTimeout()).Sub(t.now)
+		r.add("", "Without progress it ends in ERROR in %s (no_progress_timeout).", about(left))
+	}
+}
+
+// explainFiles tells the notes of files that are under way.
+func (t *tx) explainFiles(r *reasons, v *version) {
+	for i, f := range v.files {
+		if f.Part == nil || f.Part.Note == "" || f.State == store.FileRemoved || f.State == store.FilePlaced {
+			continue
+		}
+		r.add("", "File %d: %s", i, sentence(bits.RedactText(f.Part.Note)))
+		if len(*r) > 10 {
+			return
+		}
+	}
+}
