@@ -63,7 +63,7 @@ the server's application gives to a file, comes with the protocol bits only.`,
 	f := cmd.Flags()
 	protocolFlag(cmd, &o.protocol, bits.ProtocolAuto, "`how` to upload: auto, bits, tus, ietf, s3 or put")
 	f.StringVar(&o.reply, "reply", "", "write what the server's application answers to `FILE`, or with '-' to the standard output")
-	o.jobOptions.flags(cmd)
+	o.flags(cmd)
 	return cmd
 }
 

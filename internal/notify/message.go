@@ -225,7 +225,7 @@ func sign(secret []byte, id, timestamp string, body []byte) string {
 func proxies(system bool) []string {
 	var out []string
 	for _, name := range []string{"HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy", "SSL_CERT_FILE", "SSL_CERT_DIR"} {
-		if v, ok := os.LookupEnv(name); ok && !(system && strings.Contains(v, "@")) {
+		if v, ok := os.LookupEnv(name); ok && (!system || !strings.Contains(v, "@")) {
 			out = append(out, name+"="+v)
 		}
 	}

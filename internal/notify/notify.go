@@ -232,11 +232,12 @@ func (n *Notifier) perform(at line, l *waiting, t task) {
 	if n.ctx.Err() != nil {
 		return
 	}
-	if more {
+	switch {
+	case more:
 		n.enqueue(t, at.uid)
-	} else if !then.at.IsZero() {
+	case !then.at.IsZero():
 		n.timers[t] = time.AfterFunc(time.Until(then.at), func() { n.kick(t, at.uid) })
-	} else {
+	default:
 		delete(n.tries, t)
 	}
 	n.pump(at, l)

@@ -255,7 +255,7 @@ func (d *download) guard(ctx context.Context) context.Context {
 	if !d.learned() {
 		return ctx
 	}
-	return httpconn.OnRedirect(ctx, upload.Allowed)
+	return httpconn.OnRedirect(httpconn.OnBehalf(ctx, d.f.Remote), upload.Allowed)
 }
 
 // mayRestart refuses an answer that would throw away what is here, as long as there is a source

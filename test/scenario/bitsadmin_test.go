@@ -3,6 +3,7 @@ package scenario
 import (
 	"bufio"
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -389,7 +390,9 @@ func TestBitsadminProperties(t *testing.T) {
 			t.Errorf("with a program it prints %q", got)
 		}
 		cancel()
-		<-ended
+		if err := <-ended; err != nil && !errors.Is(err, context.Canceled) {
+			t.Error(err)
+		}
 	})
 	t.Run("/gettemporaryname", func(t *testing.T) {
 		s := s.in(t)

@@ -85,6 +85,9 @@ type userKey struct{}
 func place(req *http.Request) (*url.URL, bool) {
 	from, to := first(req), *req.URL
 	to.User, _ = req.Context().Value(userKey{}).(*url.Userinfo)
+	if !Entitled(req.Context(), from) {
+		return &to, false
+	}
 	if SameOrigin(from, &to) {
 		return &to, true
 	}

@@ -63,6 +63,19 @@ func TestServersAreToldWhoAsks(t *testing.T) {
 	if asked != 1 {
 		t.Errorf("the server had to ask %d times", asked)
 	}
+	// A mirror that only the server named, or where it moved to.
+	elsewhere, err := c.Request(OnBehalf(ctx, s.URL), http.MethodGet, other.URL, nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	refusal, err := c.Do(elsewhere, governor.Foreground)
+	if err != nil {
+		t.Fatal(err)
+	}
+	refusal.Body.Close()
+	if refusal.StatusCode != http.StatusUnauthorized {
+		t.Errorf("on behalf of the server another answered %s", refusal.Status)
+	}
 	req, err := c.Request(ctx, http.MethodGet, s.URL+"/away", nil, nil)
 	if err != nil {
 		t.Fatal(err)
