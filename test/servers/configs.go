@@ -10,7 +10,7 @@ import (
 
 var nginx = kind{
 	name: "nginx", program: "nginx", pkg: "nginx", log: "access.log",
-	lacks: func(Options) string { return "" },
+	lacks: func(o Options) string { return lacksAsks(o, "Basic") },
 	parse: parseTabs,
 	prepare: func(c config) ([]string, error) {
 		name, err := c.write("nginx.conf", nginxConf)
@@ -44,6 +44,7 @@ http {
 		listen 127.0.0.1:{{.Port}}{{if .TLS}} ssl{{end}}{{if .HTTP2}} http2{{end}};
 		{{if .TLS}}ssl_certificate "{{.Cert}}"; ssl_certificate_key "{{.Key}}";{{end}}
 		root "{{.Dir}}";
+		{{if .Asks}}auth_basic "{{.AuthRealm}}"; auth_basic_user_file "{{.State}}/basic";{{end}}
 		{{if .Uploads}}dav_methods PUT DELETE;
 		client_max_body_size {{.BodyLimit}};{{end}}
 		{{if .Proxy}}location / { proxy_pass {{.Proxy}};
@@ -54,7 +55,12 @@ http {
 
 var apache = kind{
 	name: "Apache", program: "apache2", pkg: "apache2", log: "access.log", refusesRoot: true,
-	lacks: lacksUploads,
+	lacks: func(o Options) string {
+		if o.Proxy != "" {
+			return "a proxy"
+		}
+		return lacksAsks(o, "Basic", "Digest", "Negotiate", "NTLM")
+	},
 	parse: parseTabs,
 	prepare: func(c config) ([]string, error) {
 		name, err := c.write("apache.conf", apacheConf)
@@ -75,8 +81,19 @@ ErrorLog "{{.ErrorLog}}"
 {{end}}
 MaxKeepAliveRequests 0
 DocumentRoot "{{.Dir}}"
+{{if .Uploads}}DavLockDB "{{.State}}/davlocks"
+LimitRequestBody {{.BodyLimit}}{{end}}
 <Directory "{{.Dir}}">
-	Require all granted
+	{{if .Uploads}}Dav On{{end}}
+	{{with .Asks}}Require valid-user
+	AuthName "{{$.AuthRealm}}"
+	{{if eq .Scheme "Basic"}}AuthType Basic
+	AuthUserFile "{{$.State}}/basic"{{else if eq .Scheme "Digest"}}AuthType Digest
+	AuthUserFile "{{$.State}}/digest"{{else if eq .Scheme "NTLM"}}AuthType GSSAPI
+	GssapiAllowedMech ntlmssp
+	GssapiConnectionBound On{{else}}AuthType GSSAPI
+	GssapiAllowedMech krb5
+	GssapiCredStore "keytab:{{.Realm.Keytab}}"{{end}}{{else}}Require all granted{{end}}
 	{{if .RateLimit}}SetOutputFilter RATE_LIMIT
 	SetEnv rate-limit {{.RateLimitKiB}}{{end}}
 </Directory>
@@ -149,7 +166,7 @@ func lacksUploads(o Options) string {
 	case o.Proxy != "":
 		return "a proxy"
 	}
-	return ""
+	return lacksAsks(o)
 }
 
 // write writes a configuration and returns its name.
@@ -174,7 +191,22 @@ func (c config) values() map[string]any {
 	if c.RateLimit > 0 {
 		modules = append(modules, "env", "ratelimit")
 	}
+	if c.Uploads {
+		modules = append(modules, "dav", "dav_fs")
+	}
+	if c.Asks != nil {
+		modules = append(modules, "authn_core", "authz_user")
+		switch c.Asks.Scheme {
+		case "Basic":
+			modules = append(modules, "auth_basic", "authn_file")
+		case "Digest":
+			modules = append(modules, "auth_digest", "authn_file")
+		default:
+			modules = append(modules, "auth_gssapi")
+		}
+	}
 	return map[string]any{
+		"Asks": c.Asks, "AuthRealm": authRealm,
 		"Dir": c.dir, "State": c.state, "Port": c.port, "Cert": c.cert, "Key": c.key, "Root": c.root,
 		"Log": c.log, "ErrorLog": c.errorLog, "TLS": c.TLS, "HTTP2": c.HTTP2, "AccessLog": c.AccessLog,
 		"Uploads": c.Uploads, "BodyLimit": c.BodyLimit, "Proxy": c.Proxy, "ProxyStreams": c.ProxyStreams,

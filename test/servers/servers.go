@@ -1,5 +1,5 @@
-// Package servers starts real web servers of the system's packages for a test or a benchmark:
-// nginx, Apache, Caddy and Python's http.server, each with a configuration of its own, on a port of
+// Package servers starts real servers of the system's packages for a test or a benchmark: nginx,
+// Apache, Caddy and Python's http.server, Squid as a proxy, and a Kerberos KDC, each with a configuration of its own, on a port of
 // its own on 127.0.0.1, serving one directory. They run as the caller, or with its rights to read
 // if they refuse to run as root, so any directory that the caller can read can be served.
 //
@@ -34,7 +34,7 @@ type Options struct {
 	// AccessLog writes the log that Server.Requests reads.
 	AccessLog bool
 	// Uploads takes PUT and DELETE, as WebDAV; of BodyLimit bytes at most, 0 for no limit. Only nginx
-	// has it.
+	// and Apache have it.
 	Uploads   bool
 	BodyLimit int64
 	// Proxy is the URL of a server that everything is passed on to, as it is by default: by HTTP/1.0,
@@ -42,6 +42,8 @@ type Options struct {
 	Proxy string
 	// ProxyStreams passes requests on by HTTP/1.1, of any size and while they come.
 	ProxyStreams bool
+	// Asks makes it ask who its clients are; nil for no questions. nginx, Apache and Squid do.
+	Asks *Asks
 }
 
 // startTimeout is how long a server may take until it accepts connections, and stopTimeout until
@@ -62,6 +64,7 @@ type Server struct {
 	port  *loopback.Port
 	state string // the directory of its configuration and logs
 	argv  []string
+	env   []string  // besides that of the caller
 	cmd   *exec.Cmd // nil while stopped
 	ended chan struct{}
 }
@@ -195,6 +198,10 @@ func build(k kind, dir string, o Options) (_ *Server, err error) {
 	if o.AccessLog {
 		s.AccessLog = c.log
 	}
+	if err := c.writeAuth(); err != nil {
+		return nil, err
+	}
+	s.env = c.env()
 	args, err := k.prepare(c)
 	if err != nil {
 		return nil, err
@@ -233,6 +240,7 @@ func (s *Server) run() error {
 	cmd := exec.Command(s.argv[0], s.argv[1:]...)
 	cmd.Dir = "/" // which also nobody may enter; configurations name all else in full
 	cmd.Env = append(os.Environ(), "HOME="+s.state, "XDG_DATA_HOME="+s.state, "XDG_CONFIG_HOME="+s.state)
+	cmd.Env = append(cmd.Env, s.env...)
 	cmd.Stdout, cmd.Stderr = output, output
 	// A group of its own, so that Stop finds its workers, too.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}

@@ -111,6 +111,10 @@ func (l *lanes) roundTrip(base *http.Transport, req *http.Request, who *auth.Age
 		via = who.Begin(bits.TargetProxy, proxy)
 	}
 	if server == nil && via == nil {
+		if req.Method == http.MethodPut && expects(req) {
+			req = req.Clone(ctx)
+			req.Close = true
+		}
 		return base.RoundTrip(req)
 	}
 	t, free := base, func() {}
@@ -134,6 +138,7 @@ func (l *lanes) roundTrip(base *http.Transport, req *http.Request, who *auth.Age
 		if out.ContentLength >= expectFrom && (bound || !server.Known() || !via.Known()) && out.Header.Get("Expect") == "" {
 			out.Header.Set("Expect", "100-continue")
 		}
+		out.Close = out.Close || expects(out) && (leg == 0 && bound || !bound && (!server.Known() || !via.Known()))
 		resp, err := t.RoundTrip(out)
 		if err != nil {
 			free()
@@ -166,6 +171,12 @@ func (l *lanes) roundTrip(base *http.Transport, req *http.Request, who *auth.Age
 		return resp, nil
 	}
 }
+
+// expects reports whether a request waits with its body for the server's word. Where that is a
+// refusal, net/http sends the body all the same, unless the connection is to be closed afterwards:
+// gigabytes for nothing, after which some servers and proxies do not read another request. So the
+// connection of one that may well be refused is closed.
+func expects(req *http.Request) bool { return req.Header.Get("Expect") != "" && req.ContentLength > 0 }
 
 // set sets a header, unless there is nothing to say.
 func set(h http.Header, name, value string) {

@@ -1,11 +1,14 @@
 package httpconn
 
 import (
+	"bufio"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/ebbtransfer/ebb/bits"
@@ -88,4 +91,88 @@ func TestServersAreToldWhoAsks(t *testing.T) {
 	if resp.StatusCode != http.StatusUnauthorized {
 		t.Errorf("behind the redirect: %s", resp.Status)
 	}
+}
+
+// TestARefusedBodyIsNotSent: what waits for the server's word stays here when that is a challenge
+// or a refusal.
+func TestARefusedBodyIsNotSent(t *testing.T) {
+	// As Apache and Squid do it, and unlike net/http, it keeps the connection.
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	var got atomic.Int64
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer conn.Close()
+				in := bufio.NewReader(counted{conn, &got})
+				for {
+					req, err := http.ReadRequest(in)
+					if err != nil {
+						return
+					}
+					if _, _, ok := req.BasicAuth(); !ok {
+						_, _ = io.WriteString(conn, "HTTP/1.1 401 No\r\nWWW-Authenticate: Basic realm=r\r\nContent-Length: 0\r\n\r\n")
+					} else {
+						_, _ = io.WriteString(conn, "HTTP/1.1 100 Continue\r\n\r\n")
+					}
+					_, _ = io.Copy(io.Discard, req.Body)
+					if _, _, ok := req.BasicAuth(); ok {
+						_, _ = io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+					}
+				}
+			}()
+		}
+	}()
+	c := New("test", governor.New("", slog.New(slog.DiscardHandler)))
+	const size = 1 << 20
+	for _, known := range []bool{false, true} {
+		set, want := Settings{Job: bits.ID{1}}, http.StatusUnauthorized
+		if known {
+			set.Identity, want = auth.New([]auth.Credential{{Target: bits.TargetServer, Scheme: bits.AuthBasic, User: "alice", Password: "secret"}}, nil), http.StatusOK
+		}
+		a, err := c.Open(set)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got.Store(0)
+		req, err := c.Request(a.With(t.Context()), http.MethodPut, "http://"+l.Addr().String(), http.Header{"Expect": {"100-continue"}}, strings.NewReader(strings.Repeat("x", size)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp, err := c.Do(req, governor.Foreground)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		a.Close()
+		if resp.StatusCode != want {
+			t.Fatalf("%s, want %d", resp.Status, want)
+		}
+		most := int64(4096)
+		if known {
+			most += size
+		}
+		if n := got.Load(); n > most {
+			t.Errorf("%d bytes were sent, want no more than %d", n, most)
+		}
+	}
+}
+
+// counted counts what comes in.
+type counted struct {
+	net.Conn
+	n *atomic.Int64
+}
+
+func (c counted) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	c.n.Add(int64(n))
+	return n, err
 }

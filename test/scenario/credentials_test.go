@@ -1,0 +1,352 @@
+package scenario
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/ebbtransfer/ebb/bits"
+	"github.com/ebbtransfer/ebb/client"
+	"github.com/ebbtransfer/ebb/test/faultserver"
+	"github.com/ebbtransfer/ebb/test/servers"
+)
+
+// authenticating returns a server that runs. Where it is not installed the test is skipped, but
+// not where all tests must run.
+func authenticating(t *testing.T) func(*servers.Server, error) *servers.Server {
+	return func(s *servers.Server, err error) *servers.Server {
+		t.Helper()
+		needs(t, err)
+		t.Cleanup(s.Close)
+		return s
+	}
+}
+
+func needs(t *testing.T, err error) {
+	t.Helper()
+	if errors.Is(err, servers.ErrNotInstalled) && os.Getenv("CI") == "" {
+		t.Skip(err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// kerberos starts a realm in which alice is known.
+func kerberos(t *testing.T, password string) *servers.Realm {
+	t.Helper()
+	r, err := servers.Kerberos(map[string]string{"alice": password})
+	needs(t, err)
+	t.Cleanup(r.Close)
+	return r
+}
+
+// identifies gives a job a credential, as one would at the command line: the secret is in no
+// argument.
+func (s *service) identifies(job *client.Job, secret string, args ...string) {
+	s.t.Helper()
+	c := s.prepareCall(append([]string{"credentials", "set", job.ID.String()}, args...)...)
+	c.cmd.Stdin = strings.NewReader(secret + "\n")
+	c.begin().end().want(s.t, 0)
+}
+
+func (s *service) resume(job *client.Job) {
+	s.t.Helper()
+	if err := job.Resume(s.ctx()); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// refusedWith waits until a job is in ERROR with a status.
+func (s *service) refusedWith(job *client.Job, status int) {
+	s.t.Helper()
+	info := s.settled(job, bits.Errored)
+	if info.Error == nil || info.Error.HResult != bits.HTTPStatus(status).Hex() {
+		s.t.Fatalf("the error is %+v, want the status %d", info.Error, status)
+	}
+}
+
+// keepsSecret checks that secrets are nowhere where somebody could read them.
+func (s *service) keepsSecret(job *client.Job, secrets ...string) {
+	s.t.Helper()
+	for _, secret := range secrets {
+		secrets = append(secrets, base64.StdEncoding.EncodeToString([]byte("alice:"+secret)))
+	}
+	look := func(where string, b []byte) {
+		s.t.Helper()
+		for _, secret := range secrets {
+			if bytes.Contains(b, []byte(secret)) {
+				s.t.Errorf("%s has the secret %q", where, secret)
+			}
+		}
+	}
+	for _, args := range [][]string{
+		{"show", "--json", job.ID.String()}, {"show", "--properties", job.ID.String()}, {"list", "--json"}, {"list"}, {"explain", job.ID.String()},
+		{"credentials", "list", job.ID.String()},
+	} {
+		r := s.cli(args...).want(s.t, 0)
+		look("ebb "+strings.Join(args, " "), []byte(r.out+r.err))
+	}
+	events, info := 0, s.info(job)
+	for e, err := range s.Watch(s.ctx(), client.Filter{After: 1}) {
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		b, err := json.Marshal(e)
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		look("an event", b)
+		if events++; e.Job == job.ID && e.State == info.State {
+			break
+		}
+	}
+	log, err := os.ReadFile(s.log)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	look("the service's log", log)
+	s.looksThrough(s.state, look)
+	lines, err := filepath.Glob("/proc/[0-9]*/cmdline")
+	if err != nil || len(lines) == 0 {
+		s.t.Fatal(lines, err)
+	}
+	for _, name := range lines {
+		b, err := os.ReadFile(name)
+		if err == nil {
+			look(name, b)
+		}
+	}
+}
+
+// looksThrough shows all files of a directory.
+func (s *service) looksThrough(dir string, look func(string, []byte)) {
+	s.t.Helper()
+	files := 0
+	err := filepath.WalkDir(dir, func(name string, e fs.DirEntry, err error) error {
+		if err != nil || !e.Type().IsRegular() {
+			return err
+		}
+		b, err := os.ReadFile(name)
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil // replaced meanwhile
+		}
+		files++
+		look(name, b)
+		return err
+	})
+	if err != nil || files == 0 {
+		s.t.Fatalf("%d files in %s: %v", files, dir, err)
+	}
+}
+
+// logged checks that the service's log has some words.
+func (s *service) logged(words ...string) {
+	s.t.Helper()
+	b, err := os.ReadFile(s.log)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	for line := range strings.Lines(string(b)) {
+		all := true
+		for _, w := range words {
+			all = all && strings.Contains(line, w)
+		}
+		if all {
+			return
+		}
+	}
+	s.t.Errorf("no line of the log has %q", words)
+}
+
+// served is a directory for a server with a file of some size.
+func served(t *testing.T, size int64) string {
+	t.Helper()
+	dir := t.TempDir()
+	b := make([]byte, size)
+	if _, err := faultserver.Content(1, size).ReadAt(b, 0); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"a", "b"} {
+		if err := os.WriteFile(filepath.Join(dir, name), b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
+
+// identity is a way to identify oneself, with what is refused and what is accepted.
+type identity struct {
+	name   string
+	asks   servers.Asks
+	wrong  string
+	args   []string // of ebb credentials set, after the target
+	secret string
+	env    []string // of the service
+}
+
+// identities are all that a server, or a proxy, may ask for. The secrets are not to be found by
+// chance.
+func identities(t *testing.T, schemes ...string) []identity {
+	t.Helper()
+	const secret, wrong = `Str0ng"und\geheim-f1c9`, "wr0ng-secret-77ab"
+	var all []identity
+	for _, scheme := range schemes {
+		if scheme != "Negotiate" {
+			all = append(all, identity{name: scheme, asks: servers.Asks{Scheme: scheme, User: "alice", Password: secret},
+				wrong: wrong, secret: secret, args: []string{strings.ToLower(scheme), "alice"}})
+			continue
+		}
+		const password = "kerberos-secret-3b1d"
+		realm := kerberos(t, password)
+		cache := filepath.Join(t.TempDir(), "cc")
+		if err := realm.Kinit("alice", password, cache); err != nil {
+			t.Fatal(err)
+		}
+		asks := servers.Asks{Scheme: scheme, Realm: realm}
+		all = append(all,
+			identity{name: "Negotiate with a password", asks: asks, wrong: wrong, secret: password,
+				args: []string{"negotiate", "alice@EBB.TEST"}, env: []string{"KRB5_CONFIG=" + realm.Config}},
+			identity{name: "Negotiate with the owner's tickets", asks: asks, args: []string{"negotiate"},
+				env: []string{"KRB5_CONFIG=" + realm.Config, "KRB5CCNAME=FILE:" + cache}})
+	}
+	return all
+}
+
+// TestCredentialsOfServers: servers of the world that want to know who comes are told, for
+// downloads of several requests and for uploads; before that the job waits for its owner.
+func TestCredentialsOfServers(t *testing.T) {
+	t.Parallel()
+	type starter struct {
+		name  string
+		start func(string, servers.Options) (*servers.Server, error)
+		ways  []identity
+	}
+	for _, srv := range []starter{
+		{"Apache", servers.Apache, identities(t, "Basic", "Digest", "Negotiate", "NTLM")},
+		{"nginx", servers.Nginx, identities(t, "Basic")},
+	} {
+		for _, way := range srv.ways {
+			t.Run(srv.name+" "+way.name, func(t *testing.T) {
+				t.Parallel()
+				const size = 3*mib + 5
+				dir := served(t, size)
+				web := authenticating(t)(srv.start(dir, servers.Options{Asks: &way.asks, Uploads: true, AccessLog: true}))
+				url := strings.Replace(web.URL, "127.0.0.1", "localhost", 1)
+				s := start(t, options{env: way.env})
+				job := s.create(fetched{files: []bits.FileSpec{
+					s.file(url+"/a", "a"), s.file(url+"/b", "b"),
+					{Remote: url + "/a", Local: filepath.Join(s.dir, "parts"), Ranges: []bits.Range{{Offset: 0, Length: 100}, {Offset: 1000, Length: 50}, {Offset: 2 * mib, Length: 77}}},
+				}})
+				s.refusedWith(job, 401)
+				if way.wrong != "" {
+					s.identifies(job, way.wrong, append([]string{"server"}, way.args...)...)
+					s.resume(job)
+					s.refusedWith(job, 401)
+					s.logged("credentials refused", job.ID.String())
+				}
+				s.identifies(job, way.secret, append([]string{"server"}, way.args...)...)
+				s.resume(job)
+				s.settled(job, bits.Transferred)
+				s.logged("credentials accepted", job.ID.String())
+				s.keeps(job, way)
+				s.complete(job)
+				for _, name := range []string{"a", "b"} {
+					if got, n := digest(t, filepath.Join(s.dir, name)); got != faultserver.SHA256(1, size) {
+						t.Errorf("%s has %d bytes that are not the file's", name, n)
+					}
+				}
+				if st, err := os.Stat(filepath.Join(s.dir, "parts")); err != nil || st.Size() == 0 {
+					t.Errorf("the ranges: %v, %v", st, err)
+				}
+
+				file, data := s.source("up.bin", 2*mib+3, 9)
+				up := s.sends(bits.Upload, bits.Settings{Protocol: ptr(bits.ProtocolPut)}, url+"/up.bin", file)
+				s.refusedWith(up, 401)
+				s.identifies(up, way.secret, append([]string{"server"}, way.args...)...)
+				s.resume(up)
+				s.settled(up, bits.Transferred)
+				s.complete(up)
+				if got, err := os.ReadFile(filepath.Join(dir, "up.bin")); err != nil || !bytes.Equal(got, data) {
+					t.Errorf("%d bytes were uploaded (%v), want %d", len(got), err, len(data))
+				}
+				s.keeps(up, way)
+			})
+		}
+	}
+}
+
+func (s *service) keeps(job *client.Job, way identity) {
+	s.t.Helper()
+	var secrets []string
+	for _, secret := range []string{way.secret, way.wrong} {
+		if secret != "" {
+			secrets = append(secrets, secret)
+		}
+	}
+	if len(secrets) > 0 {
+		s.keepsSecret(job, secrets...)
+	}
+}
+
+// TestCredentialsOfProxies: a proxy that wants to know who comes is told, for what it fetches
+// itself and for what goes through it.
+func TestCredentialsOfProxies(t *testing.T) {
+	t.Parallel()
+	for _, way := range identities(t, "Basic", "Digest", "Negotiate") {
+		t.Run(way.name, func(t *testing.T) {
+			t.Parallel()
+			const size = 2*mib + 5
+			proxy := authenticating(t)(servers.Squid(servers.Options{Asks: &way.asks, AccessLog: true}))
+			dir := served(t, size)
+			s := start(t, options{env: append(trusting(t), way.env...)})
+			usage := bits.ProxySettings{Usage: bits.ProxyOverride, List: []string{strings.Replace(proxy.URL, "127.0.0.1", "localhost", 1)}}
+			for _, tls := range []bool{false, true} {
+				web := authenticating(t)(servers.Nginx(dir, servers.Options{TLS: tls, Uploads: true}))
+				job := s.create(fetched{settings: bits.Settings{Options: bits.Options{Proxy: &usage}},
+					files: []bits.FileSpec{s.file(web.URL+"/a", "a"), s.file(web.URL+"/b", "b")}})
+				s.refusedWith(job, 407)
+				if way.wrong != "" {
+					s.identifies(job, way.wrong, append([]string{"proxy"}, way.args...)...)
+					s.resume(job)
+					s.refusedWith(job, 407)
+				}
+				s.identifies(job, way.secret, append([]string{"proxy"}, way.args...)...)
+				s.resume(job)
+				s.settled(job, bits.Transferred)
+				s.keeps(job, way)
+				s.complete(job)
+				for _, name := range []string{"a", "b"} {
+					path := filepath.Join(s.dir, name)
+					if got, n := digest(t, path); got != faultserver.SHA256(1, size) {
+						t.Errorf("%s has %d bytes that are not the file's", name, n)
+					}
+					_ = os.Remove(path)
+				}
+
+				name := fmt.Sprintf("up-%v.bin", tls)
+				file, data := s.source(name, mib+3, 9)
+				up := s.sends(bits.Upload, bits.Settings{Protocol: ptr(bits.ProtocolPut), Options: bits.Options{Proxy: &usage}}, web.URL+"/"+name, file)
+				s.refusedWith(up, 407)
+				s.identifies(up, way.secret, append([]string{"proxy"}, way.args...)...)
+				s.resume(up)
+				s.settled(up, bits.Transferred)
+				s.complete(up)
+				if got, err := os.ReadFile(filepath.Join(dir, name)); err != nil || !bytes.Equal(got, data) {
+					t.Errorf("%d bytes were uploaded (%v), want %d", len(got), err, len(data))
+				}
+			}
+			requests, err := proxy.Requests()
+			if err != nil || len(requests) < 8 {
+				t.Errorf("the proxy had %d requests: %v", len(requests), err)
+			}
+		})
+	}
+}
