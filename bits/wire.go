@@ -41,10 +41,10 @@ type Summary struct {
 type Service struct {
 	Version    string         `json:"version"`
 	PID        int            `json:"pid"`
-	State      string         `json:"state" doc:"Directory of the job store"`
+	State      string         `json:"state,omitempty" doc:"Directory of the job store; for administrators"`
 	Started    time.Time      `json:"started"`
-	Jobs       map[string]int `json:"jobs" doc:"Number of jobs in each state that is not final"`
-	Notices    []string       `json:"notices,omitempty" doc:"What a person should know, such as that a damaged store was set aside"`
+	Jobs       map[string]int `json:"jobs" doc:"Number of jobs in each state that is not final: the caller's, for administrators those of all users"`
+	Notices    []string       `json:"notices,omitempty" doc:"What an administrator should know, such as that a damaged store was set aside"`
 	Conditions Conditions     `json:"conditions"`
 }
 

@@ -27,7 +27,7 @@ import (
 const maxBody = 128 << 20
 
 // Service is what the API tells about the service besides its jobs.
-type Service func() bits.Service
+type Service func(queue.Caller) bits.Service
 
 // New returns the handler of the API. Requests must carry their caller in the context; see
 // WithCaller.
@@ -204,8 +204,8 @@ type Body[T any] struct{ Body T }
 
 func (s *server) register(a huma.API) {
 	huma.Register(a, huma.Operation{OperationID: "getService", Method: "GET", Path: "/v1/service", Summary: "Describe the running service"},
-		func(context.Context, *struct{}) (*Body[bits.Service], error) {
-			return &Body[bits.Service]{s.service()}, nil
+		func(ctx context.Context, _ *struct{}) (*Body[bits.Service], error) {
+			return &Body[bits.Service]{s.service(callerOf(ctx))}, nil
 		})
 	huma.Register(a, huma.Operation{OperationID: "listPaths", Method: "GET", Path: "/v1/paths", Summary: "Show the network paths in use: what they can carry, who uses them, and why background jobs move as fast as they do"},
 		func(ctx context.Context, _ *struct{}) (*Body[[]bits.Path], error) {

@@ -5,6 +5,7 @@ import (
 	"net"
 	"os"
 	"strings"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -12,7 +13,7 @@ import (
 // peerProcess returns the process that made a connection and its program, for the log. Nothing is
 // decided by it: a process may have ended, and another one have its number.
 func peerProcess(c net.Conn) (pid int32, program string) {
-	u, ok := c.(*net.UnixConn)
+	u, ok := c.(syscall.Conn)
 	if !ok {
 		return 0, ""
 	}

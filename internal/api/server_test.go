@@ -68,7 +68,7 @@ func newAPIBy(t testing.TB, file *policy.File, rules policy.Policy) http.Handler
 			t.Error(err)
 		}
 	})
-	return New(q, governor.New("", slog.New(slog.DiscardHandler)), file, notify.New(notify.Config{Queue: q, Log: slog.New(slog.DiscardHandler)}), func() bits.Service { return bits.Service{Version: "test"} })
+	return New(q, governor.New("", slog.New(slog.DiscardHandler)), file, notify.New(notify.Config{Queue: q, Log: slog.New(slog.DiscardHandler)}), func(queue.Caller) bits.Service { return bits.Service{Version: "test"} })
 }
 
 // configuration returns a configuration file with a text.

@@ -449,13 +449,20 @@ func (s *service) count(next http.Handler) http.Handler {
 	})
 }
 
-func (s *service) describe() bits.Service {
+// describe tells a caller about the service. One of many users is told of the own jobs only, and not
+// what is in the directories that are none of theirs.
+func (s *service) describe(c queue.Caller) bits.Service {
+	out := bits.Service{Version: s.Version, PID: os.Getpid(), Started: s.started.UTC(), Jobs: s.queue.Counts(c), Conditions: s.conditions()}
+	if !c.Admin() {
+		return out
+	}
+	out.State = s.State
 	notices := slices.Clone(s.notices)
 	if p := s.policy.Problems(); len(p) > 0 {
 		notices = append(notices, fmt.Sprintf("the configuration has errors, and what was read before them is in effect: %v; `ebb policy check %s` tells all", p, s.policy.Describe().File))
 	}
-	return bits.Service{Version: s.Version, PID: os.Getpid(), State: s.State, Started: s.started.UTC(), Jobs: s.queue.Counts(), Notices: notices,
-		Conditions: s.conditions()}
+	out.Notices = notices
+	return out
 }
 
 // conditions describes what the machine allows now.

@@ -13,3 +13,12 @@ func Identity(info fs.FileInfo) (inode uint64, changed int64) {
 	}
 	return st.Ino, st.Ctim.Nano()
 }
+
+// UserOf returns whose file it is.
+func UserOf(info fs.FileInfo) (uid uint32, ok bool) {
+	st, ok := info.Sys().(*syscall.Stat_t)
+	if !ok {
+		return 0, false
+	}
+	return st.Uid, true
+}

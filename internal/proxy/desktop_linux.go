@@ -11,8 +11,11 @@ import (
 	"os/exec"
 	"os/user"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 const maxSettings = 1 << 20 // bytes
@@ -86,7 +89,26 @@ func as(ctx context.Context, owner uint32, path string, args ...string) (*exec.C
 		return nil, err
 	}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: owner, Gid: uint32(gid)}}
+	cmd.Cancel = func() error { return killAs(owner, cmd.Process.Pid) }
 	return cmd, nil
+}
+
+// killAs ends a process of a user. The service has the right to act as users, but none to send signals to
+// their processes; without this a user who stops a process of theirs would keep it, and who waits for it,
+// for ever. It does so on a thread whose effective user alone is the owner: that lets it send the signal,
+// and the owner send none to it.
+func killAs(owner uint32, pid int) error {
+	done := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread() // for good: the thread ends here
+		same := ^uintptr(0)
+		if _, _, errno := unix.RawSyscall(unix.SYS_SETRESUID, same, uintptr(owner), same); errno != 0 {
+			done <- errno
+			return
+		}
+		done <- unix.Kill(pid, unix.SIGKILL)
+	}()
+	return <-done
 }
 
 // output returns what a command prints, which must not be much.

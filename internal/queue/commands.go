@@ -640,13 +640,14 @@ func (q *Queue) List(c Caller, o ListOptions, yield func(bits.Job) bool) error {
 	return nil
 }
 
-// Counts returns the number of jobs in each state that is not final.
-func (q *Queue) Counts() map[string]int {
+// Counts returns the number of jobs in each state that is not final: the caller's or, for an
+// administrator, those of all users.
+func (q *Queue) Counts(c Caller) map[string]int {
 	q.mu.RLock()
 	defer q.mu.RUnlock()
 	m := map[string]int{}
 	for _, j := range q.order {
-		if s := j.now.rec.State; !s.Final() {
+		if s := j.now.rec.State; !s.Final() && c.may(j.now.rec.UID) {
 			m[s.String()]++
 		}
 	}

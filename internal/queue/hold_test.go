@@ -292,15 +292,15 @@ func TestManyJobsAreHeldInBatches(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if c := q.Counts(); c["TRANSIENT_ERROR"] != n {
+	if c := q.Counts(Caller{}); c["TRANSIENT_ERROR"] != n {
 		t.Fatalf("the jobs are %v", c)
 	}
 	count := func(waiting int) {
 		t.Helper()
 		steps := 0
-		for deadline := time.Now().Add(time.Minute); q.Counts()["TRANSIENT_ERROR"] != waiting; steps++ {
+		for deadline := time.Now().Add(time.Minute); q.Counts(Caller{})["TRANSIENT_ERROR"] != waiting; steps++ {
 			if time.Now().After(deadline) {
-				t.Fatalf("%v wait, want %d", q.Counts(), waiting)
+				t.Fatalf("%v wait, want %d", q.Counts(Caller{}), waiting)
 			}
 			if err := q.do(func(*tx) error { return nil }); err != nil { // one step of the loop
 				t.Fatal(err)

@@ -203,7 +203,7 @@ func TestBadRequestsChangeNothing(t *testing.T) {
 			t.Errorf("%s: %v, want %s", what, err, spec.want)
 		}
 	}
-	if n := len(q.Counts()); n != 0 {
+	if n := len(q.Counts(Caller{})); n != 0 {
 		t.Errorf("%d states have jobs", n)
 	}
 }
@@ -239,7 +239,7 @@ func TestCreatingAgainWithTheSameIDMakesOneJob(t *testing.T) {
 			t.Fatalf("%+v, %v", j, err)
 		}
 	}
-	if n := q.Counts()["SUSPENDED"]; n != 1 {
+	if n := q.Counts(Caller{})["SUSPENDED"]; n != 1 {
 		t.Errorf("there are %d jobs", n)
 	}
 	if _, err := q.Create(bob, spec); codeOf(err) != bits.InvalidArg {
@@ -513,7 +513,7 @@ func TestAFailedCommitIsUndone(t *testing.T) {
 	if j, err := q.Get(alice, id, true); err != nil || j.State != bits.Suspended {
 		t.Errorf("the job is %s, %v; want what is on the disk", j.State, err)
 	}
-	if n := q.Counts()["SUSPENDED"]; n != 1 {
+	if n := q.Counts(Caller{})["SUSPENDED"]; n != 1 {
 		t.Errorf("%d jobs", n)
 	}
 	if n := log.n.Load(); n > 20 {

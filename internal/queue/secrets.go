@@ -1,17 +1,16 @@
 package queue
 
 import (
-	"cmp"
 	"encoding/json"
 	"errors"
 	"io"
 	"net/http"
 	"net/url"
-	"os"
 	"slices"
 	"strings"
 
 	"github.com/ebbtransfer/ebb/bits"
+	"github.com/ebbtransfer/ebb/internal/localfile"
 	"github.com/ebbtransfer/ebb/internal/store"
 	"github.com/ebbtransfer/ebb/internal/transfer/auth"
 	"github.com/ebbtransfer/ebb/internal/vault"
@@ -152,21 +151,22 @@ func (q *Queue) open(v *version) (secrets, error) {
 	return out, nil
 }
 
-// readAs reads a file with the rights of a user.
-func (q *Queue) readAs(uid uint32, name string, most int64) (data []byte, err error) {
-	err = q.as(uid).Do(func() error {
-		if info, err := os.Lstat(name); err != nil || !info.Mode().IsRegular() {
-			return cmp.Or(err, errors.New(name+" is not a file"))
-		}
-		f, err := os.Open(name)
-		if err != nil {
-			return err
-		}
-		defer f.Close()
-		data, err = io.ReadAll(io.LimitReader(f, most))
-		return err
-	})
-	return data, err
+// readAs reads a file with the rights of a user. Others may write to the directory of such a file,
+// as to /tmp: one that is neither the user's nor root's is theirs.
+func (q *Queue) readAs(uid uint32, name string, most int64) ([]byte, error) {
+	f, err := q.as(uid).Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if of, ok := localfile.UserOf(info); ok && of != uid && of != 0 {
+		return nil, errors.New(name + " belongs to another user")
+	}
+	return io.ReadAll(io.LimitReader(f, most))
 }
 
 // identified logs what became of a credential (events 203 and 204 of client.md 10).

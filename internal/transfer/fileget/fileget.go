@@ -89,7 +89,7 @@ func Open(o localfile.Owner, raw string) (*os.File, fs.FileInfo, error) {
 	}
 	f, err := o.Open(path)
 	if err != nil {
-		return nil, nil, sourceError(err, raw, path)
+		return nil, nil, sourceError(o, err, raw, path)
 	}
 	info, err := f.Stat()
 	if err == nil && !info.Mode().IsRegular() {
@@ -97,18 +97,18 @@ func Open(o localfile.Owner, raw string) (*os.File, fs.FileInfo, error) {
 	}
 	if err != nil {
 		f.Close()
-		return nil, nil, sourceError(err, raw, path)
+		return nil, nil, sourceError(o, err, raw, path)
 	}
 	return f, info, nil
 }
 
 // sourceError gives a failure to read a source its code (client.md 5.3): it is about the remote file.
-func sourceError(err error, raw, path string) error {
+func sourceError(o localfile.Owner, err error, raw, path string) error {
 	e := &bits.Error{Context: bits.ContextRemoteFile, File: raw, Cause: err}
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		e.Code, e.Message = bits.FileNotFound, fmt.Sprintf("the file %s does not exist", path)
-		if _, derr := os.Stat(filepath.Dir(path)); errors.Is(derr, fs.ErrNotExist) {
+		if _, derr := o.Look(filepath.Dir(path)); errors.Is(derr, fs.ErrNotExist) {
 			e.Code = bits.PathNotFound
 		}
 	case errors.Is(err, fs.ErrPermission):
@@ -138,7 +138,7 @@ func Get(ctx context.Context, o localfile.Owner, r httpget.Request) (*httpget.Re
 		return nil, err
 	}
 	v := validator(info)
-	out := &httpget.Response{Body: body{ctx, f, r.URL}, Validator: v, Modified: info.ModTime(), Length: v.Size}
+	out := &httpget.Response{Body: body{ctx, f, r.URL, o}, Validator: v, Modified: info.ModTime(), Length: v.Size}
 	if r.Offset == 0 {
 		return out, nil
 	}
@@ -148,7 +148,7 @@ func Get(ctx context.Context, o localfile.Owner, r httpget.Request) (*httpget.Re
 	}
 	if _, err := f.Seek(r.Offset, io.SeekStart); err != nil {
 		f.Close()
-		return nil, sourceError(err, r.URL, f.Name())
+		return nil, sourceError(o, err, r.URL, f.Name())
 	}
 	out.Offset, out.Length = r.Offset, v.Size-r.Offset
 	return out, nil
@@ -171,7 +171,8 @@ func Changed(o localfile.Owner, raw string, v httpget.Validator) (string, error)
 type body struct {
 	ctx context.Context
 	*os.File
-	url string
+	url   string
+	owner localfile.Owner
 }
 
 func (b body) Read(p []byte) (int, error) {
@@ -180,7 +181,7 @@ func (b body) Read(p []byte) (int, error) {
 	}
 	n, err := b.File.Read(p)
 	if err != nil && err != io.EOF {
-		err = sourceError(err, b.url, b.Name())
+		err = sourceError(b.owner, err, b.url, b.Name())
 	}
 	return n, err
 }

@@ -1,0 +1,420 @@
+package scenario
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/ebbtransfer/ebb/bits"
+	"github.com/ebbtransfer/ebb/test/faultserver"
+)
+
+// The users of a service for all users. The system's user database knows none of them.
+const (
+	aliceUID = 61001
+	bobUID   = 61002
+	carolUID = 61003
+)
+
+// machine is a service for all users.
+type machine struct {
+	*service
+	root string // a directory that all may enter, and root alone may write to
+}
+
+// startSystem runs a service for all users, which needs root.
+func startSystem(t *testing.T, o options) *machine {
+	t.Helper()
+	isRoot(t)
+	o.args = append(o.args, "--system")
+	s := prepare(t, o)
+	m := &machine{s, filepath.Dir(s.dir)}
+	// Others have to reach the socket and the program.
+	must(t, errors.Join(os.Chmod(m.root, 0o755), os.Chmod(filepath.Dir(ebb), 0o755)))
+	s.up()
+	return m
+}
+
+// person is somebody without any rights but those to a home of their own.
+type person struct {
+	*service
+	uid  int
+	http *http.Client
+}
+
+// person returns a user of the machine.
+func (m *machine) person(uid int) *person {
+	m.t.Helper()
+	s := *m.service
+	s.dir = filepath.Join(m.root, fmt.Sprint(uid))
+	if err := os.Mkdir(s.dir, 0o700); err == nil {
+		must(m.t, os.Chown(s.dir, uid, uid))
+	}
+	tr := &http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) { return dialAs(uid, s.socket) }}
+	m.t.Cleanup(tr.CloseIdleConnections)
+	return &person{&s, uid, &http.Client{Transport: tr, Timeout: patience}}
+}
+
+// as is what makes a process the user's.
+func (u *person) as() *syscall.SysProcAttr {
+	return &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Credential: &syscall.Credential{Uid: uint32(u.uid), Gid: uint32(u.uid)}}
+}
+
+// cli runs a verb as the user.
+func (u *person) cli(args ...string) result {
+	u.t.Helper()
+	c := u.prepareCall(args...)
+	c.cmd.SysProcAttr = u.as()
+	c.cmd.Env = append(c.cmd.Env, "HOME="+u.dir, "XDG_RUNTIME_DIR=")
+	return c.begin().end()
+}
+
+// asUser runs f on a thread that has a user's effective identity, and then ends with it: the other
+// threads of the test stay root.
+func asUser(uid int, f func() error) error {
+	done := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread() // for good
+		same := ^uintptr(0)
+		if _, _, errno := unix.RawSyscall(unix.SYS_SETGROUPS, 0, 0, 0); errno != 0 {
+			done <- errno
+			return
+		}
+		if _, _, errno := unix.RawSyscall(unix.SYS_SETRESGID, same, uintptr(uid), same); errno != 0 {
+			done <- errno
+			return
+		}
+		if _, _, errno := unix.RawSyscall(unix.SYS_SETRESUID, same, uintptr(uid), same); errno != 0 {
+			done <- errno
+			return
+		}
+		done <- f()
+	}()
+	return <-done
+}
+
+// dialAs connects to the socket as a user: the service sees no difference from a process of theirs.
+func dialAs(uid int, socket string) (c net.Conn, err error) {
+	err = asUser(uid, func() error {
+		c, err = net.FileConn(connected(socket, &err))
+		return err
+	})
+	return c, err
+}
+
+// connected returns a connected socket.
+func connected(socket string, err *error) *os.File {
+	fd, e := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if e == nil {
+		e = unix.Connect(fd, &unix.SockaddrUnix{Name: socket})
+	}
+	*err = e
+	return os.NewFile(uintptr(fd), socket)
+}
+
+// ask makes a request and returns its status and body.
+func (u *person) ask(method, path string, body any) (int, []byte) {
+	u.t.Helper()
+	doc, err := json.Marshal(body)
+	must(u.t, err)
+	status, answer, err := u.send(method, path, bytes.NewReader(doc))
+	must(u.t, err)
+	return status, answer
+}
+
+// send makes a request with any body.
+func (u *person) send(method, path string, body io.Reader) (int, []byte, error) {
+	req, err := http.NewRequest(method, "http://ebb"+path, body)
+	if err != nil {
+		return 0, nil, err
+	}
+	req.Header.Set("Content-Type", "application/json")
+	resp, err := u.http.Do(req)
+	if err != nil {
+		return 0, nil, err
+	}
+	defer resp.Body.Close()
+	answer, err := io.ReadAll(resp.Body)
+	return resp.StatusCode, answer, err
+}
+
+// make creates a job and returns its id.
+func (u *person) make(spec bits.NewJob) bits.ID {
+	u.t.Helper()
+	if spec.Name == nil {
+		spec.Name = ptr(u.t.Name())
+	}
+	if spec.Priority == nil {
+		spec.Priority = ptr(bits.Foreground)
+	}
+	status, answer := u.ask("POST", "/v1/jobs", spec)
+	var made bits.Summary
+	if err := json.Unmarshal(answer, &made); status != http.StatusCreated || err != nil {
+		u.t.Fatalf("create: %d %s", status, answer)
+	}
+	return made.ID
+}
+
+// owned checks whose a file is, and its mode.
+func owned(t *testing.T, path string, uid int) {
+	t.Helper()
+	var st unix.Stat_t
+	must(t, unix.Lstat(path, &st))
+	if int(st.Uid) != uid || st.Mode != unix.S_IFREG|0o644 {
+		t.Errorf("%s belongs to %d and has mode %o, want %d and 100644", path, st.Uid, st.Mode, uid)
+	}
+}
+
+// Each user fetches into a home that nobody else can enter, and gets files of their own.
+func TestSystemFilesBelongToTheirUsers(t *testing.T) {
+	t.Parallel()
+	m := startSystem(t, options{})
+	srv := serve(t, faultserver.Options{})
+	e := srv.File("/file", faultserver.File{Seed: 1, Size: 3 * mib})
+	alice, bob := m.person(aliceUID), m.person(bobUID)
+	for _, u := range []*person{alice, bob} {
+		u.cli("get", "--quiet", srv.URL()+"/file", filepath.Join(u.dir, "got")).want(t, 0)
+		u.isWhole(filepath.Join(u.dir, "got"), e)
+		owned(t, filepath.Join(u.dir, "got"), u.uid)
+		u.holds("got")
+	}
+	// Not into another's home, nor into a directory of root's; the file there stays.
+	for _, dest := range []string{filepath.Join(bob.dir, "got"), filepath.Join(m.root, "files", "x"), "/etc/ebb-attack"} {
+		id := alice.make(bits.NewJob{Files: []bits.FileSpec{{Remote: srv.URL() + "/file", Local: dest}}, Resume: true})
+		isError(t, m.settled(m.Job(id), bits.Errored), bits.AccessDenied, bits.ContextLocalFile)
+	}
+	owned(t, filepath.Join(bob.dir, "got"), bobUID)
+	bob.holds("got")
+	// What is sent is read with the user's rights, too.
+	secret := filepath.Join(bob.dir, "secret")
+	must(t, os.WriteFile(secret, []byte("the secret of bob"), 0o644)) // its directory protects it
+	for _, url := range []string{"file://" + secret, "file:///etc/shadow"} {
+		if r := alice.cli("get", "--quiet", url, filepath.Join(alice.dir, "stolen")); r.code == 0 {
+			t.Errorf("%s was read", url)
+		}
+	}
+	if r := alice.cli("put", "--quiet", secret, srv.URL()+"/up"); r.code == 0 {
+		t.Error("a file of another user was sent")
+	}
+	alice.holds("got")
+}
+
+// A user sees nothing of another's jobs, whichever way they ask.
+func TestSystemUsersDoNotSeeEachOther(t *testing.T) {
+	t.Parallel()
+	m := startSystem(t, options{})
+	srv := serve(t, faultserver.Options{})
+	srv.File("/bobs-url", faultserver.File{Seed: 1, Size: 64 * kib})
+	alice, bob := m.person(aliceUID), m.person(bobUID)
+	const name, password = "the-name-of-bobs-job", "hunter2-of-bob"
+	bobs := bob.make(bits.NewJob{Settings: bits.Settings{Name: ptr(name)},
+		Files: []bits.FileSpec{bob.file(srv.URL()+"/bobs-url", "bobs-file")}})
+	path := "/v1/jobs/" + bobs.String()
+	credential := map[string]any{"target": "SERVER", "scheme": "BASIC", "user": "bob", "password": password}
+	if status, answer := bob.ask("PUT", path+"/credentials", credential); status != http.StatusOK {
+		t.Fatalf("credentials: %d %s", status, answer)
+	}
+
+	// All calls that name the job, with the answer for one that does not exist.
+	calls := []struct{ method, rest string }{
+		{"GET", ""}, {"PATCH", ""}, {"POST", "/files"}, {"POST", "/resume"}, {"POST", "/suspend"}, {"POST", "/cancel"}, {"POST", "/complete"},
+		{"POST", "/own"}, {"GET", "/reply"}, {"GET", "/error"}, {"GET", "/credentials"}, {"PUT", "/credentials"}, {"DELETE", "/credentials/SERVER/BASIC"},
+		{"GET", "/headers"}, {"GET", "/callback"}, {"PATCH", "/files/0"}, {"DELETE", "/files/0"}, {"POST", "/replace-prefix"}, {"GET", "/explain"},
+	}
+	for _, ref := range []string{bobs.String(), bobs.String()[:8], name} {
+		for _, c := range calls {
+			var body any = map[string]any{}
+			switch c.rest {
+			case "/files":
+				body = []bits.FileSpec{}
+			case "/replace-prefix":
+				body = bits.PrefixChange{Old: "http", New: "http"}
+			}
+			status, answer := alice.ask(c.method, "/v1/jobs/"+ref+c.rest, body)
+			if status != http.StatusNotFound || bytes.Contains(answer, []byte("bobs-file")) {
+				t.Errorf("%s %s%s: %d %s", c.method, ref, c.rest, status, answer)
+			}
+		}
+	}
+	for _, path := range []string{"/v1/jobs", "/v1/jobs?files=true&state=SUSPENDED", "/v1/jobs?after=" + bobs.String(), "/v1/paths", "/v1/service", "/v1/policy"} {
+		status, answer := alice.ask("GET", path, nil)
+		for _, leak := range []string{bobs.String(), name, "bobs-", password, "SUSPENDED", m.state} {
+			if status == http.StatusOK && bytes.Contains(answer, []byte(leak)) {
+				t.Errorf("%s tells %q: %s", path, leak, answer)
+			}
+		}
+	}
+	for _, path := range []string{"/v1/jobs?all_users=true", "/v1/events?all_users=true&after=1", "/v1/metrics"} {
+		if status, answer := alice.ask("GET", path, nil); status != http.StatusForbidden || bytes.Contains(answer, []byte(bobs.String())) {
+			t.Errorf("%s: %d %s", path, status, answer)
+		}
+	}
+	alice.cli("list", "--all-users").want(t, 5)
+	if status, _ := alice.ask("POST", "/v1/policy/reload", nil); status != http.StatusForbidden {
+		t.Errorf("the policy was read again: %d", status)
+	}
+
+	// The stream of events has the own ones, from the first on, and no other.
+	own := alice.make(bits.NewJob{})
+	seen := alice.events("/v1/events?progress=true&after=1", own)
+	if len(seen) == 0 || slices.ContainsFunc(seen, func(e bits.Event) bool { return e.Job != own }) {
+		t.Errorf("alice sees the events %+v", seen)
+	}
+	if status, _ := alice.ask("GET", "/v1/callbacks?job="+bobs.String(), nil); status != http.StatusNotFound {
+		t.Errorf("callbacks of another's job: %d", status)
+	}
+
+	// Bob sees it all, and root does, but for the password.
+	if status, answer := bob.ask("GET", path, nil); status != http.StatusOK || !bytes.Contains(answer, []byte("bobs-file")) {
+		t.Errorf("bob gets %d %s", status, answer)
+	}
+	if info := m.info(m.Job(bobs)); info.Owner != fmt.Sprint(bobUID) {
+		t.Errorf("the job's owner is %s", info.Owner)
+	}
+	for _, file := range names(t, m.state) {
+		if b, err := os.ReadFile(filepath.Join(m.state, file)); err != nil || bytes.Contains(b, []byte(password)) {
+			t.Errorf("%s has the password, or cannot be read: %v", file, err)
+		}
+	}
+	// The log tells who did it.
+	log, err := os.ReadFile(m.log)
+	if who := fmt.Sprintf("by=%d pid=%d process=", bobUID, os.Getpid()); err != nil || !bytes.Contains(log, []byte(who)) {
+		t.Errorf("the log does not have %q (%v)", who, err)
+	}
+	// Nobody else reads the service's own files.
+	must(t, asUser(aliceUID, func() error {
+		if _, err := os.ReadDir(m.state); !errors.Is(err, os.ErrPermission) {
+			return fmt.Errorf("the state directory is read: %w", err)
+		}
+		return nil
+	}))
+	var root, alices bits.Service
+	must(t, json.Unmarshal(second(alice.ask("GET", "/v1/service", nil)), &alices))
+	about, err := m.Service(m.ctx())
+	must(t, err)
+	root = *about
+	if root.State != m.state || root.Jobs["SUSPENDED"] != 2 || alices.State != "" || alices.Jobs["SUSPENDED"] != 1 {
+		t.Errorf("root is told %+v, alice %+v", root, alices)
+	}
+}
+
+func second[A, B any](_ A, b B) B { return b }
+
+// events reads a stream until there was one of a job.
+func (u *person) events(path string, until bits.ID) (list []bits.Event) {
+	u.t.Helper()
+	req, err := http.NewRequestWithContext(u.ctx(), "GET", "http://ebb"+path, nil)
+	must(u.t, err)
+	resp, err := u.http.Do(req)
+	must(u.t, err)
+	defer resp.Body.Close()
+	for lines := bufio.NewScanner(resp.Body); lines.Scan(); {
+		data, ok := strings.CutPrefix(lines.Text(), "data: ")
+		if !ok {
+			continue
+		}
+		var e bits.Event
+		must(u.t, json.Unmarshal([]byte(data), &e))
+		if list = append(list, e); e.Job == until {
+			return list
+		}
+	}
+	u.t.Fatalf("the stream %s ended", path)
+	return nil
+}
+
+// Root takes a job over: it goes on with root's rights, and without what was its owner's alone.
+func TestSystemOwn(t *testing.T) {
+	t.Parallel()
+	m := startSystem(t, options{})
+	srv := serve(t, faultserver.Options{SendBuffer: 16 * kib})
+	e := srv.File("/file", faultserver.File{Seed: 1, Size: 4 * mib})
+	e.Set(func(p *faultserver.Program) { p.Rate = 2 * mib })
+	alice := m.person(aliceUID)
+	id := alice.make(bits.NewJob{Files: []bits.FileSpec{alice.file(srv.URL()+"/file", "file")}, Resume: true,
+		Settings: bits.Settings{Headers: &[]string{"X-Secret: of-alice"}}})
+	if status, answer := alice.ask("PUT", "/v1/jobs/"+id.String()+"/credentials", map[string]any{"target": "SERVER", "scheme": "BASIC", "user": "alice", "password": "pw"}); status != http.StatusOK {
+		t.Fatalf("credentials: %d %s", status, answer)
+	}
+	job := m.Job(id)
+	m.moved(job, mib)
+	if r := alice.cli("own", id.String()); r.code == 0 {
+		t.Error("a user without rights took a job over")
+	}
+	// An administrator may suspend the job, but not give it secrets.
+	must(t, job.Suspend(m.ctx()))
+	headers := []string{"X-Secret: of-root"}
+	if err := job.Set(m.ctx(), bits.Settings{Headers: &headers}); !isCode(err, bits.AccessDenied) {
+		t.Errorf("root gave alice's job headers: %v", err)
+	}
+	// Root's rights to files are those of its user, and no more: the service has given up the others.
+	if _, err := job.TakeOwnership(m.ctx()); !isCode(err, bits.NewOwnerNoFileAccess) {
+		t.Errorf("root, who may not write to alice's home, takes the job over: %v", err)
+	}
+	must(t, os.Chmod(alice.dir, 0o777))
+	r := m.cli("own", id.String()).want(t, 0)
+	for _, what := range []string{"credentials", "headers"} {
+		if !strings.Contains(r.err, what) {
+			t.Errorf("own does not tell that the job lost its %s: %s", what, r.err)
+		}
+	}
+	if status, _ := alice.ask("GET", "/v1/jobs/"+id.String(), nil); status != http.StatusNotFound {
+		t.Errorf("alice still sees the job: %d", status)
+	}
+	info := m.info(job)
+	if info.Owner != "root" || info.Progress.BytesTransferred < mib/2 {
+		t.Errorf("the job is now %+v", info)
+	}
+	must(t, job.Resume(m.ctx()))
+	m.settled(job, bits.Transferred)
+	m.complete(job)
+	m.isWhole(filepath.Join(alice.dir, "file"), e)
+	owned(t, filepath.Join(alice.dir, "file"), 0)
+}
+
+// isCode reports whether an error has a code.
+func isCode(err error, code bits.Code) bool {
+	var e *bits.Error
+	return errors.As(err, &e) && e.Code == code
+}
+
+// A user has no more jobs and files than policy says; root and the others are not touched by that.
+func TestSystemQuotas(t *testing.T) {
+	t.Parallel()
+	m := startSystem(t, options{config: "[jobs]\nmax_per_user = 3\nmax_files = 2\n"})
+	alice, bob := m.person(aliceUID), m.person(bobUID)
+	for range 3 {
+		alice.make(bits.NewJob{})
+	}
+	refused := func(u *person, code bits.Code, spec bits.NewJob) {
+		t.Helper()
+		spec.Name = ptr("one more")
+		status, answer := u.ask("POST", "/v1/jobs", spec)
+		var p bits.Problem
+		if err := json.Unmarshal(answer, &p); err != nil || status != http.StatusUnprocessableEntity || p.Code != code.Name() {
+			t.Errorf("%d %s, want %s", status, answer, code)
+		}
+	}
+	refused(alice, bits.TooManyJobsPerUser, bits.NewJob{})
+	refused(bob, bits.TooManyFilesInJob, bits.NewJob{Files: []bits.FileSpec{
+		bob.file("http://127.0.0.1/1", "1"), bob.file("http://127.0.0.1/2", "2"), bob.file("http://127.0.0.1/3", "3")}})
+	bob.make(bits.NewJob{})
+	for range 4 {
+		m.create(fetched{waits: true})
+	}
+}
