@@ -36,7 +36,7 @@ type adminSwitch struct {
 // adminSwitches are all of them, in the order of the help.
 func adminSwitches() []adminSwitch {
 	var all []adminSwitch
-	for _, part := range [][]adminSwitch{adminJobs, adminValues(), adminSetters, adminMachine} {
+	for _, part := range [][]adminSwitch{adminJobs, adminValues(), adminSetters, adminOwner, adminMachine} {
 		all = append(all, part...)
 	}
 	return all
@@ -161,6 +161,9 @@ func (a *app) bitsadmin(ctx context.Context, args []string) error {
 			a.printf("Invalid number of arguments.\n")
 			return hinted(usagef("/%s takes the arguments %s", s.name, orNone(s.args)), "see `ebb bitsadmin /help`")
 		}
+		// Where the original needs an elevated prompt, polkit may ask.
+		lists := name == "list" || name == "monitor" || name == "reset"
+		a.admin = a.admin || name == "takeownership" || lists && slices.ContainsFunc(args, func(arg string) bool { return adminName(arg) == "allusers" })
 		b.srv = a.connect()
 		defer b.srv.Close()
 		return b.tell(s, s.run(b, args))

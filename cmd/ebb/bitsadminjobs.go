@@ -25,6 +25,7 @@ var adminJobs = []adminSwitch{
 	{"info", "JOB [/VERBOSE]", 1, 2, "tells of a job", "get job info", (*bitsadmin).info},
 	{"addfile", "JOB REMOTE LOCAL", 3, 3, "adds a file to a job", "add file to job", withJob((*bitsadmin).addFile)},
 	{"addfileset", "JOB TEXTFILE", 2, 2, "adds files to a job, from lines REMOTE LOCAL", "add files to job", withJob((*bitsadmin).addFileSet)},
+	{"addfilewithranges", "JOB REMOTE LOCAL OFFSET:LENGTH[,OFFSET:LENGTH...]", 4, 4, "adds parts of a file, back to back; the length EOF is all that follows", "add file to job", withJob((*bitsadmin).addFileWithRanges)},
 	{"replaceremoteprefix", "JOB OLD NEW", 3, 3, "replaces the beginning of the files' URLs", "replace remote prefix", withJob(func(b *bitsadmin, job *client.Job, _ *bits.Job, args []string) error {
 		outcome, err := job.ReplaceRemotePrefix(b.ctx, args[0], args[1])
 		if err != nil {
@@ -246,6 +247,17 @@ func (b *bitsadmin) addFile(job *client.Job, _ *bits.Job, args []string) error {
 	f, err := adminFile(args[0], args[1])
 	if err != nil {
 		return err
+	}
+	return b.addFiles(job, f)
+}
+
+func (b *bitsadmin) addFileWithRanges(job *client.Job, _ *bits.Job, args []string) error {
+	f, err := adminFile(args[0], args[1])
+	if err != nil {
+		return err
+	}
+	if f.Ranges, err = bits.ParseRanges(args[2]); err != nil {
+		return bits.Errorf(bits.InvalidArg, "%s", err)
 	}
 	return b.addFiles(job, f)
 }

@@ -62,7 +62,6 @@ var adminGetters = []struct {
 		}
 		return safe(c.Subject) + " " + c.Fingerprint, nil
 	}},
-	{"getcustomheaders", "CUSTOM HEADERS", func(j *bits.Job) (string, error) { return orNull(strings.Join(j.Properties.HeaderNames, ", ")), nil }},
 	{"getreplyfilename", "REPLY FILE", func(j *bits.Job) (string, error) {
 		if j.Reply == nil {
 			return "", noReply()
@@ -112,6 +111,11 @@ func adminValues() []adminSwitch {
 			b.value("TEMPORARY NAME", orNull(safe(f.Temporary)))
 			return nil
 		})},
+		adminSwitch{"getvalidationstate", "JOB FILE-INDEX", 2, 2, "tells whether a file's content was found right", "get validation state", withFile(func(b *bitsadmin, _ *client.Job, f *bits.File, _ int, _ []string) error {
+			b.value("VALIDATION STATE", strings.ToUpper(strconv.FormatBool(f.Validated)))
+			return nil
+		})},
+		adminSwitch{"setvalidationstate", "JOB FILE-INDEX TRUE|FALSE", 3, 3, "says whether a file's content is right; one that is not is fetched again", "set validation state", withFile((*bitsadmin).setValidation)},
 	)
 }
 
@@ -264,6 +268,20 @@ func withFile(f func(b *bitsadmin, job *client.Job, f *bits.File, index int, arg
 	})
 }
 
+// setValidation says what the caller found of a file's content. A job with a file that is not right
+// is in ERROR, and fetches it again when it is resumed.
+func (b *bitsadmin) setValidation(job *client.Job, f *bits.File, _ int, args []string) error {
+	right := strings.EqualFold(args[0], "TRUE")
+	if !right && !strings.EqualFold(args[0], "FALSE") {
+		return bits.Errorf(bits.InvalidArg, "%q is no validation state (want TRUE or FALSE)", args[0])
+	}
+	if err := job.SetValidationState(b.ctx, f.Index, right); err != nil {
+		return err
+	}
+	b.say("Validation state set to %s.\n", strings.ToUpper(args[0]))
+	return nil
+}
+
 func noReply() error {
 	return bits.Errorf(bits.NotImplemented, "the job has no reply: only UPLOAD_REPLY jobs have one")
 }
@@ -366,7 +384,7 @@ func (b *bitsadmin) printInfo(j *bits.Job) {
 	}
 	b.a.printf("NOTIFICATION COMMAND LINE: %s\n", b.one(j, "getnotifycmdline"))
 	b.a.printf("PEER CACHING FLAGS: %s\n", b.one(j, "getpeercachingflags"))
-	b.a.printf("CUSTOM HEADERS: %s\n\n", b.one(j, "getcustomheaders"))
+	b.a.printf("CUSTOM HEADERS: %s\n\n", orNull(safe(strings.Join(j.Properties.HeaderNames, ", "))))
 }
 
 // one is the value that a switch prints of a job.

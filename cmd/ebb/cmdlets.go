@@ -262,6 +262,8 @@ func (a *app) cmdlet(ctx context.Context, c *cmdlet, args []string) error {
 	given, err := parseCmdlet(c.params, args)
 	call := &cmdletCall{arguments: given, a: a, ctx: ctx, cmdlet: c}
 	if err == nil {
+		// Where the original needs an elevated prompt, polkit may ask.
+		a.admin = a.admin || given.on("AllUsers") || given.on("SetOwnerToCurrentUser")
 		call.srv = a.connect()
 		defer call.srv.Close()
 		err = c.run(call)
@@ -665,7 +667,7 @@ func (c *cmdletCall) settings() (s bits.Settings, err error) {
 		}
 	}
 	// A job must not run without what its owner gave for it.
-	for _, name := range []string{"Credential", "ProxyCredential", "Authentication", "ProxyAuthentication", "CertStoreLocation", "CertStoreName", "CertHash", "SetOwnerToCurrentUser"} {
+	for _, name := range []string{"CertStoreLocation", "CertStoreName", "CertHash"} {
 		if c.has(name) {
 			return s, usagef("-%s is not supported yet", name)
 		}
@@ -729,12 +731,4 @@ func (c *cmdletCall) options(o *bits.Options) error {
 		o.Proxy.Usage = bits.ProxyOverride
 	}
 	return nil
-}
-
-func (c *cmdletCall) set() error {
-	s, err := c.settings()
-	if err != nil {
-		return err
-	}
-	return c.each(func(j *client.Job) error { return j.Set(c.ctx, s) })
 }

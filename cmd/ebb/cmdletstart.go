@@ -25,6 +25,10 @@ func (c *cmdletCall) start() error {
 	if err != nil {
 		return err
 	}
+	credentials, err := c.credentials()
+	if err != nil {
+		return err
+	}
 	rows := [][2][]string{{c.arguments["Source"], c.arguments["Destination"]}}
 	if !c.has("Source") {
 		if rows, err = c.pipedRows(); err != nil {
@@ -49,7 +53,7 @@ func (c *cmdletCall) start() error {
 			}
 			continue
 		}
-		info, err := c.startOne(ctx, job)
+		info, err := c.startOne(ctx, job, credentials)
 		if err != nil {
 			return errors.Join(err, c.print(shown))
 		}
@@ -61,14 +65,14 @@ func (c *cmdletCall) start() error {
 }
 
 // startOne makes a job and, unless it is to be left to the service, waits for it.
-func (c *cmdletCall) startOne(ctx context.Context, spec bits.NewJob) (*bits.Job, error) {
+func (c *cmdletCall) startOne(ctx context.Context, spec bits.NewJob, credentials []bits.Credential) (*bits.Job, error) {
 	// A signal must not leave a job behind that nobody knows of.
 	whole := context.WithoutCancel(ctx)
 	job, err := c.srv.Create(whole, spec)
 	if err != nil {
 		return nil, createFailed(err)
 	}
-	if err := c.prepare(whole, job); err != nil {
+	if err := c.prepare(whole, job, credentials); err != nil {
 		_, undo := job.Cancel(whole)
 		return nil, errors.Join(err, undo)
 	}
@@ -285,6 +289,3 @@ func (c *cmdletCall) add() error {
 		return j.AddFiles(c.ctx, files...)
 	})
 }
-
-// prepare gives a new job what is not a property: credentials and a certificate.
-func (c *cmdletCall) prepare(context.Context, *client.Job) error { return nil }

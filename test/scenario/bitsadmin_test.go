@@ -340,7 +340,7 @@ func TestBitsadminProperties(t *testing.T) {
 		{"/setminretrydelay", []string{"1"}, "Minimum retry delay set to 1.\n", "/getminretrydelay", "5"},
 		{"/setnoprogresstimeout", []string{"3600"}, "No progress timeout set to 3600.\n", "/getnoprogresstimeout", "3600"},
 		{"/setmaxdownloadtime", []string{"86400"}, "Maximum download time set to 86400.\n", "/getmaxdownloadtime", "86400"},
-		{"/setcustomheaders", []string{"X-One: 1", "X-Two: 2"}, "Custom headers set.\n", "/getcustomheaders", "X-One, X-Two"},
+		{"/setcustomheaders", []string{"X-One: 1", "X-Two: 2"}, "Custom headers set.\n", "/getcustomheaders", "X-One: 1\nX-Two: 2"},
 		{"/setcustomheaders", []string{"NULL"}, "Custom headers set.\n", "/getcustomheaders", "NULL"},
 		{"/setaclflag", []string{"GO"}, "ACL flags set to OG.\n", "/getaclflags", "OG"},
 		{"/setnotifyflags", []string{"1"}, "Notification flags set to 1.\n", "/getnotifyflags", "1"},
@@ -394,6 +394,9 @@ func TestBitsadminProperties(t *testing.T) {
 			t.Error(err)
 		}
 	})
+	if out := s.admin(5, "/getcustomheaders", "p"); !strings.HasPrefix(out, "Unable to get custom headers - 0x80070005\n") {
+		t.Errorf("of headers that are write-only: %q", out)
+	}
 	t.Run("/gettemporaryname", func(t *testing.T) {
 		s := s.in(t)
 		if got := s.raw("/gettemporaryname", "p", "0"); got != "NULL" {

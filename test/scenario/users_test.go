@@ -477,7 +477,7 @@ func TestBitsadminBatch(t *testing.T) {
 }
 
 // TestOmaha: Google's updater has the local path as the job's name, and learns from the file's URL
-// where it was redirected to. What it does after 407 is in the tests of credentials.
+// where it was redirected to. After 407 it goes on with one credential after the other.
 func TestOmaha(t *testing.T) {
 	t.Parallel()
 	srv := serve(t, faultserver.Options{})
@@ -502,17 +502,57 @@ func TestOmaha(t *testing.T) {
 	}
 	s.complete(found)
 	s.isWhole(local, e)
+
+	t.Run("a proxy that asks", func(t *testing.T) {
+		s := s.in(t)
+		proxy := newGate(t, true, "Negotiate", "NTLM", digestGate)
+		local := filepath.Join(s.dir, "asked")
+		job, err := s.Create(s.ctx(), bits.NewJob{Settings: bits.Settings{Name: &local}})
+		must(t, err, job.SetPriority(s.ctx(), bits.Foreground), job.SetNoProgressTimeout(s.ctx(), 0),
+			job.SetProxySettings(s.ctx(), bits.ProxySettings{Usage: bits.ProxyOverride, List: []string{proxy.URL}}),
+			job.AddFiles(s.ctx(), bits.FileSpec{Remote: "http://there.example/asked", Local: local}))
+		user, password := "alice", secret
+		for i, step := range []struct {
+			schemes []bits.AuthScheme
+			own     bool // the owner's own identity, which this proxy does not know
+			want    bits.State
+		}{
+			{[]bits.AuthScheme{bits.AuthNegotiate}, true, bits.Errored},
+			{[]bits.AuthScheme{bits.AuthNTLM}, true, bits.Errored},
+			{[]bits.AuthScheme{bits.AuthDigest, bits.AuthNTLM, bits.AuthNegotiate}, false, bits.Transferred},
+		} {
+			for _, scheme := range step.schemes {
+				c := bits.Credential{CredentialName: bits.CredentialName{Target: bits.TargetProxy, Scheme: scheme}}
+				if !step.own {
+					c.User, c.Password = &user, &password
+				}
+				must(t, job.SetCredential(s.ctx(), c))
+			}
+			must(t, job.Resume(s.ctx()))
+			if s.settled(job, step.want); step.want == bits.Errored && s.code(job) != bits.HTTPStatus(407) {
+				t.Errorf("step %d: the error is %s", i, s.code(job))
+			}
+		}
+		s.complete(job)
+		holdsText(t, local, "inside")
+	})
 }
 
-// TestDFIROrc uploads a file whose job is completed, and the file deleted, by a command that runs when
-// the program is gone. Its credentials are in the tests of those.
+// TestDFIROrc uploads a file to a server that asks who it is; the job is completed, and the file
+// deleted, by a command that runs when the program is gone.
 func TestDFIROrc(t *testing.T) {
 	t.Parallel()
 	s := start(t, options{})
-	up := startServing(t, "", "--uploads")
+	c := newServing(t, "").prepareServe("password") // only for its verb
+	c.cmd.Stdin = strings.NewReader(secret + "\n")
+	hash := c.begin().end().want(t, 0).out
+	up := startServing(t, fmt.Sprintf("[users.orc]\n%s\n[[group]]\npath = \"/\"\ndir = \"%%DIR%%\"\nread = [\"orc\"]\nwrite = [\"orc\"]\n[group.uploads]\n", hash))
 	archive := s.text("evidence.7z", "evidence")
 	id := s.raw("/create", "/upload", "orc")
 	s.raw("/addfile", "orc", up.url+"/evidence.7z", archive)
+	s.raw("/setcredentials", "orc", "SERVER", "BASIC", "orc", secret)
+	s.raw("/setcredentials", "orc", "SERVER", "NTLM", "orc", secret)
+	s.raw("/setcredentials", "orc", "SERVER", "NEGOTIATE", "orc", secret)
 	s.raw("/setnotifycmdline", "orc", "/bin/sh", "sh -c '"+ebb+" --socket "+s.socket+" bitsadmin /complete "+strings.Trim(id, "{}")+" && rm "+archive+"'")
 	s.raw("/resume", "orc")
 	jid, err := bits.ParseID(id)
