@@ -38,21 +38,28 @@ func Sections() []Section {
 // Markdown returns docs/compat.md.
 func Markdown() string {
 	var b strings.Builder
-	var rows, out int
+	var rows, out, unproved int
 	for _, s := range Sections() {
 		for _, r := range s.Rows {
 			rows++
-			if r.Ebb == "" {
+			switch {
+			case r.Ebb == "":
 				out++
+			case r.Test == "":
+				unproved++
 			}
 		}
+	}
+	proved := "each with the test that proves it"
+	if unproved > 0 {
+		proved = fmt.Sprintf("all but %d of them, which are not there yet, with the test that proves it", unproved)
 	}
 	fmt.Fprintf(&b, `# Compatibility with BITS
 
 Made from test/compat by `+"`go test ./test/compat -update`"+`; do not edit. Of %d methods, properties,
 parameters and switches of BITS 10.3, its cmdlets and bitsadmin, %d have a counterpart in Ebb,
-each with the test that proves it, and %d are left out for the reason in their row.
-`, rows, rows-out, out)
+%s, and %d are left out for the reason in their row.
+`, rows, rows-out, proved, out)
 	for _, s := range Sections() {
 		fmt.Fprintf(&b, "\n## %s\n\n", s.Title)
 		if s.Intro != "" {
@@ -67,9 +74,12 @@ each with the test that proves it, and %d are left out for the reason in their r
 			case r.Why != "":
 				ebb += " (" + r.Why + ")"
 			}
-			test := ""
-			if r.Test != "" {
+			test := "not yet"
+			switch {
+			case r.Test != "":
 				test = "`" + r.Test + "`"
+			case r.Ebb == "":
+				test = ""
 			}
 			fmt.Fprintf(&b, "| %s | %s | %s |\n", cell(r.BITS), cell(ebb), cell(test))
 		}

@@ -56,7 +56,7 @@ var interfaces = []Section{
 		{BITS: "GetErrorCount", Ebb: "`bits.Job.ErrorCount`", Test: "internal/queue.TestRetryDelayGrows"},
 		{BITS: "SetProxySettings", Ebb: "property `proxy`", Test: "test/scenario.TestBitsadminProperties//setproxysettings"},
 		{BITS: "GetProxySettings", Ebb: "property `proxy`", Test: "test/scenario.TestBitsadminProperties//getproxyusage"},
-		{BITS: "TakeOwnership", Ebb: "`client.Job.TakeOwnership`, `ebb own`", Test: "test/scenario.TestTakeOwnershipByTheOriginals"},
+		{BITS: "TakeOwnership", Ebb: "`client.Job.TakeOwnership`, `ebb own`", Test: "test/scenario.TestSystemOwn"},
 	}},
 	{"IBackgroundCopyJob2", "", []Row{
 		{BITS: "SetNotifyCmdLine", Ebb: "property `notify_command`", Test: "test/scenario.TestBitsadminProperties//setnotifycmdline"},
@@ -65,7 +65,7 @@ var interfaces = []Section{
 		{BITS: "GetReplyData", Ebb: "`client.Job.ReplyData`", Test: "test/scenario.TestUploadReply"},
 		{BITS: "SetReplyFileName", Ebb: "property `reply_file`", Test: "internal/queue.TestSettingsOfUploads"},
 		{BITS: "GetReplyFileName", Ebb: "`bits.Job.Reply.File`", Test: "test/scenario.TestUploadReply"},
-		{BITS: "SetCredentials", Ebb: "`client.Job.SetCredential`, `ebb credentials set`", Test: "internal/queue.TestSecretsAreSealed"},
+		{BITS: "SetCredentials", Ebb: "`client.Job.SetCredential`, `ebb credentials set`", Test: "test/scenario.TestCredentialsOfServers"},
 		{BITS: "RemoveCredentials", Ebb: "`client.Job.RemoveCredential`, `ebb credentials remove`", Test: "internal/queue.TestSecretsAreSealed"},
 	}},
 	{"IBackgroundCopyJob3", "", []Row{
