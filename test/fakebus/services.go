@@ -146,3 +146,34 @@ func first(errs ...error) error {
 	}
 	return nil
 }
+
+// Polkit puts polkit on the bus. may decides what the processes of a user may do; ask tells that a
+// person could be asked.
+func (b *Bus) Polkit(may func(uid uint32, action string, ask bool) bool) error {
+	s, err := b.Own("org.freedesktop.PolicyKit1")
+	if err != nil {
+		return err
+	}
+	return s.conn.Export(authority(may), "/org/freedesktop/PolicyKit1/Authority", "org.freedesktop.PolicyKit1.Authority")
+}
+
+// authority is polkit's object.
+type authority func(uid uint32, action string, ask bool) bool
+
+// CheckAuthorization is org.freedesktop.PolicyKit1.Authority.CheckAuthorization.
+func (a authority) CheckAuthorization(subject struct {
+	Kind    string
+	Details map[string]dbus.Variant
+}, action string, _ map[string]string, flags uint32, _ string) (result struct {
+	Authorized, Challenge bool
+	Details               map[string]string
+}, err *dbus.Error) {
+	uid, ok := subject.Details["uid"].Value().(int32)
+	pid, _ := subject.Details["pid"].Value().(uint32)
+	start, _ := subject.Details["start-time"].Value().(uint64)
+	if subject.Kind != "unix-process" || !ok || pid == 0 || start == 0 {
+		return result, dbus.NewError("org.freedesktop.PolicyKit1.Error.Failed", []any{"the subject is not a process"})
+	}
+	result.Authorized = a(uint32(uid), action, flags&1 != 0)
+	return result, nil
+}

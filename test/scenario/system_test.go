@@ -15,12 +15,14 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/ebbtransfer/ebb/bits"
+	"github.com/ebbtransfer/ebb/test/fakebus"
 	"github.com/ebbtransfer/ebb/test/faultserver"
 )
 
@@ -417,4 +419,39 @@ func TestSystemQuotas(t *testing.T) {
 	for range 4 {
 		m.create(fetched{waits: true})
 	}
+}
+
+// Polkit says who may deal with the jobs of others, and only where a program asks for that.
+func TestSystemPolkit(t *testing.T) {
+	t.Parallel()
+	isRoot(t)
+	bus := fakebus.New(t)
+	var asked atomic.Int64
+	must(t, bus.Polkit(func(uid uint32, action string, _ bool) bool {
+		asked.Add(1)
+		return uid == aliceUID && action == "org.ebb.manage-all"
+	}))
+	m := startSystem(t, options{env: []string{"DBUS_SYSTEM_BUS_ADDRESS=" + bus.Address}})
+	alice, bob, carol := m.person(aliceUID), m.person(bobUID), m.person(carolUID)
+	carols := carol.make(bits.NewJob{Settings: bits.Settings{Name: ptr("the-job-of-carol")}}).String()
+	alice.cli("show", carols).want(t, 4) // without asking for it alice is nobody special
+	if n := asked.Load(); n != 0 {
+		t.Errorf("polkit was asked %d times", n)
+	}
+	if r := alice.cli("list", "--all-users").want(t, 0); !strings.Contains(r.out, "the-job-of-carol") {
+		t.Errorf("alice, who may see all, sees %s", r.out)
+	}
+	bob.cli("list", "--all-users").want(t, 5)
+	if asked.Load() == 0 {
+		t.Error("polkit was not asked")
+	}
+	bob.cli("own", carols).want(t, 5)
+	alice.cli("own", carols).want(t, 0)
+	if status, _ := carol.ask("GET", "/v1/jobs/"+carols, nil); status != http.StatusNotFound {
+		t.Errorf("carol still sees the job: %d", status)
+	}
+	// Without polkit nobody may.
+	bus.Stop()
+	alice.cli("list", "--all-users").want(t, 5)
+	must(t, bus.Restart())
 }

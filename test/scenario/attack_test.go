@@ -1,0 +1,282 @@
+package scenario
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/ebbtransfer/ebb/bits"
+	"github.com/ebbtransfer/ebb/test/faultserver"
+)
+
+// unhurt asks for a job of a user again and again until stop is called, which tells how long the
+// slowest answer took. The user must get each answer.
+func (u *person) unhurt() (stop func()) {
+	u.t.Helper()
+	path := "/v1/jobs/" + u.make(bits.NewJob{}).String()
+	end, ended := make(chan struct{}), make(chan struct{})
+	var slowest, all time.Duration
+	answers, slow := 0, 0
+	go func() {
+		defer close(ended)
+		for {
+			began := time.Now()
+			status, _, err := u.send("GET", path, nil)
+			took := time.Since(began)
+			if err != nil || status != http.StatusOK {
+				u.t.Errorf("another user gets %d, %v", status, err)
+				return
+			}
+			answers++
+			all += took
+			slowest = max(slowest, took)
+			if took > 100*time.Millisecond {
+				slow++
+			}
+			select {
+			case <-end:
+				return
+			case <-time.After(5 * time.Millisecond):
+			}
+		}
+	}()
+	return func() {
+		close(end)
+		<-ended
+		u.t.Logf("another user: %d answers, on average %v, slowest %v, %d above 100 ms", answers, all/time.Duration(max(answers, 1)), slowest, slow)
+		if slowest > 10*time.Second {
+			u.t.Errorf("another user waited %v", slowest)
+		}
+	}
+}
+
+// Alice swaps a directory on the way for links while jobs complete there, her own and bob's: what the
+// links lead to stays as it was.
+func TestSystemSymlinkSwaps(t *testing.T) {
+	t.Parallel()
+	m := startSystem(t, options{})
+	srv := serve(t, faultserver.Options{})
+	srv.File("/file", faultserver.File{Seed: 1, Size: 10 * kib})
+	alice, bob, carol := m.person(aliceUID), m.person(bobUID), m.person(carolUID)
+	shared := filepath.Join(m.root, "shared")
+	must(t, os.Mkdir(shared, 0o777), os.Chmod(shared, 0o777)) // without the sticky bit: alice may do all in it
+	// The targets: files of root's and of bob's that jobs would replace.
+	roots := filepath.Join(m.root, "roots")
+	must(t, os.Mkdir(roots, 0o755))
+	precious := filepath.Join(bob.dir, "precious")
+	must(t, os.Mkdir(precious, 0o755), os.Chown(precious, bobUID, bobUID), os.Chmod(bob.dir, 0o755))
+	const want = "precious"
+	for _, dir := range []string{roots, precious} {
+		for i := range 4 {
+			must(t, os.WriteFile(filepath.Join(dir, fmt.Sprint("out", i)), []byte(want), 0o644))
+		}
+	}
+	way, other := filepath.Join(shared, "way"), filepath.Join(shared, "other")
+	must(t, asUser(aliceUID, func() error {
+		unix.Umask(0o022)
+		return errors.Join(os.Mkdir(way, 0o777), os.Chmod(way, 0o777), os.Symlink(precious, other), os.Symlink(roots, other+"2"))
+	}))
+
+	const swaps = 10_000
+	var done atomic.Int64
+	end := make(chan struct{})
+	swapped := make(chan error, 1)
+	go func() {
+		swapped <- asUser(aliceUID, func() error {
+			for n := 0; ; n++ {
+				select {
+				case <-end:
+					return nil
+				default:
+				}
+				with := other
+				if n/2%2 == 1 { // there and back with one, then with the other
+					with += "2"
+				}
+				if err := unix.Renameat2(unix.AT_FDCWD, way, unix.AT_FDCWD, with, unix.RENAME_EXCHANGE); err != nil {
+					return err
+				}
+				// The names in the directory, too: part files and destinations become links and second names.
+				if n%64 == 0 {
+					entries, _ := os.ReadDir(way)
+					for _, e := range entries {
+						name := filepath.Join(way, e.Name())
+						_ = os.Remove(name)
+						_ = os.Symlink(filepath.Join(precious, "out0"), name)
+						_ = os.Link(filepath.Join(precious, "out1"), name)
+					}
+				}
+				done.Add(1)
+			}
+		})
+	}()
+	stop := carol.unhurt()
+	arrived := 0
+	for round := 0; round < 8 || done.Load() < swaps; round++ {
+		var jobs []bits.ID
+		for i := range 4 {
+			for _, u := range []*person{alice, bob} {
+				jobs = append(jobs, u.make(bits.NewJob{Resume: true, Settings: bits.Settings{AutoComplete: ptr(true)},
+					Files: []bits.FileSpec{{Remote: srv.URL() + "/file", Local: filepath.Join(way, fmt.Sprint("out", i))}}}))
+			}
+		}
+		for _, id := range jobs {
+			info, err := m.Job(id).Wait(m.ctx())
+			must(t, err)
+			if info.State == bits.Acknowledged {
+				arrived++
+			} else {
+				_, _ = m.Job(id).Cancel(m.ctx())
+			}
+		}
+	}
+	close(end)
+	must(t, <-swapped)
+	stop()
+	t.Logf("%d swaps, %d jobs completed", done.Load(), arrived)
+	for _, dir := range []string{roots, precious} {
+		if got := names(t, dir); len(got) != 4 {
+			t.Errorf("%s holds %q", dir, got)
+		}
+		for i := range 4 {
+			if b, err := os.ReadFile(filepath.Join(dir, fmt.Sprint("out", i))); err != nil || string(b) != want {
+				t.Errorf("%s/out%d was changed (%v)", dir, i, err)
+			}
+		}
+	}
+}
+
+// Alice floods the service; carol does not notice, and alice herself is served when she stops.
+func TestSystemFlood(t *testing.T) {
+	t.Parallel()
+	m := startSystem(t, options{})
+	alice, carol := m.person(aliceUID), m.person(carolUID)
+	stop := carol.unhurt()
+
+	// Streams of events that nobody reads, while there are events.
+	var open []net.Conn
+	defer func() {
+		for _, c := range open {
+			_ = c.Close()
+		}
+	}()
+	for range 32 {
+		c, err := dialAs(aliceUID, m.socket)
+		must(t, err)
+		open = append(open, c)
+		_, err = c.Write([]byte("GET /v1/events?after=1&progress=true HTTP/1.1\r\nHost: ebb\r\n\r\n"))
+		must(t, err)
+	}
+	for range 300 {
+		alice.make(bits.NewJob{Settings: bits.Settings{Description: ptr(strings.Repeat("x", 1000))}})
+	}
+
+	// Requests that are malformed, deep or large.
+	deep := strings.Repeat(`{"a":`, 1<<20)
+	for _, body := range []string{"", "{", "null", "[]", "\x00\xff", deep, `{"name":"` + strings.Repeat("n", 1<<20) + `"}`, `{"name":` + strings.Repeat("[", 1<<20), strings.Repeat(" ", 64<<20)} {
+		if status, _, err := alice.send("POST", "/v1/jobs", strings.NewReader(body)); err == nil && status < 400 {
+			t.Errorf("a request that begins with %.20q was answered with %d", body, status)
+		}
+	}
+	for _, text := range []string{"\x00\x01\x02\r\n\r\n", "GET\r\n\r\n", "GET / HTTP/9.9\r\n\r\n", "GET /" + strings.Repeat("a", 1<<20) + " HTTP/1.1\r\n\r\n",
+		"POST /v1/jobs HTTP/1.1\r\nHost: ebb\r\nContent-Length: -1\r\n\r\n", "POST /v1/jobs HTTP/1.1\r\nHost: ebb\r\nTransfer-Encoding: chunked\r\n\r\nffffffffffffffff\r\n"} {
+		c, err := dialAs(aliceUID, m.socket)
+		must(t, err)
+		_, _ = c.Write([]byte(text)) // the service may have closed it
+		_ = c.Close()
+	}
+	for _, ref := range []string{"%00", "..%2f..%2fetc", strings.Repeat("a", 2000), "%ff%fe", "-1"} {
+		if status, answer, err := alice.send("GET", "/v1/jobs/"+ref, bytes.NewReader(nil)); err != nil || status < 400 || status >= 500 {
+			t.Errorf("%.20s: %d %.100s %v", ref, status, answer, err)
+		}
+	}
+
+	// 10,000 connections, each held as long as the service holds it.
+	refused := 0
+	must(t, asUser(aliceUID, func() error {
+		for range 10_000 {
+			var err error
+			f := connected(m.socket, &err)
+			if err != nil {
+				refused++
+			}
+			// Descriptors are as scarce here as there: those that the service has closed are given back.
+			c, cerr := net.FileConn(f)
+			_ = f.Close()
+			if cerr != nil {
+				continue
+			}
+			if len(open) < 2000 {
+				open = append(open, c)
+			} else {
+				_ = c.Close()
+			}
+		}
+		return nil
+	}))
+	t.Logf("of 10,000 connections %d were not made", refused)
+	for _, c := range open {
+		_ = c.Close()
+	}
+	alice.http.CloseIdleConnections()
+	if status, answer := alice.ask("GET", "/v1/jobs?limit=1", nil); status != http.StatusOK && status != http.StatusServiceUnavailable {
+		t.Errorf("alice gets %d %s", status, answer)
+	}
+	stop()
+	if _, err := m.Service(m.ctx()); err != nil {
+		t.Errorf("the service does not answer: %v", err)
+	}
+}
+
+// What is no file of the user's is neither read nor written, and nothing waits for it.
+func TestSystemSpecialFiles(t *testing.T) {
+	t.Parallel()
+	m := startSystem(t, options{})
+	srv := serve(t, faultserver.Options{})
+	srv.File("/file", faultserver.File{Seed: 1, Size: kib})
+	alice := m.person(aliceUID)
+	at := func(name string) string { return filepath.Join(alice.dir, name) }
+	must(t, asUser(aliceUID, func() error {
+		return errors.Join(unix.Mkfifo(at("fifo"), 0o666), os.Symlink("/etc/shadow", at("link")), os.Symlink("/proc/self", at("proc")))
+	}))
+	pid := fmt.Sprint(m.cmd.Process.Pid)
+	check := func(remote, local string) {
+		t.Helper()
+		spec := bits.NewJob{Settings: bits.Settings{Name: ptr("special"), Priority: ptr(bits.Foreground)}, Files: []bits.FileSpec{{Remote: remote, Local: local}}, Resume: true}
+		status, answer := alice.ask("POST", "/v1/jobs", spec)
+		if status != http.StatusCreated {
+			return // refused at once
+		}
+		id, err := bits.ParseID(strings.Split(string(answer), `"`)[3])
+		must(t, err)
+		info, err := m.Job(id).Wait(m.ctx())
+		if err != nil || info.State != bits.Errored {
+			t.Errorf("%s to %s: %v %+v", remote, local, err, info)
+		}
+	}
+	for _, source := range []string{"/proc/self/environ", "/proc/self/mem", "/proc/" + pid + "/environ", "/proc/self/root/etc/shadow", "/dev/zero", "/dev/mem", at("fifo"), at("link"),
+		at("proc/environ"), alice.dir, alice.dir + "/../state/lock", m.socket} {
+		check("file://"+source, at("stolen"))
+	}
+	for _, dest := range []string{"/proc/self/fd/x", "/proc/self/root" + m.root + "/x", "/proc/self/cwd/x", "/proc/" + pid + "/root/x", at("proc/x"), at("proc/cwd/x"), "/dev/x", "/sys/x", m.state + "/x"} {
+		check(srv.URL()+"/file", dest)
+	}
+	alice.holds("fifo", "link", "proc")
+	// A set-id file in the place of the destination gives the new one nothing.
+	must(t, asUser(aliceUID, func() error {
+		return errors.Join(os.WriteFile(at("setid"), nil, 0o600), os.Chmod(at("setid"), 0o777|os.ModeSetuid))
+	}))
+	id := alice.make(bits.NewJob{Files: []bits.FileSpec{alice.file(srv.URL()+"/file", "setid")}, Resume: true, Settings: bits.Settings{AutoComplete: ptr(true)}})
+	m.settled(m.Job(id), bits.Acknowledged)
+	owned(t, at("setid"), aliceUID)
+}
