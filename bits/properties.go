@@ -160,7 +160,7 @@ type FileSpec struct {
 	Checksum    string   `json:"checksum,omitempty" doc:"Expected digest as ALGORITHM:HEX with sha256, sha512 or blake3; not for uploads"`
 	Mirrors     []string `json:"mirrors,omitempty" doc:"Other URLs of the same content, the best first: they are asked when the one before them fails. Downloads only"`
 	OnlyIfNewer bool     `json:"only_if_newer,omitempty" doc:"Skip the file if the one in its place is as new as the server's, and of the same size. Downloads only"`
-	Ranges      []Range  `json:"ranges,omitempty" doc:"Parts of the file to fetch; they stand back to back, in this order, in the file here. They must not overlap. Downloads only"`
+	Ranges      []Range  `json:"ranges,omitempty" doc:"Parts of the file to fetch; they stand back to back, in this order, in the file here. They must not overlap. Downloads by http and https only, without mirrors and only_if_newer"`
 }
 
 // Check validates and normalises a file of a job of a type: the URL's fragment is cut off, the
@@ -201,9 +201,29 @@ func (f *FileSpec) checkRanges(t Type) *Error {
 	if t != Download {
 		e = Errorf(NotImplemented, "only downloads have ranges")
 	}
-	if e != nil {
-		e.Context, e.File = ContextRemoteFile, RedactURL(f.Remote)
+	if e == nil {
+		return CheckRanged(f.Remote, f.Mirrors, f.OnlyIfNewer)
 	}
+	e.Context, e.File = ContextRemoteFile, RedactURL(f.Remote)
+	return e
+}
+
+// CheckRanged refuses what does not go together with ranges: files of this machine and of shares, which
+// have none (client.md 6.9; InsufficientRangeSupport), and mirrors and only_if_newer, which are about
+// whole files (UnsupportedConfiguration). remote is as CheckURL returns it.
+func CheckRanged(remote string, mirrors []string, onlyIfNewer bool) *Error {
+	var e *Error
+	switch {
+	case strings.HasPrefix(remote, "file:") || strings.HasPrefix(remote, "smb:"):
+		e = Errorf(InsufficientRangeSupport, "%q is a file, and ranges can be had from http and https servers only", RedactURL(remote))
+	case len(mirrors) > 0:
+		e = Errorf(UnsupportedConfiguration, "a file with ranges has no mirrors: its parts come from one URL, which can be changed at any time")
+	case onlyIfNewer:
+		e = Errorf(UnsupportedConfiguration, "only_if_newer is for whole files, not for parts of one")
+	default:
+		return nil
+	}
+	e.Context, e.File = ContextRemoteFile, RedactURL(remote)
 	return e
 }
 

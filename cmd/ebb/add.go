@@ -18,9 +18,13 @@ func newAddCmd(a *app) *cobra.Command {
 is the directory for the list's destinations; without it they are below the current
 directory or absolute. The list's form is that of ` + "`ebb get -i`" + `. Either all files of a call are added or none.
 
+With --range only parts of the file on the server are fetched. They stand back to back in
+the file here, in the order given, and may not overlap; the checksum is that of the parts.
+
 For an upload DEST is the file that is uploaded to URL.`,
 		Example: `  ebb add nightly https://example.org/image.iso /srv/images/image.iso
   ebb add nightly -i list.txt /srv/mirror
+  ebb add nightly https://example.org/image.iso head.bin --range 0:4096 --range 1048576:eof
   ebb add orders https://example.org/orders/7.xml order.xml`,
 		Args:              cobra.RangeArgs(1, 3),
 		ValidArgsFunction: a.completeJob,
@@ -73,7 +77,7 @@ func (a *app) planAdd(args []string, list string, src sourceOptions) ([]bits.Fil
 	}
 	switch {
 	case src.single() != "":
-		return nil, hinted(usagef("%s is for one URL", src.single()), "in a list each line may have a checksum and mirrors of its own")
+		return nil, hinted(usagef("%s is for one URL", src.single()), "in a list each line may have a checksum and mirrors of its own, but no parts")
 	case len(args) > 1:
 		return nil, hinted(usagef("with -i, add takes a job and at most one directory"), "see `ebb add --help`")
 	}

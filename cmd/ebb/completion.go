@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"strconv"
 	"strings"
 	"time"
 
@@ -68,6 +69,33 @@ func (a *app) completeJobs(cmd *cobra.Command, args []string, begun string) ([]s
 		}
 		if id := j.ID.String(); strings.HasPrefix(id, begun) && begun != "" {
 			found = append(found, cobra.CompletionWithDesc(id, about))
+		}
+	}
+	return found, cobra.ShellCompDirectiveNoFileComp
+}
+
+// completeJobFile completes a job and then the number of one of its files.
+func (a *app) completeJobFile(cmd *cobra.Command, args []string, begun string) ([]string, cobra.ShellCompDirective) {
+	switch len(args) {
+	case 0:
+		return a.completeJobs(cmd, args, begun)
+	case 1:
+	default:
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	const patience, most = 500 * time.Millisecond, 1000
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	m := client.New(a.socket)
+	defer m.Close()
+	var found []string
+	if job, err := m.Find(ctx, args[0]); err == nil {
+		if info, err := job.Info(ctx); err == nil {
+			for _, f := range info.Files[:min(len(info.Files), most)] {
+				if n := strconv.Itoa(f.Index); strings.HasPrefix(n, begun) {
+					found = append(found, cobra.CompletionWithDesc(n, strings.ReplaceAll(safe(f.Local), "\t", " ")))
+				}
+			}
 		}
 	}
 	return found, cobra.ShellCompDirectiveNoFileComp

@@ -76,7 +76,8 @@ type planner struct {
 	byDst map[string]string // URL for each destination, as it is shown
 	dirs  map[string]error  // what checkDir found
 
-	onlyIfNewer bool // of all files
+	onlyIfNewer bool         // of all files
+	ranges      []bits.Range // of the one file that is asked for, all of it if there are none
 }
 
 // newPlanner makes a planner for the directory dest, or for the current one.
@@ -109,7 +110,7 @@ func (p *planner) add(rawURL, dest, checksum string, mirrors ...string) error {
 	if dest == "" || os.IsPathSeparator(dest[len(dest)-1]) || isDir(local) {
 		local = filepath.Join(local, fileName(rawURL))
 	}
-	spec := bits.FileSpec{Remote: rawURL, Local: filepath.Clean(local), Checksum: checksum, Mirrors: mirrors, OnlyIfNewer: p.onlyIfNewer}
+	spec := bits.FileSpec{Remote: rawURL, Local: filepath.Clean(local), Checksum: checksum, Mirrors: mirrors, OnlyIfNewer: p.onlyIfNewer, Ranges: p.ranges}
 	if e := spec.Check(bits.Download); e != nil {
 		return usagef("%s", e.Sentence())
 	}

@@ -26,6 +26,9 @@ func (a *app) printPlan(files []bits.FileSpec) error {
 		for _, m := range f.Mirrors {
 			a.printf("  or %s\n", a.place(bits.RedactPassword(m)))
 		}
+		if len(f.Ranges) > 0 {
+			a.printf("  parts %s\n", rangesText(f.Ranges, shownRanges))
+		}
 	}
 	return nil
 }

@@ -132,6 +132,7 @@ func (f *fake) handler() http.Handler {
 		reply(w, bits.Summary{ID: j.ID, Name: j.Name, State: j.State})
 		return nil
 	}))
+	f.handleFiles(mux)
 	for verb, method := range map[string]bits.Method{"suspend": bits.MethodSuspend, "resume": bits.MethodResume, "cancel": bits.MethodCancel, "complete": bits.MethodComplete} {
 		mux.HandleFunc("POST /v1/jobs/{ref}/"+verb, f.withJob(func(w http.ResponseWriter, _ *http.Request, j *bits.Job) *bits.Error {
 			return f.act(w, j, method)
@@ -369,7 +370,7 @@ func apply(j *bits.Job, s bits.Settings) {
 
 func addFiles(j *bits.Job, specs []bits.FileSpec) {
 	for _, s := range specs {
-		j.Files = append(j.Files, bits.File{Remote: s.Remote, Local: s.Local, Checksum: s.Checksum, BytesTotal: bits.Unknown})
+		j.Files = append(j.Files, bits.File{Index: len(j.Files), Remote: s.Remote, Local: s.Local, Checksum: s.Checksum, Ranges: s.Ranges, BytesTotal: bits.Unknown})
 	}
 	j.Progress.FilesTotal = len(j.Files)
 	j.Progress.BytesTotal = bits.Unknown

@@ -14,15 +14,18 @@ import (
 func newFileCmd(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "file",
-		Short: "Change single files of a job",
-		Long: `Change single files of a job, in any state and also while they move. FILE is the file's
+		Short: "Look at and change single files of a job, and fetch parts of them",
+		Long: `Look at single files of a job and change them, in any state and also while they move. FILE is the file's
 number, which ` + "`ebb show --json`" + ` tells as index and which never changes, its path, or its name
 if no other file of the job has it.`,
-		Example: "  ebb file skip nightly 3\n  ebb file url nightly image.iso https://mirror.example.net/image.iso",
-		Args:    cobra.NoArgs,
-		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		Example: `  ebb file show nightly image.iso
+  ebb file skip nightly 3
+  ebb file url nightly image.iso https://mirror.example.net/image.iso
+  ebb file ranges game 0 0:4096,1073741824:65536`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(
+	cmd.AddCommand(newFileShowCmd(a), newFileRangesCmd(a), newFilePositionCmd(a), newFileValidateCmd(a),
 		a.fileCmd(&cobra.Command{
 			Use:   "url JOB FILE URL [MIRROR...]",
 			Short: "Fetch a file from another URL",
@@ -66,7 +69,19 @@ again. A file that is transferred is not fetched again. A job in ERROR goes on w
 
 // fileCmd gives a command what all that change a file have in common.
 func (a *app) fileCmd(cmd *cobra.Command, do func(context.Context, *client.Job, *bits.File, []string) (*bits.Outcome, error)) *cobra.Command {
-	cmd.ValidArgsFunction = a.completeJob
+	return a.oneFileCmd(cmd, func(ctx context.Context, job *client.Job, f *bits.File, args []string) error {
+		out, err := do(ctx, job, f, args[2:])
+		if err != nil {
+			return err
+		}
+		return a.printChange(ctx, job, args[0], out)
+	})
+}
+
+// oneFileCmd gives a command what all that are about a file have in common: do gets the file that the
+// first two of the arguments name.
+func (a *app) oneFileCmd(cmd *cobra.Command, do func(ctx context.Context, job *client.Job, f *bits.File, args []string) error) *cobra.Command {
+	cmd.ValidArgsFunction = a.completeJobFile
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		srv := a.connect()
 		defer srv.Close()
@@ -82,11 +97,7 @@ func (a *app) fileCmd(cmd *cobra.Command, do func(context.Context, *client.Job, 
 		if err != nil {
 			return err
 		}
-		out, err := do(cmd.Context(), job, f, args[2:])
-		if err != nil {
-			return err
-		}
-		return a.printChange(cmd.Context(), job, args[0], out)
+		return do(cmd.Context(), job, f, args)
 	}
 	return cmd
 }

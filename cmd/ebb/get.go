@@ -74,11 +74,15 @@ the columns Source, Destination, Checksum and Mirrors (Source at least), or a Me
 document (RFC 5854), whose files come from the best of their URLs that works and are
 checked by their digests.
 
+With --range only parts of the file on the server are fetched; they stand back to back in
+the file here, in the order given.
+
 A URL may also be file:///PATH, or smb://SERVER/SHARE/PATH for a share that is mounted here.`,
 		Example: `  ebb get https://example.org/image.iso
   ebb get --url https://mirror.example.net/image.iso https://example.org/image.iso
   ebb get https://example.org/image.iso /srv/images/
   ebb get --checksum sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08 https://example.org/a
+  ebb get --range 0:4096,1048576:eof https://example.org/image.iso parts.bin
   ebb get --background=low --detach https://example.org/image.iso
   ebb get -i list.txt mirror/`,
 		RunE: func(cmd *cobra.Command, args []string) error { return a.get(cmd.Context(), o, args) },

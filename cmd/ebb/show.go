@@ -216,6 +216,9 @@ func showFile(w io.Writer, f bits.File, upload bool) {
 		_, _ = fmt.Fprint(w, ", skipped")
 	}
 	_, _ = fmt.Fprintln(w)
+	if len(f.Ranges) > 0 {
+		_, _ = fmt.Fprintf(w, "    parts %s\n", rangesText(f.Ranges, 8))
+	}
 	if f.Protocol != "" {
 		_, _ = fmt.Fprintf(w, "    by    %s\n", safe(string(f.Protocol)))
 	}

@@ -129,6 +129,8 @@ func (a *app) eventLine(e bits.Event) string {
 		parts = append(parts, safe(sentence))
 	case e.File != nil && e.Kind == bits.EventFile:
 		parts = append(parts, safe(e.File.Local))
+	case e.File != nil && e.Kind == bits.EventRanges:
+		parts = append(parts, safe(e.File.Local)+": "+rangesText(e.Ranges, 8))
 	}
 	if e.RetryAt != nil {
 		parts = append(parts, "next attempt "+e.RetryAt.Local().Format("15:04:05"))

@@ -110,6 +110,9 @@ func (q *Queue) ChangeFile(c Caller, id bits.ID, index int, change bits.FileChan
 			f.Extra.Mirrors = mirrors
 			code = bits.OK
 		}
+		if err := v.checkRanged([]*store.File{f}); err != nil {
+			return err
+		}
 		if change.Skipped != nil {
 			switch skip := *change.Skipped; {
 			case skip && (f.State == store.FilePending || f.State == store.FileDone):
@@ -192,9 +195,13 @@ func (q *Queue) ReplacePrefix(c Caller, id bits.ID, change bits.PrefixChange) (b
 			if err != nil {
 				return err // all or none
 			}
-			if n != nil {
-				files[i] = n
+			if n == nil {
+				continue
 			}
+			if err := v.checkRanged([]*store.File{n}); err != nil {
+				return err
+			}
+			files[i] = n
 		}
 		for i := range v.files {
 			if f := files[i]; f != nil {

@@ -8,6 +8,7 @@ import (
 	"github.com/ebbtransfer/ebb/internal/extent"
 	"github.com/ebbtransfer/ebb/internal/store"
 	"github.com/ebbtransfer/ebb/internal/transfer"
+	"github.com/ebbtransfer/ebb/internal/transfer/fileget"
 )
 
 // set reports whether an option that is true or false is true.
@@ -63,8 +64,22 @@ func (v *version) wants() bool {
 	return slices.ContainsFunc(v.files, func(f *store.File) bool { return len(transfer.Wanted(f)) > 0 })
 }
 
-// checkRanged refuses files with ranges in a job that cannot have them.
+// checkRanged refuses files with ranges in a job that cannot have them, and files of which no parts can
+// be had in a job that fetches parts.
 func (v *version) checkRanged(files []*store.File) error {
+	for _, f := range files {
+		if f.State == store.FileRemoved {
+			continue
+		}
+		if ranged(f) {
+			if e := bits.CheckRanged(f.Remote, f.Extra.Mirrors, f.Extra.OnlyIfNewer); e != nil {
+				return e
+			}
+		}
+		if v.onDemand() && fileget.Is(f.Remote) {
+			return notFromFiles(f)
+		}
+	}
 	if !slices.ContainsFunc(files, ranged) {
 		return nil
 	}
@@ -146,9 +161,11 @@ func (t *tx) fileOf(c Caller, id bits.ID, index int, m bits.Method, verb string)
 }
 
 // randomAccess refuses to fetch parts of a file that cannot be had in parts.
-func (v *version) randomAccess() error {
+func (v *version) randomAccess(f *store.File) error {
 	why := ""
 	switch {
+	case fileget.Is(f.Remote):
+		return notFromFiles(f)
 	case v.rec.Type != bits.Download:
 		why = "an upload fetches no parts of files"
 	case v.dynamic():
@@ -161,6 +178,12 @@ func (v *version) randomAccess() error {
 	return &bits.Error{Code: bits.RandomAccessNotSupported, Context: bits.ContextGeneralQueueManager, Message: why}
 }
 
+// notFromFiles refuses parts of a file of this machine or of a share (client.md 6.9).
+func notFromFiles(f *store.File) error {
+	return &bits.Error{Code: bits.RandomAccessNotSupported, Context: bits.ContextRemoteFile, File: f.Remote,
+		Message: "a file of this machine or of a share is copied whole: parts can be fetched from http and https servers only"}
+}
+
 // SetPosition has what is missing at and after an offset of a file fetched first (client.md 1.7).
 func (q *Queue) SetPosition(c Caller, id bits.ID, index int, offset int64) (bits.Summary, error) {
 	if offset < 0 {
@@ -169,7 +192,7 @@ func (q *Queue) SetPosition(c Caller, id bits.ID, index int, offset int64) (bits
 	return q.change(c, id, func(t *tx, _ *job, _ *version) error {
 		j, v, f, err := t.fileOf(c, id, index, bits.MethodSetProperty, "changed")
 		if err == nil {
-			err = v.randomAccess()
+			err = v.randomAccess(f)
 		}
 		if err != nil || f.State != store.FilePending {
 			return err
@@ -207,7 +230,7 @@ func (q *Queue) RequestRanges(c Caller, id bits.ID, index int, ranges []bits.Ran
 	return q.change(c, id, func(t *tx, _ *job, _ *version) error {
 		j, v, f, err := t.fileOf(c, id, index, bits.MethodSetProperty, "asked for parts of its files")
 		if err == nil {
-			err = v.randomAccess()
+			err = v.randomAccess(f)
 		}
 		if err != nil {
 			return err

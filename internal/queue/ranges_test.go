@@ -237,6 +237,32 @@ func TestRangesThatAreRefused(t *testing.T) {
 	if _, err := q.AddFiles(root, id, []bits.FileSpec{spec(ranges("0:1,2:1,4:1,6:1"))}); err != nil {
 		t.Errorf("an administrator: %v", err)
 	}
+	for name, c := range map[string]struct {
+		change func(*bits.FileSpec)
+		want   bits.Code
+	}{
+		"a file of this machine": {func(f *bits.FileSpec) { f.Remote = "file:///etc/hostname" }, bits.InsufficientRangeSupport},
+		"a file of a share":      {func(f *bits.FileSpec) { f.Remote = `\\server\share\f` }, bits.InsufficientRangeSupport},
+		"mirrors":                {func(f *bits.FileSpec) { f.Mirrors = []string{"http://127.0.0.1:2/f"} }, bits.UnsupportedConfiguration},
+		"only if newer":          {func(f *bits.FileSpec) { f.OnlyIfNewer = true }, bits.UnsupportedConfiguration},
+	} {
+		f := spec(ranges("0:1"))
+		f.Local += "2"
+		c.change(&f)
+		if _, err := q.AddFiles(alice, id, []bits.FileSpec{f}); codeOf(err) != c.want {
+			t.Errorf("%s: %v, want %s", name, err, c.want.Name())
+		}
+	}
+	local := "file:///etc/hostname"
+	if _, err := q.ChangeFile(alice, id, 0, bits.FileChange{Remote: &local}); codeOf(err) != bits.InsufficientRangeSupport {
+		t.Errorf("a file of this machine later: %v", err)
+	}
+	if _, err := q.ChangeFile(alice, id, 0, bits.FileChange{Mirrors: &[]string{"http://127.0.0.1:2/f"}}); codeOf(err) != bits.UnsupportedConfiguration {
+		t.Errorf("mirrors later: %v", err)
+	}
+	if _, err := q.ReplacePrefix(alice, id, bits.PrefixChange{Old: "http://127.0.0.1:1/", New: "file:///etc/"}); codeOf(err) != bits.InsufficientRangeSupport {
+		t.Errorf("a directory of this machine later: %v", err)
+	}
 	dynamic := createWith(t, q, []string{"dynamic_content=true"})
 	if _, err := q.AddFiles(alice, dynamic, []bits.FileSpec{spec(ranges("0:1"))}); codeOf(err) != bits.UnsupportedConfiguration {
 		t.Errorf("dynamic content: %v", err)
@@ -584,6 +610,15 @@ func TestRandomAccessIsRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	open := createWith(t, q, nil, file)
+	local := bits.FileSpec{Remote: "file:///etc/hostname", Local: file.Local}
+	demand := createWith(t, q, []string{"on_demand=true"})
+	if _, err := q.AddFiles(alice, demand, []bits.FileSpec{local}); codeOf(err) != bits.RandomAccessNotSupported {
+		t.Errorf("a file of this machine in a job on demand: %v", err)
+	}
+	here := createWith(t, q, nil, local)
+	if _, err := q.Set(alice, here, bits.Settings{Options: bits.Options{OnDemand: new(true)}}); codeOf(err) != bits.RandomAccessNotSupported {
+		t.Errorf("on demand with a file of this machine: %v", err)
+	}
 	for what, c := range map[string]struct {
 		id    bits.ID
 		index int
@@ -593,6 +628,7 @@ func TestRandomAccessIsRefused(t *testing.T) {
 		"upload":            {up.ID, 0, alice, bits.RandomAccessNotSupported},
 		"dynamic content":   {createWith(t, q, []string{"dynamic_content=true"}, file), 0, alice, bits.RandomAccessNotSupported},
 		"another method":    {createWith(t, q, []string{"http_method=POST"}, file), 0, alice, bits.RandomAccessNotSupported},
+		"a file of here":    {here, 0, alice, bits.RandomAccessNotSupported},
 		"cancelled":         {final, 0, alice, bits.InvalidState},
 		"no such file":      {open, 1, alice, bits.FileNotFound},
 		"somebody else's":   {open, 0, bob, bits.NotFound},
