@@ -8,6 +8,7 @@ import (
 
 	"github.com/ebbtransfer/ebb/internal/bupwire"
 	"github.com/ebbtransfer/ebb/internal/serve/config"
+	"github.com/ebbtransfer/ebb/internal/serve/ietf"
 	"github.com/ebbtransfer/ebb/internal/serve/record"
 	"github.com/ebbtransfer/ebb/internal/serve/session"
 )
@@ -113,7 +114,7 @@ func (g *group) choose(r *http.Request, name string) (string, http.Handler) {
 		case has("Upload-Complete", "Upload-Draft-Interop-Version", "Upload-Offset"), first == session.Hidden:
 			return "ietf", u.ietf
 		case r.Method == http.MethodOptions:
-			return "tus", u.tus
+			return "tus", announcing(u.tus)
 		case r.Method == http.MethodPut:
 			return "put", u.put
 		}
@@ -122,6 +123,14 @@ func (g *group) choose(r *http.Request, name string) (string, http.Handler) {
 		return "files", g.serveFile(name)
 	}
 	return "none", nil
+}
+
+// announcing says of the group that it also takes the uploads of the IETF's draft.
+func announcing(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		ietf.Announce(w.Header())
+		next.ServeHTTP(w, r)
+	})
 }
 
 // serveFile serves a file of the group.

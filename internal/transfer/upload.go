@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"math/rand/v2"
 	"net/http"
 	"net/url"
@@ -334,29 +333,24 @@ func (s *sending) replyURL() (string, error) {
 		return "", &bits.Error{Code: bits.InvalidServerResponse, Context: bits.ContextRemoteFile, File: s.f.Remote,
 			Message: fmt.Sprintf("the server names a reply at %.200q, which is no http or https URL", bits.RedactURL(raw))}
 	}
-	u.User = nil // see replyHeader
+	u.User = nil
+	if from, err := url.Parse(s.f.Remote); err == nil && httpconn.SameOrigin(from, u) {
+		u.User = from.User // whose password the job has
+	}
 	return u.String(), nil
 }
 
-// replyHeader returns what the request for the reply has of the job's owner: its headers, and the
-// user of the upload's URL. They are for the server of the upload and for no other.
+// replyHeader returns the headers of the job's owner if the reply is at the server of the upload: they are
+// for no other.
 func (s *sending) replyHeader(remote string) http.Header {
 	from, err := url.Parse(s.f.Remote)
 	if err != nil {
 		return nil
 	}
-	to, err := url.Parse(remote)
-	if err != nil || !httpconn.SameOrigin(from, to) {
+	if to, err := url.Parse(remote); err != nil || !httpconn.SameOrigin(from, to) {
 		return nil
 	}
-	if from.User == nil || s.job.Header.Get("Authorization") != "" {
-		return s.job.Header
-	}
-	r := http.Request{Header: http.Header{}}
-	maps.Copy(r.Header, s.job.Header)
-	password, _ := from.User.Password()
-	r.SetBasicAuth(from.User.Username(), password)
-	return r.Header
+	return s.job.Header
 }
 
 // replyRecord returns the record of the reply, which it makes if there is none that fits.

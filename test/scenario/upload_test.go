@@ -104,7 +104,7 @@ func TestPut(t *testing.T) {
 	}
 	// Without a protocol the server is asked, and ebb says what it chose.
 	got = s.cli("put", "bits 3000", r.url+"/auto").want(t, 0)
-	if !strings.Contains(got.err, "uploaded by tus: ") || !strings.Contains(got.err, "protocol tus") {
+	if !strings.Contains(got.err, "uploaded by ietf: ") || !strings.Contains(got.err, "protocol ietf") {
 		t.Errorf("it said %q", got.err)
 	}
 	if b, err := os.ReadFile(filepath.Join(s.dir, "bits 3000")); err != nil {
@@ -507,7 +507,7 @@ func TestUploadReplyWithCredentials(t *testing.T) {
 	r := startServing(t, fmt.Sprintf("[users.alice]\n%s\n[[group]]\npath = \"/\"\ndir = \"%%DIR%%\"\nread = [\"alice\"]\nwrite = [\"alice\"]\n[group.uploads]\nnotify = \"by-value\"\nnotify_url = %q\n", hash, app.URL))
 	s := start(t, options{})
 	job := s.sends(bits.UploadReply, bits.Settings{}, strings.Replace(r.url, "://", "://alice:secret@", 1)+"/1", s.text("order", "12345"))
-	if info := s.settled(job, bits.Transferred); info.Reply == nil || strings.Contains(info.Reply.Remote, "alice") {
+	if info := s.settled(job, bits.Transferred); info.Reply == nil || strings.Contains(info.Reply.Remote, "secret") {
 		t.Errorf("the reply is %+v", info.Reply)
 	}
 	if data, err := job.ReplyData(s.ctx()); err != nil || string(data) != "5 bytes" {

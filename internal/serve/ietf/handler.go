@@ -59,6 +59,10 @@ func (h handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// Announce says in an answer which version of the draft the server speaks: a client that asks in
+// general, with OPTIONS, may choose among protocols.
+func Announce(h http.Header) { h.Set(interopHeader, strconv.Itoa(interop)) }
+
 func (h handler) serve(w http.ResponseWriter, r *http.Request) error {
 	id, isUpload := front.SessionID(h.Prefix, r.URL.Path)
 	switch {
