@@ -83,7 +83,6 @@ func TestSystemSymlinkSwaps(t *testing.T) {
 	}
 	way, other := filepath.Join(shared, "way"), filepath.Join(shared, "other")
 	must(t, asUser(aliceUID, func() error {
-		unix.Umask(0o022)
 		return errors.Join(os.Mkdir(way, 0o777), os.Chmod(way, 0o777), os.Symlink(precious, other), os.Symlink(roots, other+"2"))
 	}))
 

@@ -18,6 +18,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -86,28 +87,34 @@ func (u *person) cli(args ...string) result {
 	return c.begin().end()
 }
 
-// asUser runs f on a thread that has a user's effective identity, and then ends with it: the other
-// threads of the test stay root.
+// asUser runs f on a thread that has a user's effective identity; the other threads of the test stay
+// root. The thread is root again after that, and does not end: what it has started would end with it.
 func asUser(uid int, f func() error) error {
-	done := make(chan error, 1)
-	go func() {
-		runtime.LockOSThread() // for good
-		same := ^uintptr(0)
-		if _, _, errno := unix.RawSyscall(unix.SYS_SETGROUPS, 0, 0, 0); errno != 0 {
-			done <- errno
-			return
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	groups, err := unix.Getgroups()
+	if err != nil {
+		return err
+	}
+	own := make([]uint32, len(groups)+1)
+	for i, g := range groups {
+		own[i] = uint32(g)
+	}
+	call := func(number, a, b, c uintptr) {
+		if _, _, errno := unix.RawSyscall(number, a, b, c); errno != 0 {
+			panic(fmt.Sprintf("change the user of a thread: %v", errno))
 		}
-		if _, _, errno := unix.RawSyscall(unix.SYS_SETRESGID, same, uintptr(uid), same); errno != 0 {
-			done <- errno
-			return
-		}
-		if _, _, errno := unix.RawSyscall(unix.SYS_SETRESUID, same, uintptr(uid), same); errno != 0 {
-			done <- errno
-			return
-		}
-		done <- f()
+	}
+	same := ^uintptr(0)
+	call(unix.SYS_SETGROUPS, 0, 0, 0)
+	call(unix.SYS_SETRESGID, same, uintptr(uid), same)
+	call(unix.SYS_SETRESUID, same, uintptr(uid), same)
+	defer func() {
+		call(unix.SYS_SETRESUID, same, 0, same)
+		call(unix.SYS_SETRESGID, same, 0, same)
+		call(unix.SYS_SETGROUPS, uintptr(len(groups)), uintptr(unsafe.Pointer(&own[0])), 0)
 	}()
-	return <-done
+	return f()
 }
 
 // dialAs connects to the socket as a user: the service sees no difference from a process of theirs.
