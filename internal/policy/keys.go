@@ -72,6 +72,8 @@ var keys = []key{
 	{"power.on_battery", func(p *Policy) any { return &p.Power.OnBattery }, 0, 0, "on battery: \"run\" or \"background-waits\""},
 	{"power.power_saver", func(p *Policy) any { return &p.Power.PowerSaver }, 0, 0, "in power-saver mode"},
 
+	{"credentials.own", func(p *Policy) any { return &p.Credentials.Own }, 0, 0, "servers and proxies that jobs may show their owners' Kerberos tickets to: \"any\", \"none\", or \"a.example.com, *.example.org\""},
+
 	{"notify.commands", func(p *Policy) any { return &p.Notify.Commands }, 0, 0, "what jobs may run as their owners: \"any\", \"none\", or \"/usr/bin/x, /opt/hooks/*\""},
 	{"notify.hooks", func(p *Policy) any { return &p.Notify.Hooks }, 0, 0, "servers that web hooks may go to: \"any\", \"none\", or \"a.example.com, *.example.org\""},
 	{"notify.timeout", func(p *Policy) any { return &p.Notify.Timeout }, 1, oneDay, "a program that is told of a job has to be done by then"},

@@ -13,12 +13,13 @@ import (
 // Policy is the service's configuration. Take it from Default or Load: the zero value blocks
 // everything.
 type Policy struct {
-	Jobs      Jobs
-	Transfer  Transfer
-	Bandwidth Bandwidth
-	Cost      Cost
-	Power     Power
-	Notify    Notify
+	Jobs        Jobs
+	Transfer    Transfer
+	Bandwidth   Bandwidth
+	Cost        Cost
+	Power       Power
+	Credentials Credentials
+	Notify      Notify
 
 	// Notices are what is worth knowing about the file that this was read from: what has no
 	// effect, what takes precedence.
@@ -70,6 +71,11 @@ type Power struct {
 	PowerSaver PowerRule // while it is in power-saver mode
 }
 
+// Credentials says what jobs may do with their owners' own identity.
+type Credentials struct {
+	Own Hosts // servers and proxies that it may be shown to, if the job wants it
+}
+
 // Notify says what notifications of jobs may do.
 type Notify struct {
 	Commands Programs // that jobs may run as their owners
@@ -109,7 +115,8 @@ func Default() Policy {
 			bits.Normal:     bits.TransferUnmetered,
 			bits.Low:        bits.TransferUnmetered,
 		}},
-		Power:  Power{OnBattery: Run, PowerSaver: BackgroundWaits},
-		Notify: Notify{Commands: anything, Hooks: anything, Timeout: Duration(10 * time.Minute)},
+		Power:       Power{OnBattery: Run, PowerSaver: BackgroundWaits},
+		Credentials: Credentials{Own: anything},
+		Notify:      Notify{Commands: anything, Hooks: anything, Timeout: Duration(10 * time.Minute)},
 	}
 }

@@ -135,6 +135,9 @@ low = "Unlimited"
 on_battery = "background-waits"
 power_saver = "run"
 
+[credentials]
+own = "*.Example.com, none.example"
+
 [notify]
 commands = "/usr/bin/logger , /opt/hooks/*"
 hooks = "Hooks.example.com"
@@ -151,9 +154,10 @@ timeout = "30s"
 			NonWork:     Levels{250_000_000, NoRate, NoRate},
 			Maintenance: Schedule{Days: 1<<time.Wednesday | 1<<time.Friday, Levels: Levels{NoRate, NoRate, Rate(Unlimited)}},
 		},
-		Cost:   Cost{Network: "near-cap|roaming", Transfer: [4]bits.Cost{bits.TransferNotRoaming, bits.TransferUnrestricted, bits.CostBelowCap, bits.TransferStandard}},
-		Power:  Power{OnBattery: BackgroundWaits, PowerSaver: Run},
-		Notify: Notify{Commands: "/usr/bin/logger, /opt/hooks/*", Hooks: "hooks.example.com", Timeout: Duration(30 * time.Second)},
+		Cost:        Cost{Network: "near-cap|roaming", Transfer: [4]bits.Cost{bits.TransferNotRoaming, bits.TransferUnrestricted, bits.CostBelowCap, bits.TransferStandard}},
+		Power:       Power{OnBattery: BackgroundWaits, PowerSaver: Run},
+		Credentials: Credentials{Own: "*.example.com, none.example"},
+		Notify:      Notify{Commands: "/usr/bin/logger, /opt/hooks/*", Hooks: "hooks.example.com", Timeout: Duration(30 * time.Second)},
 	}
 	if p.Bandwidth.Zone.String() != "Asia/Kathmandu" {
 		t.Errorf("zone %v", p.Bandwidth.Zone)

@@ -135,6 +135,7 @@ func (q *Queue) ChangeFile(c Caller, id bits.ID, index int, change bits.FileChan
 			}
 		}
 		if code == bits.OK {
+			t.takeNewPasswords(j, f)
 			t.changeFile(j, index, f)
 			t.modified(j)
 		}
@@ -205,6 +206,7 @@ func (q *Queue) ReplacePrefix(c Caller, id bits.ID, change bits.PrefixChange) (b
 		}
 		for i := range v.files {
 			if f := files[i]; f != nil {
+				t.takeNewPasswords(j, f)
 				t.changeFile(j, i, f)
 			}
 		}

@@ -120,7 +120,39 @@ func (q *Queue) takePassword(id bits.ID, d *store.Detail, raw string) string {
 // takePasswords takes the passwords out of the URLs of files that are not yet in a job.
 func (q *Queue) takePasswords(id bits.ID, d *store.Detail, files []*store.File) {
 	for _, f := range files {
-		f.Remote = q.takePassword(id, d, f.Remote)
+		q.takePasswordsOf(id, d, f)
+	}
+}
+
+// takePasswordsOf takes the passwords out of the URLs of one file, whose record is not stored yet.
+func (q *Queue) takePasswordsOf(id bits.ID, d *store.Detail, f *store.File) {
+	f.Remote = q.takePassword(id, d, f.Remote)
+	if f.Extra == nil || len(f.Extra.Mirrors) == 0 {
+		return
+	}
+	mirrors := slices.Clone(f.Extra.Mirrors)
+	for i, m := range mirrors {
+		mirrors[i] = q.takePassword(id, d, m)
+	}
+	extra := *f.Extra
+	extra.Mirrors = mirrors
+	f.Extra = &extra
+}
+
+// takeNewPasswords does so with the changed files of a job that is there. A transfer that is under
+// way begins again, since it does not know the passwords.
+func (t *tx) takeNewPasswords(j *job, files ...*store.File) {
+	before := t.get(j).detail().Secrets
+	d := store.Detail{Secrets: before}
+	for _, f := range files {
+		t.q.takePasswordsOf(j.id, &d, f)
+	}
+	if len(d.Secrets) == len(before) && (len(before) == 0 || &d.Secrets[0] == &before[0]) {
+		return // none of them had one
+	}
+	t.edit(j, func(_ *store.Job, to *store.Detail) { to.Secrets = d.Secrets })
+	if j.run != nil {
+		t.then = append(t.then, j.run.stop)
 	}
 }
 
@@ -144,7 +176,15 @@ func (q *Queue) open(v *version) (secrets, error) {
 		return out, err
 	}
 	uid := v.rec.UID
-	out.agent = auth.New(credentials, &auth.Tickets{UID: uid, Read: func(name string, most int64) ([]byte, error) { return q.readAs(uid, name, most) }})
+	out.agent = auth.New(credentials, &auth.Tickets{
+		UID:  uid,
+		Read: func(name string, most int64) ([]byte, error) { return q.readAs(uid, name, most) },
+		Allow: func(u *url.URL) bool {
+			q.mu.RLock()
+			defer q.mu.RUnlock()
+			return q.policy.Credentials.Own.Allow(u.String())
+		},
+	})
 	if out.agent != nil {
 		out.agent.Told = func(n auth.News) { q.identified(v, n) }
 	}
@@ -213,6 +253,10 @@ func (q *Queue) credentials(id bits.ID, d *store.Detail) ([]auth.Credential, err
 			c.Scheme, c.Unasked = bits.AuthBasic, true
 			out = append(out, c)
 		}
+	}
+	if d.Options != nil && d.Options.UseStoredCredentials != nil && *d.Options.UseStoredCredentials == bits.TargetProxy &&
+		!slices.ContainsFunc(out, func(c auth.Credential) bool { return c.Target == bits.TargetProxy && c.Scheme == bits.AuthNegotiate }) {
+		out = append(out, auth.Implicit(bits.TargetProxy))
 	}
 	return out, nil
 }

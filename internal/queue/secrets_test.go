@@ -186,3 +186,49 @@ func TestOldHeadersAreSealed(t *testing.T) {
 	}
 	shut(t, q)
 }
+
+// TestPasswordsOfChangedURLsAreSealed: not only those of new files, but of mirrors and of URLs that
+// a file gets later.
+func TestPasswordsOfChangedURLsAreSealed(t *testing.T) {
+	dir := t.TempDir()
+	q := open(t, dir)
+	alice := Caller{UID: 1000, Self: 5}
+	name := "job"
+	s, err := q.Create(alice, bits.NewJob{Settings: bits.Settings{Name: &name}, Files: []bits.FileSpec{
+		{Remote: "http://127.0.0.1:1/x", Local: filepath.Join(t.TempDir(), "x"), Mirrors: []string{"http://m:hidden-Mirror1@127.0.0.1:2/x"}},
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	remote, mirrors := "http://r:hidden-Remote1@127.0.0.1:3/x", []string{"http://n:hidden-Mirror2@127.0.0.1:4/x"}
+	if _, err := q.ChangeFile(alice, s.ID, 0, bits.FileChange{Remote: &remote, Mirrors: &mirrors}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := q.ReplacePrefix(alice, s.ID, bits.PrefixChange{Old: "http://r@127.0.0.1:3/", New: "http://p:hidden-Prefix1@127.0.0.1:5/"}); err != nil {
+		t.Fatal(err)
+	}
+	got, err := q.Get(alice, s.ID, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if f := got.Files[0]; f.Remote != "http://p@127.0.0.1:5/x" || len(f.Mirrors) != 1 || f.Mirrors[0] != "http://n@127.0.0.1:4/x" {
+		t.Errorf("the file is from %s, or from %q", f.Remote, f.Mirrors)
+	}
+	v, err := q.look(alice, s.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := v.detail()
+	known, err := q.credentials(s.ID, &d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for user, password := range map[string]string{"m": "hidden-Mirror1", "n": "hidden-Mirror2", "r": "hidden-Remote1", "p": "hidden-Prefix1"} {
+		if !slices.ContainsFunc(known, func(c auth.Credential) bool { return c.User == user && c.Password == password }) {
+			t.Errorf("the password of %s is not known any more", user)
+		}
+	}
+	if found := inClear(t, dir, "hidden-"); len(found) > 0 {
+		t.Errorf("passwords are in clear in %q", found)
+	}
+}

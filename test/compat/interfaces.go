@@ -66,7 +66,7 @@ var interfaces = []Section{
 		{BITS: "SetReplyFileName", Ebb: "property `reply_file`", Test: "internal/queue.TestSettingsOfUploads"},
 		{BITS: "GetReplyFileName", Ebb: "`bits.Job.Reply.File`", Test: "test/scenario.TestUploadReply"},
 		{BITS: "SetCredentials", Ebb: "`client.Job.SetCredential`, `ebb credentials set`", Test: "test/scenario.TestCredentialsOfServers"},
-		{BITS: "RemoveCredentials", Ebb: "`client.Job.RemoveCredential`, `ebb credentials remove`", Test: "internal/queue.TestSecretsAreSealed"},
+		{BITS: "RemoveCredentials", Ebb: "`client.Job.RemoveCredential`, `ebb credentials remove`", Test: "test/scenario.TestRemoveCredentials"},
 	}},
 	{"IBackgroundCopyJob3", "", []Row{
 		{BITS: "ReplaceRemotePrefix", Ebb: "`client.Job.ReplaceRemotePrefix`", Test: "test/scenario.TestTheURLOfAFileThatMoves"},
@@ -88,7 +88,7 @@ var interfaces = []Section{
 		{BITS: "DYNAMIC_CONTENT", Ebb: "property `dynamic_content`", Test: "internal/queue.TestDynamicContent"},
 		{BITS: "HIGH_PERFORMANCE", Ebb: "property `high_performance`", Test: "internal/queue.TestHighPerformance"},
 		{BITS: "MAX_DOWNLOAD_SIZE", Ebb: "property `maximum_download_size`", Test: "internal/queue.TestMaximumDownloadSize"},
-		{BITS: "USE_STORED_CREDENTIALS", Ebb: "property `use_stored_credentials`"},
+		{BITS: "USE_STORED_CREDENTIALS", Ebb: "property `use_stored_credentials`", Test: "test/scenario.TestStoredCredentials"},
 		{BITS: "MINIMUM_NOTIFICATION_INTERVAL_MS", Ebb: "property `minimum_notification_interval`", Test: "test/scenario.TestCallbacks"},
 		{BITS: "ON_DEMAND_MODE", Ebb: "property `on_demand`", Test: "internal/queue.TestOnDemandFetchesWhatIsAskedFor"},
 	}},

@@ -350,3 +350,72 @@ func TestCredentialsOfProxies(t *testing.T) {
 		})
 	}
 }
+
+// TestStoredCredentials: the owner's tickets answer a proxy where the job wants it and the policy
+// allows it, and nobody else.
+func TestStoredCredentials(t *testing.T) {
+	t.Parallel()
+	const password = "kerberos-secret-91aa"
+	realm := kerberos(t, password)
+	cache := filepath.Join(t.TempDir(), "cc")
+	if err := realm.Kinit("alice", password, cache); err != nil {
+		t.Fatal(err)
+	}
+	asks := servers.Asks{Scheme: "Negotiate", Realm: realm}
+	proxy := authenticating(t)(servers.Squid(servers.Options{Asks: &asks}))
+	web := authenticating(t)(servers.Nginx(served(t, 1000), servers.Options{}))
+	asking := strings.Replace(authenticating(t)(servers.Apache(served(t, 1000), servers.Options{Asks: &asks})).URL, "127.0.0.1", "localhost", 1)
+	usage := bits.ProxySettings{Usage: bits.ProxyOverride, List: []string{strings.Replace(proxy.URL, "127.0.0.1", "localhost", 1)}}
+	for _, test := range []struct {
+		policy, url string
+		stored      bits.AuthTarget
+		status      int // 0 for none: the file comes
+	}{
+		{"", web.URL, bits.TargetProxy, 0},
+		{"", web.URL, bits.TargetNone, 407},
+		{"", asking, bits.TargetProxy, 401}, // the proxy takes them, and the server gets none
+		{"none", web.URL, bits.TargetProxy, 407},
+		{"other.example", web.URL, bits.TargetProxy, 407},
+		{"localhost", web.URL, bits.TargetProxy, 0},
+	} {
+		o := options{env: []string{"KRB5_CONFIG=" + realm.Config, "KRB5CCNAME=FILE:" + cache}}
+		if test.policy != "" {
+			o.config = fmt.Sprintf("[credentials]\nown = %q\n", test.policy)
+		}
+		s := start(t, o)
+		set := bits.Settings{Options: bits.Options{Proxy: &usage}}
+		if test.stored != bits.TargetNone {
+			set.UseStoredCredentials = &test.stored
+		}
+		job := s.create(fetched{settings: set, files: []bits.FileSpec{s.file(test.url+"/a", "a")}})
+		if test.status != 0 {
+			s.refusedWith(job, test.status)
+			continue
+		}
+		s.settled(job, bits.Transferred)
+	}
+}
+
+// TestRemoveCredentials: what was taken away is not used, and there is nothing to take away twice.
+func TestRemoveCredentials(t *testing.T) {
+	t.Parallel()
+	web := authenticating(t)(servers.Nginx(served(t, 1000), servers.Options{Asks: &servers.Asks{Scheme: "Basic", User: "alice", Password: "s3cret-0c1d"}}))
+	s := start(t, options{})
+	job := s.create(fetched{files: []bits.FileSpec{s.file(web.URL+"/a", "a")}, waits: true})
+	s.identifies(job, "s3cret-0c1d", "server", "basic", "alice")
+	s.identifies(job, "s3cret-0c1d", "proxy", "digest", "alice")
+	if r := s.cli("credentials", "list", job.ID.String()).want(t, 0); r.out != "server basic\nproxy digest\n" {
+		t.Errorf("the list is %q", r.out)
+	}
+	for _, want := range []bool{true, false} {
+		had, err := job.RemoveCredential(s.ctx(), bits.TargetServer, bits.AuthBasic)
+		if err != nil || had != want {
+			t.Errorf("it had one: %v, %v, want %v", had, err, want)
+		}
+	}
+	s.resume(job)
+	s.refusedWith(job, 401)
+	s.identifies(job, "s3cret-0c1d", "server", "basic", "alice")
+	s.resume(job)
+	s.settled(job, bits.Transferred)
+}

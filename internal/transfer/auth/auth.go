@@ -32,6 +32,9 @@ type Credential struct {
 	// Place is the only user and origin that it is for, as PlaceOf gives it; empty for all servers
 	// that the owner named. What came with a URL has one.
 	Place string
+	// Stored says that it is the owner's own only since use_stored_credentials says so: for proxies
+	// alone.
+	Stored bool
 	// Unasked says that it is sent before the server asks.
 	Unasked bool
 }
@@ -109,7 +112,7 @@ func New(credentials []Credential, tickets *Tickets) *Agent {
 	explicit := slices.ContainsFunc(a.credentials, func(c Credential) bool { return c.Target == bits.TargetServer })
 	if !explicit {
 		for _, c := range credentials {
-			if c.Target == bits.TargetProxy && c.own() {
+			if c.Target == bits.TargetProxy && c.own() && !c.Stored {
 				c.Target = bits.TargetServer
 				a.credentials = append(a.credentials, c)
 			}
@@ -129,7 +132,7 @@ func (a *Agent) fit(t bits.AuthTarget, u *url.URL) []*Credential {
 	var out []*Credential
 	place := PlaceOf(u)
 	for i := range a.credentials {
-		if c := &a.credentials[i]; c.Target == t && (c.Place == "" || c.Place == place) {
+		if c := &a.credentials[i]; c.Target == t && (c.Place == "" || c.Place == place) && (!c.own() || a.tickets.may(u)) {
 			out = append(out, c)
 		}
 	}

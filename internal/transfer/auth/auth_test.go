@@ -227,10 +227,10 @@ func TestBearerGoesUnaskedOverTLSOnly(t *testing.T) {
 
 func TestImplicitProxyIdentityIsForServersToo(t *testing.T) {
 	u := at(t, "http://example.org/")
-	if New([]Credential{Implicit(bits.TargetProxy)}, nil).Begin(bits.TargetServer, u) == nil {
+	if New([]Credential{{Target: bits.TargetProxy, Scheme: bits.AuthNegotiate}}, nil).Begin(bits.TargetServer, u) == nil {
 		t.Error("the owner's own identity, given for the proxy, is not for the server")
 	}
-	withOwn := New([]Credential{Implicit(bits.TargetProxy), {Target: bits.TargetServer, Scheme: bits.AuthBasic, User: "u", Password: "p"}}, nil)
+	withOwn := New([]Credential{{Target: bits.TargetProxy, Scheme: bits.AuthNegotiate}, {Target: bits.TargetServer, Scheme: bits.AuthBasic, User: "u", Password: "p"}}, nil)
 	if _, ok := withOwn.Begin(bits.TargetServer, u).Next(t.Context(), challenges("Negotiate"), "GET", "/"); ok {
 		t.Error("it is, though the server has credentials of its own")
 	}
@@ -267,4 +267,38 @@ func FuzzNTLM(f *testing.F) {
 	f.Add(first)
 	f.Add(append([]byte("NTLMSSP\x00\x02\x00\x00\x00"), make([]byte, 60)...))
 	f.Fuzz(func(_ *testing.T, b []byte) { _, _ = thirdMessage(b, &Credential{User: "u", Password: "p"}) })
+}
+
+// TestOwnIdentity: it goes only where the policy allows, and what is for proxies by
+// use_stored_credentials goes to no server.
+func TestOwnIdentity(t *testing.T) {
+	own := Credential{Target: bits.TargetProxy, Scheme: bits.AuthNegotiate}
+	at := func(s string) *url.URL {
+		u, err := url.Parse(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return u
+	}
+	only := &Tickets{Allow: func(u *url.URL) bool { return u.Hostname() == "allowed" }}
+	for _, test := range []struct {
+		name    string
+		c       Credential
+		tickets *Tickets
+		target  bits.AuthTarget
+		to      string
+		want    bool
+	}{
+		{"a proxy", own, nil, bits.TargetProxy, "http://p", true},
+		{"that of the proxy is for servers", own, nil, bits.TargetServer, "http://s", true},
+		{"by the property, a proxy", Implicit(bits.TargetProxy), nil, bits.TargetProxy, "http://p", true},
+		{"by the property, a server", Implicit(bits.TargetProxy), nil, bits.TargetServer, "http://s", false},
+		{"the policy allows it", own, only, bits.TargetProxy, "http://allowed:3128", true},
+		{"the policy does not", own, only, bits.TargetProxy, "http://other:3128", false},
+		{"the policy is not about passwords", Credential{Target: bits.TargetProxy, Scheme: bits.AuthNegotiate, User: "u", Password: "p"}, only, bits.TargetProxy, "http://other:3128", true},
+	} {
+		if got := New([]Credential{test.c}, test.tickets).Begin(test.target, at(test.to)) != nil; got != test.want {
+			t.Errorf("%s: %v, want %v", test.name, got, test.want)
+		}
+	}
 }

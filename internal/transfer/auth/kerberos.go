@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -36,9 +37,14 @@ type Tickets struct {
 	// Read reads a file with the owner's rights.
 	Read func(name string, most int64) ([]byte, error)
 
+	// Allow reports whether the owner's own identity may be shown to a server or a proxy; nil is yes.
+	Allow func(u *url.URL) bool
+
 	mu   sync.Mutex
 	have map[string]*ticket // guarded by mu, by user and service
 }
+
+func (t *Tickets) may(u *url.URL) bool { return t == nil || t.Allow == nil || t.Allow(u) }
 
 // ticket is one for a service.
 type ticket struct {
@@ -257,7 +263,8 @@ func defaultCache() string {
 	return ""
 }
 
-// Implicit returns the credential that stands for the owner's own identity.
+// Implicit returns the credential that stands for the owner's own identity where a job was given
+// none but may use it (use_stored_credentials).
 func Implicit(t bits.AuthTarget) Credential {
-	return Credential{Target: t, Scheme: bits.AuthNegotiate}
+	return Credential{Target: t, Scheme: bits.AuthNegotiate, Stored: true}
 }
