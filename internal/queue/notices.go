@@ -152,7 +152,7 @@ func (q *Queue) notice(j *job) Notice {
 	case n.Due == 0:
 	case s == bits.Errored:
 		n.Kind = bits.EventError
-	case s == bits.Transferred && (!d.AutoComplete || j.op == nil), s == bits.Acknowledged:
+	case s == bits.Transferred && (!d.AutoComplete || v.unfinished() > 0), s == bits.Acknowledged: // what completes itself is told of then
 		n.Kind = bits.EventTransferred
 	}
 	return n
