@@ -103,6 +103,7 @@ const (
 	FileTooLarge         Code = 0x800700DF // ERROR_FILE_TOO_LARGE
 	DiskIO               Code = 0x8007045D // ERROR_IO_DEVICE
 	DiskQuotaExceeded    Code = 0x8007050F // ERROR_DISK_QUOTA_EXCEEDED
+	NotLoggedOn          Code = 0x800704DD // ERROR_NOT_LOGGED_ON
 	TimedOut             Code = 0x800705B4 // ERROR_TIMEOUT
 	TooManyOpenFiles     Code = 0x80070004 // ERROR_TOO_MANY_OPEN_FILES
 	WinHTTPTimeout       Code = 0x80072EE2 // ERROR_WINHTTP_TIMEOUT
@@ -225,6 +226,7 @@ var codes = map[Code]codeInfo{
 	DiskIO:               {"ERROR_IO_DEVICE", Fatal, "the disk reported an error", "check the disk, then resume the job"},
 	DiskQuotaExceeded:    {"ERROR_DISK_QUOTA_EXCEEDED", Transient, "the disk quota is used up", "free some space; resume the job to retry at once"},
 	TooManyOpenFiles:     {"ERROR_TOO_MANY_OPEN_FILES", Transient, "the service has too many files open", "raise the service's limit of open files"},
+	NotLoggedOn:          {"ERROR_NOT_LOGGED_ON", Fatal, "the job's owner is not logged on", "log on, or have an administrator call `loginctl enable-linger USER`"},
 	TimedOut:             {"ERROR_TIMEOUT", Transient, "it took too long", "it is tried again later"},
 	WinHTTPTimeout:       {"ERROR_WINHTTP_TIMEOUT", Transient, "the server did not answer in time", "the server, or the way to it, may be overloaded"},
 	NameNotResolved:      {"ERROR_WINHTTP_NAME_NOT_RESOLVED", Transient, "the server's name could not be resolved", "check the spelling of the URL's host"},

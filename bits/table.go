@@ -30,6 +30,8 @@ type Property struct {
 	OwnerOnly bool
 	// Restarts says that a running transfer starts again with the new value.
 	Restarts bool
+	// ByPolicy says that Default is what policy may replace; a job that was given just that keeps it.
+	ByPolicy bool
 
 	set   func(s *Settings, value string) error // parses a value from the command line into s
 	given func(s *Settings) bool                // whether s sets the property
@@ -125,7 +127,7 @@ func option[T any](p Property, k kind[T], def T, field func(*Options) **T, view 
 		if v == nil {
 			return
 		}
-		if k.format(*v) == p.Default {
+		if k.format(*v) == p.Default && !p.ByPolicy {
 			v = nil
 		}
 		*field(to) = v
@@ -197,7 +199,7 @@ var PropertyTable = []Property{
 			}
 			return nil
 		}),
-	option(Property{Name: "run_when", Range: "always, logged-on", Doc: "whether the job runs also while its owner is not logged on, or only then, as in BITS"},
+	option(Property{Name: "run_when", ByPolicy: true, Range: "always, logged-on", Doc: "whether the job runs also while its owner is not logged on, or only then, as in BITS"},
 		kind[RunWhen]{func(v string) (RunWhen, error) { return RunWhen(strings.ToLower(v)), nil }, func(r RunWhen) string { return string(r) }}, RunAlways,
 		func(o *Options) **RunWhen { return &o.RunWhen }, func(p *Properties) *RunWhen { return &p.RunWhen }, func(r *RunWhen) *Error {
 			if *r != RunAlways && *r != RunLoggedOn {

@@ -2,8 +2,8 @@ package conditions
 
 import "github.com/ebbtransfer/ebb/bits"
 
-// State is what the machine says about its network's cost and its power. What nobody says is
-// zero, which holds nothing back.
+// State is what the machine says about its network's cost, its power and its users. What nobody
+// says is zero, which holds nothing back.
 type State struct {
 	Cost       bits.Cost // of the network in use, Roaming beside the plan's state; 0 while nobody knows
 	Interface  string    // of that network; empty while unknown
@@ -14,4 +14,6 @@ type State struct {
 
 	PowerSaver  bool
 	SaverSource string
+
+	Users Users // who is logged on
 }

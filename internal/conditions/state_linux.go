@@ -39,6 +39,7 @@ var source = map[string]string{
 	upower:                "UPower",
 	powerProfiles[0].name: "power-profiles-daemon",
 	powerProfiles[1].name: "power-profiles-daemon",
+	logind:                "systemd-logind",
 }
 
 // ownerChanged is the signal that a service came or went.
@@ -139,6 +140,9 @@ func dial(ctx context.Context) (*bus, error) {
 	for _, p := range powerProfiles {
 		rules = append(rules, properties(p.name, p.name, dbus.WithMatchObjectPath(dbus.ObjectPath(p.path))))
 	}
+	for _, signal := range loginSignals {
+		rules = append(rules, []dbus.MatchOption{dbus.WithMatchSender(logind), dbus.WithMatchObjectPath(logindPath), dbus.WithMatchInterface(logind + ".Manager"), dbus.WithMatchMember(signal)})
+	}
 	for name := range source {
 		rules = append(rules, []dbus.MatchOption{dbus.WithMatchSender("org.freedesktop.DBus"), dbus.WithMatchInterface("org.freedesktop.DBus"),
 			dbus.WithMatchMember("NameOwnerChanged"), dbus.WithMatchArg(0, name)})
@@ -214,6 +218,7 @@ func (b *bus) state(ctx context.Context, last State) (s State, all bool) {
 		{b.network, func() { s.Cost, s.CostSource, s.Interface = last.Cost, last.CostSource, last.Interface }},
 		{b.battery, func() { s.OnBattery, s.PowerSource = last.OnBattery, last.PowerSource }},
 		{b.profile, func() { s.PowerSaver, s.SaverSource = last.PowerSaver, last.SaverSource }},
+		{b.users, func() { s.Users = last.Users }},
 	} {
 		patient, cancel := context.WithTimeout(ctx, answer)
 		about.ask(patient, &s)

@@ -37,6 +37,7 @@ var keys = []key{
 	{"jobs.max_ranges", func(p *Policy) any { return &p.Jobs.MaxRanges }, 1, bits.MaxRangesPerFile, "ranges of one file"},
 	{"jobs.inactivity", func(p *Policy) any { return &p.Jobs.Inactivity }, 0, 999 * oneDay, "a job without progress or change for so long is cancelled; 0s: never"},
 	{"jobs.max_download_time", func(p *Policy) any { return &p.Jobs.MaxDownloadTime }, 0, 1 << 31, "a job that was at work for so long fails; 0s: never"},
+	{"jobs.logon", func(p *Policy) any { return &p.Jobs.Logon }, 0, 0, "jobs whose owner is not logged on: \"always\" run, \"logged-on\" wait unless they say otherwise; \"strict\": all wait and none are made"},
 	{"jobs.keep_finished", func(p *Policy) any { return &p.Jobs.KeepFinished }, 0, year, "completed and cancelled jobs can be shown for so long"},
 	{"jobs.keep_events", func(p *Policy) any { return &p.Jobs.KeepEvents }, 60, year, "events can be read for so long"},
 

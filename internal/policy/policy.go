@@ -45,6 +45,8 @@ type Jobs struct {
 	KeepFinished Duration // how long completed and cancelled jobs can still be shown; 0s to 365d
 	KeepEvents   Duration // how long events can still be read; 1m to 365d
 
+	Logon Logon // which jobs wait for their owners to log on
+
 	MaxPerMachine int // jobs that are not final, of all users together; 1 to 10,000,000
 	MaxPerUser    int // the same of one user; 1 to 10,000,000
 	MaxRanges     int // ranges of a file; 1 to bits.MaxRangesPerFile
@@ -92,6 +94,7 @@ func Default() Policy {
 			TimeSlice:       Duration(time.Minute), // docs/decisions/003-time-slice.md
 			KeepFinished:    Duration(24 * time.Hour),
 			KeepEvents:      Duration(7 * 24 * time.Hour),
+			Logon:           LogonAlways,
 			MaxPerMachine:   100_000,
 			MaxPerUser:      10_000,
 			MaxRanges:       10_000,

@@ -101,6 +101,7 @@ foreground = 8
 background = 2
 time_slice = "10s"
 keep_finished = "0s"
+logon = "Strict"
 keep_events = "1d12h"
 max_per_machine = 300
 max_per_user = 60
@@ -144,7 +145,7 @@ hooks = "Hooks.example.com"
 timeout = "30s"
 `)
 	want := Policy{
-		Jobs: Jobs{Foreground: 8, Background: 2, TimeSlice: Duration(10 * time.Second), KeepEvents: Duration(36 * time.Hour),
+		Jobs: Jobs{Logon: LogonStrict, Foreground: 8, Background: 2, TimeSlice: Duration(10 * time.Second), KeepEvents: Duration(36 * time.Hour),
 			MaxPerMachine: 300, MaxPerUser: 60, MaxRanges: 10_000, MaxFiles: 200, Inactivity: Duration(999 * day)},
 		Transfer: Transfer{StallTimeout: Duration(5 * time.Second)},
 		Bandwidth: Bandwidth{
@@ -162,7 +163,7 @@ timeout = "30s"
 	if p.Bandwidth.Zone.String() != "Asia/Kathmandu" {
 		t.Errorf("zone %v", p.Bandwidth.Zone)
 	}
-	if got := p.Source("bandwidth.work.low"); got != (Source{Line: 29}) {
+	if got := p.Source("bandwidth.work.low"); got != (Source{Line: 30}) {
 		t.Errorf("bandwidth.work.low comes from %+v", got)
 	}
 	if got := p.Source("cost.high"); got != (Source{Line: 2}) {

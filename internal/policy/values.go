@@ -372,6 +372,28 @@ func (r *PowerRule) UnmarshalText(b []byte) error {
 
 func (r PowerRule) String() string { return string(r) }
 
+// Logon says which jobs of ordinary users wait for their owners to log on.
+type Logon string
+
+// The logon rules.
+const (
+	LogonAlways Logon = "always"    // those that say so themselves (run_when)
+	LogonNeeded Logon = "logged-on" // those that do not say that they run always
+	LogonStrict Logon = "strict"    // all, and who is not logged on makes no job and adds no file, as in BITS
+)
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (l *Logon) UnmarshalText(b []byte) error {
+	rule := Logon(strings.ToLower(strings.TrimSpace(string(b))))
+	if rule != LogonAlways && rule != LogonNeeded && rule != LogonStrict {
+		return fmt.Errorf("%q is not a logon rule (want %q, %q or %q)", b, LogonAlways, LogonNeeded, LogonStrict)
+	}
+	*l = rule
+	return nil
+}
+
+func (l Logon) String() string { return string(l) }
+
 // LocalZoneFile is the file that names the machine's time zone.
 const LocalZoneFile = "/etc/localtime"
 

@@ -147,6 +147,9 @@ func (q *Queue) Create(c Caller, spec bits.NewJob) (bits.Summary, error) {
 	if e := q.notifies(&spec.Settings); e != nil {
 		return bits.Summary{}, e
 	}
+	if err := q.present(c.UID); err != nil {
+		return bits.Summary{}, err
+	}
 	owner := q.as(c.UID)
 	files, err := checkFiles(owner, spec.Type, spec.Files)
 	if err == nil {
@@ -384,6 +387,9 @@ func (q *Queue) AddFiles(c Caller, id bits.ID, specs []bits.FileSpec) (bits.Summ
 		if err := v.checkRanged(files); err != nil {
 			return err
 		}
+		if err := q.present(v.rec.UID); err != nil {
+			return err
+		}
 		if v.rec.Type != bits.Download {
 			if len(v.files) > 0 {
 				return secondFile()
@@ -553,6 +559,7 @@ func (q *Queue) Get(c Caller, id bits.ID, withFiles bool) (bits.Job, error) {
 	}
 	out := j.now.view(&q.names, q.policy.Jobs.MaxDownloadTime, withFiles, j.moving())
 	out.Pace = j.pace()
+	j.now.tellLogon(&out, q.policy.Jobs.Logon, q.conditions.Users)
 	return out, nil
 }
 
@@ -602,7 +609,7 @@ func (q *Queue) List(c Caller, o ListOptions, yield func(bits.Job) bool) error {
 		order = order[at:]
 	}
 	order = slices.Clone(order)
-	maxTime := q.policy.Jobs.MaxDownloadTime
+	jobs, users := q.policy.Jobs, q.conditions.Users
 	q.mu.RUnlock()
 
 	type seen struct {
@@ -627,7 +634,8 @@ func (q *Queue) List(c Caller, o ListOptions, yield func(bits.Job) bool) error {
 		q.mu.RUnlock()
 		runtime.Gosched() // a long listing must not keep transfers from running
 		for _, s := range fit {
-			view := s.v.view(&q.names, maxTime, o.Files, s.live)
+			view := s.v.view(&q.names, jobs.MaxDownloadTime, o.Files, s.live)
+			s.v.tellLogon(&view, jobs.Logon, users)
 			view.Pace = s.pace
 			if !yield(view) {
 				return nil

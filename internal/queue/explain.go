@@ -124,6 +124,14 @@ func (t *tx) explainSuspended(r *reasons, v *version, ref string) {
 const mostNamed = 3
 
 func (t *tx) explainQueued(r *reasons, c Caller, v *version, ref string) {
+	if rule := t.q.policy.Jobs.Logon; v.absent(rule, t.q.conditions.Users) {
+		help := fmt.Sprintf("It goes on when they log on, or at once after `loginctl enable-linger %s`; `ebb set %s run_when=always` lets it run without them.", t.q.names.name(v.rec.UID), ref)
+		if rule == policy.LogonStrict {
+			help = fmt.Sprintf("It goes on when they log on, or at once after `loginctl enable-linger %s`; the service's configuration wants that of all jobs (jobs.logon = strict).", t.q.names.name(v.rec.UID))
+		}
+		r.add(help, "The job's owner, %s, is not logged on.", t.q.names.name(v.rec.UID))
+		return
+	}
 	if h := t.q.held(v, t.now); h != nil {
 		e := bits.Error{Code: h.Code, Message: h.Sentence}
 		r.add(sentence(e.Info().Hint), "%s", sentence(h.Sentence))

@@ -172,10 +172,12 @@ func (q *Queue) setCaps(level bits.Priority) {
 
 // SetConditions tells what the machine allows now.
 func (q *Queue) SetConditions(c conditions.State) {
-	q.post(func(*tx) error {
+	q.post(func(t *tx) error {
+		users := q.conditions.Users
 		q.mu.Lock()
 		q.conditions = c
 		q.mu.Unlock()
+		q.admit(t, q.policy.Jobs.Logon, users)
 		q.holds.stale = true
 		return nil
 	})

@@ -133,6 +133,7 @@ func (q *Queue) notice(j *job) Notice {
 	v := j.now
 	d := v.detail()
 	n := Notice{Job: v.view(&q.names, q.policy.Jobs.MaxDownloadTime, false, nil), UID: v.rec.UID, Least: v.minimumRetryDelay()}
+	v.tellLogon(&n.Job, q.policy.Jobs.Logon, q.conditions.Users)
 	if len(v.files) > 0 {
 		n.Local = v.files[0].Local
 	}

@@ -510,6 +510,9 @@ func (t *tx) event(j *job, kind bits.EventKind, file *bits.File) {
 	if d := v.rec.Detail; d != nil {
 		e.Note = d.Note
 	}
+	if v.rec.State == bits.Queued && v.absent(t.q.policy.Jobs.Logon, t.q.conditions.Users) {
+		e.Note = join(e.Note, NoteOwnerAway)
+	}
 	if s := v.rec.State; s == bits.Errored || s == bits.TransientError {
 		e.Error, e.RetryAt = v.errorInfo(), v.retryAt()
 	}
@@ -625,7 +628,7 @@ func (q *Queue) tally(old, v *version) {
 // enroll tells the scheduler and the timers about a version of a job. Doing it again is harmless.
 func (q *Queue) enroll(j *job, v *version, now time.Time) {
 	rec := v.rec
-	if j.op == nil && (rec.State == bits.Queued || rec.State.Running()) && v.eligible() {
+	if j.op == nil && (rec.State == bits.Queued || rec.State.Running()) && v.eligible() && !v.absent(q.policy.Jobs.Logon, q.conditions.Users) {
 		q.sched.Add(j.num, rec.UID, rec.Priority)
 	} else {
 		q.sched.Remove(j.num)
@@ -668,10 +671,11 @@ func byNum(a *job, n int64) int { return cmp.Compare(a.num, n) }
 // those that it holds back wait.
 func (q *Queue) SetPolicy(p policy.Policy) {
 	q.post(func(t *tx) error {
-		kept := q.policy.Jobs.KeepFinished
+		kept, logon := q.policy.Jobs.KeepFinished, q.policy.Jobs.Logon
 		q.mu.Lock()
 		q.policy = p
 		q.mu.Unlock()
+		q.admit(t, logon, q.conditions.Users)
 		q.sched.SetLimits(limits(p))
 		q.holds.stale = true
 		for _, j := range q.active {

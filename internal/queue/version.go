@@ -345,10 +345,7 @@ func (v *version) note() string {
 	if !v.leaves() {
 		return d.Note
 	}
-	if d.Note == "" {
-		return bits.NoteServerUntold
-	}
-	return d.Note + "; " + bits.NoteServerUntold
+	return join(d.Note, bits.NoteServerUntold)
 }
 
 func (v *version) progress(live map[int]moving) bits.Progress {

@@ -1,6 +1,6 @@
 // Package fakebus is a private message bus with fakes of the services that tell what the
-// network costs and how the machine is powered: NetworkManager, ModemManager, UPower and the
-// power profiles. A program under test finds it through DBUS_SYSTEM_BUS_ADDRESS.
+// network costs, how the machine is powered and who is logged on: NetworkManager, ModemManager, UPower, the
+// power profiles and systemd-logind. A program under test finds it through DBUS_SYSTEM_BUS_ADDRESS.
 //
 // It needs dbus-daemon (Debian's package dbus).
 package fakebus

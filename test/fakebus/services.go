@@ -1,6 +1,12 @@
 package fakebus
 
-import "github.com/godbus/dbus/v5"
+import (
+	"fmt"
+	"slices"
+	"sync"
+
+	"github.com/godbus/dbus/v5"
+)
 
 // What NetworkManager says about a network (NMMetered).
 const (
@@ -176,4 +182,78 @@ func (a authority) CheckAuthorization(subject struct {
 	}
 	result.Authorized = a(uint32(uid), action, flags&1 != 0)
 	return result, nil
+}
+
+// Logind is the fake of systemd-logind: who has a session or lingers.
+type Logind struct {
+	*Service
+	manager *loginManager
+}
+
+// The paths of logind's objects.
+const (
+	logindPath     dbus.ObjectPath = "/org/freedesktop/login1"
+	logindName                     = "org.freedesktop.login1"
+	logindUser                     = logindName + ".User"
+	logindSession                  = logindName + ".Session"
+	userPathPrefix                 = string(logindPath) + "/user/_"
+	sessionsPrefix                 = string(logindPath) + "/session/_"
+)
+
+// loginUser is an element of the answer of ListUsers.
+type loginUser struct {
+	UID  uint32
+	Name string
+	Path dbus.ObjectPath
+}
+
+// loginManager is what logind exports as its manager.
+type loginManager struct {
+	mu    sync.Mutex // guards users
+	users []loginUser
+}
+
+// ListUsers is org.freedesktop.login1.Manager.ListUsers.
+func (m *loginManager) ListUsers() ([]loginUser, *dbus.Error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Clone(m.users), nil
+}
+
+// Logind puts logind on the bus; nobody is logged on.
+func (b *Bus) Logind() (Logind, error) {
+	s, err := b.Own(logindName)
+	if err != nil {
+		return Logind{}, err
+	}
+	l := Logind{s, &loginManager{}}
+	return l, s.conn.Export(l.manager, logindPath, logindName+".Manager")
+}
+
+// Is makes a user known, with a session of a class ("user", "background", "greeter") in a state ("online",
+// "active", "closing"), or with none where class is empty; and says whether the user lingers.
+func (l Logind) Is(uid uint32, class, state string, lingers bool) error {
+	user, session := dbus.ObjectPath(userPathPrefix+fmt.Sprint(uid)), dbus.ObjectPath(sessionsPrefix+fmt.Sprint(uid))
+	type ref struct {
+		ID   string
+		Path dbus.ObjectPath
+	}
+	own := []ref{}
+	if class != "" {
+		own = append(own, ref{"_" + fmt.Sprint(uid), session})
+	}
+	err := first(l.Set(session, logindSession, "Class", class), l.Set(session, logindSession, "State", state),
+		l.Set(user, logindUser, "Linger", lingers), l.Set(user, logindUser, "Sessions", own))
+	l.manager.mu.Lock()
+	l.manager.users = append(slices.DeleteFunc(l.manager.users, func(u loginUser) bool { return u.UID == uid }), loginUser{uid, "somebody", user})
+	l.manager.mu.Unlock()
+	return first(err, l.conn.Emit(logindPath, logindName+".Manager.SessionNew", "_"+fmt.Sprint(uid), session))
+}
+
+// Gone takes a user away.
+func (l Logind) Gone(uid uint32) error {
+	l.manager.mu.Lock()
+	l.manager.users = slices.DeleteFunc(l.manager.users, func(u loginUser) bool { return u.UID == uid })
+	l.manager.mu.Unlock()
+	return l.conn.Emit(logindPath, logindName+".Manager.UserRemoved", uid, dbus.ObjectPath(userPathPrefix+fmt.Sprint(uid)))
 }

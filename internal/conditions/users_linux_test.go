@@ -1,0 +1,68 @@
+package conditions
+
+import "testing"
+
+func TestUsersAreSeenAtOnce(t *testing.T) {
+	b := newBus(t)
+	l, err := b.Logind()
+	ok(t, err, l.Is(1001, "user", "online", false))
+	w := watch(t)
+	is := func(what string, uids ...uint32) {
+		t.Helper()
+		w.until(what, func(s State) bool { return s.Users == LoggedOnUsers(uids...) })
+	}
+	is("one has a session", 1001)
+	for _, c := range []struct {
+		class, state string
+		lingers, on  bool
+	}{
+		{"user", "active", false, true},
+		{"background", "online", false, false}, // of cron
+		{"", "", true, true},
+		{"greeter", "online", false, false},
+		{"user", "opening", false, true},
+		{"user", "closing", false, false}, // something was left running in it
+		{"user", "closing", true, true},
+		{"", "", false, false},
+		{"user-early", "online", false, true},
+	} {
+		ok(t, l.Is(1000, c.class, c.state, c.lingers))
+		if c.on {
+			is("both are there", 1000, 1001)
+		} else {
+			is("one is there", 1001)
+		}
+	}
+	ok(t, l.Gone(1000), l.Gone(1001))
+	is("nobody is there")
+}
+
+// A service that starts again is not taken for one that is gone; without one nobody is known to be away.
+func TestWithoutLogindNobodyIsAway(t *testing.T) {
+	b := newBus(t)
+	w := watch(t)
+	if s := w.until("nothing", func(State) bool { return true }); s.Users.Known() || !s.Users.LoggedOn(1000) {
+		t.Errorf("without logind %+v", s.Users)
+	}
+	l, err := b.Logind()
+	ok(t, err)
+	w.until("nobody is there", func(s State) bool { return s.Users == LoggedOnUsers() })
+	ok(t, l.Go(), l.Come(), l.Is(1000, "user", "online", false))
+	if s := w.until("another state", func(State) bool { return true }); s.Users != LoggedOnUsers(1000) {
+		t.Errorf("when logind was back it was %+v", s.Users)
+	}
+	ok(t, l.Go())
+	w.until("nothing", func(s State) bool { return !s.Users.Known() })
+}
+
+func TestSystemUsersAreAlwaysThere(t *testing.T) {
+	u := LoggedOnUsers(1001, 1000, 1000)
+	for uid, want := range map[uint32]bool{0: true, 33: true, 999: true, 1000: true, 1001: true, 100: true, 1002: false, 10001: false, 61183: false, 61184: true, 65519: true, 65534: true, 1 << 31: false} {
+		if u.LoggedOn(uid) != want {
+			t.Errorf("user %d: %t", uid, !want)
+		}
+	}
+	if LoggedOnUsers(1000, 1001) != u || LoggedOnUsers() == (Users{}) {
+		t.Error("sets are not values")
+	}
+}
