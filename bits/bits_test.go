@@ -84,7 +84,7 @@ func TestCodesHaveNamesSentencesAndValues(t *testing.T) {
 			t.Errorf("%s is both %s and %s", i.name, c.Hex(), other.Hex())
 		}
 		seen[i.name] = c
-		if c.Failed() != (strings.HasPrefix(i.name, "BG_E_") || strings.HasPrefix(i.name, "E_") || strings.HasPrefix(i.name, "ERROR_")) {
+		if c.Failed() != (strings.HasPrefix(i.name, "BG_E_") || strings.HasPrefix(i.name, "E_") || strings.HasPrefix(i.name, "ERROR_") || strings.HasPrefix(i.name, "CRYPT_E_") || strings.HasPrefix(i.name, "RPC_X_")) {
 			t.Errorf("%s has the severity of %s", i.name, c.Hex())
 		}
 		for _, s := range []string{i.name, c.Hex()} {
@@ -211,7 +211,7 @@ func TestEveryPropertyCanBeSet(t *testing.T) {
 	values := map[string]string{"name": "n", "description": "d", "priority": "low", "minimum_retry_delay": "90s", "no_progress_timeout": "2h", "connections": "4", "auto_complete": "true", "transfer_policy": "not-roaming", "maximum_download_time": "1h", "protocol": "TUS", "reply_file": "/tmp//r", "header": "A: b",
 		"notify_flags": "transferred|file", "minimum_notification_interval": "100", "notify_command": "/bin/echo 'a b' c\\ d", "notify_url": "https://h/x#y", "notify_desktop": "true", "proxy": "override http://p:1,q *.r,<local>",
 		"security_flags": "0x802", "tls_min_version": "1.3", "tls_pins": "sha256/47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=", "http_method": "POST", "dynamic_content": "true", "high_performance": "true", "on_demand": "true",
-		"maximum_download_size": "5", "acl_flags": "owner,dacl", "peer_caching_flags": "4", "use_stored_credentials": "proxy", "headers_write_only": "true", "run_when": "LOGGED-ON", "only_if_newer": "true"}
+		"maximum_download_size": "5", "acl_flags": "owner,dacl", "peer_caching_flags": "4", "use_stored_credentials": "proxy", "headers_write_only": "true", "run_when": "LOGGED-ON", "only_if_newer": "true", "verify_certificates": "true"}
 	var s Settings
 	for _, p := range PropertyTable {
 		if err := s.Set(p.Name, values[p.Name]); err != nil {

@@ -72,6 +72,7 @@ const (
 	BlockedByGameMode            Code = 0x8020006F
 	BlockedBySystem              Code = 0x80200070
 	RemoteFileChanged            Code = 0x80200073
+	ServerCertAnswerRequired     Code = 0x80200074
 	ReadOnlyWhenJobActive        Code = 0x80200075
 	ProxyListTooLarge            Code = 0x80200018
 	ProxyBypassListTooLarge      Code = 0x80200019
@@ -115,6 +116,9 @@ const (
 	CertUntrusted        Code = 0x80072F0D // ERROR_WINHTTP_SECURE_INVALID_CA
 	SecureFailure        Code = 0x80072F8F // ERROR_WINHTTP_SECURE_FAILURE
 	ClientCertNeeded     Code = 0x80072F0C // ERROR_WINHTTP_CLIENT_AUTH_CERT_NEEDED
+	CertNotFound         Code = 0x80092004 // CRYPT_E_NOT_FOUND
+	BadStubData          Code = 0x800706F7 // RPC_X_BAD_STUB_DATA
+	InvalidPassword      Code = 0x80070056 // ERROR_INVALID_PASSWORD
 	CertRevocationFailed Code = 0x80072F19 // ERROR_WINHTTP_SECURE_CERT_REV_FAILED
 	CertRevoked          Code = 0x80072F8A // ERROR_WINHTTP_SECURE_CERT_REVOKED
 	CertWrongUsage       Code = 0x80072F93 // ERROR_WINHTTP_SECURE_CERT_WRONG_USAGE
@@ -191,6 +195,7 @@ var codes = map[Code]codeInfo{
 	BlockedByGameMode:            {"BG_E_BLOCKED_BY_GAME_MODE", Waiting, "the machine is kept free for a game", "the job goes on by itself when the game ends"},
 	BlockedBySystem:              {"BG_E_BLOCKED_BY_SYSTEM_POLICY", Waiting, "a policy of the system does not allow the job to run", "the job goes on by itself when the policy allows it"},
 	RemoteFileChanged:            {"BG_E_REMOTE_FILE_CHANGED", Transient, "the file keeps changing on the server", "it is fetched again later"},
+	ServerCertAnswerRequired:     {"BG_E_SERVER_CERT_VALIDATION_INTERFACE_REQUIRED", Transient, "no program says whether the server's certificate is to be trusted", "start the owner's program, or suspend the job and set verify_certificates=false"},
 	ReadOnlyWhenJobActive:        {"BG_E_READ_ONLY_WHEN_JOB_ACTIVE", Fatal, "the property cannot change while the job is active", "suspend the job first"},
 	ProxyListTooLarge:            {"BG_E_PROXY_LIST_TOO_LARGE", Fatal, "the list of proxies is too long", "shorten it"},
 	ProxyBypassListTooLarge:      {"BG_E_PROXY_BYPASS_LIST_TOO_LARGE", Fatal, "the list of hosts to reach without a proxy is too long", "shorten it, for instance with *.example.org for all hosts of a domain"},
@@ -236,6 +241,9 @@ var codes = map[Code]codeInfo{
 	CertNameInvalid:      {"ERROR_WINHTTP_SECURE_CERT_CN_INVALID", Fatal, "the server's certificate is for another name", "check the URL's host"},
 	CertUntrusted:        {"ERROR_WINHTTP_SECURE_INVALID_CA", Fatal, "the server's certificate is not signed by an authority this machine trusts", "install the authority's certificate, or set SSL_CERT_FILE for the service"},
 	ClientCertNeeded:     {"ERROR_WINHTTP_CLIENT_AUTH_CERT_NEEDED", Fatal, "the server wants a certificate of the client", "give the job one with `ebb certificate set JOB`, then resume it"},
+	CertNotFound:         {"CRYPT_E_NOT_FOUND", Fatal, "there is no such certificate", "give a file that has the certificate and its key, as PEM or PKCS#12"},
+	BadStubData:          {"RPC_X_BAD_STUB_DATA", Fatal, "the job has no client certificate", "give it one with `ebb certificate set JOB`"},
+	InvalidPassword:      {"ERROR_INVALID_PASSWORD", Fatal, "the password is not the file's", "give the password with which the file was made"},
 	CertRevocationFailed: {"ERROR_WINHTTP_SECURE_CERT_REV_FAILED", Fatal, "whether the server's certificate was revoked cannot be known", "see that the lists of revoked certificates can be reached"},
 	CertRevoked:          {"ERROR_WINHTTP_SECURE_CERT_REVOKED", Fatal, "the server's certificate was revoked", "ask who runs the server"},
 	CertWrongUsage:       {"ERROR_WINHTTP_SECURE_CERT_WRONG_USAGE", Fatal, "the server's certificate is for another use", "ask who runs the server"},

@@ -313,6 +313,33 @@ const (
 type ClientCertificate struct {
 	Subject     string `json:"subject"`
 	Fingerprint string `json:"fingerprint" doc:"SHA-256 of the certificate, in hexadecimal digits"`
+	SHA1        string `json:"sha1,omitempty" doc:"SHA-1 of the certificate, in hexadecimal digits, by which Windows names it"`
+}
+
+// ClientCertificateFile is a certificate for a job, with its key (SetClientCertificateByID and
+// SetClientCertificateByName). If the job is to have a certain one it is refused, with CertNotFound,
+// if it is another.
+type ClientCertificateFile struct {
+	PEM     string `json:"pem" doc:"The certificate, its private key without a password, and the certificates between it and its authority, as PEM, up to 32 KiB"`
+	SHA1    string `json:"sha1,omitempty" doc:"SHA-1 that the certificate must have, in hexadecimal digits"`
+	Subject string `json:"subject,omitempty" doc:"Text that the certificate's subject must have in it; case does not matter"`
+}
+
+// CertificateQuestion asks whether a job's owner trusts a server (the arguments of
+// ValidateServerCertificate). The machine trusts it already, or the job's flags do.
+type CertificateQuestion struct {
+	ID    uint64   `json:"id" doc:"Number of the question, for the answer"`
+	Job   ID       `json:"job"`
+	URL   string   `json:"url,omitempty" doc:"What is fetched or sent to, without passwords"`
+	Addr  string   `json:"addr" doc:"host:port of the server"`
+	Chain [][]byte `json:"chain" doc:"Certificates in DER, base64: the server's own first"`
+}
+
+// CertificateAnswer answers a CertificateQuestion.
+type CertificateAnswer struct {
+	Trusted bool   `json:"trusted"`
+	Code    Code   `json:"code,omitempty" doc:"Of a refusal: the job's error; absent for E_ACCESSDENIED"`
+	Reason  string `json:"reason,omitempty" maxLength:"1024" doc:"Of a refusal: a sentence for people"`
 }
 
 // splitWords splits a command line at blanks; what stands in single or double quotes is one word

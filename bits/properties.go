@@ -32,6 +32,7 @@ type Properties struct {
 	TLSMinVersion               string             `json:"tls_min_version,omitempty" doc:"Oldest version of TLS that is spoken; absent for the service's own choice, 1.2"`
 	TLSPins                     []string           `json:"tls_pins,omitempty" doc:"Public keys, one of which must be in the server's chain of certificates"`
 	ClientCertificate           *ClientCertificate `json:"client_certificate,omitempty" doc:"The certificate that the job shows to servers"`
+	VerifyCertificates          bool               `json:"verify_certificates,omitempty" doc:"A program of the owner's is asked about each server's certificate"`
 	HTTPMethod                  string             `json:"http_method,omitempty" doc:"Method of the requests; absent for GET, and BITS_POST of uploads"`
 	DynamicContent              bool               `json:"dynamic_content,omitempty" doc:"The server makes the content as it is asked: size, dates and ranges mean nothing"`
 	HighPerformance             bool               `json:"high_performance,omitempty" doc:"Files are written straight into their places and begin again after a crash"`
@@ -75,6 +76,7 @@ type Options struct {
 	SecurityFlags               *SecurityFlags `json:"security_flags,omitempty" doc:"crl-check, ignore-name, ignore-date, ignore-unknown-ca, ignore-usage, redirect-report, redirect-deny, redirect-https-to-http, joined by '|', a number, or none"`
 	TLSMinVersion               *string        `json:"tls_min_version,omitempty" doc:"1.0, 1.1, 1.2 or 1.3; empty for the service's own choice"`
 	TLSPins                     *[]string      `json:"tls_pins,omitempty" doc:"Public keys, each as sha256/BASE64 of its SubjectPublicKeyInfo; an empty list removes them"`
+	VerifyCertificates          *bool          `json:"verify_certificates,omitempty" doc:"While the job is suspended"`
 	HTTPMethod                  *string        `json:"http_method,omitempty" doc:"Another method than GET makes the job FOREGROUND and errors fatal. Downloads only, before the first resume"`
 	DynamicContent              *bool          `json:"dynamic_content,omitempty" doc:"Downloads only, before the first resume"`
 	HighPerformance             *bool          `json:"high_performance,omitempty" doc:"Downloads only, before the first file"`

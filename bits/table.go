@@ -250,6 +250,8 @@ var PropertyTable = []Property{
 		}),
 	option(Property{Name: "tls_pins", Range: "up to 64 of sha256/BASE64", Doc: "public keys, one of which must be in the server's chain of certificates; with blanks between, empty for none", Restarts: true},
 		wordList, nil, func(o *Options) **[]string { return &o.TLSPins }, func(p *Properties) *[]string { return &p.TLSPins }, checkPins),
+	option(Property{Name: "verify_certificates", BITS: "ServerCertificateValidationInterface", Range: "true, false", Doc: "a program of the owner's is asked about each server's certificate, which the machine trusts, before anything is sent; without an answer nothing moves", When: MethodSetCertificateCallback},
+		boolean, false, func(o *Options) **bool { return &o.VerifyCertificates }, func(p *Properties) *bool { return &p.VerifyCertificates }, nil),
 	option(Property{Name: "proxy", BITS: "ProxySettings", Range: "preconfig, no-proxy, autodetect, override PROXY,PROXY... [HOST,HOST...]", Doc: "which proxies are used: those of the environment and the desktop, none, what the network says, or these, but not for these hosts", Restarts: true},
 		kind[ProxySettings]{ParseProxy, ProxySettings.String}, ProxySettings{}, func(o *Options) **ProxySettings { return &o.Proxy }, func(p *Properties) *ProxySettings { return &p.Proxy }, checkProxy),
 	option(Property{Name: "use_stored_credentials", BITS: "USE_STORED_CREDENTIALS", Range: "none, proxy", Doc: "proxy lets the owner's own credentials answer a proxy", Restarts: true},
@@ -393,6 +395,8 @@ func (s *Settings) Refuse(state State, f Facts, have *Options) *Error {
 			return Errorf(code, "the job is %s and its %s cannot be changed", state, p.Name)
 		case code == ReadOnlyAfterResume:
 			return Errorf(code, "%s is fixed once the job was resumed", p.Name)
+		case code == ReadOnlyWhenJobActive:
+			return Errorf(code, "the job is %s and its %s changes only while it does not run", state, p.Name)
 		case code == ReadOnlyAfterAddFile:
 			return Errorf(code, "%s is fixed once the job has a file", p.Name)
 		case code.Failed():

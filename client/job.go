@@ -391,6 +391,17 @@ func (j *Job) SetTLSPins(ctx context.Context, words ...string) error {
 	return j.Set(ctx, bits.Settings{Options: bits.Options{TLSPins: &words}})
 }
 
+// VerifyCertificates reports whether a program of the owner's is asked about servers' certificates.
+func (j *Job) VerifyCertificates(ctx context.Context) (bool, error) {
+	return get(ctx, j, func(b *bits.Job) bool { return b.Properties.VerifyCertificates })
+}
+
+// SetVerifyCertificates has a program of the owner's, see Manager.VerifyCertificates, asked about
+// servers' certificates, or not; what was trusted so far is forgotten. The job must not be active.
+func (j *Job) SetVerifyCertificates(ctx context.Context, on bool) error {
+	return j.Set(ctx, bits.Settings{Options: bits.Options{VerifyCertificates: &on}})
+}
+
 // ProxySettings returns which proxies are used.
 func (j *Job) ProxySettings(ctx context.Context) (bits.ProxySettings, error) {
 	return get(ctx, j, func(b *bits.Job) bits.ProxySettings { return b.Properties.Proxy })

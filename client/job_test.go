@@ -32,14 +32,14 @@ func TestGettersAndSetters(t *testing.T) {
 		"ReplyFileName": reply, "NotifyFlags": bits.NotifyDisable, "NotifyURL": "https://hook.example.org/x", "NotifyDesktop": true,
 		"SecurityFlags": bits.SecurityCRLCheck | bits.SecurityRedirectDeny, "TLSMinVersion": "1.3", "HTTPMethod": "POST", "DynamicContent": true,
 		"HighPerformance": true, "OnDemand": true, "MaximumDownloadSize": int64(1 << 40), "FileACLFlags": bits.ACLAll, "PeerCachingFlags": bits.PeerDisableBranch,
-		"UseStoredCredentials": bits.TargetProxy, "RunWhen": bits.RunLoggedOn, "OnlyIfNewer": true, "MinimumNotificationInterval": 2 * time.Second,
+		"UseStoredCredentials": bits.TargetProxy, "RunWhen": bits.RunLoggedOn, "OnlyIfNewer": true, "VerifyCertificates": true, "MinimumNotificationInterval": 2 * time.Second,
 		"NotifyCommand": []string{"/bin/true", "a b"}, "TLSPins": []string{"sha256/47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU="},
 		"ProxySettings": bits.ProxySettings{Usage: bits.ProxyOverride, List: []string{"http://p:3128"}, Bypass: []string{"*.example.org", "<local>"}},
 	}
 	left := bits.Settings{Options: bits.Options{HTTPMethod: new(""), DynamicContent: new(false), OnDemand: new(false)}}
 	for i := range reflect.TypeOf(j).NumMethod() {
 		name, ok := strings.CutPrefix(reflect.TypeOf(j).Method(i).Name, "Set")
-		if !ok || name == "" || name == "CustomHeaders" {
+		if !ok || name == "" || name == "CustomHeaders" || name == "Certificate" {
 			continue
 		}
 		set := reflect.ValueOf(j).Method(i)

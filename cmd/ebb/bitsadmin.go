@@ -36,7 +36,7 @@ type adminSwitch struct {
 // adminSwitches are all of them, in the order of the help.
 func adminSwitches() []adminSwitch {
 	var all []adminSwitch
-	for _, part := range [][]adminSwitch{adminJobs, adminValues(), adminSetters, adminOwner, adminMachine} {
+	for _, part := range [][]adminSwitch{adminJobs, adminValues(), adminSetters, adminOwner, adminCertificates, adminMachine} {
 		all = append(all, part...)
 	}
 	return all

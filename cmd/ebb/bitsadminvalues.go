@@ -60,7 +60,7 @@ var adminGetters = []struct {
 		if c == nil {
 			return "NULL", nil
 		}
-		return safe(c.Subject) + " " + c.Fingerprint, nil
+		return safe(strings.ToUpper(c.SHA1) + " " + c.Subject), nil
 	}},
 	{"getreplyfilename", "REPLY FILE", func(j *bits.Job) (string, error) {
 		if j.Reply == nil {

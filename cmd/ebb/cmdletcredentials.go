@@ -71,14 +71,18 @@ func (c *cmdletCall) password(lines *bufio.Reader, parameter, user string) (stri
 	return strings.TrimRight(line, "\r\n"), nil
 }
 
-// prepare gives a job what is not a property: credentials.
+// prepare gives a job what is not a property: credentials and a certificate.
 func (c *cmdletCall) prepare(ctx context.Context, job *client.Job, credentials []bits.Credential) error {
 	for _, one := range credentials {
 		if err := job.SetCredential(ctx, one); err != nil {
 			return err
 		}
 	}
-	return nil
+	if c.cert == nil {
+		return nil
+	}
+	_, err := job.SetCertificate(ctx, *c.cert)
+	return err
 }
 
 // set is Set-BitsTransfer. Who takes a job over does that first: the rest is the owner's to change.

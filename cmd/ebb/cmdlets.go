@@ -36,6 +36,7 @@ type cmdletCall struct {
 	ctx context.Context
 	srv *service
 	*cmdlet
+	cert *bits.ClientCertificateFile // of the -Cert parameters; nil for none
 }
 
 var (
@@ -666,10 +667,9 @@ func (c *cmdletCall) settings() (s bits.Settings, err error) {
 			return s, usagef("-%s: %w", p.name, err)
 		}
 	}
-	// A job must not run without what its owner gave for it.
-	for _, name := range []string{"CertStoreLocation", "CertStoreName", "CertHash"} {
-		if c.has(name) {
-			return s, usagef("-%s is not supported yet", name)
+	if c.has("CertStoreLocation") || c.has("CertStoreName") || c.has("CertHash") {
+		if c.cert, err = c.a.storeCertificate(c.text("CertStoreLocation"), c.text("CertStoreName"), c.text("CertHash"), ""); err != nil {
+			return s, err
 		}
 	}
 	if c.has("TransferPolicy") {

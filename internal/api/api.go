@@ -278,6 +278,7 @@ func (s *server) register(a huma.API) {
 	s.registerRanges(a)
 	s.registerErrors(a)
 	s.registerSecrets(a)
+	s.registerCertificates(a)
 	s.registerEvents(a)
 	s.registerCallbacks(a)
 	s.registerMetrics(a)

@@ -136,6 +136,9 @@ func appendJob(b []byte, j *bits.Job) []byte {
 		b = append(b, `,"client_certificate":`...)
 		b = appendAny(b, q.ClientCertificate)
 	}
+	if q.VerifyCertificates {
+		b = append(b, `,"verify_certificates":true`...)
+	}
 	if q.HTTPMethod != "" {
 		b = append(b, `,"http_method":`...)
 		b = appendString(b, q.HTTPMethod)

@@ -309,10 +309,11 @@ func TestPropertyByState(t *testing.T) {
 	resumed := slices.Concat([]string{"ok"}, repeat("BG_E_READ_ONLY_PROPERTY_AFTER_RESUME", 6), repeat(inv, 2))
 	want := map[string][]string{
 		"http_method": resumed, "dynamic_content": resumed, "on_demand": resumed, "maximum_download_size": resumed,
-		"high_performance": slices.Concat(repeat("BG_E_READ_ONLY_PROPERTY_AFTER_ADDFILE", 7), repeat(inv, 2)),
-		"acl_flags":        slices.Concat(repeat("ok", 6), repeat(inv, 3)),
-		"protocol":         repeat("E_NOTIMPL", 9),
-		"reply_file":       repeat("E_NOTIMPL", 9),
+		"high_performance":    slices.Concat(repeat("BG_E_READ_ONLY_PROPERTY_AFTER_ADDFILE", 7), repeat(inv, 2)),
+		"acl_flags":           slices.Concat(repeat("ok", 6), repeat(inv, 3)),
+		"verify_certificates": slices.Concat(repeat("ok", 1), repeat("BG_E_READ_ONLY_WHEN_JOB_ACTIVE", 4), repeat("ok", 2), repeat(inv, 2)),
+		"protocol":            repeat("E_NOTIMPL", 9),
+		"reply_file":          repeat("E_NOTIMPL", 9),
 	}
 	values := map[string]string{
 		"name": "another name", "description": "text", "minimum_retry_delay": "900", "no_progress_timeout": "100000", "maximum_download_time": "86400", "connections": "7",
@@ -320,7 +321,7 @@ func TestPropertyByState(t *testing.T) {
 		"http_method": "POST", "security_flags": "redirect-report", "tls_min_version": "1.2", "tls_pins": "sha256/47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=", "proxy": "no-proxy",
 		"use_stored_credentials": "PROXY", "notify_flags": "disable", "notify_command": "/bin/true 'a b'", "notify_url": "https://hook.invalid/", "notify_desktop": "false",
 		"minimum_notification_interval": "1000", "dynamic_content": "true", "high_performance": "true", "on_demand": "true", "maximum_download_size": "1000000000",
-		"only_if_newer": "true", "acl_flags": "owner|group", "peer_caching_flags": "disable-branchcache",
+		"only_if_newer": "true", "verify_certificates": "true", "acl_flags": "owner|group", "peer_caching_flags": "disable-branchcache",
 	}
 	for i, s := range columns {
 		t.Run(s.String(), func(t *testing.T) {

@@ -469,6 +469,9 @@ func (q *Queue) Set(c Caller, id bits.ID, s bits.Settings) (bits.Summary, error)
 		if err := t.setUpload(j, v, &s); err != nil {
 			return err
 		}
+		if s.VerifyCertificates != nil {
+			t.then = append(t.then, func() { q.judges.forget(j) })
+		}
 		if j.run != nil && slices.ContainsFunc(s.Given(), func(p *bits.Property) bool { return p.Restarts }) {
 			t.then = append(t.then, j.run.stop)
 		}

@@ -32,6 +32,7 @@ import (
 // Queue is the set of all jobs and the loop that changes them.
 type Queue struct {
 	store  *store.Store
+	judges judges
 	engine *transfer.Engine
 	gov    *governor.Governor
 	log    *slog.Logger
@@ -78,10 +79,11 @@ type Queue struct {
 // job is one job. num and id never change; now is replaced by the loop, under Queue.mu, when a
 // change of the job has been committed.
 type job struct {
-	num int64
-	id  bits.ID
-	now *version
-	run *running // guarded by Queue.mu for readers, changed by the loop only; nil without a transfer
+	num     int64
+	id      bits.ID
+	now     *version
+	trusted map[string]bool // guarded by judges.mu: certificates that the owner trusts for servers; nil for none
+	run     *running        // guarded by Queue.mu for readers, changed by the loop only; nil without a transfer
 
 	// The loop's own.
 	op       *operation // a Complete or Cancel at work; nil otherwise

@@ -301,6 +301,9 @@ func stuck(d *store.Detail, now time.Time) time.Duration {
 func (q *Queue) trouble(t *tx, j *job, e *bits.Error, retryAfter time.Duration) {
 	v := t.get(j)
 	class, now := v.class(e.Code), t.now.UnixNano()
+	if e.Context == bits.ContextServerCertificateCallback { // whatever the owner's program says (client.md 1.9)
+		class = bits.Transient
+	}
 	least, limit := v.minimumRetryDelay(), v.noProgressTimeout()
 	next := bits.TransientError
 	t.edit(j, func(_ *store.Job, d *store.Detail) {

@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"io"
@@ -55,8 +56,11 @@ func (q *Queue) openSecret(id bits.ID, s *store.Secret) ([]byte, error) {
 		return plain, nil
 	}
 	what, why := "credentials", "damaged"
-	if s.Kind == secretHeaders {
+	switch s.Kind {
+	case secretHeaders:
 		what = "custom headers"
+	case secretCertificate:
+		what = "client certificate and its key"
 	}
 	if errors.Is(err, vault.ErrKey) {
 		why = "sealed with another key than the service has now"
@@ -159,7 +163,8 @@ func (t *tx) takeNewPasswords(j *job, files ...*store.File) {
 // secrets are what a job's transfer needs to know.
 type secrets struct {
 	header http.Header
-	agent  *auth.Agent // nil if there is nothing to say
+	agent  *auth.Agent      // nil if there is nothing to say
+	cert   *tls.Certificate // nil for none
 }
 
 // open returns the secrets of a job that begins to run. Its error is of type *bits.Error.
@@ -171,6 +176,9 @@ func (q *Queue) open(v *version) (secrets, error) {
 		return out, err
 	}
 	out.header = header(lines)
+	if out.cert, err = q.certificate(v.rec.ID, &d); err != nil {
+		return out, err
+	}
 	credentials, err := q.credentials(v.rec.ID, &d)
 	if err != nil {
 		return out, err

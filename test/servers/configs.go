@@ -43,6 +43,7 @@ http {
 	server {
 		listen 127.0.0.1:{{.Port}}{{if .TLS}} ssl{{end}}{{if .HTTP2}} http2{{end}};
 		{{if .TLS}}ssl_certificate "{{.Cert}}"; ssl_certificate_key "{{.Key}}";{{end}}
+		{{if .ClientCA}}ssl_client_certificate "{{.ClientCA}}"; ssl_verify_client on;{{end}}
 		root "{{.Dir}}";
 		{{if .Asks}}auth_basic "{{.AuthRealm}}"; auth_basic_user_file "{{.State}}/basic";{{end}}
 		{{if .Uploads}}dav_methods PUT DELETE;
@@ -161,6 +162,8 @@ var python = kind{
 
 func lacksUploads(o Options) string {
 	switch {
+	case o.ClientCA != "":
+		return "client certificates"
 	case o.Uploads:
 		return "uploads"
 	case o.Proxy != "":
@@ -209,7 +212,7 @@ func (c config) values() map[string]any {
 		"Asks": c.Asks, "AuthRealm": authRealm,
 		"Dir": c.dir, "State": c.state, "Port": c.port, "Cert": c.cert, "Key": c.key, "Root": c.root,
 		"Log": c.log, "ErrorLog": c.errorLog, "TLS": c.TLS, "HTTP2": c.HTTP2, "AccessLog": c.AccessLog,
-		"Uploads": c.Uploads, "BodyLimit": c.BodyLimit, "Proxy": c.Proxy, "ProxyStreams": c.ProxyStreams,
+		"ClientCA": c.ClientCA, "Uploads": c.Uploads, "BodyLimit": c.BodyLimit, "Proxy": c.Proxy, "ProxyStreams": c.ProxyStreams,
 		"RateLimit": c.RateLimit, "RateLimitKiB": (c.RateLimit + 1023) / 1024, "Modules": modules,
 	}
 }

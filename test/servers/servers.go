@@ -29,6 +29,9 @@ type Options struct {
 	TLS bool
 	// HTTP2 speaks HTTP/2 besides HTTP/1.1; it needs TLS.
 	HTTP2 bool
+	// ClientCA is the name of a PEM file of the authority whose certificates clients must show. Only
+	// nginx has it; it needs TLS.
+	ClientCA string
 	// RateLimit is in bytes a second and answer, 0 for none. Apache rounds it up to a KiB.
 	RateLimit int64
 	// AccessLog writes the log that Server.Requests reads.

@@ -39,6 +39,7 @@ type Verifier func(ctx context.Context, s Server) error
 
 // Server is what a Verifier judges.
 type Server struct {
+	URL   string   // for which the connection is made; others on the same server may follow
 	Addr  string   // host:port
 	Chain [][]byte // certificates in DER, the server's own first
 }

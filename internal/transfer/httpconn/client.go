@@ -53,6 +53,7 @@ type Client struct {
 	pools  map[string]*pool          // guarded by mu: of the jobs that run, by Access.key
 	conns  map[*trackedConn]struct{} // guarded by mu: open connections
 	h2only map[string]bool           // guarded by mu: whether a host refused HTTP/1.1
+	asked  map[string]bool           // guarded by mu: servers, by host:port, that asked for a client certificate and got none
 	down   map[string]time.Time      // guarded by mu: proxies that could not be reached, and until when they come last
 }
 
@@ -66,7 +67,7 @@ type clients struct {
 // the proxies that the environment and the desktop name now.
 func New(agent string, gov *governor.Governor) *Client {
 	c := &Client{agent: agent, gov: gov, proxies: proxy.New(), pools: map[string]*pool{}, conns: map[*trackedConn]struct{}{},
-		h2only: map[string]bool{}, down: map[string]time.Time{}, crls: crls{lists: map[string]*keptCRL{}}}
+		h2only: map[string]bool{}, asked: map[string]bool{}, down: map[string]time.Time{}, crls: crls{lists: map[string]*keptCRL{}}}
 	c.plain, _ = c.Open(Settings{Owner: uint32(os.Getuid())}) // it has nothing that could be refused
 	return c
 }
@@ -352,6 +353,43 @@ func Drain(resp *http.Response) {
 // HEAD follow redirects, others do not. Its errors are for TransportError.
 func (c *Client) Do(req *http.Request, class governor.Class) (*http.Response, error) {
 	a := c.access(req.Context())
+	resp, err := c.do(a, req, class)
+	if err == nil && a.set.Certifies == nil && c.missesCertificate(resp) {
+		Drain(resp)
+		return nil, &bits.Error{Code: bits.ClientCertNeeded, Context: bits.ContextGeneralTransport, File: resp.Request.URL.String(),
+			Message: resp.Request.URL.Host + " wants a certificate of the client: " + resp.Status}
+	}
+	return resp, err
+}
+
+// missesCertificate reports whether a server that asked for a client certificate, and got none,
+// refuses because of that. Servers say so in words of their own (nginx: 400, Apache: 403).
+func (c *Client) missesCertificate(resp *http.Response) bool {
+	switch resp.StatusCode {
+	case http.StatusBadRequest, http.StatusForbidden, 495, 496:
+	default:
+		return false
+	}
+	u := resp.Request.URL
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return u.Scheme == "https" && c.asked[net.JoinHostPort(u.Hostname(), port(u))]
+}
+
+// maxAsked bounds how many servers are remembered that asked for a client certificate.
+const maxAsked = 1000
+
+// noteAsked remembers that a server asked for a client certificate.
+func (c *Client) noteAsked(addr string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.asked) >= maxAsked {
+		clear(c.asked)
+	}
+	c.asked[addr] = true
+}
+
+func (c *Client) do(a *Access, req *http.Request, class governor.Class) (*http.Response, error) {
 	cl := a.pool.of(req.Method, class)
 	if req.URL.User != nil && a.set.Identity.Begin(bits.TargetServer, req.URL) != nil {
 		// net/http would tell the server the name alone.

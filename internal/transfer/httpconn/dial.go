@@ -116,7 +116,7 @@ func (c *Conn) prepare(ctx context.Context, w *way, agent, proto string) error {
 	default:
 		if proxy.Scheme == "https" {
 			// The job's settings are for servers: its proxy is judged as usual.
-			if err := c.secure(ctx, w.access.c.plain.config(ctx, proxy.Hostname(), port(proxy), "http/1.1")); err != nil {
+			if err := c.secure(ctx, w.access.c.plain.config(ctx, proxy, "http/1.1")); err != nil {
 				return &net.OpError{Op: opProxy, Net: "tcp", Err: err}
 			}
 		}
@@ -135,7 +135,7 @@ func (c *Conn) prepare(ctx context.Context, w *way, agent, proto string) error {
 	if u.Scheme != "https" {
 		return nil
 	}
-	return c.secure(ctx, w.access.config(ctx, u.Hostname(), port(u), proto))
+	return c.secure(ctx, w.access.config(ctx, u, proto))
 }
 
 // secure puts TLS on what goes over the connection.

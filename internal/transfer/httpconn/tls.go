@@ -6,23 +6,29 @@ import (
 	"crypto/x509"
 	"errors"
 	"net"
+	"net/url"
 	"slices"
 	"time"
 
 	"github.com/ebbtransfer/ebb/bits"
 )
 
-// config returns how TLS is spoken to the server at host and port, to which protos may be spoken.
-func (a *Access) config(ctx context.Context, host, port string, protos ...string) *tls.Config {
+// config returns how TLS is spoken to the server of a URL, to which protos may be spoken.
+func (a *Access) config(ctx context.Context, u *url.URL, protos ...string) *tls.Config {
+	host, addr := u.Hostname(), net.JoinHostPort(u.Hostname(), port(u))
 	version, _ := tlsVersion(a.set.MinVersion) // Open read it
 	cfg := &tls.Config{ServerName: host, MinVersion: version, NextProtos: protos}
-	if a.set.Certifies != nil {
-		cfg.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return a.set.Certifies, nil }
+	cfg.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+		if a.set.Certifies != nil {
+			return a.set.Certifies, nil
+		}
+		a.c.noteAsked(addr)
+		return new(tls.Certificate), nil
 	}
 	if a.set.Security&tlsFlags != 0 || len(a.set.Pins) > 0 || a.set.Verify != nil {
 		cfg.InsecureSkipVerify = true // VerifyConnection does it
 		cfg.VerifyConnection = func(cs tls.ConnectionState) error {
-			return a.verify(ctx, cs, host, net.JoinHostPort(host, port))
+			return a.verify(ctx, cs, u, addr)
 		}
 	}
 	return cfg
@@ -30,7 +36,7 @@ func (a *Access) config(ctx context.Context, host, port string, protos ...string
 
 // verify judges a server's certificates: as crypto/tls does but for what the job's flags ignore,
 // then its pins, revocation, and the owner's own judgement (client.md 7.7).
-func (a *Access) verify(ctx context.Context, cs tls.ConnectionState, host, addr string) error {
+func (a *Access) verify(ctx context.Context, cs tls.ConnectionState, u *url.URL, addr string) error {
 	if len(cs.PeerCertificates) == 0 {
 		return errors.New("tls: the server has no certificate")
 	}
@@ -40,7 +46,7 @@ func (a *Access) verify(ctx context.Context, cs tls.ConnectionState, host, addr 
 		return &tls.CertificateVerificationError{UnverifiedCertificates: cs.PeerCertificates, Err: err}
 	}
 	if flags&bits.SecurityIgnoreName == 0 {
-		if err := leaf.VerifyHostname(host); err != nil {
+		if err := leaf.VerifyHostname(u.Hostname()); err != nil {
 			return &tls.CertificateVerificationError{UnverifiedCertificates: cs.PeerCertificates, Err: err}
 		}
 	}
@@ -57,7 +63,7 @@ func (a *Access) verify(ctx context.Context, cs tls.ConnectionState, host, addr 
 	if a.set.Verify == nil {
 		return nil
 	}
-	s := Server{Addr: addr}
+	s := Server{URL: u.String(), Addr: addr}
 	for _, c := range cs.PeerCertificates {
 		s.Chain = append(s.Chain, c.Raw)
 	}
