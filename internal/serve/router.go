@@ -113,8 +113,10 @@ func (g *group) choose(r *http.Request, name string) (string, http.Handler) {
 			return "tus", u.tus
 		case has("Upload-Complete", "Upload-Draft-Interop-Version", "Upload-Offset"), first == session.Hidden:
 			return "ietf", u.ietf
-		case r.Method == http.MethodOptions:
+		case r.Method == http.MethodOptions && u.tus != nil && u.ietf != nil:
 			return "tus", announcing(u.tus)
+		case r.Method == http.MethodOptions:
+			return "tus", u.tus
 		case r.Method == http.MethodPut:
 			return "put", u.put
 		}

@@ -267,7 +267,7 @@ func TestCallbackThenCommand(t *testing.T) {
 	t.Parallel()
 	_, url := small(t)
 	s := start(t, options{})
-	job := s.told(url, bits.Options{NotifyCommand: &[]string{"/bin/sh", "-c", `echo "$EBB_JOB_STATE" >"$1.new"; mv "$1.new" "$1"`, "sh", filepath.Join(s.dir, "out")}, NotifyFlags: ptr(bits.NotifyDisable)})
+	job := s.told(url, bits.Options{NotifyCommand: &[]string{"/bin/sh", "-c", `[ -e "$1" ] || { echo "$EBB_JOB_STATE" >"$1.new"; mv "$1.new" "$1"; }`, "sh", filepath.Join(s.dir, "out")}, NotifyFlags: ptr(bits.NotifyDisable)}) // it may run again while the test ends
 	s.settled(job, bits.Transferred)
 	good := s.listen(well, job.ID)
 	s.registered(job, true)
