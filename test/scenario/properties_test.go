@@ -23,7 +23,7 @@ func TestPropertiesSurviveKill(t *testing.T) {
 		"transfer_policy=no-surcharge", "header=X-Site: 7", "headers_write_only=true", "security_flags=crl-check|redirect-deny", "tls_min_version=1.3",
 		"tls_pins=sha256/47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=", "proxy=override http://p:3128,q *.example.org,<local>", "use_stored_credentials=PROXY",
 		"notify_flags=error|modification", "notify_command=/bin/true 'a b' c", "notify_url=https://hook.example.org/x", "notify_desktop=true", "minimum_notification_interval=2000",
-		"only_if_newer=true", "acl_flags=owner|dacl", "peer_caching_flags=client|server"}
+		"only_if_newer=true", "verify_certificates=true", "acl_flags=owner|dacl", "peer_caching_flags=client|server"}
 	s.cli(append([]string{"set", id}, rest...)...).want(t, 0)
 
 	want := slices.Concat(first, rest, []string{"priority=FOREGROUND"}) // which http_method makes it
