@@ -419,7 +419,7 @@ func (c *Client) do(a *Access, req *http.Request, class governor.Class) (*http.R
 		if again := repeat(req); again != nil {
 			return cl.h2.Do(again)
 		}
-	case !known && req.URL.Scheme == "https" && errors.Is(err, io.EOF):
+	case !known && req.URL.Scheme == "https" && hungUp(err):
 		// A server made with Go accepts the connection and hangs up.
 		if again := repeat(req); again != nil {
 			if resp, err := cl.h2.Do(again); err == nil {
@@ -429,6 +429,12 @@ func (c *Client) do(a *Access, req *http.Request, class governor.Class) (*http.R
 		}
 	}
 	return nil, err
+}
+
+// hungUp reports whether the server closed the connection instead of answering. net/http has no name for
+// the error of a server that did so before the request was written.
+func hungUp(err error) bool {
+	return errors.Is(err, io.EOF) || strings.HasSuffix(err.Error(), "http: server closed idle connection")
 }
 
 // repeat returns a request that can be sent once more; nil if its body is used up.
