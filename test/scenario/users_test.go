@@ -233,7 +233,7 @@ func TestMozillaUpdater(t *testing.T) {
 		must(t, job.SetPriority(s.ctx(), bits.Normal), job.SetPriority(s.ctx(), bits.Foreground), job.SetNoProgressTimeout(s.ctx(), time.Hour))
 		// Complete too early keeps nothing, which is an error to the updater; so it suspends first and looks.
 		must(t, job.Suspend(s.ctx()))
-		if info := s.info(job); info.State != bits.Suspended || info.Progress.BytesTransferred < mib || info.ErrorCount != 0 || info.Error != nil || info.Files[0].Remote != e.URL() || info.Times.Created.IsZero() {
+		if info := s.info(job); info.State != bits.Suspended || info.Progress.BytesTotal != 2*mib || info.ErrorCount != 0 || info.Error != nil || info.Files[0].Remote != e.URL() || info.Times.Created.IsZero() {
 			t.Errorf("the snapshot is %+v", info)
 		}
 		must(t, job.Resume(s.ctx()))
