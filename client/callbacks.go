@@ -31,9 +31,15 @@ func (m *Manager) Callbacks(ctx context.Context, jobs []bits.ID, handle func(con
 		q.Add("job", id.String())
 	}
 	path := "/v1/callbacks?" + q.Encode()
+	return lasting(ctx, func() error { return m.callbacks(ctx, path, handle) })
+}
+
+// lasting calls once, which serves a registration until its stream ends, again and again until ctx ends
+// or the service refuses.
+func lasting(ctx context.Context, once func() error) error {
 	pause := 100 * time.Millisecond
 	for {
-		err := m.callbacks(ctx, path, handle)
+		err := once()
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net/url"
 	"sync"
-	"time"
 
 	"github.com/ebbtransfer/ebb/bits"
 	"github.com/ebbtransfer/ebb/internal/clientcert"
@@ -65,23 +64,7 @@ func (m *Manager) VerifyCertificates(ctx context.Context, jobs []bits.ID, trust 
 		q.Add("job", id.String())
 	}
 	path := "/v1/certificates?" + q.Encode()
-	pause := 100 * time.Millisecond
-	for {
-		err := m.judge(ctx, path, trust)
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-		var refused *bits.Error
-		if errors.As(err, &refused) {
-			return err
-		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(pause):
-			pause = min(2*pause, 2*time.Second)
-		}
-	}
+	return lasting(ctx, func() error { return m.judge(ctx, path, trust) })
 }
 
 // judge answers the questions of one stream.

@@ -22,13 +22,9 @@ func (s *server) registerCallbacks(a huma.API) {
 		Responses: map[string]*huma.Response{"200": {Description: "A stream of notifications",
 			Content: map[string]*huma.MediaType{"text/event-stream": {Schema: schemaOf[bits.Notification](a)}}}}, Errors: []int{403, 404, 422}},
 		func(ctx context.Context, in *input) (*huma.StreamResponse, error) {
-			var ids []bits.ID
-			for _, ref := range in.Job {
-				_, id, err := s.resolve(ctx, ref)
-				if err != nil {
-					return nil, err
-				}
-				ids = append(ids, id)
+			ids, err := s.resolveAll(ctx, in.Job)
+			if err != nil {
+				return nil, err
 			}
 			return &huma.StreamResponse{Body: func(hc huma.Context) { s.callBack(hc, ids) }}, nil
 		})
@@ -57,6 +53,18 @@ func (s *server) registerCallbacks(a huma.API) {
 			}
 			return &Body[bits.CallbackState]{bits.CallbackState{Registered: s.notifier.Registered(id)}}, nil
 		})
+}
+
+// resolveAll finds the jobs that a program asks about.
+func (s *server) resolveAll(ctx context.Context, refs []string) (ids []bits.ID, err error) {
+	for _, ref := range refs {
+		_, id, err := s.resolve(ctx, ref)
+		if err != nil {
+			return nil, err
+		}
+		ids = append(ids, id)
+	}
+	return ids, nil
 }
 
 // callBack streams the notifications of one program until it goes away.

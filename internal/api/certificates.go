@@ -56,13 +56,9 @@ func (s *server) registerCertificates(a huma.API) {
 		Responses: map[string]*huma.Response{"200": {Description: "A stream of questions",
 			Content: map[string]*huma.MediaType{"text/event-stream": {Schema: schemaOf[bits.CertificateQuestion](a)}}}}, Errors: []int{403, 404, 422}},
 		func(ctx context.Context, in *input) (*huma.StreamResponse, error) {
-			var ids []bits.ID
-			for _, ref := range in.Job {
-				_, id, err := s.resolve(ctx, ref)
-				if err != nil {
-					return nil, err
-				}
-				ids = append(ids, id)
+			ids, err := s.resolveAll(ctx, in.Job)
+			if err != nil {
+				return nil, err
 			}
 			return &huma.StreamResponse{Body: func(hc huma.Context) { s.judge(hc, ids) }}, nil
 		})
