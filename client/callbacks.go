@@ -3,11 +3,9 @@ package client
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net/url"
 	"sync"
-	"time"
 
 	"github.com/ebbtransfer/ebb/bits"
 )
@@ -24,7 +22,9 @@ import (
 //
 // handle may be called from up to four goroutines at once; for one job there is only one of its
 // calls that the service waits for. Of several programs that ask for the same the last is called.
-// When the service goes away Callbacks waits for it to come back.
+// When the service goes away Callbacks waits for it to come back. When ctx ends it returns once the
+// calls of handle that are under way, whose context ends too, have returned: what they dealt with is
+// acknowledged, and others are told of the rest.
 func (m *Manager) Callbacks(ctx context.Context, jobs []bits.ID, handle func(context.Context, bits.Notification) error) error {
 	q := url.Values{}
 	for _, id := range jobs {
@@ -34,41 +34,12 @@ func (m *Manager) Callbacks(ctx context.Context, jobs []bits.ID, handle func(con
 	return lasting(ctx, func() error { return m.callbacks(ctx, path, handle) })
 }
 
-// lasting calls once, which serves a registration until its stream ends, again and again until ctx ends
-// or the service refuses.
-func lasting(ctx context.Context, once func() error) error {
-	pause := 100 * time.Millisecond
-	for {
-		err := once()
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-		var refused *bits.Error
-		if errors.As(err, &refused) {
-			return err
-		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(pause):
-			pause = min(2*pause, 2*time.Second)
-		}
-	}
-}
-
 // callbacks serves one registration until its stream ends.
 func (m *Manager) callbacks(ctx context.Context, path string, handle func(context.Context, bits.Notification) error) error {
-	ctx, cancel := context.WithCancel(ctx)
-	var work sync.WaitGroup
-	defer work.Wait()
-	defer cancel() // what handle still does is for a registration that has ended
-	resp, err := m.do(ctx, "GET", path, nil)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = resp.Body.Close() }()
 	var registration bits.Registration
 	lesser := make(chan bits.Notification, 64) // those that need no answer, in order
+	ctx, cancel := context.WithCancel(ctx)
+	var work sync.WaitGroup
 	work.Go(func() {
 		for {
 			select {
@@ -79,31 +50,31 @@ func (m *Manager) callbacks(ctx context.Context, path string, handle func(contex
 			}
 		}
 	})
-	_, err = readStream(resp.Body, func(kind string, data []byte) (bool, error) {
+	defer work.Wait()
+	defer cancel()
+	return m.answers(ctx, path, func(kind string, data []byte) (answerer, error) {
 		if kind == "registered" {
-			return true, json.Unmarshal(data, &registration)
+			return nil, json.Unmarshal(data, &registration)
 		}
 		var n bits.Notification
 		if err := json.Unmarshal(data, &n); err != nil {
-			return true, fmt.Errorf("read a notification: %w", err)
+			return nil, fmt.Errorf("read a notification: %w", err)
 		}
 		if !n.Acknowledge {
 			select {
 			case lesser <- n:
 			default: // handle is too slow for them
 			}
-			return true, nil
+			return nil, nil
 		}
-		work.Go(func() {
-			handled := handle(ctx, n) == nil
-			resp, err := m.do(ctx, "POST", fmt.Sprintf("/v1/callbacks/%s/%d", registration.ID, n.ID), bits.Acknowledgement{Handled: handled})
-			if err == nil {
-				_ = resp.Body.Close()
-			} // else the service tells again
-		})
-		return true, nil
+		return func(ctx context.Context) (string, any) {
+			err := handle(ctx, n)
+			if err != nil && ctx.Err() != nil {
+				return "", nil // it was not refused, but the program goes: the service looks for another
+			}
+			return fmt.Sprintf("/v1/callbacks/%s/%d", registration.ID, n.ID), bits.Acknowledgement{Handled: err == nil}
+		}, nil
 	})
-	return err
 }
 
 // HasCallback reports whether a program has asked for the callbacks of the job (BITS's

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
-	"sync"
 
 	"github.com/ebbtransfer/ebb/bits"
 	"github.com/ebbtransfer/ebb/internal/clientcert"
@@ -69,40 +68,30 @@ func (m *Manager) VerifyCertificates(ctx context.Context, jobs []bits.ID, trust 
 
 // judge answers the questions of one stream.
 func (m *Manager) judge(ctx context.Context, path string, trust func(context.Context, bits.CertificateQuestion) error) error {
-	ctx, cancel := context.WithCancel(ctx)
-	var work sync.WaitGroup
-	defer work.Wait()
-	defer cancel()
-	resp, err := m.do(ctx, "GET", path, nil)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = resp.Body.Close() }()
-	_, err = readStream(resp.Body, func(kind string, data []byte) (bool, error) {
+	return m.answers(ctx, path, func(kind string, data []byte) (answerer, error) {
 		if kind != "question" {
-			return true, nil
+			return nil, nil
 		}
 		var question bits.CertificateQuestion
 		if err := json.Unmarshal(data, &question); err != nil {
-			return true, fmt.Errorf("read a question: %w", err)
+			return nil, fmt.Errorf("read a question: %w", err)
 		}
-		work.Go(func() {
-			var a bits.CertificateAnswer
-			if err := trust(ctx, question); err != nil {
-				var e *bits.Error
+		return func(ctx context.Context) (string, any) {
+			a := bits.CertificateAnswer{}
+			err := trust(ctx, question)
+			var e *bits.Error
+			switch {
+			case err == nil:
+				a.Trusted = true
+			case ctx.Err() != nil:
+				return "", nil // that is no judgement
+			default:
 				if errors.As(err, &e) {
 					a.Code = e.Code
 				}
 				a.Reason = err.Error()
-			} else {
-				a.Trusted = true
 			}
-			resp, err := m.do(ctx, "POST", fmt.Sprintf("/v1/certificates/%d", question.ID), a)
-			if err == nil {
-				_ = resp.Body.Close()
-			} // else the service has given up, and asks again
-		})
-		return true, nil
+			return fmt.Sprintf("/v1/certificates/%d", question.ID), a
+		}, nil
 	})
-	return err
 }
