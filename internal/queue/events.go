@@ -197,13 +197,13 @@ func (q *Queue) progressEvents(only []bits.ID) []bits.Event {
 	return out
 }
 
-// moving returns the files of a job that move now; Queue.mu is held.
+// moving returns the files of a job of which its record does not tell all; Queue.mu is held.
 func (j *job) moving() map[int]moving {
-	if j.run == nil {
+	if j.live == nil {
 		return nil
 	}
 	m := map[int]moving{}
-	j.run.live.Files(func(i int, done, size int64) { m[i] = moving{done, size} })
+	j.live.Files(func(i int, done, size int64) { m[i] = moving{done, size} })
 	return m
 }
 

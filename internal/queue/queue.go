@@ -84,6 +84,7 @@ type job struct {
 	now     *version
 	trusted map[string]bool // guarded by judges.mu: certificates that the owner trusts for servers; nil for none
 	run     *running        // guarded by Queue.mu for readers, changed by the loop only; nil without a transfer
+	live    *transfer.Live  // guarded by Queue.mu: of the transfer whose last records are not published yet; nil for none
 
 	// The loop's own.
 	op       *operation // a Complete or Cancel at work; nil otherwise

@@ -93,7 +93,7 @@ func (q *Queue) start(j *job) {
 		Type: v.rec.Type, Protocol: v.protocol(), Reply: v.reply, ReplyFile: v.replyFile(), Access: q.access(v, known),
 		Dynamic: v.dynamic(), Method: v.httpMethod(), HighPerformance: v.highPerformance(), OnDemand: v.onDemand(), MaxSize: v.maximumDownloadSize(), Before: v.before()}
 	q.mu.Lock()
-	j.run = r
+	j.run, j.live = r, r.live
 	q.active[j.num] = j
 	q.mu.Unlock()
 	q.enroll(j, v, r.began)
@@ -102,7 +102,7 @@ func (q *Queue) start(j *job) {
 		defer cancel()
 		out := transfer.Outcome{Err: asError(err)}
 		if err == nil {
-			out = q.engine.Run(ctx, spec, sink{q, j}, r.live)
+			out = q.engine.Run(ctx, spec, sink{q, j, r.live}, r.live)
 		}
 		q.post(func(t *tx) error {
 			q.ended(t, j, out)
@@ -130,8 +130,9 @@ func header(lines []string) http.Header {
 
 // sink brings a transfer's news into the loop.
 type sink struct {
-	q *Queue
-	j *job
+	q    *Queue
+	j    *job
+	live *transfer.Live
 }
 
 func (s sink) Connected() {
@@ -145,7 +146,9 @@ func (s sink) Connected() {
 }
 
 func (s sink) File(index int, f *store.File) {
+	s.live.Told()
 	s.q.postLazily(func(t *tx) error {
+		t.then = append(t.then, s.live.Stored)
 		v := t.get(s.j)
 		if v.rec.State.Final() {
 			return nil
@@ -222,7 +225,16 @@ func (s sink) note(t *tx, index int, old, f *store.File) {
 
 // ended deals with the end of a transfer.
 func (q *Queue) ended(t *tx, j *job, out transfer.Outcome) {
-	active := int64(j.run.active(t.now))
+	active, live := int64(j.run.active(t.now)), j.run.live
+	// Until the last records are published readers need what the transfer knows itself.
+	forget := func() {
+		q.mu.Lock()
+		defer q.mu.Unlock()
+		if j.live == live {
+			j.live = nil
+		}
+	}
+	t.then, t.unwind = append(t.then, forget), append(t.unwind, forget)
 	q.mu.Lock()
 	j.run = nil
 	delete(q.active, j.num)

@@ -44,7 +44,7 @@ func (l *Live) Change(index int, f *store.File) {
 		l.changed = map[int]*store.File{}
 	}
 	l.changed[index] = f
-	if lf := l.active[index]; lf != nil && lf.stop != nil {
+	if lf := l.active[index]; lf != nil && !lf.left && lf.stop != nil {
 		lf.stop(errChanged)
 	}
 }
@@ -63,5 +63,6 @@ func (l *Live) newest(index int, f *store.File) *store.File {
 func (l *Live) Moves(index int) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.active[index] != nil
+	lf := l.active[index]
+	return lf != nil && !lf.left
 }

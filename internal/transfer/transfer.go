@@ -112,6 +112,9 @@ type Live struct {
 	moved   atomic.Int64        // bytes received in all
 	since   time.Time           // guarded by mu: when the rate was last measured
 	before  int64               // guarded by mu: moved at that time
+	told    int                 // guarded by mu: records that the sink was given
+	stored  int                 // guarded by mu: how many of them others can see
+	left    []leftFile          // guarded by mu: that move no more, of which the last record is not stored
 	rate    float64             // guarded by mu: bytes per second, smoothed
 }
 
@@ -121,6 +124,14 @@ type liveFile struct {
 	// fixed says that what is here would have to be thrown away if the transfer stopped.
 	fixed atomic.Bool
 	stop  func(error) // ends the present attempt; nil if it cannot be
+	left  bool        // it moves no more; guarded by Live.mu
+}
+
+// leftFile is a file that moves no more.
+type leftFile struct {
+	index int
+	file  *liveFile
+	told  int // Live.told when it was left
 }
 
 // Fixed reports whether stopping the transfer now would throw away what is here of a file.
@@ -128,14 +139,15 @@ func (l *Live) Fixed() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, lf := range l.active {
-		if lf.fixed.Load() && lf.done.Load() > 0 {
+		if !lf.left && lf.fixed.Load() && lf.done.Load() > 0 {
 			return true
 		}
 	}
 	return false
 }
 
-// Files calls f for each file that moves now with its bytes and its size (-1 if unknown).
+// Files calls f with the bytes and the size (-1 if unknown) of each file that moves now, or whose last
+// record is not stored yet: there is no moment in which what has come is in neither.
 func (l *Live) Files(f func(index int, done, size int64)) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -186,7 +198,34 @@ func (l *Live) begin(index int, f *store.File, stop func(error)) *liveFile {
 func (l *Live) end(index int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	delete(l.active, index)
+	l.active[index].left = true
+	l.left = append(l.left, leftFile{index, l.active[index], l.told})
+	l.forget()
+}
+
+// Told says that the sink was given another record, which is to be stored later.
+func (l *Live) Told() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.told++
+}
+
+// Stored says that the next of these records is where others look for it.
+func (l *Live) Stored() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.stored++
+	l.forget()
+}
+
+// forget drops the files that were left and whose records are stored; l.mu is held.
+func (l *Live) forget() {
+	for len(l.left) > 0 && l.left[0].told <= l.stored {
+		if f := l.left[0]; l.active[f.index] == f.file { // it may move again
+			delete(l.active, f.index)
+		}
+		l.left = l.left[1:]
+	}
 }
 
 // NewLive returns a Live for one transfer.
