@@ -306,12 +306,18 @@ func (o *jobOptions) settings(name string, more ...setting) (bits.Settings, erro
 // follow waits for a job and shows how it moves.
 func (a *app) follow(ctx context.Context, job *client.Job, show display) (*bits.Job, error) {
 	t := &track{id: job.ID}
-	info, err := job.WaitFunc(ctx, true, func(e bits.Event) {
-		for _, line := range t.update(e, time.Now()) {
+	say := func(lines []string) {
+		for _, line := range lines {
 			show.say(a.errTerm.paint(yellow, "ebb:") + " " + safe(line))
 		}
+	}
+	info, err := job.WaitFunc(ctx, true, func(e bits.Event) {
+		say(t.update(e, time.Now()))
 		show.show(t, e)
 	})
+	if err == nil {
+		say(t.missed(info.Files))
+	}
 	if err != nil && ctx.Err() != nil {
 		err = context.Cause(ctx)
 	}

@@ -135,8 +135,9 @@ type track struct {
 	rate     meter
 	moving   []movingFile
 
-	failing string // the transient error that was told last
-	paused  bool   // that the job is suspended was told
+	failing string         // the transient error that was told last
+	notes   map[int]string // that were told last, by the indexes of files
+	paused  bool           // that the job is suspended was told
 }
 
 type movingFile struct {
@@ -179,7 +180,29 @@ func (t *track) update(e bits.Event, now time.Time) (tell []string) {
 	}
 	t.paused = e.State == bits.Suspended
 	if e.Kind == bits.EventNote && e.File != nil && e.File.Note != "" {
-		tell = append(tell, bits.RedactURL(e.File.Remote)+": "+e.File.Note)
+		tell = append(tell, t.note(e.File))
+	}
+	return tell
+}
+
+// note returns the line that tells a file's note; t.mu is held.
+func (t *track) note(f *bits.File) string {
+	if t.notes == nil {
+		t.notes = map[int]string{}
+	}
+	t.notes[f.Index] = f.Note
+	return bits.RedactURL(f.Remote) + ": " + f.Note
+}
+
+// missed returns what is still to be told of the files of a job that has ended: an event that came
+// before the stream of events was open, or right before the end, was not seen.
+func (t *track) missed(files []bits.File) (tell []string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for i := range files {
+		if f := &files[i]; f.Note != "" && t.notes[f.Index] != f.Note {
+			tell = append(tell, t.note(f))
+		}
 	}
 	return tell
 }
