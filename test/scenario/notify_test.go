@@ -251,7 +251,7 @@ func TestCallbacks(t *testing.T) {
 	all.next(t, bits.EventError)
 	s.settled(failing, bits.Errored)
 	stuck := make(chan struct{})
-	first := s.listen(func(bits.Notification) error { <-stuck; return nil }, slow.ID)
+	first := s.listen(func(bits.Notification) error { <-stuck; return errors.New("it goes") }, slow.ID)
 	s.registered(slow, true)
 	if err := slow.Set(s.ctx(), bits.Settings{Options: bits.Options{NotifyCommand: &[]string{}}}); err != nil { // tells anew
 		t.Fatal(err)
@@ -282,8 +282,9 @@ func TestCallbackThenCommand(t *testing.T) {
 	good.next(t, bits.EventTransferred)
 	good.stop()
 	s.registered(job, false)
-	// Whether its answer came before it went, or the command had to run, is open.
-	_ = os.Remove(filepath.Join(s.dir, "out"))
+	if _, err := os.Stat(filepath.Join(s.dir, "out")); err == nil {
+		t.Error("the command ran though the program was told")
+	}
 	bad := s.listen(unwell, job.ID)
 	s.registered(job, true)
 	enable()

@@ -104,7 +104,7 @@ func TestPut(t *testing.T) {
 	}
 	// Without a protocol the server is asked, and ebb says what it chose.
 	got = s.cli("put", "bits 3000", r.url+"/auto").want(t, 0)
-	if !strings.Contains(got.err, "protocol ietf") {
+	if !strings.Contains(got.err, "uploaded by ietf: ") || !strings.Contains(got.err, "protocol ietf") {
 		t.Errorf("it said %q", got.err)
 	}
 	if b, err := os.ReadFile(filepath.Join(s.dir, "bits 3000")); err != nil {
