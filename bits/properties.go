@@ -38,7 +38,7 @@ type Properties struct {
 	HighPerformance             bool               `json:"high_performance,omitempty" doc:"Files are written straight into their places and begin again after a crash"`
 	OnDemand                    bool               `json:"on_demand,omitempty" doc:"Only ranges that were asked for are fetched"`
 	MaximumDownloadSize         int64              `json:"maximum_download_size,omitempty" doc:"Bytes that all files together may have; absent without a limit"`
-	ACLFlags                    ACLFlags           `json:"acl_flags,omitzero" doc:"Parts of the source files' access rights that are copied, by name"`
+	ACLFlags                    ACLFlags           `json:"acl_flags,omitzero" doc:"Parts of the access rights of files of this machine and of shares that their copies get, by name"`
 	PeerCachingFlags            PeerFlags          `json:"peer_caching_flags,omitzero" doc:"What is shared with peers, by name"`
 	UseStoredCredentials        AuthTarget         `json:"use_stored_credentials,omitzero" doc:"PROXY if the owner's own credentials may answer a proxy"`
 	Credentials                 []CredentialName   `json:"credentials,omitempty" doc:"For whom and for which schemes the job has credentials; they are never shown"`

@@ -293,7 +293,7 @@ var PropertyTable = []Property{
 		}),
 	option(Property{Name: "only_if_newer", Range: "true, false", Doc: "files that are here already and as new as the server's are not fetched", For: downloads},
 		boolean, false, func(o *Options) **bool { return &o.OnlyIfNewer }, func(p *Properties) *bool { return &p.OnlyIfNewer }, nil),
-	option(Property{Name: "acl_flags", BITS: "FileACLFlags", Range: flagNames(aclNames), Doc: "parts of the source files' access rights to copy, where they have such; joined by '|', a number, or none", When: MethodSetFileACLFlags},
+	option(Property{Name: "acl_flags", BITS: "FileACLFlags", Range: flagNames(aclNames), Doc: "parts of the access rights of files on this machine or on shares that copies get; joined by '|', a number, or none", When: MethodSetFileACLFlags, Restarts: true},
 		textual[ACLFlags](), 0, func(o *Options) **ACLFlags { return &o.ACLFlags }, func(p *Properties) *ACLFlags { return &p.ACLFlags }, func(f *ACLFlags) *Error {
 			return defined("ACL flags", uint32(*f), allFlags(aclNames), InvalidArg)
 		}),

@@ -30,6 +30,8 @@ type file struct {
 	mode     writeMode
 	reserved int64 // blocks are reserved up to here
 	dropped  int64 // below it nothing is in the page cache, if mode is not direct
+	rights   *Rights
+	lent     bool // its file system makes up whose the files are
 }
 
 // again repeats a system call that a signal interrupted; the runtime's own signals do that on FUSE
@@ -77,9 +79,11 @@ func openFile(as Owner, path string, continues, small bool) (*file, int64, error
 	}
 	size := int64(0)
 	err := as.at(path, func(dir int, name string) error {
-		err := f.open(dir, name, !continues)
+		created := !continues
+		err := f.open(dir, name, created)
 		if continues && err == unix.ENOENT || !continues && err == unix.EEXIST {
-			err = f.open(dir, name, continues)
+			created = continues
+			err = f.open(dir, name, created)
 		}
 		switch err {
 		case nil:
@@ -92,7 +96,7 @@ func openFile(as Owner, path string, continues, small bool) (*file, int64, error
 		default:
 			return &fs.PathError{Op: "open", Path: path, Err: err}
 		}
-		st, err := f.check(path)
+		st, err := f.check(dir, path, created)
 		if err != nil {
 			_ = f.close() // err is what counts
 			return err
@@ -153,7 +157,7 @@ func (f *file) open(dir int, name string, create bool) error {
 }
 
 // check refuses what is not a regular file of ours with one name, and makes it private.
-func (f *file) check(path string) (*unix.Stat_t, error) {
+func (f *file) check(dir int, path string, created bool) (*unix.Stat_t, error) {
 	var st unix.Stat_t
 	if err := unix.Fstat(f.fd, &st); err != nil {
 		return nil, &fs.PathError{Op: "stat", Path: path, Err: err}
@@ -161,19 +165,58 @@ func (f *file) check(path string) (*unix.Stat_t, error) {
 	if st.Mode&unix.S_IFMT != unix.S_IFREG {
 		return nil, refuse(path, "it is not a regular file")
 	}
-	// The file system user is the effective user unless the thread switched it to act for another.
-	if fsuid, err := unix.SetfsuidRetUid(-1); err == nil && int(st.Uid) != fsuid {
-		return nil, refuse(path, "it belongs to another user")
+	if another(st.Uid) {
+		if !created && !f.madeUp(dir, path, st.Uid) {
+			return nil, refuse(path, "it belongs to another user")
+		}
+		f.lent = true
 	}
 	if st.Nlink != 1 {
 		return nil, refuse(path, "it has more than one name")
 	}
 	if st.Mode&0o7777 != 0o600 { // finished, and then not placed
-		if err := unix.Fchmod(f.fd, 0o600); err != nil {
+		if err := f.unlessLent(unix.Fchmod(f.fd, 0o600)); err != nil {
 			return nil, &fs.PathError{Op: "chmod", Path: path, Err: err}
 		}
 	}
 	return &st, nil
+}
+
+// another reports whether a user is not the one as which the thread uses files: the effective user,
+// unless the thread was switched to act for another.
+func another(uid uint32) bool {
+	fsuid, err := unix.SetfsuidRetUid(-1)
+	return err == nil && int(uid) != fsuid
+}
+
+// madeUp reports whether the owner of a file says nothing of who made it: on a mounted share or another
+// file system that knows no users all files, and their directory, have the one of the mount.
+func (f *file) madeUp(dir int, path string, uid uint32) bool {
+	var vfs unix.Statfs_t
+	if err := again(func() error { return unix.Fstatfs(f.fd, &vfs) }); err != nil {
+		return false
+	}
+	switch uint32(vfs.Type) {
+	case unix.CIFS_SUPER_MAGIC, unix.SMB2_SUPER_MAGIC, unix.FUSE_SUPER_MAGIC, unix.MSDOS_SUPER_MAGIC, unix.EXFAT_SUPER_MAGIC:
+	default:
+		return false
+	}
+	parent := "."
+	if !f.as.other {
+		parent = filepath.Dir(path)
+	}
+	var st unix.Stat_t
+	err := again(func() error { return unix.Fstatat(dir, parent, &st, 0) })
+	return err == nil && st.Uid == uid
+}
+
+// unlessLent drops the error of a change that only the owner may make, where the owner is made up: the
+// mount says what mode and dates its files have.
+func (f *file) unlessLent(err error) error {
+	if f.lent && err == unix.EPERM {
+		return nil
+	}
+	return err
 }
 
 // reserve sees to it that a file of size bytes fits on the disk, and reserves the space without
@@ -223,12 +266,17 @@ func (f *file) finish(size int64, mtime time.Time) error {
 			return err
 		}
 	}
-	if mode := f.as.mode(); mode != 0o600 || !mtime.IsZero() {
+	if mode := f.as.mode(); mode != 0o600 || !mtime.IsZero() || f.rights != nil {
 		err := f.as.Do(func() error {
-			if err := unix.Fchmod(f.fd, mode); err != nil || mtime.IsZero() {
-				return err
+			if !mtime.IsZero() {
+				if err := f.unlessLent(f.setMtime(mtime)); err != nil {
+					return err
+				}
 			}
-			return f.setMtime(mtime)
+			if f.rights != nil { // the last: the file may be another's then
+				return f.give(f.rights)
+			}
+			return f.unlessLent(unix.Fchmod(f.fd, mode))
 		})
 		if err != nil {
 			return err

@@ -17,7 +17,8 @@ func BootID() string { return "" }
 // the owner of a leftover is not checked.
 type file struct {
 	*os.File
-	inode uint64 // always 0: Place cannot be repeated here
+	inode  uint64  // always 0: Place cannot be repeated here
+	rights *Rights // always nil
 }
 
 func openFile(as Owner, path string, _, _ bool) (*file, int64, error) {

@@ -144,8 +144,8 @@ func (q *Queue) ChangeFile(c Caller, id bits.ID, index int, change bits.FileChan
 	return code, err
 }
 
-// RemoveFile takes a file out of a job and deletes what is here of it. The numbers of the other
-// files stay as they are.
+// RemoveFile takes a file out of a job and deletes what is here of it, but for a job of high performance.
+// The numbers of the other files stay as they are.
 func (q *Queue) RemoveFile(c Caller, id bits.ID, index int) error {
 	_, err := q.change(c, id, func(t *tx, j *job, v *version) error {
 		old, err := ownFile(j, v, index, "given other files")
@@ -159,7 +159,9 @@ func (q *Queue) RemoveFile(c Caller, id bits.ID, index int) error {
 		f.State = store.FileRemoved
 		t.changeFile(j, index, f)
 		t.modified(j)
-		if j.run == nil || old.State != store.FilePending { // else the transfer does it
+		switch {
+		case v.highPerformance(): // what is at its destination is left to the caller (client.md 6.11)
+		case j.run == nil || old.State != store.FilePending: // else the transfer does it
 			t.then = append(t.then, func() {
 				q.work.Go(func() {
 					if err := q.as(v.rec.UID).Remove(transfer.PartName(f.Local, id, index)); err != nil {

@@ -187,7 +187,7 @@ func (q *Queue) completed(t *tx, j *job, placed, lost []int, err error) {
 	t.edit(j, func(*store.Job, *store.Detail) {})
 	t.finish(j, err)
 	if op.auto { // nobody waits for an answer: the job itself must tell
-		q.trouble(t, j, asError(err), 0)
+		q.trouble(t, j, transfer.Outcome{Err: asError(err)})
 	} else {
 		q.log.Warn("job could not be completed", "job", j.id, "err", err)
 	}

@@ -3,6 +3,7 @@ package queue
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"path/filepath"
 	"slices"
@@ -101,8 +102,18 @@ func forget(d *store.Detail) (dropped []string) {
 	return dropped
 }
 
-// heirSuffix is the end of the name of a part file's copy that is not finished.
-const heirSuffix = ".own"
+// heirName is where a part file is copied to, before it takes the place of the old owner's.
+func heirName(local string, id bits.ID, index int) string {
+	return filepath.Join(filepath.Dir(local), fmt.Sprintf(".%x-%d.ebbown", id[:6], index))
+}
+
+// copied is a part file on its way to the new owner of a job.
+type copied struct {
+	index     int
+	tmp, part string
+	inode     uint64
+	done      bool
+}
 
 // copyParts makes the part files of a job the new owner's, all or none but for a crash, and returns
 // the inodes of those that are finished.
@@ -121,12 +132,6 @@ func copyParts(ctx context.Context, from, to localfile.Owner, v *version) (inode
 		if _, err := transfer.CheckSource(to, v.files[0].Local); err != nil {
 			return nil, refuse(err, v.files[0].Local)
 		}
-	}
-	type copied struct {
-		index     int
-		tmp, part string
-		inode     uint64
-		done      bool
 	}
 	var all []copied
 	defer func() {
@@ -148,15 +153,14 @@ func copyParts(ctx context.Context, from, to localfile.Owner, v *version) (inode
 			}
 			dirs = append(dirs, dir)
 		}
-		c := copied{index: i, part: transfer.PartName(f.Local, v.rec.ID, i), done: f.State == store.FileDone}
-		c.tmp = c.part + heirSuffix
+		c := copied{index: i, part: v.path(i, f), tmp: heirName(f.Local, v.rec.ID, i), done: f.State == store.FileDone}
 		if f.Part == nil {
 			continue
 		}
 		if kind, err := from.Look(c.part); err != nil || kind != localfile.Regular {
 			continue // it is gone, and will be fetched again
 		}
-		if c.inode, err = copyPart(ctx, from, to, c.part, c.tmp); err != nil {
+		if c.inode, err = copyPart(ctx, from, to, c, v.aclFlags()); err != nil {
 			return nil, refuse(err, f.Local)
 		}
 		all = append(all, c)
@@ -184,9 +188,9 @@ func copyParts(ctx context.Context, from, to localfile.Owner, v *version) (inode
 	return inodes, nil
 }
 
-// copyPart copies one part file.
-func copyPart(ctx context.Context, from, to localfile.Owner, part, tmp string) (inode uint64, err error) {
-	src, err := from.Open(part)
+// copyPart copies one part file. Who may use a finished one stays as the job's flags had it.
+func copyPart(ctx context.Context, from, to localfile.Owner, c copied, flags bits.ACLFlags) (inode uint64, err error) {
+	src, err := from.Open(c.part)
 	if err != nil {
 		return 0, err
 	}
@@ -195,11 +199,18 @@ func copyPart(ctx context.Context, from, to localfile.Owner, part, tmp string) (
 	if err != nil {
 		return 0, err
 	}
-	dst, err := localfile.Open(ctx, tmp, localfile.Options{Owner: to, Size: info.Size()})
+	dst, err := localfile.Open(ctx, c.tmp, localfile.Options{Owner: to, Size: info.Size()})
 	if err != nil {
 		return 0, err
 	}
 	defer func() { err = errors.Join(err, dst.Close()) }()
+	if c.done {
+		rights, err := localfile.RightsOf(src, flags&bits.ACLDACL)
+		if err != nil {
+			return 0, err
+		}
+		dst.SetRights(rights)
+	}
 	for {
 		if err := ctx.Err(); err != nil {
 			return 0, ErrClosed

@@ -53,6 +53,14 @@ func (v *version) maximumDownloadSize() int64 {
 	return 0
 }
 
+// aclFlags returns what copies of files get of the rights of their sources.
+func (v *version) aclFlags() bits.ACLFlags {
+	if d := v.rec.Detail; d != nil && d.Options != nil && d.Options.ACLFlags != nil {
+		return *d.Options.ACLFlags
+	}
+	return 0
+}
+
 // path returns where the bytes of a file go until the job is completed.
 func (v *version) path(i int, f *store.File) string {
 	j := transfer.Job{ID: v.rec.ID, HighPerformance: v.highPerformance() && !v.isReply(i)}

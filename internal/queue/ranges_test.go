@@ -752,7 +752,38 @@ func TestHighPerformance(t *testing.T) {
 	if _, err := os.Stat(path("c")); err != nil {
 		t.Errorf("Cancel deleted the file: %v", err)
 	}
+	// What another job, or its owner, puts there meanwhile is not taken for this job's: neither a removal
+	// nor Cancel touches it, and nothing else is left.
+	for _, name := range []string{"d", "e"} {
+		if err := os.WriteFile(path(name), []byte("mine"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	id = createWith(t, q, []string{"high_performance=true"})
+	if _, err := q.AddFiles(alice, id, []bits.FileSpec{{Remote: o.URL, Local: path("c")}, {Remote: o.URL, Local: path("d")}, {Remote: o.URL, Local: path("e")}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := q.RemoveFile(alice, id, 1); err != nil {
+		t.Fatal(err)
+	}
+	resume(t, q, id)
+	until(t, q, id, "begun", func(j bits.Job) bool { return j.Progress.BytesTransferred > 50_000 })
+	if err := q.RemoveFile(alice, id, 0); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := q.Suspend(alice, id); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := q.Cancel(alice, id); err != nil {
+		t.Fatal(err)
+	}
 	shut(t, q)
+	if got, err := os.ReadFile(path("d")); err != nil || string(got) != "mine" {
+		t.Errorf("the file of a removed one has %d bytes, %v", len(got), err)
+	}
+	if left, _ := os.ReadDir(files); len(left) != 5 {
+		t.Errorf("there are %v", left)
+	}
 }
 
 func TestValidation(t *testing.T) {

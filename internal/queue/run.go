@@ -90,7 +90,7 @@ func (q *Queue) start(j *job) {
 	r := &running{cancel: cancel, live: transfer.NewLive(), class: terms(v.rec.Priority), began: time.Now(), before: time.Duration(v.detail().Active)}
 	known, err := q.open(v)
 	spec := transfer.Job{ID: j.id, Owner: q.as(v.rec.UID), Connections: v.connections(), OnlyIfNewer: v.detail().Options.Properties().OnlyIfNewer, Header: known.header, Class: r.class, Files: v.pendingFiles(),
-		Type: v.rec.Type, Protocol: v.protocol(), Reply: v.reply, ReplyFile: v.replyFile(), Access: q.access(v, known),
+		Type: v.rec.Type, Protocol: v.protocol(), Reply: v.reply, ReplyFile: v.replyFile(), ACLFlags: v.aclFlags(), Access: q.access(v, known),
 		Dynamic: v.dynamic(), Method: v.httpMethod(), HighPerformance: v.highPerformance(), OnDemand: v.onDemand(), MaxSize: v.maximumDownloadSize(), Before: v.before()}
 	q.mu.Lock()
 	j.run, j.live = r, r.live
@@ -265,7 +265,7 @@ func (q *Queue) ended(t *tx, j *job, out transfer.Outcome) {
 	}
 	switch {
 	case out.Err != nil:
-		q.trouble(t, j, out.Err, out.RetryAfter)
+		q.trouble(t, j, out)
 	case !whole && !out.Stopped && v.onDemand() && !v.wants():
 		t.edit(j, func(_ *store.Job, d *store.Detail) { d.Exhausted = true })
 		t.setState(j, bits.Suspended)
@@ -310,10 +310,10 @@ func stuck(d *store.Detail, now time.Time) time.Duration {
 }
 
 // trouble puts a job that met an error into ERROR or TRANSIENT_ERROR (client.md 5.1).
-func (q *Queue) trouble(t *tx, j *job, e *bits.Error, retryAfter time.Duration) {
-	v := t.get(j)
+func (q *Queue) trouble(t *tx, j *job, out transfer.Outcome) {
+	v, e := t.get(j), out.Err
 	class, now := v.class(e.Code), t.now.UnixNano()
-	if e.Context == bits.ContextServerCertificateCallback { // whatever the owner's program says (client.md 1.9)
+	if out.Passing || e.Context == bits.ContextServerCertificateCallback { // whatever the owner's program says (client.md 1.9)
 		class = bits.Transient
 	}
 	least, limit := v.minimumRetryDelay(), v.noProgressTimeout()
@@ -330,7 +330,7 @@ func (q *Queue) trouble(t *tx, j *job, e *bits.Error, retryAfter time.Duration) 
 		}
 		d.RetryAt = 0
 		if class == bits.Transient || !conditions.NetworkEvents {
-			d.RetryAt = now + int64(max(retryDelay(least, v.rec.Priority, d.Attempts, rand.Float64()), retryAfter))
+			d.RetryAt = now + int64(max(retryDelay(least, v.rec.Priority, d.Attempts, rand.Float64()), out.RetryAfter))
 		}
 	})
 	t.setState(j, next)
@@ -363,8 +363,8 @@ func (q *Queue) expire(t *tx) {
 		case v.rec.State.Final():
 			t.gone = append(t.gone, j)
 		case j.run != nil && v.rec.State.Running():
-			q.trouble(t, j, &bits.Error{Code: bits.MaxDownloadTimeout, Context: bits.ContextGeneralQueueManager,
-				Message: fmt.Sprintf("the transfer was under way for %s, which is all the time that it has", policy.Duration(v.maxDownloadTime(q.policy.Jobs.MaxDownloadTime)))}, 0)
+			q.trouble(t, j, transfer.Outcome{Err: &bits.Error{Code: bits.MaxDownloadTimeout, Context: bits.ContextGeneralQueueManager,
+				Message: fmt.Sprintf("the transfer was under way for %s, which is all the time that it has", policy.Duration(v.maxDownloadTime(q.policy.Jobs.MaxDownloadTime)))}})
 		}
 	}
 }

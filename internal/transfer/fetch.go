@@ -22,6 +22,7 @@ import (
 	"github.com/ebbtransfer/ebb/internal/governor"
 	"github.com/ebbtransfer/ebb/internal/localfile"
 	"github.com/ebbtransfer/ebb/internal/store"
+	"github.com/ebbtransfer/ebb/internal/transfer/fileget"
 	"github.com/ebbtransfer/ebb/internal/transfer/httpconn"
 	"github.com/ebbtransfer/ebb/internal/transfer/httpget"
 )
@@ -139,6 +140,11 @@ func (d *download) fetch(ctx context.Context) error {
 func (d *download) open(ctx context.Context) error {
 	p := d.f.Part
 	d.findSources()
+	if d.job.ACLFlags != 0 && !d.job.HighPerformance {
+		if err := d.job.Owner.Reclaim(d.path); err != nil {
+			return localfile.Err(err, d.path)
+		}
+	}
 	if p == nil || d.f.Done == 0 && p.Boot == "" {
 		return nil
 	}
@@ -177,24 +183,7 @@ func (d *download) open(ctx context.Context) error {
 	// the date, and that the file has been under way for long enough to be confirmed.
 	d.modified, _ = http.ParseTime(p.LastModified) // zero if the server gave none
 	d.began = time.Time{}
-	return d.claimIfLarge(d.f.Size)
-}
-
-// claimIfLarge makes sure that a large file moves alone, and lets others begin beside a small
-// one.
-func (d *download) claimIfLarge(size int64) error {
-	large := size < 0 || size >= largeFile
-	switch {
-	case d.alone && !large:
-		d.alone = false
-		d.feed.unclaim(false)
-	case !d.alone && large:
-		if !d.feed.claim() {
-			return errNotAlone
-		}
-		d.alone = true
-	}
-	return nil
+	return d.feed.sized(&d.alone, d.f.Size)
 }
 
 // leave closes what is open, recording how far the file is if it is not done.
@@ -358,7 +347,7 @@ func (d *download) accept(ctx context.Context, resp *httpget.Response) error {
 	if d.here(resp) {
 		return errHere
 	}
-	if err := d.claimIfLarge(size); err != nil {
+	if err := d.feed.sized(&d.alone, size); err != nil {
 		return err
 	}
 	d.learn(resp)
@@ -529,6 +518,12 @@ func (d *download) finish(ctx context.Context) error {
 	if d.part == nil { // no byte was ever asked for; cannot happen
 		return bits.Errorf(bits.Unexpected, "there is no part file")
 	}
+	again := func() error {
+		if err := d.move(ctx); err != nil {
+			return err
+		}
+		return d.finish(ctx)
+	}
 	if d.mustConfirm() {
 		why, err := d.confirm(ctx)
 		if ctx.Err() != nil {
@@ -538,11 +533,21 @@ func (d *download) finish(ctx context.Context) error {
 			if err := d.restart(why, true); err != nil {
 				return err
 			}
-			if err := d.move(ctx); err != nil {
+			return again()
+		}
+	}
+	if d.job.ACLFlags != 0 && fileget.Is(d.src.url) {
+		rights, why, err := fileget.Rights(d.job.Owner, d.src.url, d.validator, d.job.ACLFlags)
+		switch {
+		case err != nil:
+			return err
+		case why != "":
+			if err := d.restart(why, true); err != nil {
 				return err
 			}
-			return d.finish(ctx)
+			return again()
 		}
+		d.part.SetRights(rights)
 	}
 	size := d.part.Offset()
 	if err := d.part.Finish(d.modified); err != nil {
@@ -555,10 +560,7 @@ func (d *download) finish(ctx context.Context) error {
 		if err := d.restart("the part file was deleted", true); err != nil {
 			return err
 		}
-		if err := d.move(ctx); err != nil {
-			return err
-		}
-		return d.finish(ctx)
+		return again()
 	}
 	if d.hash != nil && d.expected() != "" {
 		if got := d.digest(); got != d.expected() {
@@ -566,10 +568,7 @@ func (d *download) finish(ctx context.Context) error {
 			if !d.retryElsewhere(err) {
 				return err
 			}
-			if err := d.move(ctx); err != nil {
-				return err
-			}
-			return d.finish(ctx)
+			return again()
 		}
 	}
 	note := ""

@@ -276,22 +276,6 @@ func (p *pieces) reserve() int64 {
 	return p.f.Size
 }
 
-// claim makes sure that a large file moves alone.
-func (p *pieces) claim() error {
-	large := p.layout.size < 0 || p.layout.size >= largeFile
-	switch {
-	case p.alone && !large:
-		p.alone = false
-		p.feed.unclaim(false)
-	case !p.alone && large:
-		if !p.feed.claim() {
-			return errNotAlone
-		}
-		p.alone = true
-	}
-	return nil
-}
-
 // leave closes what is open, recording how far the file is if it is not done.
 func (p *pieces) leave(why error) error {
 	if p.alone {
@@ -366,7 +350,7 @@ func (p *pieces) next() []span {
 // move makes requests until all that is wanted is here.
 func (p *pieces) move(ctx context.Context) error {
 	for tries := 0; ; {
-		if err := p.claim(); err != nil {
+		if err := p.feed.sized(&p.alone, p.layout.size); err != nil {
 			return err
 		}
 		var todo []span

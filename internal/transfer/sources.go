@@ -448,7 +448,7 @@ func (r *run) drop(index int, f *store.File, alone bool) error {
 	if alone {
 		r.feed.unclaim(false)
 	}
-	if f.State != store.FileRemoved {
+	if f.State != store.FileRemoved || r.job.HighPerformance {
 		return nil
 	}
 	if err := r.job.Owner.Remove(PartName(f.Local, r.job.ID, index)); err != nil {

@@ -35,6 +35,7 @@ type Job struct {
 	Header      http.Header
 	Access      httpconn.Settings
 	Class       governor.Class
+	ACLFlags    bits.ACLFlags   // what copies of files get of the rights of their sources
 	Files       []store.FileRow // those that are not done, in order; of an upload its one file
 
 	// Of downloads only.
@@ -80,6 +81,7 @@ type Outcome struct {
 	Stopped    bool          // the context ended first
 	Err        *bits.Error   // why it cannot go on; its code's class says what may help
 	RetryAfter time.Duration // the least time to wait, if the server named one
+	Passing    bool          // it may pass, whatever the code's class says
 }
 
 // Engine is what all transfers share.
@@ -327,6 +329,7 @@ func (e *Engine) Run(ctx context.Context, job Job, sink Sink, live *Live) Outcom
 
 func outcome(err error) Outcome {
 	var retry *httpconn.RetryError
+	var rights *localfile.RightsError
 	var known *bits.Error
 	switch {
 	case err == nil:
@@ -334,7 +337,7 @@ func outcome(err error) Outcome {
 	case errors.As(err, &retry):
 		return Outcome{Err: retry.Err, RetryAfter: retry.After}
 	case errors.As(err, &known):
-		return Outcome{Err: known}
+		return Outcome{Err: known, Passing: errors.As(err, &rights)}
 	case errors.Is(err, context.Canceled):
 		return Outcome{Stopped: true}
 	}
@@ -411,6 +414,22 @@ func (f *feed) claim() bool {
 	}
 	f.alone = true
 	return true
+}
+
+// sized makes sure that a file moves alone if it is large, or of unknown size (-1), and lets others
+// begin beside a small one. alone says whether the file has the claim.
+func (f *feed) sized(alone *bool, size int64) error {
+	large := size < 0 || size >= largeFile
+	switch {
+	case *alone && !large:
+		f.unclaim(false)
+	case !*alone && large:
+		if !f.claim() {
+			return errNotAlone
+		}
+	}
+	*alone = large
+	return nil
 }
 
 // unclaim undoes a claim, taken by claim or given by take; large says what the file was.

@@ -71,7 +71,7 @@ var interfaces = []Section{
 	{"IBackgroundCopyJob3", "", []Row{
 		{BITS: "ReplaceRemotePrefix", Ebb: "`client.Job.ReplaceRemotePrefix`", Test: "test/scenario.TestTheURLOfAFileThatMoves"},
 		{BITS: "AddFileWithRanges", Ebb: "`bits.FileSpec.Ranges`, `ebb add --range`", Test: "internal/queue.TestRangesStandBackToBackInTheOrderGiven"},
-		{BITS: "SetFileACLFlags", Ebb: "property `acl_flags`", Test: "test/scenario.TestBitsadminProperties//setaclflag"},
+		{BITS: "SetFileACLFlags", Ebb: "property `acl_flags`", Test: "test/scenario.TestSystemRightsOfSources"},
 		{BITS: "GetFileACLFlags", Ebb: "property `acl_flags`", Test: "test/scenario.TestBitsadminProperties//getaclflags"},
 	}},
 	{"IBackgroundCopyJob4", "", []Row{

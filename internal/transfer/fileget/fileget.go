@@ -167,6 +167,21 @@ func Changed(o localfile.Owner, raw string, v httpget.Validator) (string, error)
 	return "", nil
 }
 
+// Rights returns what the flags name of the rights of the file of a URL, and why it is not the version v
+// any more; that is empty if it is, or if v tells no version.
+func Rights(o localfile.Owner, raw string, v httpget.Validator, what bits.ACLFlags) (*localfile.Rights, string, error) {
+	f, info, err := Open(o, raw)
+	if err != nil {
+		return nil, "", err
+	}
+	defer f.Close()
+	if v.Usable() && !v.Same(validator(info)) {
+		return nil, "the file changed at its source while it was copied", nil
+	}
+	rights, err := localfile.RightsOf(f, what)
+	return rights, "", err
+}
+
 // body reads a file until the transfer ends.
 type body struct {
 	ctx context.Context
