@@ -18,6 +18,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/ebbtransfer/ebb/internal/peerdist"
 )
@@ -69,10 +70,10 @@ type Probe struct {
 
 // Held is a segment that somebody has.
 type Held struct {
-	Index  int          // in Probe.IDs
-	Blocks uint32       // how many blocks of it; 0 in version 2, which does not tell
-	All    bool         // all of them; false in version 1, which does not tell
-	Age    peerdist.Age // told in version 2 only; its index is this one's
+	Index  int           // in Probe.IDs
+	Blocks uint32        // how many blocks of it; 0 in version 2, which does not tell
+	All    bool          // all of them; false in version 1, which does not tell
+	Age    time.Duration // for how long; told in version 2 only
 }
 
 // Match is an answer of one machine.
@@ -215,7 +216,7 @@ func appendReply(b []byte, p *Probe, r Reply, m Match, held []Held) []byte {
 		}
 		var ages []peerdist.Age
 		for _, h := range held {
-			ages = append(ages, peerdist.Age{Segment: h.Index, Age: h.Age.Age})
+			ages = append(ages, peerdist.Age{Segment: h.Index, Age: h.Age})
 		}
 		scopes = base64.StdEncoding.EncodeToString(bits)
 		data = "<PeerDist:SegmentAges>" + base64.StdEncoding.EncodeToString(peerdist.AppendAges(nil, ages)) + "</PeerDist:SegmentAges>"
@@ -351,7 +352,7 @@ func held2(p *Probe, scopes string, data *node) ([]Held, error) {
 	var held []Held
 	for i := range p.IDs {
 		if v := bits[i/4] >> (6 - i%4*2) & 0b11; v != 0 {
-			held = append(held, Held{Index: i, All: v&1 != 0, Age: peerdist.Age{Segment: i}})
+			held = append(held, Held{Index: i, All: v&1 != 0})
 		}
 	}
 	// What cannot be read of the ages is ignored.
@@ -360,7 +361,7 @@ func held2(p *Probe, scopes string, data *node) ([]Held, error) {
 	for _, a := range peerdist.DecodeAges(blob) {
 		for i := range held {
 			if held[i].Index == a.Segment {
-				held[i].Age = a
+				held[i].Age = a.Age
 			}
 		}
 	}

@@ -11,8 +11,6 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
-
-	"github.com/ebbtransfer/ebb/internal/peerdist"
 )
 
 func ids(n int) [][]byte {
@@ -72,7 +70,7 @@ func TestTextIsWhatOthersMatch(t *testing.T) {
 	if w := `<wsd:Types>PeerDist:PeerDistDataV2</wsd:Types><wsd:Scopes MatchBy="http://schemas.microsoft.com/p2p/2010/05/PeerDistV2MatchingRule">` + scopes + `</wsd:Scopes>`; !strings.Contains(got, w) {
 		t.Errorf("%s lacks %s", got, w)
 	}
-	ten := peerdist.Age{Age: 10 * time.Minute}
+	ten := 10 * time.Minute
 	got = string(AppendReply(nil, p, reply, match(Held{Index: 0, All: true, Age: ten}, Held{Index: 2, Age: ten})))
 	for _, w := range []string{`<wsd:Types>PeerDist:PeerDistDataV2</wsd:Types><wsd:Scopes>yA==</wsd:Scopes>`, `<wsd:MetadataVersion>2</wsd:MetadataVersion>`,
 		`<PeerDist:PeerDistData><PeerDist:SegmentAges>AAEDAgBg6gACYOoA</PeerDist:SegmentAges></PeerDist:PeerDistData>`} {
@@ -95,7 +93,7 @@ func TestMessagesFitIntoOnePacket(t *testing.T) {
 		p := probe(v.version, v.n)
 		var held []Held
 		for i := range p.IDs {
-			held = append(held, Held{Index: i, Blocks: 512, Age: peerdist.Age{Segment: i, Age: time.Hour}})
+			held = append(held, Held{Index: i, Blocks: 512, Age: time.Hour})
 			if v.version == 2 {
 				held[i].Blocks, held[i].All = 0, true
 			}
@@ -110,7 +108,7 @@ func TestMessagesFitIntoOnePacket(t *testing.T) {
 		}
 		ages := 0
 		for _, h := range got[0].Held {
-			if h.Age.Age > 0 {
+			if h.Age > 0 {
 				ages++
 			}
 		}
@@ -132,7 +130,7 @@ func TestMessagesComeBack(t *testing.T) {
 		}
 		m := match(Held{Index: 1, Blocks: 7}, Held{Index: 4, Blocks: 512})
 		if version == 2 {
-			m = match(Held{Index: 1, All: true, Age: peerdist.Age{Segment: 1, Age: time.Second}}, Held{Index: 4, Age: peerdist.Age{Segment: 4}})
+			m = match(Held{Index: 1, All: true, Age: time.Second}, Held{Index: 4})
 		}
 		q, got, err := DecodeReply(AppendReply(nil, p, reply, m), asked(p))
 		if d := cmp.Diff([]Match{m}, got, same); err != nil || d != "" || q != p {
