@@ -134,7 +134,7 @@ func (n *Notifier) tellFile(r *Registration, notice *queue.Notice) (told bool, e
 	}
 	seq := list[0]
 	if events, err := n.Queue.Events(seq - 1); err == nil && len(events) > 0 && events[0].Seq == seq {
-		if err := n.callBack(r, events[0]); err != nil {
+		if err := n.callBack(r, events[0].Event); err != nil {
 			return false, err
 		}
 	} // else it is so old that nobody knows it any more

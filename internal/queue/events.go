@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/ebbtransfer/ebb/bits"
+	"github.com/ebbtransfer/ebb/internal/store"
 )
 
 // ringSize is how many events are kept in memory; older ones come from the store.
@@ -15,7 +16,7 @@ const ringSize = 4096
 // eventRing holds the newest events and wakes those who wait for more.
 type eventRing struct {
 	mu     sync.Mutex // guards all below
-	recent []bits.Event
+	recent []store.Event
 	seq    uint64 // of the newest event ever
 	counts map[bits.EventKind]uint64
 	more   chan struct{} // closed when an event comes, if somebody waits
@@ -29,7 +30,7 @@ func (r *eventRing) last() uint64 {
 	return r.seq
 }
 
-func (r *eventRing) add(events []bits.Event) {
+func (r *eventRing) add(events []store.Event) {
 	if len(events) == 0 {
 		return
 	}
@@ -54,7 +55,7 @@ func (r *eventRing) add(events []bits.Event) {
 
 // after returns the events after a number, if memory has them all, and a channel that is closed
 // when more come.
-func (r *eventRing) after(seq uint64) (events []bits.Event, complete bool, more <-chan struct{}) {
+func (r *eventRing) after(seq uint64) (events []store.Event, complete bool, more <-chan struct{}) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.more == nil {
@@ -66,7 +67,7 @@ func (r *eventRing) after(seq uint64) (events []bits.Event, complete bool, more 
 	if len(r.recent) == 0 || r.recent[0].Seq > seq+1 {
 		return nil, false, r.more
 	}
-	i, _ := slices.BinarySearchFunc(r.recent, seq+1, func(e bits.Event, n uint64) int {
+	i, _ := slices.BinarySearchFunc(r.recent, seq+1, func(e store.Event, n uint64) int {
 		switch {
 		case e.Seq < n:
 			return -1
@@ -98,9 +99,8 @@ func (q *Queue) Watch(ctx context.Context, c Caller, f Filter, send func(bits.Ev
 	if f.AllUsers && !c.Admin() {
 		return denied("only an administrator sees the events of all users")
 	}
-	own := q.names.name(c.UID)
-	pass := func(e *bits.Event) bool {
-		return (f.AllUsers || e.Owner == own || c.Admin() && len(f.Jobs) > 0) && (len(f.Jobs) == 0 || slices.Contains(f.Jobs, e.Job))
+	pass := func(e *store.Event) bool {
+		return (f.AllUsers || e.UID == c.UID || c.Admin() && len(f.Jobs) > 0) && (len(f.Jobs) == 0 || slices.Contains(f.Jobs, e.Job))
 	}
 	seq := min(f.After, q.events.last()) // the numbers began anew if a store was set aside
 	var tick <-chan time.Time
@@ -124,7 +124,7 @@ func (q *Queue) Watch(ctx context.Context, c Caller, f Filter, send func(bits.Ev
 		for i := range events {
 			seq = events[i].Seq
 			if pass(&events[i]) {
-				if err := send(events[i]); err != nil {
+				if err := send(events[i].Event); err != nil {
 					return err
 				}
 			}
@@ -137,7 +137,7 @@ func (q *Queue) Watch(ctx context.Context, c Caller, f Filter, send func(bits.Ev
 		case <-tick:
 			for _, e := range q.progressEvents(f.Jobs) {
 				if pass(&e) {
-					if err := send(e); err != nil {
+					if err := send(e.Event); err != nil {
 						return err
 					}
 				}
@@ -160,10 +160,10 @@ func (r *eventRing) oldest() uint64 {
 }
 
 // progressEvents tells how far the running jobs are.
-func (q *Queue) progressEvents(only []bits.ID) []bits.Event {
+func (q *Queue) progressEvents(only []bits.ID) []store.Event {
 	q.mu.RLock()
 	defer q.mu.RUnlock()
-	var out []bits.Event
+	var out []store.Event
 	add := func(j *job) {
 		if j.run == nil {
 			return
@@ -181,7 +181,7 @@ func (q *Queue) progressEvents(only []bits.ID) []bits.Event {
 			f := v.file(first, live)
 			e.File = &f
 		}
-		out = append(out, e)
+		out = append(out, store.Event{Event: e, UID: v.rec.UID})
 	}
 	if len(only) > 0 {
 		for _, id := range only {

@@ -257,7 +257,7 @@ func (q *Queue) FileTold(id bits.ID, seq uint64) {
 }
 
 // Events returns up to 512 events after a number.
-func (q *Queue) Events(after uint64) ([]bits.Event, error) {
+func (q *Queue) Events(after uint64) ([]store.Event, error) {
 	events, complete, _ := q.events.after(after)
 	if complete {
 		return events, nil

@@ -445,7 +445,7 @@ type tx struct {
 	files   []store.FileRow
 	made    map[uint32]int // number of fresh ones of each user
 	gone    []*job
-	news    []bits.Event
+	news    []store.Event
 	then    []func() // after the commit
 	unwind  []func() // instead, if the commit fails
 }
@@ -519,7 +519,7 @@ func (t *tx) event(j *job, kind bits.EventKind, file *bits.File) {
 	if s := v.rec.State; s == bits.Errored || s == bits.TransientError {
 		e.Error, e.RetryAt = v.errorInfo(), v.retryAt()
 	}
-	t.news = append(t.news, e)
+	t.news = append(t.news, store.Event{Event: e, UID: v.rec.UID})
 }
 
 // setState stages a state and the event that tells of it.

@@ -311,7 +311,7 @@ func TestEventRing(t *testing.T) {
 	}
 	_, _, more := r.after(10)
 	for i := uint64(11); i <= 10+3*ringSize; i += 3 {
-		r.add([]bits.Event{{Seq: i}, {Seq: i + 1}, {Seq: i + 2}})
+		r.add([]store.Event{{Event: bits.Event{Seq: i}}, {Event: bits.Event{Seq: i + 1}}, {Event: bits.Event{Seq: i + 2}}})
 	}
 	select {
 	case <-more:
@@ -531,3 +531,39 @@ type countingHandler struct {
 
 func (h *countingHandler) Enabled(context.Context, slog.Level) bool  { return true }
 func (h *countingHandler) Handle(context.Context, slog.Record) error { h.n.Add(1); return nil }
+
+// TestEventsAreTheOwners: whose an event is, is a matter of user ids. Names may be those of others
+// once, such as when an account is made anew.
+func TestEventsAreTheOwners(t *testing.T) {
+	q, dir := open(t, t.TempDir()), t.TempDir()
+	defer shut(t, q)
+	bob := Caller{UID: alice.UID + 1, Self: alice.Self}
+	q.names.known = map[uint32]string{alice.UID: "same", bob.UID: "same"}
+	mine := create(t, q, alice, "mine", bits.FileSpec{Remote: "http://h.invalid/a", Local: filepath.Join(dir, "a")})
+	his := create(t, q, bob, "his", bits.FileSpec{Remote: "http://h.invalid/b", Local: filepath.Join(dir, "b")})
+	read := func(what string) {
+		t.Helper()
+		for _, c := range []struct {
+			caller Caller
+			want   bits.ID
+		}{{alice, mine}, {bob, his}} {
+			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+			err := q.Watch(ctx, c.caller, Filter{}, func(e bits.Event) error {
+				if e.Job != c.want {
+					t.Errorf("%s: user %d is told of %s", what, c.caller.UID, e.Name)
+				}
+				if e.Job == c.want && e.Kind == bits.EventAdded {
+					return errSeen
+				}
+				return nil
+			})
+			cancel()
+			if !errors.Is(err, errSeen) {
+				t.Errorf("%s: user %d is not told of the own job: %v", what, c.caller.UID, err)
+			}
+		}
+	}
+	read("from memory")
+	q.events.recent = nil // as after a restart
+	read("from the store")
+}

@@ -333,16 +333,16 @@ func (d *database) scan(query string, row func([]driver.Value) error) error {
 	})
 }
 
-func (d *database) events(after uint64, limit int) ([]bits.Event, error) {
+func (d *database) events(after uint64, limit int) ([]Event, error) {
 	rows, err := d.sql.Query("SELECT doc FROM events WHERE seq > ? ORDER BY seq LIMIT ?", int64(after), limit)
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
-	var out []bits.Event
+	var out []Event
 	for rows.Next() && len(out) < limit {
 		var doc []byte
-		var events []bits.Event
+		var events []Event
 		if err := rows.Scan(&doc); err != nil {
 			return nil, err
 		}

@@ -184,12 +184,19 @@ type FileRow struct {
 	*File
 }
 
+// Event is news about a job, with the owner that the job had then: who may read it is a matter of
+// users, of whom several may have the same name in the course of time.
+type Event struct {
+	bits.Event
+	UID uint32 `json:"uid"`
+}
+
 // Change is what one commit writes. All of it or nothing.
 type Change struct {
-	Jobs   []*Job       `json:"jobs,omitempty"`
-	Files  []FileRow    `json:"files,omitempty"`
-	Events []bits.Event `json:"events,omitempty"`
-	Delete []int64      `json:"delete,omitempty"` // jobs to forget, by number
+	Jobs   []*Job    `json:"jobs,omitempty"`
+	Files  []FileRow `json:"files,omitempty"`
+	Events []Event   `json:"events,omitempty"`
+	Delete []int64   `json:"delete,omitempty"` // jobs to forget, by number
 }
 
 // MaxFiles is the number of files a job's records have room for.
@@ -417,7 +424,7 @@ func (s *Store) Load(job func(*Job) error, file func(FileRow) error) error {
 }
 
 // Events returns up to limit events with numbers greater than after, in order.
-func (s *Store) Events(after uint64, limit int) ([]bits.Event, error) {
+func (s *Store) Events(after uint64, limit int) ([]Event, error) {
 	if err := s.flush(); err != nil {
 		return nil, err
 	}
@@ -440,7 +447,7 @@ type batch struct {
 	jobs   map[int64]*Job
 	files  map[int64]*File // by key
 	order  []int64         // keys of files as they came, so that inserts run in order
-	events [][]bits.Event
+	events [][]Event
 	gone   map[int64]bool
 }
 

@@ -76,7 +76,7 @@ func change(n int64) *Change {
 			{n, 1, &File{Remote: "http://a/c", Local: "/d/c", Checksum: "sha256:ab", Size: 5, Done: 3, State: FileDone, Part: &Part{ETag: `"x"`, Inode: 1 << 60, Boot: "b", Note: "n", Upload: &Upload{Modified: n, Changed: 1 << 60, Inode: 5, Closed: true,
 				State: upload.State{Protocol: upload.S3, ID: "i", Offset: 7, HostFallback: &delay, Parts: []upload.Part{{ETag: "e", Size: 5}}}}}}},
 		},
-		Events: []bits.Event{{Seq: uint64(n), Time: time.Unix(n, 0).UTC(), Kind: bits.EventAdded, Job: j.ID, State: j.State}},
+		Events: []Event{{Event: bits.Event{Seq: uint64(n), Time: time.Unix(n, 0).UTC(), Kind: bits.EventAdded, Job: j.ID, State: j.State}, UID: 1000}},
 	}
 }
 
@@ -397,7 +397,7 @@ func TestEventsAreReadFromAnyNumberAndForgotten(t *testing.T) {
 	for n := uint64(1); n <= 9; n += 3 {
 		var c Change
 		for i := n; i < n+3; i++ {
-			c.Events = append(c.Events, bits.Event{Seq: i, Time: time.Unix(int64(i), 0)})
+			c.Events = append(c.Events, Event{Event: bits.Event{Seq: i, Time: time.Unix(int64(i), 0)}})
 		}
 		mustCommit(t, s, &c)
 	}
