@@ -6,6 +6,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"golang.org/x/sync/semaphore"
 )
 
 // What a user, other than an administrator, may have of a service for all users, so that the others
@@ -15,6 +17,9 @@ const (
 	maxRequests = 4       // requests that are answered at a time; more of them wait. Streams of events do not count
 	largeBody   = 1 << 20 // bytes from which on one request at a time is read
 	bodyTime    = 2 * time.Minute
+	// largeBodies bounds the bytes of large bodies that are in memory, of all users together. Which
+	// of them come first is a matter of who asked first; small bodies do not wait for it.
+	largeBodies = 2 * maxBody
 )
 
 // tooMany is the answer to a connection too many.
@@ -95,6 +100,7 @@ type turns struct {
 func FairShare(next http.Handler) http.Handler {
 	var mu sync.Mutex
 	users := map[uint32]*turns{} // guarded by mu
+	memory := semaphore.NewWeighted(largeBodies)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		c := callerOf(r.Context())
 		if c.Admin() || r.Method == http.MethodGet && (r.URL.Path == "/v1/events" || r.URL.Path == "/v1/callbacks") { // streams
@@ -124,12 +130,13 @@ func FairShare(next http.Handler) http.Handler {
 				return false
 			}
 		}
-		if r.ContentLength != 0 {
-			// Who sends slowly keeps only the own turns, and not for ever.
-			_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTime))
-			defer func() { _ = http.NewResponseController(w).SetReadDeadline(time.Time{}) }()
+		// An unknown length counts as the largest that is read, and so does a larger one.
+		weight := r.ContentLength
+		if weight < 0 || weight > maxBody {
+			weight = maxBody
 		}
-		if r.ContentLength < 0 || r.ContentLength > largeBody {
+		large := weight > largeBody
+		if large {
 			if !take(u.large) {
 				return
 			}
@@ -139,6 +146,18 @@ func FairShare(next http.Handler) http.Handler {
 			return
 		}
 		defer func() { <-u.running }()
+		// What all users share comes last: nobody holds it who waits for a turn of their own.
+		if large {
+			if memory.Acquire(r.Context(), weight) != nil {
+				return
+			}
+			defer memory.Release(weight)
+		}
+		if weight != 0 {
+			// Who sends slowly keeps the turns, but not for ever.
+			_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTime))
+			defer func() { _ = http.NewResponseController(w).SetReadDeadline(time.Time{}) }()
+		}
 		next.ServeHTTP(w, r)
 	})
 }
