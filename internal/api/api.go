@@ -23,9 +23,6 @@ import (
 	"github.com/ebbtransfer/ebb/internal/queue"
 )
 
-// maxBody bounds a request: 100,000 files with long URLs fit.
-const maxBody = 128 << 20
-
 // Service is what the API tells about the service besides its jobs.
 type Service func(queue.Caller) bits.Service
 
@@ -108,10 +105,7 @@ var jsonFormat = huma.Format{
 		if err := d.Decode(v); err != nil {
 			return err
 		}
-		if d.More() {
-			return errors.New("there is more than one JSON value")
-		}
-		return nil
+		return ended(d)
 	},
 }
 
@@ -215,14 +209,14 @@ func (s *server) register(a huma.API) {
 			return &Body[[]bits.Path]{s.gov.Paths()}, nil
 		})
 	s.registerPolicy(a)
-	huma.Register(a, huma.Operation{OperationID: "createJob", Method: "POST", Path: "/v1/jobs", Summary: "Create a job, with files if wanted, and start it if wanted",
-		DefaultStatus: http.StatusCreated, MaxBodyBytes: maxBody, SkipValidateBody: true, Errors: []int{422, 500}},
-		func(ctx context.Context, in *Body[bits.NewJob]) (*Body[bits.Summary], error) {
-			j, err := s.q.Create(callerOf(ctx), in.Body)
+	registerStreamed[bits.NewJob](a, huma.Operation{OperationID: "createJob", Method: "POST", Path: "/v1/jobs", Summary: "Create a job, with files if wanted, and start it if wanted",
+		DefaultStatus: http.StatusCreated, Errors: []int{422, 500}},
+		func(ctx context.Context, in *Streamed[bits.NewJob]) (*Body[bits.Summary], error) {
+			j, err := s.q.Create(callerOf(ctx), in.value)
 			return reply(j, err)
 		})
-	huma.Register(a, huma.Operation{OperationID: "createJobs", Method: "POST", Path: "/v1/batch", Summary: "Create up to 1,000 jobs, each for itself, durable together; the answers are in their order",
-		MaxBodyBytes: maxBody, SkipValidateBody: true, Errors: []int{422, 500}}, s.createAll)
+	registerStreamed[[]bits.NewJob](a, huma.Operation{OperationID: "createJobs", Method: "POST", Path: "/v1/batch", Summary: "Create up to 1,000 jobs, each for itself, durable together; the answers are in their order",
+		Errors: []int{422, 500}}, s.createAll)
 	s.registerList(a)
 	huma.Register(a, huma.Operation{OperationID: "getJob", Method: "GET", Path: "/v1/jobs/{job}", Summary: "Show a job", Errors: []int{404, 409}},
 		func(ctx context.Context, in *struct {
@@ -248,16 +242,16 @@ func (s *server) register(a huma.API) {
 			sum, err := s.q.Set(c, id, in.Body)
 			return reply(sum, err)
 		})
-	huma.Register(a, huma.Operation{OperationID: "addFiles", Method: "POST", Path: "/v1/jobs/{job}/files", Summary: "Add files to a job: all or none", MaxBodyBytes: maxBody, SkipValidateBody: true, Errors: []int{403, 404, 409, 422}},
+	registerStreamed[[]bits.FileSpec](a, huma.Operation{OperationID: "addFiles", Method: "POST", Path: "/v1/jobs/{job}/files", Summary: "Add files to a job: all or none", Errors: []int{403, 404, 409, 422}},
 		func(ctx context.Context, in *struct {
 			JobPath
-			Body []bits.FileSpec
+			Streamed[[]bits.FileSpec]
 		}) (*Body[bits.Summary], error) {
 			c, id, err := s.resolve(ctx, in.Job)
 			if err != nil {
 				return nil, err
 			}
-			sum, err := s.q.AddFiles(c, id, in.Body)
+			sum, err := s.q.AddFiles(c, id, in.value)
 			return reply(sum, err)
 		})
 	s.registerAction(a, "resume", "Start a job, or retry it now", func(c queue.Caller, id bits.ID) (bits.Code, error) {
@@ -324,11 +318,8 @@ func describe(name, where, language string) (text bits.ErrorText, err error) {
 	return text, nil
 }
 
-func (s *server) createAll(ctx context.Context, in *Body[[]bits.NewJob]) (*Body[[]bits.Created], error) {
-	if len(in.Body) > bits.MaxBatch {
-		return nil, answer(bits.Errorf(bits.InvalidArg, "there are %d jobs; one call takes %d", len(in.Body), bits.MaxBatch))
-	}
-	made, errs := s.q.CreateAll(callerOf(ctx), in.Body)
+func (s *server) createAll(ctx context.Context, in *Streamed[[]bits.NewJob]) (*Body[[]bits.Created], error) {
+	made, errs := s.q.CreateAll(callerOf(ctx), in.value)
 	created := make([]bits.Created, len(made))
 	for i := range made {
 		if errs[i] == nil {
