@@ -96,7 +96,7 @@ type service struct {
 
 // Run runs a service until ctx ends, a signal asks it to stop, or it was idle for long enough.
 func Run(ctx context.Context, c Config) error {
-	debug.SetGCPercent(gcPercent)
+	debug.SetGCPercent(-1) // what is loaded stays: looking for garbage in it would only hold up the start
 	ctx, cancel := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
 	defer cancel()
 	s := &service{Config: c, started: time.Now()}
@@ -140,9 +140,9 @@ func Run(ctx context.Context, c Config) error {
 		return err
 	}
 	s.notifier = notify.New(notify.Config{Queue: s.queue, System: s.System, Socket: listener.Addr().String(), Log: c.Log})
+	debug.SetGCPercent(gcPercent)
 	// What loading left behind goes back to the system before the long quiet begins.
-	debug.FreeOSMemory()
-
+	background.Go(debug.FreeOSMemory)
 	background.Go(func() { s.watchNetwork(ctx) })
 	background.Go(func() { s.watchConditions(ctx, states) })
 	background.Go(func() {

@@ -235,7 +235,7 @@ func (d *database) apply(b *batch) error {
 
 // load reads both tables at the same time, below database/sql, whose conversions would take
 // more time than SQLite itself.
-func (d *database) load(job func(*Job) error, file func(FileRow) error) error {
+func (d *database) load(job func(num int64, j *Job) error, file func(key int64, f *File) error) error {
 	jobs := make(chan error, 1)
 	go func() {
 		jobs <- d.scan("SELECT num, id, uid, type, state, priority, resumed, created, modified, name, detail FROM jobs ORDER BY num", func(v []driver.Value) error {
@@ -254,7 +254,7 @@ func (d *database) load(job func(*Job) error, file func(FileRow) error) error {
 					return fmt.Errorf("%w: job %s: %w", ErrUnusable, j.ID, err)
 				}
 			}
-			return job(j)
+			return job(j.Num, j)
 		})
 	}()
 	err := d.scan("SELECT key, remote, local, size, done, state, checksum, part, extra FROM files ORDER BY key", func(v []driver.Value) error {
@@ -277,7 +277,7 @@ func (d *database) load(job func(*Job) error, file func(FileRow) error) error {
 				return fmt.Errorf("%w: file %d: %w", ErrUnusable, key, err)
 			}
 		}
-		return file(FileRow{key / MaxFiles, int(key % MaxFiles), f})
+		return file(key, f)
 	})
 	return errors.Join(err, <-jobs)
 }

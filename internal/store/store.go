@@ -10,8 +10,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -206,6 +209,9 @@ const MaxFiles = bits.MaxFilesPerJob
 // when the same records change again; a shorter one makes a restart replay less.
 const flushDelay = 2 * time.Second
 
+// flushFrom is the size of the changes that do not wait for that: a restart has to read them first.
+const flushFrom = 1 << 20
+
 // flushRetry is the pause after a flush that failed, if no change comes first.
 const flushRetry = 30 * time.Second
 
@@ -222,7 +228,7 @@ type Store struct {
 	flushing sync.Mutex    // held while pending goes to SQLite
 	warn     func(error)   // told when SQLite takes no changes
 	wake     chan struct{} // there is something to flush
-	hurry    chan struct{} // the journal fills up
+	hurry    chan struct{} // much waits to be flushed
 	quit     chan struct{}
 	done     chan struct{}
 }
@@ -234,8 +240,8 @@ var ErrUnusable = errors.New("the job store cannot be used")
 // unknown, and only opening the store again tells. It takes no more changes.
 var ErrBroken = errors.New("the job store's disk failed")
 
-// Open opens or makes the store in dir, which must be locked by the caller, and replays what
-// the journal holds and SQLite does not. An error that is ErrUnusable leaves everything as it
+// Open opens or makes the store in dir, which must be locked by the caller, and reads what the
+// journal holds and SQLite does not; that goes there later, so that a start need not wait for it. An error that is ErrUnusable leaves everything as it
 // was. warn is called, from the store's own goroutine, each time that SQLite takes no changes:
 // nothing is lost by that, but the journal fills up.
 func Open(dir string, warn func(error)) (*Store, error) {
@@ -267,10 +273,10 @@ func Open(dir string, warn func(error)) (*Store, error) {
 		}
 		s.pending.add(&c)
 		s.pending.seq = r.seq
+		s.pending.bytes += len(r.payload)
 	}
-	if err := s.flush(); err != nil {
-		_ = s.closeFiles()
-		return nil, err
+	if len(records) > 0 {
+		nudge(s.wake)
 	}
 	go s.flushLoop()
 	return s, nil
@@ -337,9 +343,11 @@ func (s *Store) Commit(c *Change) error {
 	s.mu.Lock()
 	s.pending.add(c)
 	s.pending.seq = seq
+	s.pending.bytes += len(payload)
+	much := s.pending.bytes > flushFrom
 	s.mu.Unlock()
 	nudge(s.wake)
-	if s.log.crowded() {
+	if much || s.log.crowded() {
 		nudge(s.hurry)
 	}
 	return nil
@@ -415,12 +423,61 @@ func (s *Store) Close() error {
 func (s *Store) closeFiles() error { return errors.Join(s.log.close(), s.db.close()) }
 
 // Load calls job for every job in order of creation, after file for every file of all jobs in
-// order. They may be called at the same time as each other, each from one goroutine.
+// order. They may be called at the same time as each other, each from one goroutine, and must not
+// call the store.
 func (s *Store) Load(job func(*Job) error, file func(FileRow) error) error {
-	if err := s.flush(); err != nil {
+	s.flushing.Lock()
+	defer s.flushing.Unlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	b := s.pending
+	jobs := overlay[*Job]{newer: b.jobs, emit: func(n int64, j *Job) error {
+		if b.gone[n] {
+			return nil
+		}
+		return job(j)
+	}}
+	files := overlay[*File]{newer: b.files, emit: func(key int64, f *File) error {
+		if b.gone[key/MaxFiles] {
+			return nil
+		}
+		return file(FileRow{key / MaxFiles, int(key % MaxFiles), f})
+	}}
+	jobs.keys, files.keys = slices.Sorted(maps.Keys(b.jobs)), slices.Sorted(maps.Keys(b.files))
+	if err := s.db.load(jobs.row, files.row); err != nil {
 		return err
 	}
-	return s.db.load(job, file)
+	return errors.Join(jobs.before(math.MaxInt64), files.before(math.MaxInt64))
+}
+
+// overlay lays newer records over those of a table that is read in the order of its keys.
+type overlay[R any] struct {
+	keys  []int64 // of newer, in order, from the first that was not emitted
+	newer map[int64]R
+	emit  func(key int64, r R) error
+}
+
+// row emits a record of the table, or what is newer, after the new ones that come before it.
+func (o *overlay[R]) row(key int64, r R) error {
+	if err := o.before(key); err != nil {
+		return err
+	}
+	if len(o.keys) > 0 && o.keys[0] == key {
+		r, o.keys = o.newer[key], o.keys[1:]
+	}
+	return o.emit(key, r)
+}
+
+// before emits the new records before the key.
+func (o *overlay[R]) before(key int64) error {
+	for len(o.keys) > 0 && o.keys[0] < key {
+		n := o.keys[0]
+		o.keys = o.keys[1:]
+		if err := o.emit(n, o.newer[n]); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Events returns up to limit events with numbers greater than after, in order.
@@ -432,7 +489,15 @@ func (s *Store) Events(after uint64, limit int) ([]Event, error) {
 }
 
 // LastEvent returns the number of the newest event.
-func (s *Store) LastEvent() (uint64, error) { return s.db.lastEvent() }
+func (s *Store) LastEvent() (uint64, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if n := len(s.pending.events); n > 0 {
+		last := s.pending.events[n-1]
+		return last[len(last)-1].Seq, nil
+	}
+	return s.db.lastEvent()
+}
 
 // PruneEvents forgets events older than the time (Unix nanoseconds) and all but the newest keep.
 func (s *Store) PruneEvents(before time.Time, keep uint64) error {
@@ -444,6 +509,7 @@ func (s *Store) PruneEvents(before time.Time, keep uint64) error {
 // batch is a set of changes with only the last version of each record.
 type batch struct {
 	seq    uint64 // of the newest change; 0 if empty
+	bytes  int    // of its records in the journal
 	jobs   map[int64]*Job
 	files  map[int64]*File // by key
 	order  []int64         // keys of files as they came, so that inserts run in order
@@ -493,6 +559,7 @@ func (b *batch) merge(later *batch) {
 		delete(b.jobs, n)
 		b.gone[n] = true
 	}
+	b.bytes += later.bytes
 	if later.seq > 0 {
 		b.seq = later.seq
 	}

@@ -138,6 +138,49 @@ func TestLaterChangesWinAndDeletedJobsAreGone(t *testing.T) {
 	mustClose(t, s)
 }
 
+// TestWhatTheJournalHoldsLiesOverTheTables has new, changed and deleted records between, before and
+// after those that SQLite has.
+func TestWhatTheJournalHoldsLiesOverTheTables(t *testing.T) {
+	s := mustOpen(t, t.TempDir())
+	defer mustClose(t, s)
+	for n := int64(2); n <= 8; n += 2 {
+		mustCommit(t, s, &Change{Jobs: []*Job{job(n)}, Files: []FileRow{{n, 0, &File{Remote: "old"}}, {n, 2, &File{Remote: "old"}}}})
+	}
+	if err := s.flush(); err != nil {
+		t.Fatal(err)
+	}
+	newer := func(f FileRow) FileRow {
+		f.File = &File{Remote: "new"}
+		return f
+	}
+	mustCommit(t, s, &Change{Jobs: []*Job{job(9), job(1)}, Files: []FileRow{newer(FileRow{Job: 9}), newer(FileRow{Job: 1, Index: 3})}})
+	mustCommit(t, s, &Change{Delete: []int64{4, 8}, Files: []FileRow{newer(FileRow{Job: 4})}})
+	named := job(6)
+	named.Name = "new"
+	mustCommit(t, s, &Change{Jobs: []*Job{named}, Files: []FileRow{newer(FileRow{Job: 6, Index: 1}), newer(FileRow{Job: 6, Index: 2}), newer(FileRow{Job: 2, Index: 1})}})
+	want := []string{"1 job 1 'é'", "2 job 2 'é'", "6 new", "9 job 9 'é'", "1.3 new", "2.0 old", "2.1 new", "2.2 old", "6.0 old", "6.1 new", "6.2 new", "9.0 new"}
+	list := func(c content) (got []string) {
+		for _, j := range c.Jobs {
+			got = append(got, fmt.Sprint(j.Num, " ", j.Name))
+		}
+		for _, f := range c.Files {
+			got = append(got, fmt.Sprintf("%d.%d %s", f.Job, f.Index, f.Remote))
+		}
+		return got
+	}
+	after := mustOpen(t, crash(t, s))
+	if diff := cmp.Diff(want, list(load(t, after))); diff != "" {
+		t.Errorf("from the journal (-want +got):\n%s", diff)
+	}
+	if err := after.flush(); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, list(load(t, after))); diff != "" {
+		t.Errorf("from SQLite (-want +got):\n%s", diff)
+	}
+	mustClose(t, after)
+}
+
 // TestJournalTurnsAround writes many times the journal's size, so that both segments are used
 // again and again, and records larger than a segment between.
 func TestJournalTurnsAround(t *testing.T) {
