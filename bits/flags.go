@@ -202,9 +202,10 @@ const (
 	TargetNone   AuthTarget = 0
 	TargetServer AuthTarget = 1
 	TargetProxy  AuthTarget = 2
+	TargetHook   AuthTarget = 3 // the job's web hook, which BITS does not have
 )
 
-var targetNames = []string{"NONE", "SERVER", "PROXY"}
+var targetNames = []string{"NONE", "SERVER", "PROXY", "HOOK"}
 
 func (t AuthTarget) String() string { return nameOf(targetNames, int(t), "AuthTarget") }
 

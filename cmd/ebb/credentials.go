@@ -20,9 +20,11 @@ func newCredentialsCmd(a *app) *cobra.Command {
 A job has at most one credential for each TARGET (server or proxy) and SCHEME:
 basic, digest, ntlm, negotiate (Kerberos, or NTLM where there is none) or bearer
 (a token). Which one is used is up to what the server offers; the strongest comes
-first. They are stored encrypted, for the job's servers only, and cannot be read
+first. The target hook has the scheme hmac: a secret by which what is posted to the
+job's notify_url is signed. They are stored encrypted, for the job's servers only, and cannot be read
 back. They go when the job is completed or cancelled, or gets another owner.`,
 		Example: `  ebb credentials set nightly server basic alice
+  ebb credentials set nightly hook hmac --from ~/.config/hook-secret
   ebb credentials list nightly
   ebb credentials remove nightly`,
 		Args: cobra.NoArgs,
@@ -54,7 +56,8 @@ line of the input or of a file: in the arguments everybody on the machine could
 read it.
 
 USER may be DOMAIN\user or user@REALM for ntlm and negotiate. Without USER, negotiate
-stands for your own identity: the Kerberos tickets that kinit got.`,
+stands for your own identity: the Kerberos tickets that kinit got. The secret of hmac
+has 24 characters or more, or whsec_ and 24 to 64 bytes in base64.`,
 		Example: `  ebb credentials set nightly server basic alice
   ebb credentials set nightly proxy negotiate
   ebb credentials set nightly server bearer --from ~/.config/token`,
@@ -69,7 +72,7 @@ stands for your own identity: the Kerberos tickets that kinit got.`,
 			if len(args) == 4 {
 				c.User = &args[3]
 			}
-			if own := c.User == nil && name.Scheme != bits.AuthBearer; !own {
+			if own := c.User == nil && name.Scheme != bits.AuthBearer && name.Scheme != bits.AuthHMAC; !own {
 				secret, err := a.secretFrom(from)
 				if err != nil {
 					return err
@@ -92,7 +95,7 @@ stands for your own identity: the Kerberos tickets that kinit got.`,
 			})
 		},
 	}
-	cmd.Flags().StringVar(&from, "from", "", "`file` whose first line is the password or token; - is the input")
+	cmd.Flags().StringVar(&from, "from", "", "`file` whose first line is the password, token or secret; - is the input")
 	return cmd
 }
 
@@ -219,8 +222,11 @@ func (a *app) completeCredential(cmd *cobra.Command, args []string, toComplete s
 	case 0:
 		return a.completeJobs(cmd, args, toComplete)
 	case 1:
-		return []string{"server", "proxy"}, cobra.ShellCompDirectiveNoFileComp
+		return []string{"server", "proxy", "hook"}, cobra.ShellCompDirectiveNoFileComp
 	case 2:
+		if args[1] == "hook" {
+			return []string{"hmac"}, cobra.ShellCompDirectiveNoFileComp
+		}
 		return []string{"basic", "digest", "ntlm", "negotiate", "bearer"}, cobra.ShellCompDirectiveNoFileComp
 	}
 	return nil, cobra.ShellCompDirectiveNoFileComp

@@ -37,8 +37,8 @@ func (s *server) registerSecrets(a huma.API) {
 	huma.Register(a, huma.Operation{OperationID: "removeCredential", Method: "DELETE", Path: path + "/{target}/{scheme}", Summary: "Take a credential from a job; S_FALSE if it had none. The owner's only", Errors: []int{403, 404, 409, 422}},
 		func(ctx context.Context, in *struct {
 			JobPath
-			Target string `path:"target" doc:"SERVER or PROXY"`
-			Scheme string `path:"scheme" doc:"BASIC, DIGEST, NTLM, NEGOTIATE or BEARER"`
+			Target string `path:"target" doc:"SERVER, PROXY or HOOK"`
+			Scheme string `path:"scheme" doc:"BASIC, DIGEST, NTLM, NEGOTIATE, BEARER or HMAC"`
 		}) (*Body[bits.Outcome], error) {
 			var n bits.CredentialName
 			var err error

@@ -194,27 +194,20 @@ func (n *Notifier) post(notice *queue.Notice) error {
 	}
 	id := fmt.Sprintf("%s-%x", j.ID, notice.Due)
 	header := map[string]string{"Content-Type": "application/json", "User-Agent": "Ebb", "Webhook-Id": id, "Webhook-Timestamp": strconv.FormatInt(time.Now().Unix(), 10)}
-	if notice.Secret != nil {
-		secret, err := n.Open(notice.Secret, j.ID)
-		if err != nil {
-			return fmt.Errorf("the secret of the web hook cannot be had: %w", err)
-		}
-		header["Webhook-Signature"] = sign(secret, id, header["Webhook-Timestamp"], body)
+	key, err := n.Queue.HookKey(notice)
+	if err != nil { // nothing goes out unsigned
+		return fmt.Errorf("the secret of the web hook cannot be had: %w", err)
+	}
+	if key != nil {
+		header["Webhook-Signature"] = sign(key, id, header["Webhook-Timestamp"], body)
 	}
 	ctx, cancel := context.WithTimeout(n.ctx, hookPatience+10*time.Second)
 	defer cancel()
 	return n.process(ctx, &helper.Task{User: who.User, Hook: &helper.Hook{URL: to, Header: header, Body: string(body), Timeout: hookPatience, Env: proxies(n.System)}})
 }
 
-// sign returns the signature of a web hook. A secret that begins with whsec_ has its bytes in base64
-// behind that.
-func sign(secret []byte, id, timestamp string, body []byte) string {
-	key := secret
-	if encoded, ok := strings.CutPrefix(string(secret), "whsec_"); ok {
-		if raw, err := base64.StdEncoding.DecodeString(encoded); err == nil {
-			key = raw
-		}
-	}
+// sign returns the signature of a web hook.
+func sign(key []byte, id, timestamp string, body []byte) string {
 	mac := hmac.New(sha256.New, key)
 	fmt.Fprintf(mac, "%s.%s.%s", id, timestamp, body)
 	return "v1," + base64.StdEncoding.EncodeToString(mac.Sum(nil))

@@ -21,7 +21,6 @@ import (
 	"github.com/ebbtransfer/ebb/internal/audit"
 	"github.com/ebbtransfer/ebb/internal/notify/helper"
 	"github.com/ebbtransfer/ebb/internal/queue"
-	"github.com/ebbtransfer/ebb/internal/store"
 )
 
 const (
@@ -49,9 +48,7 @@ type Config struct {
 	Queue  *queue.Queue
 	System bool   // programs run as the jobs' owners, who need not be the service's user
 	Socket string // for EBB_SOCKET of programs
-	// Open opens a secret of a job.
-	Open func(*store.Secret, bits.ID) ([]byte, error)
-	Log  *slog.Logger
+	Log    *slog.Logger
 }
 
 // Notifier tells the owners of jobs.

@@ -34,7 +34,7 @@ type Notice struct {
 	Least  time.Duration  // before a notification that failed is tried again
 	Files  uint64         // the last file event that was told
 	Local  string         // of the first file, for those who have only one
-	Secret *store.Secret  // with which web hooks are signed; nil if they are not
+	secret *store.Secret  // with which web hooks are signed; nil if they are not
 }
 
 // Wants reports whether the channel is to be told now or later.
@@ -137,11 +137,7 @@ func (q *Queue) notice(j *job) Notice {
 	if len(v.files) > 0 {
 		n.Local = v.files[0].Local
 	}
-	for i := range d.Secrets {
-		if d.Secrets[i].Kind == store.SecretHook {
-			n.Secret = &d.Secrets[i]
-		}
-	}
+	n.secret = hookSecret(&d)
 	if d.Notice == nil {
 		return n
 	}

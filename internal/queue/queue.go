@@ -475,8 +475,8 @@ func (t *tx) edit(j *job, f func(*store.Job, *store.Detail)) {
 		d = *rec.Detail
 	}
 	f(&rec, &d)
-	if rec.State.Final() && !d.Cleanup && d.Farewell == 0 { // nobody needs them any more
-		d.Secrets = nil
+	if rec.State.Final() && !d.Cleanup && d.Farewell == 0 { // nobody needs the others any more
+		d.Secrets = keptSecrets(&d)
 	}
 	rec.Modified = t.now.UnixNano()
 	rec.Detail = nil

@@ -233,17 +233,16 @@ func (q *Queue) credentials(id bits.ID, d *store.Detail) ([]auth.Credential, err
 		s := &d.Secrets[i]
 		switch s.Kind {
 		case secretCredential:
-			plain, err := q.openSecret(id, s)
+			l, err := q.login(id, s)
 			if err != nil {
 				return nil, err
-			}
-			var l login
-			if err := json.Unmarshal(plain, &l); err != nil {
-				return nil, bits.Errorf(bits.InvalidCredentials, "the job's credentials are damaged; set them again")
 			}
 			name, err := credentialName(s)
 			if err != nil {
 				return nil, err
+			}
+			if name.Target == bits.TargetHook {
+				continue // the notifier's
 			}
 			out = append(out, auth.Credential{Target: name.Target, Scheme: name.Scheme, User: l.User, Password: l.Password})
 		case secretURL:
@@ -267,6 +266,54 @@ func (q *Queue) credentials(id bits.ID, d *store.Detail) ([]auth.Credential, err
 		out = append(out, auth.Implicit(bits.TargetProxy))
 	}
 	return out, nil
+}
+
+// login opens a credential. Its error is of type *bits.Error.
+func (q *Queue) login(id bits.ID, s *store.Secret) (l login, err error) {
+	plain, err := q.openSecret(id, s)
+	if err == nil && json.Unmarshal(plain, &l) != nil {
+		err = bits.Errorf(bits.InvalidCredentials, "the job's credentials are damaged; set them again")
+	}
+	return l, err
+}
+
+// hookName names the credential with which a job's web hooks are signed.
+var hookName = bits.CredentialName{Target: bits.TargetHook, Scheme: bits.AuthHMAC}
+
+// hookSecret returns the secret of a job's web hook; nil if it has none.
+func hookSecret(d *store.Detail) *store.Secret {
+	want := credentialRecord(hookName)
+	for i := range d.Secrets {
+		if boundTo(&d.Secrets[i]) == boundTo(&want) {
+			return &d.Secrets[i]
+		}
+	}
+	return nil
+}
+
+// HookKey returns the key with which a notice is signed; nil if it is not.
+func (q *Queue) HookKey(n *Notice) ([]byte, error) {
+	if n.secret == nil {
+		return nil, nil
+	}
+	l, err := q.login(n.Job.ID, n.secret)
+	if err != nil {
+		return nil, err
+	}
+	return bits.HookKey(l.Password)
+}
+
+// keptSecrets are the secrets that a job which has ended still needs: of one that completed itself
+// the web hook may be still to be told.
+func keptSecrets(d *store.Detail) []store.Secret {
+	n := d.Notice
+	if n == nil || n.Due == 0 || Channel(n.Told)&ToHook != 0 || d.Options == nil || d.Options.NotifyURL == nil {
+		return nil
+	}
+	if s := hookSecret(d); s != nil {
+		return []store.Secret{*s}
+	}
+	return nil
 }
 
 func credentialName(s *store.Secret) (n bits.CredentialName, err error) {

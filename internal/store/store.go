@@ -90,13 +90,10 @@ func (d *Detail) Zero() bool {
 // Secret is what only the transfers of a job may know, sealed by the store's vault.
 type Secret struct {
 	Kind   string `json:"k"`           // what it is; the vault binds it to that
-	Target string `json:"t,omitempty"` // of a credential: server or proxy
+	Target string `json:"t,omitempty"` // of a credential: server, proxy or hook
 	Scheme string `json:"s,omitempty"` // of a credential
 	Sealed []byte `json:"x"`
 }
-
-// SecretHook is the kind of the secret with which a job's web hooks are signed.
-const SecretHook = "hook"
 
 // ErrorRow is an error in its stored form.
 type ErrorRow struct {

@@ -2,6 +2,9 @@ package scenario
 
 import (
 	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -11,6 +14,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -336,6 +340,82 @@ func TestWebHook(t *testing.T) {
 	if err != nil || strings.Contains(string(log), "geheim") {
 		t.Errorf("the log has the hook's token, or is not there: %v", err)
 	}
+}
+
+// TestSignedWebHook checks the signatures of web hooks as the specification Standard Webhooks tells a
+// receiver to: with either form of secrets, from the one end of the service to its next, and of a job
+// that has ended meanwhile.
+func TestSignedWebHook(t *testing.T) {
+	t.Parallel()
+	_, url := small(t)
+	status := make(chan int, 10)
+	verdicts := make(chan string, 10)
+	keys := map[string]string{ // by path
+		"/text": "a secret of 24 characters, or more",
+		"/base": "0123456789abcdef0123456789abcdef",
+	}
+	hooks := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		id, at := r.Header.Get("webhook-id"), r.Header.Get("webhook-timestamp")
+		mac := hmac.New(sha256.New, []byte(keys[r.URL.Path]))
+		mac.Write([]byte(id + "." + at + "." + string(body)))
+		given, _ := base64.StdEncoding.DecodeString(strings.TrimPrefix(r.Header.Get("webhook-signature"), "v1,"))
+		seconds, _ := strconv.ParseInt(at, 10, 64)
+		switch {
+		case err != nil:
+			verdicts <- err.Error()
+		case !hmac.Equal(given, mac.Sum(nil)):
+			verdicts <- fmt.Sprintf("the signature %q is not that of the body with the key of %s", r.Header.Get("webhook-signature"), r.URL.Path)
+		case time.Since(time.Unix(seconds, 0)).Abs() > 5*time.Minute:
+			verdicts <- "the time is " + at
+		default:
+			verdicts <- "signed " + r.URL.Path
+		}
+		w.WriteHeader(<-status)
+	}))
+	defer hooks.Close()
+	told := func(want string) {
+		t.Helper()
+		select {
+		case got := <-verdicts:
+			if got != want {
+				t.Errorf("%s, want %s", got, want)
+			}
+		case <-time.After(patience):
+			t.Fatal("the hook was not called")
+		}
+	}
+	s := start(t, options{})
+	secret := filepath.Join(s.dir, "secret")
+	coded := "whsec_" + base64.StdEncoding.EncodeToString([]byte(keys["/base"]))
+	if err := os.WriteFile(secret, []byte(coded+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	make := func(path string) *client.Job {
+		f := fetched{files: []bits.FileSpec{s.file(url, path)}, waits: true}
+		f.settings.NotifyURL, f.settings.AutoComplete = ptr(hooks.URL+path), ptr(true)
+		return s.create(f)
+	}
+	job := make("/base")
+	s.cli("credentials", "set", job.ID.String(), "hook", "hmac", "--from", secret).want(t, 0)
+	if got := s.cli("credentials", "list", job.ID.String()).want(t, 0).out; got != "hook hmac\n" {
+		t.Errorf("the job has %q", got)
+	}
+	must(t, job.Resume(s.ctx()))
+	told("signed /base")
+	s.untilState(job, bits.Acknowledged)
+	s.keepsSecret(job, coded, keys["/base"])
+	s.kill9() // before the receiver answers
+	status <- 503
+	s.up()
+	status <- 200
+	told("signed /base")
+
+	job = make("/text")
+	must(t, job.SetCredential(s.ctx(), bits.Credential{CredentialName: bits.CredentialName{Target: bits.TargetHook, Scheme: bits.AuthHMAC}, Password: ptr(keys["/text"])}), job.Resume(s.ctx()))
+	told("signed /text")
+	status <- 200
+	s.keepsSecret(job, keys["/text"])
 }
 
 // desktop shows messages.
