@@ -10,11 +10,12 @@ const (
 	PaceIdle         PaceState = "idle_capacity" // the path's idle capacity was found and is used
 	PaceYielding     PaceState = "yielding"      // someone else uses the path; ebb stepped back
 	PaceCapped       PaceState = "capped"        // policy allows no more
+	PaceShared       PaceState = "shared"        // of a job: another one fetches the same file
 )
 
 // Pace says how fast a running job moves and why.
 type Pace struct {
-	State PaceState `json:"state" enum:"unrestricted,probing,idle_capacity,yielding,capped"`
+	State PaceState `json:"state" enum:"unrestricted,probing,idle_capacity,yielding,capped,shared"`
 	Why   string    `json:"why" doc:"The same for people"`
 	Rate  int64     `json:"rate" doc:"Bytes per second that the job moves now"`
 }

@@ -132,7 +132,12 @@ func listedProgress(p bits.Progress) string {
 func rate(n int64) string { return size(n) + "/s" }
 
 // paceText is how fast a job moves and why.
-func paceText(p bits.Pace) string { return rate(p.Rate) + ", " + safe(p.Why) }
+func paceText(p bits.Pace) string {
+	if p.State == bits.PaceShared {
+		return safe(p.Why)
+	}
+	return rate(p.Rate) + ", " + safe(p.Why)
+}
 
 // heldBack says in two words why a job moves no faster than it does, or nothing where nothing
 // that a person must know of holds it back.
@@ -147,6 +152,8 @@ func heldBack(p *bits.Pace) string {
 		return "giving way"
 	case bits.PaceCapped:
 		return "capped by policy"
+	case bits.PaceShared:
+		return "fetched by another"
 	case bits.PaceUnrestricted, bits.PaceIdle:
 	}
 	return ""

@@ -208,7 +208,7 @@ func paceStyle(s bits.PaceState) string {
 		return green
 	case bits.PaceYielding, bits.PaceCapped:
 		return yellow
-	case bits.PaceUnrestricted, bits.PaceProbing:
+	case bits.PaceUnrestricted, bits.PaceProbing, bits.PaceShared:
 	}
 	return ""
 }
@@ -486,6 +486,7 @@ func (t *top) help() []string {
 		{bits.PaceIdle, "what nobody else uses was found and is used"},
 		{bits.PaceYielding, "somebody else uses the link; background jobs stepped back"},
 		{bits.PaceCapped, "policy allows no more"},
+		{bits.PaceShared, "another job fetches the same file; its bytes are taken"},
 	} {
 		add(strings.ReplaceAll(string(s.state), "_", " "), s.means)
 	}

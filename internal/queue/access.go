@@ -2,8 +2,13 @@ package queue
 
 import (
 	"context"
+	"crypto/sha256"
+	"fmt"
+	"net/http"
 
 	"github.com/ebbtransfer/ebb/bits"
+	"github.com/ebbtransfer/ebb/internal/transfer"
+	"github.com/ebbtransfer/ebb/internal/transfer/auth"
 	"github.com/ebbtransfer/ebb/internal/transfer/httpconn"
 )
 
@@ -26,4 +31,29 @@ func (q *Queue) access(v *version, known secrets) httpconn.Settings {
 		s.Security &^= bits.SecurityRedirectMask | bits.SecurityRedirectInsecure
 	}
 	return s
+}
+
+// identity returns what decides, besides the URL, about what a server answers to a job: jobs of one
+// owner that send the same, the same way, may share what they get. It is zero, so that a job shares
+// nothing, where a program of its owner judges each server.
+func identity(v *version, known secrets) transfer.Identity {
+	p := v.detail().Options.Properties()
+	if p.VerifyCertificates {
+		return transfer.Identity{}
+	}
+	who := struct {
+		Owner    uint32
+		Header   http.Header
+		Logins   []auth.Credential
+		Cert     [][]byte
+		Proxy    bits.ProxySettings
+		Security bits.SecurityFlags
+		TLS      string
+		Pins     []string
+		Method   string
+	}{v.rec.UID, known.header, known.logins, nil, p.Proxy, p.SecurityFlags, p.TLSMinVersion, p.TLSPins, p.HTTPMethod}
+	if known.cert != nil {
+		who.Cert = known.cert.Certificate
+	}
+	return sha256.Sum256(fmt.Appendf(nil, "%#v", who))
 }

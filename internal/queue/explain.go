@@ -183,6 +183,9 @@ func named(c Caller, vs []*version) string {
 }
 
 func (t *tx) explainRunning(r *reasons, j *job, v *version, ref string) {
+	if t.explainShared(r, j, v, ref) {
+		return
+	}
 	if v.rec.State == bits.Connecting {
 		r.add("", "The job waits for an answer of %s.", nextHost(v))
 		return
@@ -197,6 +200,31 @@ func (t *tx) explainRunning(r *reasons, j *job, v *version, ref string) {
 		help = fmt.Sprintf("`ebb set %s priority=foreground` lets it compete with other programs for the network.", ref)
 	}
 	r.add(help, "The job moves at %.1f KiB/s: %s.", float64(p.Rate)/1024, strings.TrimSuffix(cmp.Or(p.Why, string(p.State)), "."))
+}
+
+// explainShared tells that a job waits for another one that fetches the same; false if it does not.
+func (t *tx) explainShared(r *reasons, j *job, v *version, ref string) bool {
+	if j.run == nil {
+		return false
+	}
+	id, ok := j.run.live.Waits()
+	if !ok {
+		return false
+	}
+	if id == v.rec.ID {
+		r.add("", "The job moves the same file under another name first; then its bytes are taken.")
+		return true
+	}
+	name := ""
+	if other := t.q.byID[id]; other != nil { // of the same owner
+		name = fmt.Sprintf(" (%q)", t.get(other).rec.Name)
+	}
+	help := fmt.Sprintf("If `ebb suspend %[1]s` or `ebb cancel %[1]s` ends that one, this one goes on by itself.", id.String()[:8])
+	if v.rec.Priority != bits.Foreground {
+		help += fmt.Sprintf(" `ebb set %s priority=foreground` waits for no job in the background.", ref)
+	}
+	r.add(help, "Job %s%s fetches the same file. This one waits for it and takes its bytes, once the server has said that they are of the present version.", id.String()[:8], name)
+	return true
 }
 
 // nextHost names the server of the first file that is not done.

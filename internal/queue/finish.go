@@ -145,7 +145,7 @@ func (q *Queue) proceed(j *job) {
 			})
 			return
 		}
-		placed, lost, err := place(q.runs, q.as(v.rec.UID), v)
+		placed, lost, err := place(q.runs, q.engine, q.as(v.rec.UID), v)
 		if err == nil {
 			if derr := deleteParts(q.runs, q.as(v.rec.UID), v); derr != nil {
 				op.code = bits.UnableToDeleteFiles
@@ -211,7 +211,7 @@ func (t *tx) finish(j *job, err error) {
 // place renames the part files of the transferred files into their places, then makes the
 // directories durable. It goes on after an error, so that as many files as possible are usable,
 // and returns which are, and which have lost their part file. It ends early when ctx does.
-func place(ctx context.Context, owner localfile.Owner, v *version) (placed, lost []int, err error) {
+func place(ctx context.Context, engine *transfer.Engine, owner localfile.Owner, v *version) (placed, lost []int, err error) {
 	dirs := map[string]bool{}
 	var errs []error
 	for i, f := range v.fetched() {
@@ -226,7 +226,7 @@ func place(ctx context.Context, owner localfile.Owner, v *version) (placed, lost
 		if f.Part != nil {
 			inode = f.Part.Inode
 		}
-		perr := owner.Place(v.path(i, f), f.Local, inode)
+		perr := engine.Place(owner, v.path(i, f), f.Local, inode)
 		if perr == nil {
 			placed = append(placed, i)
 			dirs[filepath.Dir(f.Local)] = true

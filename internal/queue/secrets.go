@@ -165,6 +165,7 @@ type secrets struct {
 	header http.Header
 	agent  *auth.Agent      // nil if there is nothing to say
 	cert   *tls.Certificate // nil for none
+	logins []auth.Credential
 }
 
 // open returns the secrets of a job that begins to run. Its error is of type *bits.Error.
@@ -183,6 +184,7 @@ func (q *Queue) open(v *version) (secrets, error) {
 	if err != nil {
 		return out, err
 	}
+	out.logins = credentials
 	uid := v.rec.UID
 	out.agent = auth.New(credentials, &auth.Tickets{
 		UID:  uid,

@@ -83,6 +83,9 @@ type download struct {
 	live      *liveFile
 	headers   string // of the last answer
 	alone     bool   // has the feed's claim
+	share     *share // nil if it shares its content with no other job
+	parts     bool   // the server sends parts of a version that it names
+	borrowed  bool   // bytes of another job are here
 	restarts  int
 	began     time.Time
 	saved     time.Time // last checkpoint
@@ -122,7 +125,15 @@ func (d *download) fetch(ctx context.Context) error {
 	d.live = d.run.live.begin(d.index, &d.f, stop)
 	defer d.run.live.end(d.index)
 	d.hash = newHash(d.f.Checksum)
-	err := d.open(ctx)
+	end, err := d.join(ctx)
+	if err != nil {
+		return err
+	}
+	defer end()
+	err = d.open(ctx)
+	if err == nil {
+		err = d.borrow(ctx)
+	}
 	if err == nil {
 		err = d.move(ctx)
 	}
@@ -367,6 +378,7 @@ func (d *download) accept(ctx context.Context, resp *httpget.Response) error {
 	if d.job.whole() {
 		d.validator = httpget.Validator{Size: size} // what others say of other answers
 	}
+	d.shareable(resp)
 	d.live.fixed.Store(!d.validator.Usable())
 	if size != d.f.Size {
 		d.f.Size = size
@@ -565,7 +577,9 @@ func (d *download) finish(ctx context.Context) error {
 	if d.hash != nil && d.expected() != "" {
 		if got := d.digest(); got != d.expected() {
 			err := d.mismatch(got)
-			if !d.retryElsewhere(err) {
+			if d.borrowed { // they may be as wrong in that job: the server's own word counts
+				d.borrowed = false
+			} else if !d.retryElsewhere(err) {
 				return err
 			}
 			return again()

@@ -32,6 +32,8 @@ type Job struct {
 	Type        bits.Type
 	Connections int
 	OnlyIfNewer bool // files are skipped that are here and as new as the server's
+	Created     time.Time
+	Identity    Identity // who asks, and how; zero if nothing is shared with other jobs
 	Header      http.Header
 	Access      httpconn.Settings
 	Class       governor.Class
@@ -90,6 +92,7 @@ type Engine struct {
 	uploaders map[upload.Protocol]upload.Uploader
 	stall     atomic.Int64 // time.Duration
 	health    health
+	shares    shares
 }
 
 // NewEngine returns an Engine that uploads with the given protocols. A connection without a byte
@@ -125,6 +128,7 @@ type liveFile struct {
 	size atomic.Int64 // -1 if unknown
 	// fixed says that what is here would have to be thrown away if the transfer stopped.
 	fixed atomic.Bool
+	waits bits.ID     // guarded by Live.mu: the job that moves the same content; zero for none
 	stop  func(error) // ends the present attempt; nil if it cannot be
 	left  bool        // it moves no more; guarded by Live.mu
 }
@@ -172,6 +176,9 @@ func (l *Live) Pace() *bits.Pace {
 		weight := min(1, dt.Seconds()) // a mean of about the last second
 		l.rate += weight * (rate - l.rate)
 		l.since, l.before = now, moved
+	}
+	if job, ok := l.waiting(); ok {
+		return &bits.Pace{State: bits.PaceShared, Why: fmt.Sprintf("job %s fetches the same file; this one waits for it and takes its bytes", short(job))}
 	}
 	if l.conn == nil {
 		return nil

@@ -107,6 +107,7 @@ type Response struct {
 	Validator Validator
 	Restart   string      // why the file must be started again, for people; empty if it need not
 	Changed   bool        // it must be because it changed on the server
+	Ranges    bool        // the server sends parts of the file
 	Modified  time.Time   // from Last-Modified; zero if there is none
 	Header    http.Header // of the answer
 	URL       *url.URL    // that the answer came from in the end
@@ -202,7 +203,7 @@ func (c *Client) check(r Request, resp *http.Response) (*Response, error) {
 	case resp.ContentLength >= 0 && resp.ContentLength != length:
 		return nil, badAnswer(r.URL, "the server announced %d bytes in Content-Length but %d in Content-Range", resp.ContentLength, length)
 	}
-	out.Offset, out.Length, out.Validator.Size = first, length, total
+	out.Offset, out.Length, out.Validator.Size, out.Ranges = first, length, total, true
 	if r.Offset > 0 && !r.Validator.Same(out.Validator) {
 		// The server ignored If-Range and sent the rest of another version.
 		return &Response{Validator: out.Validator, Restart: "the file changed on the server: " + r.Validator.difference(out.Validator)}, nil
