@@ -2,8 +2,6 @@ package main
 
 import (
 	"github.com/spf13/cobra"
-
-	"github.com/ebbtransfer/ebb/bits"
 )
 
 func newAddCmd(a *app) *cobra.Command {
@@ -21,6 +19,9 @@ directory or absolute. The list's form is that of ` + "`ebb get -i`" + `. Either
 With --range only parts of the file on the server are fetched. They stand back to back in
 the file here, in the order given, and may not overlap; the checksum is that of the parts.
 
+A URL of a file of this machine or of a mounted share may be a directory or have wildcards, as
+with ` + "`ebb get`" + `.
+
 For an upload DEST is the file that is uploaded to URL.`,
 		Example: `  ebb add nightly https://example.org/image.iso /srv/images/image.iso
   ebb add nightly -i list.txt /srv/mirror
@@ -29,10 +30,12 @@ For an upload DEST is the file that is uploaded to URL.`,
 		Args:              cobra.RangeArgs(1, 3),
 		ValidArgsFunction: a.completeJob,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			files, err := a.planAdd(args[1:], list, src)
+			p, err := a.planAdd(args[1:], list, src)
 			if err != nil {
 				return err
 			}
+			files := p.files
+			a.tellOthers(p.finder.others)
 			if dryRun {
 				return a.printPlan(files)
 			}
@@ -40,6 +43,9 @@ For an upload DEST is the file that is uploaded to URL.`,
 			defer srv.Close()
 			job, err := srv.Find(cmd.Context(), args[0])
 			if err != nil {
+				return err
+			}
+			if err := p.makeDirs(); err != nil {
 				return err
 			}
 			if err := job.AddFiles(cmd.Context(), files...); err != nil {
@@ -61,7 +67,7 @@ For an upload DEST is the file that is uploaded to URL.`,
 }
 
 // planAdd reads what follows JOB.
-func (a *app) planAdd(args []string, list string, src sourceOptions) ([]bits.FileSpec, error) {
+func (a *app) planAdd(args []string, list string, src sourceOptions) (*planner, error) {
 	if list == "" {
 		if len(args) != 2 {
 			return nil, hinted(usagef("add needs a job, a URL and a destination"), "see `ebb add --help`")
@@ -70,10 +76,7 @@ func (a *app) planAdd(args []string, list string, src sourceOptions) ([]bits.Fil
 		if err == nil {
 			err = p.addOne(args[0], args[1], src)
 		}
-		if err != nil {
-			return nil, err
-		}
-		return p.files, nil
+		return p, err
 	}
 	switch {
 	case src.single() != "":
@@ -86,12 +89,9 @@ func (a *app) planAdd(args []string, list string, src sourceOptions) ([]bits.Fil
 		dir = args[0]
 	}
 	p, err := newPlanner(dir)
-	p.onlyIfNewer = src.onlyIfNewer
 	if err == nil {
+		p.onlyIfNewer = src.onlyIfNewer
 		err = p.addList(list, a.in)
 	}
-	if err != nil {
-		return nil, err
-	}
-	return p.files, nil
+	return p, err
 }

@@ -75,6 +75,9 @@ type planner struct {
 	files []bits.FileSpec   // in the order they were asked for
 	byDst map[string]string // URL for each destination, as it is shown
 	dirs  map[string]error  // what checkDir found
+	fresh []string          // directories that are to be made
+
+	finder finder
 
 	onlyIfNewer bool         // of all files
 	ranges      []bits.Range // of the one file that is asked for, all of it if there are none

@@ -94,7 +94,7 @@ func TestDestination(t *testing.T) {
 		{"no host", "https:///a", "", "has no host", ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			files, err := new(app).planGet(getOptions{}, strings.Fields(c.args))
+			p, err := new(app).planGet(getOptions{}, strings.Fields(c.args))
 			if c.wrong != "" {
 				wrong := strings.Split(c.wrong, "|")
 				if err == nil || exitCode(err) != exitUsage || !strings.Contains(err.Error(), wrong[len(wrong)-1]) {
@@ -109,7 +109,7 @@ func TestDestination(t *testing.T) {
 				t.Fatal(err)
 			}
 			var got []string
-			for _, f := range files {
+			for _, f := range p.files {
 				rel, _ := filepath.Rel(dir, f.Local)
 				got = append(got, rel)
 			}
@@ -128,10 +128,11 @@ func TestGetList(t *testing.T) {
 	}
 	sum := "sha256:" + strings.Repeat("AB", 32)
 	a := &app{in: strings.NewReader("\ufeff# images\r\nhttps://h/a\r\n\nhttps://h/b\tsub/\nhttps://h/b\tc\t" + sum + "\nhttps://h/d\t\t" + sum + "\n")}
-	files, err := a.planGet(getOptions{list: "-"}, nil)
+	p, err := a.planGet(getOptions{list: "-"}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
+	files := p.files
 	want := []bits.FileSpec{
 		{Remote: "https://h/a", Local: dir + "/a"},
 		{Remote: "https://h/b", Local: dir + "/sub/b"},
@@ -166,8 +167,8 @@ func TestWrongList(t *testing.T) {
 		}
 	}
 	absolute := func() *app { return &app{in: strings.NewReader("# x\nhttps://h/a\t/x\n")} }
-	if files, err := absolute().planGet(getOptions{list: "-"}, nil); err != nil || files[0].Local != "/x" {
-		t.Errorf("an absolute destination: got %v, %v", files, err)
+	if p, err := absolute().planGet(getOptions{list: "-"}, nil); err != nil || p.files[0].Local != "/x" {
+		t.Errorf("an absolute destination: got %v, %v", p, err)
 	}
 	for _, dest := range []string{".", "./", t.TempDir()} {
 		if _, err := absolute().planGet(getOptions{list: "-"}, []string{dest}); exitCode(err) != exitUsage || !strings.Contains(err.Error(), `line 2: the destination "/x" is absolute`) {
@@ -185,7 +186,7 @@ func FuzzList(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, list string) {
-		entries, err := readList(strings.NewReader(list))
+		entries, err := readList(strings.NewReader(list), listOfURLs)
 		if err != nil && exitCode(err) != exitUsage {
 			t.Errorf("%q: %v is not an error in usage", list, err)
 		}

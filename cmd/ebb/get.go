@@ -77,14 +77,19 @@ checked by their digests.
 With --range only parts of the file on the server are fetched; they stand back to back in
 the file here, in the order given.
 
-A URL may also be file:///PATH, or smb://SERVER/SHARE/PATH for a share that is mounted here.`,
+A URL may also be file:///PATH, or smb://SERVER/SHARE/PATH for a share that is mounted here. Such
+a path may be a directory, whose files are fetched with all below it, or have the wildcards
+'*', '?' and '[...]' (quote them); DEST is a directory then, and directories below it are made.
+A directory keeps its name below DEST unless it ends in '/'. Servers have no listings, so URLs of
+http and https have no wildcards.`,
 		Example: `  ebb get https://example.org/image.iso
   ebb get --url https://mirror.example.net/image.iso https://example.org/image.iso
   ebb get https://example.org/image.iso /srv/images/
   ebb get --checksum sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08 https://example.org/a
   ebb get --range 0:4096,1048576:eof https://example.org/image.iso parts.bin
   ebb get --background=low --detach https://example.org/image.iso
-  ebb get -i list.txt mirror/`,
+  ebb get -i list.txt mirror/
+  ebb get 'file:///srv/images/*.iso' mirror/`,
 		RunE: func(cmd *cobra.Command, args []string) error { return a.get(cmd.Context(), o, args) },
 	}
 	f := cmd.Flags()
@@ -124,12 +129,17 @@ func complete(cmd *cobra.Command, flag string, values ...string) {
 }
 
 func (a *app) get(ctx context.Context, o getOptions, args []string) error {
-	files, err := a.planGet(o, args)
+	p, err := a.planGet(o, args)
 	if err != nil {
 		return err
 	}
+	files := p.files
+	a.tellOthers(p.finder.others)
 	if o.dryRun {
 		return a.printPlan(files)
+	}
+	if err := p.makeDirs(); err != nil {
+		return err
 	}
 	settings, err := o.settings(jobName(files), setting{"--connections", "connections", o.connections})
 	if err != nil {
@@ -216,7 +226,7 @@ func seconds(d time.Duration) string {
 }
 
 // planGet reads the arguments of get.
-func (a *app) planGet(o getOptions, args []string) ([]bits.FileSpec, error) {
+func (a *app) planGet(o getOptions, args []string) (*planner, error) {
 	urls, dest := args, ""
 	if n := len(args); n > 0 && !isSource(args[n-1]) {
 		urls, dest = args[:n-1], args[n-1]
@@ -249,10 +259,7 @@ func (a *app) planGet(o getOptions, args []string) ([]bits.FileSpec, error) {
 		if err == nil {
 			err = p.addOne(urls[0], dest, o.sourceOptions)
 		}
-		if err != nil {
-			return nil, err
-		}
-		return p.files, nil
+		return p, err
 	}
 	p, err := newPlanner(dest)
 	if err != nil {
@@ -260,7 +267,7 @@ func (a *app) planGet(o getOptions, args []string) ([]bits.FileSpec, error) {
 	}
 	p.onlyIfNewer = o.onlyIfNewer
 	for _, u := range urls {
-		if err := p.add(u, "", ""); err != nil {
+		if err := p.addSource(u, ""); err != nil {
 			return nil, err
 		}
 	}
@@ -269,7 +276,7 @@ func (a *app) planGet(o getOptions, args []string) ([]bits.FileSpec, error) {
 			return nil, err
 		}
 	}
-	return p.files, nil
+	return p, nil
 }
 
 // setting is a property that a flag gives; an empty value leaves it alone.

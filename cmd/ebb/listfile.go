@@ -23,9 +23,28 @@ type entry struct {
 // maxListLine bounds a line of a list: a URL, a path and a digest of the longest kind.
 const maxListLine = bits.MaxURLLen + 4096 + 256
 
-// readList reads lines of the form "URL [TAB destination [TAB checksum]]". Blank lines and
+// listKind says what a list has as its sources.
+type listKind int
+
+const (
+	listOfURLs  listKind = iota // URLs, and files of this machine as URLs
+	listOfFiles                 // of this machine
+)
+
+// check says whether a source is of the kind.
+func (k listKind) check(source string) error {
+	switch {
+	case k == listOfFiles && (source == "" || strings.Contains(source, "://")):
+		return usagef("%q is no file to upload", bits.RedactURL(source))
+	case k == listOfURLs && !isSource(source):
+		return usagef("%q is not an http, https, file or smb URL", bits.RedactURL(source))
+	}
+	return nil
+}
+
+// readList reads lines of the form "SOURCE [TAB destination [TAB checksum]]". Blank lines and
 // lines that begin with '#' are skipped; lines may end in CR LF.
-func readList(r io.Reader) ([]entry, error) {
+func readList(r io.Reader, k listKind) ([]entry, error) {
 	var entries []entry
 	sc := bufio.NewScanner(r)
 	sc.Buffer(make([]byte, 4096), maxListLine)
@@ -43,11 +62,14 @@ func readList(r io.Reader) ([]entry, error) {
 		for i := range fields {
 			fields[i] = strings.TrimSpace(fields[i])
 		}
+		if err := k.check(fields[0]); err != nil {
+			return nil, within(fmt.Sprintf("line %d", n), err)
+		}
 		switch {
+		case k == listOfFiles && len(fields) > 2:
+			return nil, usagef("line %d: there are %d fields; want file and destination, separated by one TAB", n, len(fields))
 		case len(fields) > 3:
 			return nil, usagef("line %d: there are %d fields; want URL, destination and checksum, separated by one TAB each", n, len(fields))
-		case !isSource(fields[0]):
-			return nil, usagef("line %d: %q is not an http, https, file or smb URL", n, bits.RedactURL(fields[0]))
 		case len(entries) == bits.MaxFilesPerJob:
 			return nil, usagef("line %d: a job has at most %d files", n, bits.MaxFilesPerJob)
 		}
@@ -66,10 +88,9 @@ func readList(r io.Reader) ([]entry, error) {
 	return entries, nil
 }
 
-// addList plans the files of a list; name "-" is the standard input.
-func (p *planner) addList(name string, stdin io.Reader) error {
+// readEntries reads a list and returns how it is called; name "-" is the standard input.
+func readEntries(name string, stdin io.Reader, k listKind) (entries []entry, as string, err error) {
 	var b []byte
-	var err error
 	if name == "-" {
 		name = "standard input"
 		b, err = io.ReadAll(stdin)
@@ -77,30 +98,44 @@ func (p *planner) addList(name string, stdin io.Reader) error {
 		b, err = os.ReadFile(name)
 	}
 	if err != nil {
-		return usagef("the list cannot be read: %w", err)
+		return nil, name, usagef("the list cannot be read: %w", err)
 	}
-	var entries []entry
 	switch {
-	case metalink.Is(b):
+	case k == listOfURLs && metalink.Is(b):
 		entries, err = readMetalink(b)
 	case isCSV(name, b):
-		entries, err = readCSV(bytes.NewReader(b))
+		entries, err = readCSV(bytes.NewReader(b), k)
 	default:
-		entries, err = readList(bytes.NewReader(b))
+		entries, err = readList(bytes.NewReader(b), k)
 	}
+	switch {
+	case err != nil:
+		return nil, name, within(name, err)
+	case len(entries) == 0 && k == listOfFiles:
+		return nil, name, usagef("%s: the list holds no file", name)
+	case len(entries) == 0:
+		return nil, name, usagef("%s: the list holds no URL", name)
+	}
+	return entries, name, nil
+}
+
+// addList plans the files of a list; name "-" is the standard input.
+func (p *planner) addList(name string, stdin io.Reader) error {
+	entries, name, err := readEntries(name, stdin, listOfURLs)
 	if err != nil {
-		return within(name, err)
+		return err
 	}
 	for _, e := range entries {
 		if p.given && filepath.IsAbs(e.dest) {
 			return usagef("%s: line %d: the destination %q is absolute, but the list's files are to go below %q", name, e.line, e.dest, p.base)
 		}
-		if err := p.add(e.url, e.dest, e.checksum, e.mirrors...); err != nil {
+		add := func() error { return p.add(e.url, e.dest, e.checksum, e.mirrors...) }
+		if e.checksum == "" && len(e.mirrors) == 0 {
+			add = func() error { return p.addSource(e.url, e.dest) }
+		}
+		if err := add(); err != nil {
 			return within(fmt.Sprintf("%s: line %d", name, e.line), err)
 		}
-	}
-	if len(entries) == 0 {
-		return usagef("%s: the list holds no URL", name)
 	}
 	return nil
 }

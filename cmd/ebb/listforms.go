@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/csv"
 	"errors"
+	"fmt"
 	"io"
 	"path/filepath"
 	"strings"
@@ -54,7 +55,7 @@ func isCSV(name string, b []byte) bool {
 
 // readCSV reads comma-separated values with a first line that names the columns: Source, and if
 // wanted Destination, Checksum and Mirrors (URLs that blanks separate). Others are left alone.
-func readCSV(r io.Reader) ([]entry, error) {
+func readCSV(r io.Reader, k listKind) ([]entry, error) {
 	c := csv.NewReader(r)
 	c.FieldsPerRecord = -1
 	c.TrimLeadingSpace = true
@@ -86,12 +87,13 @@ func readCSV(r io.Reader) ([]entry, error) {
 			return ""
 		}
 		e := entry{line: line, url: get("source"), dest: get("destination"), checksum: get("checksum"), mirrors: strings.Fields(get("mirrors"))}
-		switch {
-		case e.url == "" && e.dest == "":
+		if e.url == "" && e.dest == "" {
 			continue
-		case !isSource(e.url):
-			return nil, usagef("line %d: %q is not an http, https, file or smb URL", line, bits.RedactURL(e.url))
-		case len(entries) == bits.MaxFilesPerJob:
+		}
+		if err := k.check(e.url); err != nil {
+			return nil, within(fmt.Sprintf("line %d", line), err)
+		}
+		if len(entries) == bits.MaxFilesPerJob {
 			return nil, usagef("line %d: a job has at most %d files", line, bits.MaxFilesPerJob)
 		}
 		if err := e.stays(); err != nil {

@@ -11,7 +11,7 @@ func TestCSVLists(t *testing.T) {
 	if !isCSV("-", []byte(list)) || !isCSV("list.CSV", nil) || isCSV("list", []byte("https://h/source,\nhttps://h/b")) {
 		t.Error("what is a CSV list is not told")
 	}
-	got, err := readCSV(strings.NewReader(list))
+	got, err := readCSV(strings.NewReader(list), listOfURLs)
 	want := []entry{
 		{line: 2, url: "https://h/a", dest: "a,b.iso", mirrors: []string{"https://i/a", "https://j/a"}},
 		{line: 4, url: "https://h/b", mirrors: []string{}},
@@ -20,7 +20,7 @@ func TestCSVLists(t *testing.T) {
 		t.Errorf("%+v, %v", got, err)
 	}
 	for _, bad := range []string{"", "Destination\na", "Source,Destination\nhttps://h/a,../x", "Source\nftp://h/a", "Source\n\"https://h/a"} {
-		if got, err := readCSV(strings.NewReader(bad)); err == nil {
+		if got, err := readCSV(strings.NewReader(bad), listOfURLs); err == nil {
 			t.Errorf("%q gave %+v", bad, got)
 		}
 	}

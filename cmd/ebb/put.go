@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/url"
 	"os"
+	"path"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -23,6 +24,7 @@ type putOptions struct {
 	jobOptions
 	protocol string
 	reply    string
+	list     string
 }
 
 // toOutput is the argument that means the standard output.
@@ -31,7 +33,7 @@ const toOutput = "-"
 func newPutCmd(a *app) *cobra.Command {
 	var o putOptions
 	cmd := &cobra.Command{
-		Use:   "put FILE... URL",
+		Use:   "put FILE... URL | put -i LIST [URL]",
 		Short: "Upload files and wait for them",
 		Long: `Upload one or more files through the service, wait for them with a progress bar, and
 print where they are.
@@ -39,6 +41,16 @@ print where they are.
 A URL that ends in '/' is a directory, and so is any URL for several files: each file
 goes there under its own name. Each file is a job of its own. A file must stay as it is
 until it is uploaded: if it changes, its job fails.
+
+A FILE may be a directory: then all files below it are uploaded, to the same places below
+URL. The directory keeps its name there unless it ends in '/'. It may have the wildcards
+'*', '?' and '[...]' too, for where no shell expands them. Symbolic links to directories are
+not followed, and devices and the like are left out.
+
+A list for -i ('-' is the standard input) has a FILE in each line and, separated by a TAB,
+where it goes, if that is not URL: a URL, or a place below URL. Or it is CSV, with a first
+line that names the columns Source and Destination. Files are below the current directory or
+absolute.
 
 The upload survives a broken connection, a restart of the service and of the machine,
 and goes on where the server has it; with the protocol put, which knows no resuming, it
@@ -55,12 +67,15 @@ credentials are those of the service's environment, as for other S3 tools. A rep
 the server's application gives to a file, comes with the protocol bits only.`,
 		Example: `  ebb put image.iso https://example.org/upload/image.iso
   ebb put *.log https://example.org/logs/
+  ebb put reports/ https://example.org/reports/
+  ebb put -i list.csv https://example.org/upload/
   ebb put --background=low --detach image.iso https://example.org/upload/
   ebb put --reply answer.xml order.xml https://example.org/orders/7.xml
   ebb put --header 'Authorization: Bearer 1234' --protocol tus a.bin https://example.org/files/`,
 		RunE: func(cmd *cobra.Command, args []string) error { return a.put(cmd.Context(), o, args) },
 	}
 	f := cmd.Flags()
+	f.StringVarP(&o.list, "input", "i", "", "read files from the list `FILE`")
 	protocolFlag(cmd, &o.protocol, bits.ProtocolAuto, "`how` to upload: auto, bits, tus, ietf, s3 or put")
 	f.StringVar(&o.reply, "reply", "", "write what the server's application answers to `FILE`, or with '-' to the standard output")
 	o.flags(cmd)
@@ -124,8 +139,13 @@ func (a *app) put(ctx context.Context, o putOptions, args []string) error {
 
 	waiting := srv.wait(ctx)
 	var wg sync.WaitGroup
+	turns := make(chan struct{}, mostWaitedFor)
 	for i := range uploads {
-		wg.Go(func() { uploads[i].finish(ctx, a, srv, waiting, show) })
+		wg.Go(func() {
+			turns <- struct{}{}
+			uploads[i].finish(ctx, a, srv, waiting, show)
+			<-turns
+		})
 	}
 	wg.Wait()
 	show.end()
@@ -144,6 +164,10 @@ func (a *app) put(ctx context.Context, o putOptions, args []string) error {
 	}
 	return told(code)
 }
+
+// mostWaitedFor is how many uploads are followed at once: each takes a connection to the service,
+// which runs no more at a time anyway.
+const mostWaitedFor = 64
 
 // finish waits for an upload and completes it.
 func (u *upload) finish(ctx context.Context, a *app, srv *service, waiting context.Context, show display) {
@@ -261,48 +285,161 @@ func (a *app) printUploads(ctx context.Context, uploads []upload) error {
 	return a.printJSON(jobs)
 }
 
+// sending is a file that is to be uploaded, and where to: a URL that ends in '/' is a directory.
+type sending struct {
+	local, name string // name is where it goes below a directory
+	to          *url.URL
+}
+
 // planPut reads the arguments of put.
 func (a *app) planPut(o putOptions, args []string) ([]upload, error) {
-	n := len(args)
-	if n > 0 && strings.Contains(args[n-1], "://") && !isTarget(args[n-1]) {
-		return nil, usagef("%q is not an http, https or s3 URL", bits.RedactURL(args[n-1]))
+	var dir *url.URL
+	if n := len(args); n > 0 && strings.Contains(args[n-1], "://") {
+		var err error
+		if dir, err = parseTarget(args[n-1]); err != nil {
+			return nil, err
+		}
+		args = args[:n-1]
 	}
-	if n < 2 || !isTarget(args[n-1]) {
+	if o.list == "" && (dir == nil || len(args) == 0) {
 		return nil, hinted(usagef("put needs a file, or several, and a URL at the end"), "`ebb put image.iso https://example.org/upload/`; see `ebb put --help`")
 	}
-	files, raw := args[:n-1], args[n-1]
-	dir, err := url.Parse(raw)
-	if err != nil {
-		return nil, usagef("%q is not a URL", bits.RedactURL(raw))
+	if o.list != "" && len(args) > 0 && dir == nil {
+		return nil, hinted(usagef("with -i, put takes a URL at the end, but %q is none", args[len(args)-1]), "see `ebb put --help`")
 	}
 	protocol, err := bits.ParseProtocol(o.protocol)
 	if err != nil {
 		return nil, usagef("--protocol: %w", err)
 	}
-	if len(files) > 1 && !strings.HasSuffix(dir.Path, "/") {
-		dir = dir.JoinPath("/")
+	files, err := a.planFiles(o, args, dir)
+	if err != nil {
+		return nil, err
 	}
-	names := map[string]string{}
-	var uploads []upload
-	for _, file := range files {
-		local, err := checkUpload(file)
+	return a.planUploads(o, protocol, files)
+}
+
+// parseTarget reads the URL that files are uploaded to.
+func parseTarget(raw string) (*url.URL, error) {
+	if !isTarget(raw) {
+		return nil, usagef("%q is not an http, https or s3 URL", bits.RedactURL(raw))
+	}
+	u, err := url.Parse(raw)
+	if err != nil {
+		return nil, usagef("%q is not a URL", bits.RedactURL(raw))
+	}
+	return u, nil
+}
+
+// planFiles finds the files to upload, and where each goes; dir is nil if only a list says so.
+func (a *app) planFiles(o putOptions, args []string, dir *url.URL) ([]sending, error) {
+	var f finder
+	various := len(args) > 1 || o.list != ""
+	for _, arg := range args {
+		many, err := findUpload(&f, arg)
 		if err != nil {
 			return nil, err
 		}
-		name := filepath.Base(local)
-		if other, taken := names[name]; taken {
-			return nil, hinted(usagef("%q and %q would both become %q", other, file, name), "upload one of them in a call of its own")
+		various = various || many
+	}
+	if various && dir != nil {
+		dir = asDirectory(dir)
+	}
+	var out []sending
+	for _, file := range f.files {
+		out = append(out, sending{file.path, file.rel, dir})
+	}
+	if o.list != "" {
+		listed, err := a.listedFiles(&f, o.list, dir)
+		if err != nil {
+			return nil, err
 		}
-		names[name] = file
+		out = append(out, listed...)
+	}
+	a.tellOthers(f.others)
+	return out, nil
+}
+
+// asDirectory makes a URL end in '/'.
+func asDirectory(u *url.URL) *url.URL {
+	if strings.HasSuffix(u.Path, "/") {
+		return u
+	}
+	return u.JoinPath("/")
+}
+
+// listedFiles reads a list of files to upload.
+func (a *app) listedFiles(f *finder, name string, dir *url.URL) ([]sending, error) {
+	entries, name, err := readEntries(name, a.in, listOfFiles)
+	if err != nil {
+		return nil, err
+	}
+	var out []sending
+	for _, e := range entries {
+		f.files = nil
+		many, err := findUpload(f, e.url)
+		if err == nil {
+			var to *url.URL
+			if to, err = e.target(dir); err == nil {
+				if many {
+					to = asDirectory(to)
+				}
+				for _, file := range f.files {
+					out = append(out, sending{file.path, file.rel, to})
+				}
+				continue
+			}
+		}
+		return nil, within(fmt.Sprintf("%s: line %d", name, e.line), err)
+	}
+	return out, nil
+}
+
+// target returns where the file of a list's line goes: to a URL of its own, or to a place below dir.
+func (e entry) target(dir *url.URL) (*url.URL, error) {
+	switch {
+	case strings.Contains(e.dest, "://"):
+		return parseTarget(e.dest)
+	case dir == nil:
+		return nil, hinted(usagef("nothing says where %q goes", e.url), "give the list a column with URLs, or the call a URL at the end")
+	case filepath.IsAbs(e.dest):
+		return nil, usagef("the destination %q is neither a URL nor a place below one", e.dest)
+	case e.dest == "":
+		return dir, nil
+	}
+	return below(dir, filepath.ToSlash(e.dest)), nil
+}
+
+// below adds a path to a URL.
+func below(u *url.URL, name string) *url.URL {
+	parts := strings.Split(name, "/")
+	for i := range parts {
+		parts[i] = url.PathEscape(parts[i])
+	}
+	return u.JoinPath(strings.Join(parts, "/"))
+}
+
+// planUploads makes a job of each file.
+func (a *app) planUploads(o putOptions, protocol bits.Protocol, files []sending) ([]upload, error) {
+	taken := map[string]string{}
+	var uploads []upload
+	for _, f := range files {
+		remote := f.to
+		if sub := path.Dir(f.name); sub != "." && (remote.Path == "" || strings.HasSuffix(remote.Path, "/")) {
+			remote = below(remote, sub+"/")
+		}
+		whole := inDirectory(remote, f.local)
+		if other := taken[whole.String()]; other != "" {
+			return nil, hinted(usagef("%q and %q would both become %q", other, f.local, bits.RedactURL(whole.String())), "upload one of them in a call of its own")
+		}
+		taken[whole.String()] = f.local
 		u := upload{spec: bits.NewJob{Type: bits.Upload, Resume: true}}
 		if o.reply != "" {
 			u.spec.Type = bits.UploadReply
 		}
-		remote := dir
 		if protocol == bits.ProtocolBITS || o.reply != "" {
-			remote = inDirectory(dir, local)
+			remote = whole
 		}
-		spec := bits.FileSpec{Remote: remote.String(), Local: local}
+		spec := bits.FileSpec{Remote: remote.String(), Local: f.local}
 		if e := spec.Check(u.spec.Type); e != nil {
 			return nil, usagef("%s", e.Sentence())
 		}
@@ -315,7 +452,8 @@ func (a *app) planPut(o putOptions, args []string) ([]upload, error) {
 			}
 			more = append(more, setting{"--reply", "reply_file", path})
 		}
-		if u.spec.Settings, err = o.settings(cutRunes(name, bits.MaxNameLen), more...); err != nil {
+		var err error
+		if u.spec.Settings, err = o.settings(cutRunes(filepath.Base(f.local), bits.MaxNameLen), more...); err != nil {
 			return nil, err
 		}
 		uploads = append(uploads, u)
@@ -326,30 +464,18 @@ func (a *app) planPut(o putOptions, args []string) ([]upload, error) {
 // isTarget reports whether an argument is meant as a URL to upload to.
 func isTarget(s string) bool { return isURL(s) || strings.HasPrefix(strings.ToLower(s), "s3://") }
 
-// checkUpload says whether a file can be uploaded, and returns its absolute path.
-func checkUpload(file string) (string, error) {
+// findUpload finds the files that an argument of put stands for; many says that it is not just one.
+func findUpload(f *finder, file string) (many bool, err error) {
 	switch {
 	case file == toOutput:
-		return "", hinted(usagef("ebb cannot upload the standard input: the service reads the file, perhaps again and again"), "write it to a file first")
+		return false, hinted(usagef("ebb cannot upload the standard input: the service reads the file, perhaps again and again"), "write it to a file first")
 	case isTarget(file):
-		return "", hinted(usagef("put takes files and one URL, which is the last argument"), "quote a name that holds spaces")
+		return false, hinted(usagef("put takes files and one URL, which is the last argument"), "quote a name that holds spaces")
 	}
 	if err := checkText("file name", file); err != nil {
-		return "", err
+		return false, err
 	}
-	local, err := filepath.Abs(file)
-	if err != nil {
-		return "", err
-	}
-	switch info, err := os.Stat(local); {
-	case err != nil:
-		return "", usagef("%w", err)
-	case info.IsDir():
-		return "", hinted(usagef("%q is a directory", file), "name the files in it: `ebb put %s URL`", filepath.Join(shellQuote(file), "*"))
-	case !info.Mode().IsRegular():
-		return "", usagef("%q is not a regular file", file)
-	}
-	return local, nil
+	return f.find(file)
 }
 
 // checkReply returns the reply file's path, which is empty if the service may choose one.

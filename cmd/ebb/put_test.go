@@ -12,11 +12,14 @@ import (
 func TestPlanPut(t *testing.T) {
 	dir := t.TempDir()
 	t.Chdir(dir)
-	if err := os.MkdirAll("sub", 0o755); err != nil {
-		t.Fatal(err)
+	for _, name := range []string{"sub", "odd"} {
+		if err := os.Mkdir(name, 0o755); err != nil {
+			t.Fatal(err)
+		}
 	}
-	for _, name := range []string{"a", "b c", "sub/a", "100%"} {
-		if err := os.WriteFile(name, nil, 0o644); err != nil {
+	for name, text := range map[string]string{"a": "", "b c": "", "sub/a": "", "100%": "", "odd/[x]*": "", ".b": "",
+		"list": "a\nb c\td/e\nsub/a\thttps://i/x\n", "list.csv": "Destination,Source\nhttps://i/x,s*\n", "up.csv": "Source,Destination\na,../a\n", "web": "https://h/a\n"} {
+		if err := os.WriteFile(name, []byte(text), 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -48,10 +51,23 @@ func TestPlanPut(t *testing.T) {
 		{"another scheme", auto, []string{"a", "ftp://u:secret@h/x"}, "", "is not an http, https or s3 URL", ""},
 		{"two URLs", auto, []string{"https://h/a", "https://h/x"}, "", "files and one URL", ""},
 		{"a file that is not there", auto, []string{"none", "https://h/x"}, "", "no such file", ""},
-		{"a directory", auto, []string{"sub", "https://h/x"}, "", "is a directory", "ebb put sub/* URL"},
+		{"a directory", auto, []string{"sub", "https://h/x"}, "sub/a>https://h/x/sub/", "", ""},
+		{"a directory and BITS", asBITS, []string{"sub", "https://h/x/?k=v"}, "sub/a>https://h/x/sub/a?k=v", "", ""},
+		{"what is in a directory", auto, []string{"sub/", "https://h/x"}, "sub/a>https://h/x/", "", ""},
+		{"a pattern", asBITS, []string{"[ab]*", "https://h/x"}, "a>https://h/x/a b c>https://h/x/b%20c", "", ""},
+		{"a pattern of a directory", asBITS, []string{"s*", "https://h/x"}, "sub/a>https://h/x/sub/a", "", ""},
+		{"a name like a pattern", asBITS, []string{"odd/[x]*", "https://h/x"}, "odd/[x]*>https://h/x", "", ""},
+		{"a pattern for nothing", auto, []string{"z*", "https://h/x"}, "", "no file fits", ""},
+		{"a bad pattern", auto, []string{"[", "https://h/x"}, "", "syntax error", ""},
+		{"a list", putOptions{protocol: "auto", list: "list"}, []string{"https://h/u"}, "a>https://h/u/ b c>https://h/u/d/e sub/a>https://i/x", "", ""},
+		{"a list with all URLs", putOptions{protocol: "auto", list: "list.csv"}, nil, "sub/a>https://i/x/sub/", "", ""},
+		{"a list that leaves the URL", putOptions{protocol: "auto", list: "up.csv"}, []string{"https://h/x"}, "", "leaves the directory", ""},
+		{"a list of URLs", putOptions{protocol: "auto", list: "web"}, []string{"https://h/x"}, "", "is no file to upload", ""},
+		{"a list without a URL", putOptions{protocol: "auto", list: "list"}, nil, "", "line 1: nothing says where \"a\" goes", "column with URLs"},
+		{"a list and a directory here", putOptions{protocol: "auto", list: "list"}, []string{"sub"}, "", "a URL at the end", "--help"},
 		{"a device", auto, []string{"/dev/null", "https://h/x"}, "", "not a regular file", ""},
 		{"the standard input", auto, []string{"-", "https://h/x"}, "", "standard input", "write it to a file"},
-		{"one name twice", auto, []string{"a", "sub/a", "https://h/u/"}, "", `"a" and "sub/a" would both become "a"`, "call of its own"},
+		{"one name twice", auto, []string{"a", "sub/a", "https://h/u/"}, "", `/sub/a" would both become "https://h/u/a"`, "call of its own"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			uploads, err := new(app).planPut(c.o, c.args)

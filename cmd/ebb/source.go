@@ -47,6 +47,9 @@ func (p *planner) addOne(rawURL, dest string, o sourceOptions) error {
 		}
 		p.ranges = ranges
 	}
+	if o.single() == "" {
+		return p.addSource(rawURL, dest)
+	}
 	return p.add(rawURL, dest, o.checksum, o.mirrors...)
 }
 
