@@ -45,7 +45,8 @@ until it is uploaded: if it changes, its job fails.
 A FILE may be a directory: then all files below it are uploaded, to the same places below
 URL. The directory keeps its name there unless it ends in '/'. It may have the wildcards
 '*', '?' and '[...]' too, for where no shell expands them. Symbolic links to directories are
-not followed, and devices and the like are left out.
+not followed, and devices and the like are left out. Directories are not made on the server:
+most servers want them to be there.
 
 A list for -i ('-' is the standard input) has a FILE in each line and, separated by a TAB,
 where it goes, if that is not URL: a URL, or a place below URL. Or it is CSV, with a first

@@ -379,3 +379,54 @@ func TestExplain(t *testing.T) {
 	s.settled(second, bits.Transferred)
 	says(second, "ebb complete")
 }
+
+// TestDirectoriesAndWildcards brings a directory to a server and files of this machine from one place to another.
+func TestDirectoriesAndWildcards(t *testing.T) {
+	t.Parallel()
+	s := start(t, options{})
+	srv := startServing(t, "", "--uploads")
+	want := map[string]string{"a.txt": "one", "sub/b.txt": "two", "sub/c d%.txt": "three"}
+	for name, text := range want {
+		file := filepath.Join(s.dir, "tree", filepath.FromSlash(name))
+		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	are := func(dir string) {
+		t.Helper()
+		for name, text := range want {
+			if got, err := os.ReadFile(filepath.Join(dir, filepath.FromSlash(name))); err != nil || string(got) != text {
+				t.Errorf("%s is %q, %v; want %q", name, got, err, text)
+			}
+		}
+	}
+	for _, dir := range []string{"bits/tree/sub", "auto/tree/sub", "list/in/it/sub"} { // servers make none
+		if err := os.MkdirAll(filepath.Join(srv.dir, dir), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, protocol := range []string{"bits", "auto"} {
+		s.cli("put", "--protocol", protocol, "tree", srv.url+"/"+protocol).want(t, 0)
+		are(filepath.Join(srv.dir, protocol, "tree"))
+	}
+	if err := os.WriteFile(filepath.Join(s.dir, "list.csv"), []byte("Source,Destination\ntree/,in/it\ntree/a.txt,"+srv.url+"/other\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	s.cli("put", "-i", "list.csv", srv.url+"/list").want(t, 0)
+	are(filepath.Join(srv.dir, "list", "in", "it"))
+	if got, err := os.ReadFile(filepath.Join(srv.dir, "other")); err != nil || string(got) != "one" {
+		t.Errorf("%q, %v", got, err)
+	}
+	s.cli("get", "file://"+s.dir+"/tre*/", filepath.Join(s.dir, "new")).want(t, 2) // it is not there
+	if err := os.Mkdir(filepath.Join(s.dir, "new"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	s.cli("get", "file://"+s.dir+"/tre*", "new").want(t, 0)
+	are(filepath.Join(s.dir, "new", "tree"))
+	if got := s.cli("get", srv.url+"/list/*", "new").want(t, 2).err; !strings.Contains(got, "servers have no listing") {
+		t.Errorf("the error says %q", got)
+	}
+}
