@@ -126,7 +126,7 @@ func Run(ctx context.Context, t *Task) error {
 	cmd.Stdin = strings.NewReader(string(doc))
 	cmd.Stdout, cmd.Stderr = &out, &out
 	cmd.ExtraFiles = []*os.File{report}
-	ownGroup(cmd)
+	prepare(cmd, t.User)
 	var kill *time.Timer
 	cmd.Cancel = func() error {
 		kill = time.AfterFunc(grace, func() { endGroup(t.User, cmd.Process.Pid, true) })

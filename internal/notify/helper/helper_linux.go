@@ -19,8 +19,13 @@ import (
 // executable names the running program, also after an update has replaced its file.
 func executable() (string, error) { return "/proc/self/exe", nil }
 
-func ownGroup(cmd *exec.Cmd) {
+// prepare puts the helper in a process group of its own, and hands it what it needs to become the user: a
+// service that is not root has these two rights but, as a rule, leaves them to no program.
+func prepare(cmd *exec.Cmd, u User) {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	if u.Switch && os.Geteuid() != 0 {
+		cmd.SysProcAttr.AmbientCaps = []uintptr{unix.CAP_SETUID, unix.CAP_SETGID}
+	}
 }
 
 // endGroup asks a program and what it started to end, or ends them.
@@ -125,7 +130,9 @@ func become(u User) error {
 		if err := unix.Capset(&header, &none[0]); err != nil {
 			return fmt.Errorf("drop the capabilities: %w", err)
 		}
-		if unix.Setresuid(0, 0, 0) == nil {
+		// Of this thread alone: the others, which end with the exec, may still have the rights, and
+		// setresuid ends the process when it succeeds for some threads only.
+		if _, _, errno := unix.RawSyscall(unix.SYS_SETRESUID, 0, 0, 0); errno == 0 {
 			return errors.New("it is possible to be root again")
 		}
 	}

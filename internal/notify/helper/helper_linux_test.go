@@ -8,11 +8,15 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // TestMain lets the test's own program be the helper, as ebb is.
@@ -130,8 +134,54 @@ func zombie(pid int) bool {
 	return err != nil || strings.Contains(string(stat), ") Z ")
 }
 
-func TestBecome(t *testing.T) {
+// serviceUID is the user of a service that is not root, and asService tells that it runs the test.
+const (
+	serviceUID = 65533
+	asService  = "EBB_HELPER_TEST"
+)
+
+// A service need not be root: the rights to act as others are enough, whatever it leaves to programs.
+func TestBecomeFromAService(t *testing.T) {
 	needRoot(t)
+	dir, err := os.MkdirTemp("", "ebb-helper")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = os.RemoveAll(dir) }()
+	// The service's user can run it there.
+	own, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	self := filepath.Join(dir, "test")
+	if out, err := exec.Command("install", "-m755", own, self).CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	if err := os.Chmod(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, ambient := range []string{"kept", "cleared"} {
+		t.Run(ambient, func(t *testing.T) {
+			cmd := exec.Command(self, "-test.run=^TestBecome$", "-test.v")
+			cmd.Env = []string{"PATH=/usr/bin:/bin", "CI=" + os.Getenv("CI"), asService + "=" + ambient}
+			cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: serviceUID, Gid: serviceUID}, AmbientCaps: []uintptr{unix.CAP_SETUID, unix.CAP_SETGID}}
+			if out, err := cmd.CombinedOutput(); err != nil || !strings.Contains(string(out), "--- PASS") {
+				t.Errorf("%v\n%s", err, out)
+			}
+		})
+	}
+}
+
+func TestBecome(t *testing.T) {
+	switch os.Getenv(asService) {
+	case "":
+		needRoot(t)
+	case "cleared":
+		runtime.LockOSThread() // from which the helper is started
+		if err := unix.Prctl(unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0); err != nil {
+			t.Fatal(err)
+		}
+	}
 	dir := t.TempDir()
 	for d := dir; d != "/tmp" && d != "/"; d = filepath.Dir(d) {
 		_ = os.Chmod(d, 0o755)

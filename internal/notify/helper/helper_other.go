@@ -13,7 +13,7 @@ var errLinuxOnly = errors.New("notifications by program, web hook and desktop ne
 
 func executable() (string, error) { return "", errLinuxOnly }
 
-func ownGroup(*exec.Cmd)       {}
+func prepare(*exec.Cmd, User)  {}
 func endGroup(User, int, bool) {}
 
 // Main is the helper's process, which there is on Linux only.
