@@ -17,7 +17,7 @@ func newOwnCmd(a *app) *cobra.Command {
 		Long: `Make yourself the owner of jobs: they go on with your rights to files, and what they
 fetched so far becomes yours. For administrators; polkit may ask for a password. A
 job loses what only its old owner may use, and ebb says what that was: credentials, a
-client certificate, headers, the notify command.`,
+client certificate, headers, the notify command, the web hook.`,
 		Example: `  sudo ebb own 6af46e48`,
 	}, action{
 		done: "taken over",

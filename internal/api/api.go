@@ -362,7 +362,7 @@ func (s *server) registerAction(a huma.API, verb, doc string, do func(queue.Call
 
 func (s *server) registerOwn(a huma.API) {
 	op := huma.Operation{OperationID: "ownJob", Method: "POST", Path: "/v1/jobs/{job}/own", Errors: []int{403, 404, 409, 422},
-		Summary: "Make the caller, an administrator, the owner of a job (TakeOwnership). What only the old owner may use is dropped: credentials, client certificate, headers, notify command"}
+		Summary: "Make the caller, an administrator, the owner of a job (TakeOwnership). What only the old owner may use is dropped: credentials, client certificate, headers, notify command, web hook"}
 	huma.Register(a, op, func(ctx context.Context, in *JobPath) (*Body[bits.Outcome], error) {
 		c, id, err := s.resolve(ctx, in.Job)
 		if err != nil {

@@ -149,6 +149,7 @@ func Run(ctx context.Context, c Config) error {
 		s.watch(ctx, "clock changes", func() error { return conditions.WatchClock(ctx, s.queue.ClockSet) })
 	})
 	background.Go(func() { s.keepHouse(ctx) })
+	background.Go(func() { s.watchdog(ctx) })
 	background.Go(func() { s.notifier.Run(ctx) })
 	background.Go(func() { s.reload(ctx) })
 	background.Go(func() {
@@ -381,6 +382,26 @@ func (s *service) keepHouse(ctx context.Context) {
 			s.Log.Warn("old events could not be removed", "err", err)
 		}
 		timer.Reset(pruneEvery)
+	}
+}
+
+// watchdog tells systemd that the queue answers, twice in each period of the unit's WatchdogSec. Without
+// one it does nothing.
+func (s *service) watchdog(ctx context.Context) {
+	period, err := sd.SdWatchdogEnabled(false)
+	if err != nil || period == 0 {
+		return
+	}
+	tick := time.NewTicker(period / 2)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		_ = s.queue.Conditions() // once the queue's lock can be had
+		_, _ = sd.SdNotify(false, sd.SdNotifyWatchdog)
 	}
 }
 

@@ -7,8 +7,10 @@ import (
 	"io"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/ebbtransfer/ebb/bits"
+	"github.com/ebbtransfer/ebb/internal/audit"
 	"github.com/ebbtransfer/ebb/internal/localfile"
 	"github.com/ebbtransfer/ebb/internal/store"
 	"github.com/ebbtransfer/ebb/internal/transfer"
@@ -35,7 +37,7 @@ func (q *Queue) Own(c Caller, id bits.ID) (dropped []string, err error) {
 			close(op.done)
 			return op, nil
 		}
-		op = t.begin(j, &operation{heir: &c.UID})
+		op = t.begin(j, &operation{heir: &c.UID, by: &c})
 		return op, nil
 	})
 	if err != nil {
@@ -68,7 +70,7 @@ func (q *Queue) handOver(j *job, v *version, op *operation) {
 		})
 		t.event(j, bits.EventModified, nil)
 		t.finish(j, nil)
-		q.log.Info("job was taken over", "job", j.id, "name", v.rec.Name, "from", was, "by", heir, "dropped", op.dropped)
+		t.audit(*op.by, audit.Taken, j, "job was taken over", "from", q.names.name(was), "dropped", strings.Join(op.dropped, ","))
 		return nil
 	})
 }
@@ -85,12 +87,23 @@ func forget(d *store.Detail) (dropped []string) {
 		dropped = append(dropped, "headers")
 	}
 	d.Secrets, d.ClientCertificate, d.HeaderNames = nil, nil, nil
+	if d.Notice != nil { // what the old owner's program said is that owner's affair; who was told stays so
+		n := *d.Notice
+		if n.Failed, n.Retry, n.Error = 0, 0, ""; n == (store.Notice{}) {
+			d.Notice = nil
+		} else {
+			d.Notice = &n
+		}
+	}
 	if d.Options == nil {
 		return dropped
 	}
 	o := *d.Options // never changed in place
 	if o.NotifyCommand != nil {
 		o.NotifyCommand, dropped = nil, append(dropped, "notify_command")
+	}
+	if o.NotifyURL != nil { // it would be reached with the new owner's rights
+		o.NotifyURL, dropped = nil, append(dropped, "notify_url")
 	}
 	if o.UseStoredCredentials != nil { // the old owner chose the proxy that would get the new one's
 		o.UseStoredCredentials, dropped = nil, append(dropped, "use_stored_credentials")

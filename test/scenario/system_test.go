@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"slices"
 	"strings"
@@ -356,7 +357,7 @@ func TestSystemOwn(t *testing.T) {
 	e.Set(func(p *faultserver.Program) { p.Rate = 2 * mib })
 	alice := m.person(aliceUID)
 	id := alice.make(bits.NewJob{Files: []bits.FileSpec{alice.file(srv.URL()+"/file", "file")}, Resume: true,
-		Settings: bits.Settings{Headers: &[]string{"X-Secret: of-alice"}}})
+		Settings: bits.Settings{Headers: &[]string{"X-Secret: of-alice"}, Options: bits.Options{NotifyCommand: &[]string{"/bin/true"}, NotifyURL: ptr("http://127.0.0.1:1/hook")}}})
 	if status, answer := alice.ask("PUT", "/v1/jobs/"+id.String()+"/credentials", map[string]any{"target": "SERVER", "scheme": "BASIC", "user": "alice", "password": "pw"}); status != http.StatusOK {
 		t.Fatalf("credentials: %d %s", status, answer)
 	}
@@ -377,13 +378,16 @@ func TestSystemOwn(t *testing.T) {
 	}
 	must(t, os.Chmod(alice.dir, 0o777))
 	r := m.cli("own", id.String()).want(t, 0)
-	for _, what := range []string{"credentials", "headers"} {
+	for _, what := range []string{"credentials", "headers", "notify_command", "notify_url"} {
 		if !strings.Contains(r.err, what) {
 			t.Errorf("own does not tell that the job lost its %s: %s", what, r.err)
 		}
 	}
 	if status, _ := alice.ask("GET", "/v1/jobs/"+id.String(), nil); status != http.StatusNotFound {
 		t.Errorf("alice still sees the job: %d", status)
+	}
+	if log, err := os.ReadFile(m.log); err != nil || !regexp.MustCompile(`"job was taken over" job=`+id.String()+` .*owner=root event=16388 by=root pid=\d+ process=\S*ebb from=`).Match(log) {
+		t.Errorf("the log does not tell who took the job over: %v\n%s", err, log)
 	}
 	info := m.info(job)
 	if info.Owner != "root" || info.Progress.BytesTransferred < mib/2 {
