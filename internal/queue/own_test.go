@@ -18,7 +18,7 @@ func TestForget(t *testing.T) {
 	}{
 		{"nothing", store.Detail{Description: "d"}, store.Detail{Description: "d"}, nil},
 		{"all", store.Detail{
-			Secrets:           []store.Secret{{Kind: secretCredential}, {Kind: secretHeaders}, {Kind: store.SecretHook}},
+			Secrets:           []store.Secret{{Kind: secretCredential}, {Kind: secretHeaders}},
 			ClientCertificate: &bits.ClientCertificate{},
 			HeaderNames:       []string{"X-Secret"},
 			Options:           &bits.Options{NotifyCommand: &[]string{"/bin/true"}, NotifyURL: &one, UseStoredCredentials: new(bits.TargetProxy), HTTPMethod: &one},
