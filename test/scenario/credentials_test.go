@@ -419,3 +419,94 @@ func TestRemoveCredentials(t *testing.T) {
 	s.resume(job)
 	s.settled(job, bits.Transferred)
 }
+
+// TestCredentialsOfBITSUploads: the protocol bits, whose requests net/http cannot write, gets past who
+// asks, too: a server before ebb serve, a proxy on the way to it in either manner, and ebb serve itself.
+func TestCredentialsOfBITSUploads(t *testing.T) {
+	t.Parallel()
+	const uploads = "[[group]]\npath = \"/\"\ndir = \"%DIR%\"\n[group.uploads]\n"
+	local := func(url string) string { return strings.Replace(url, "127.0.0.1", "localhost", 1) }
+	// arrives sends a file, which is refused until the job knows what to say.
+	arrives := func(t *testing.T, s *service, r *serving, url string, usage *bits.ProxySettings, way identity, target string, status int) {
+		t.Helper()
+		const name = "up.bin"
+		file, data := s.source(name, 3*mib+3, 9)
+		job := s.sends(bits.Upload, bits.Settings{Protocol: ptr(bits.ProtocolBITS), Options: bits.Options{Proxy: usage}}, url+"/"+name, file)
+		s.refusedWith(job, status)
+		if way.wrong != "" {
+			s.identifies(job, way.wrong, append([]string{target}, way.args...)...)
+			s.resume(job)
+			s.refusedWith(job, status)
+		}
+		s.identifies(job, way.secret, append([]string{target}, way.args...)...)
+		s.resume(job)
+		s.settled(job, bits.Transferred)
+		s.keeps(job, way)
+		s.complete(job)
+		r.isFile(name, string(data))
+		_ = os.Remove(filepath.Join(r.dir, name))
+	}
+	for _, way := range identities(t, "Basic", "Digest", "Negotiate", "NTLM") {
+		t.Run("Apache "+way.name, func(t *testing.T) {
+			t.Parallel()
+			r := startServing(t, uploads)
+			front := authenticating(t)(servers.Apache(t.TempDir(), servers.Options{Asks: &way.asks, Proxy: r.url}))
+			s := start(t, options{env: way.env})
+			arrives(t, s, r, local(front.URL), nil, way, "server", 401)
+		})
+		if way.name == "NTLM" {
+			continue // Squid has none
+		}
+		t.Run("Squid "+way.name, func(t *testing.T) {
+			t.Parallel()
+			r := startServing(t, uploads)
+			secured := authenticating(t)(servers.Nginx(t.TempDir(), servers.Options{TLS: true, Proxy: r.url, ProxyStreams: true}))
+			proxy := authenticating(t)(servers.Squid(servers.Options{Asks: &way.asks}))
+			s := start(t, options{env: append(trusting(t), way.env...)})
+			usage := bits.ProxySettings{Usage: bits.ProxyOverride, List: []string{local(proxy.URL)}}
+			arrives(t, s, r, r.url, &usage, way, "proxy", 407)
+			arrives(t, s, r, secured.URL, &usage, way, "proxy", 407)
+		})
+	}
+	t.Run("ebb serve", func(t *testing.T) {
+		t.Parallel()
+		way := identity{secret: "s3cret-of-serve-0c1d", wrong: "wr0ng-secret-77ab", args: []string{"basic", "alice"}}
+		c := newServing(t, "").prepareServe("password")
+		c.cmd.Stdin = strings.NewReader(way.secret + "\n")
+		hash := c.begin().end().want(t, 0).out
+		r := startServing(t, fmt.Sprintf("[users.alice]\n%s\n%s", hash, strings.Replace(uploads, "[group.uploads]", "read = [\"alice\"]\nwrite = [\"alice\"]\n[group.uploads]", 1)))
+		arrives(t, start(t, options{}), r, r.url, nil, way, "server", 401)
+	})
+}
+
+// TestCredentialsOfBoth: a server by TLS that asks, behind a proxy that asks.
+func TestCredentialsOfBoth(t *testing.T) {
+	t.Parallel()
+	const size = 2*mib + 5
+	proxies := identities(t, "Digest", "Basic")
+	for i, way := range identities(t, "Basic", "Digest") {
+		t.Run(way.name, func(t *testing.T) {
+			t.Parallel()
+			via := proxies[i]
+			proxy := authenticating(t)(servers.Squid(servers.Options{Asks: &via.asks}))
+			web := authenticating(t)(servers.Apache(served(t, size), servers.Options{TLS: true, Asks: &way.asks}))
+			s := start(t, options{env: trusting(t)})
+			usage := bits.ProxySettings{Usage: bits.ProxyOverride, List: []string{proxy.URL}}
+			job := s.create(fetched{settings: bits.Settings{Options: bits.Options{Proxy: &usage}}, files: []bits.FileSpec{s.file(web.URL+"/a", "a"), s.file(web.URL+"/b", "b")}})
+			s.refusedWith(job, 407)
+			s.identifies(job, via.secret, append([]string{"proxy"}, via.args...)...)
+			s.resume(job)
+			s.refusedWith(job, 401)
+			s.identifies(job, way.secret, append([]string{"server"}, way.args...)...)
+			s.resume(job)
+			s.settled(job, bits.Transferred)
+			s.keeps(job, way)
+			s.complete(job)
+			for _, name := range []string{"a", "b"} {
+				if got, n := digest(t, filepath.Join(s.dir, name)); got != faultserver.SHA256(1, size) {
+					t.Errorf("%s has %d bytes that are not the file's", name, n)
+				}
+			}
+		})
+	}
+}

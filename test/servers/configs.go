@@ -56,12 +56,7 @@ http {
 
 var apache = kind{
 	name: "Apache", program: "apache2", pkg: "apache2", log: "access.log", refusesRoot: true,
-	lacks: func(o Options) string {
-		if o.Proxy != "" {
-			return "a proxy"
-		}
-		return lacksAsks(o, "Basic", "Digest", "Negotiate", "NTLM")
-	},
+	lacks: func(o Options) string { return lacksAsks(o, "Basic", "Digest", "Negotiate", "NTLM") },
 	parse: parseTabs,
 	prepare: func(c config) ([]string, error) {
 		name, err := c.write("apache.conf", apacheConf)
@@ -84,7 +79,9 @@ MaxKeepAliveRequests 0
 DocumentRoot "{{.Dir}}"
 {{if .Uploads}}DavLockDB "{{.State}}/davlocks"
 LimitRequestBody {{.BodyLimit}}{{end}}
-<Directory "{{.Dir}}">
+{{if .Proxy}}ProxyPass "/" "{{.Proxy}}/"
+RequestHeader unset Authorization
+<Location "/">{{else}}<Directory "{{.Dir}}">{{end}}
 	{{if .Uploads}}Dav On{{end}}
 	{{with .Asks}}Require valid-user
 	AuthName "{{$.AuthRealm}}"
@@ -97,7 +94,7 @@ LimitRequestBody {{.BodyLimit}}{{end}}
 	GssapiCredStore "keytab:{{.Realm.Keytab}}"{{end}}{{else}}Require all granted{{end}}
 	{{if .RateLimit}}SetOutputFilter RATE_LIMIT
 	SetEnv rate-limit {{.RateLimitKiB}}{{end}}
-</Directory>
+</{{if .Proxy}}Location{{else}}Directory{{end}}>
 {{if .AccessLog}}LogFormat "%m\t%>s\t%B\t%{Range}i\t%U" ebb
 CustomLog "{{.Log}}" ebb{{end}}
 {{if .TLS}}SSLEngine on
@@ -196,6 +193,9 @@ func (c config) values() map[string]any {
 	}
 	if c.Uploads {
 		modules = append(modules, "dav", "dav_fs")
+	}
+	if c.Proxy != "" {
+		modules = append(modules, "proxy", "proxy_http", "headers")
 	}
 	if c.Asks != nil {
 		modules = append(modules, "authn_core", "authz_user")

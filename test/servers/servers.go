@@ -40,10 +40,10 @@ type Options struct {
 	// and Apache have it.
 	Uploads   bool
 	BodyLimit int64
-	// Proxy is the URL of a server that everything is passed on to, as it is by default: by HTTP/1.0,
-	// and with bodies of no more than 1 MiB. Only nginx has it.
+	// Proxy is the URL of a server, without a path, that everything is passed on to, as it is by default:
+	// by nginx by HTTP/1.0, and with bodies of no more than 1 MiB. Only nginx and Apache have it.
 	Proxy string
-	// ProxyStreams passes requests on by HTTP/1.1, of any size and while they come.
+	// ProxyStreams lets nginx pass requests on by HTTP/1.1, of any size and while they come.
 	ProxyStreams bool
 	// Asks makes it ask who its clients are; nil for no questions. nginx, Apache and Squid do.
 	Asks *Asks

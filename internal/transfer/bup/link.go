@@ -143,49 +143,69 @@ func (s *session) exchange(ctx context.Context, p bupwire.Request, from int64) (
 	return s.tell(ctx, p, from)
 }
 
-// tell is exchange over the connection that there is, and no other: one that is the governor's to
-// rule has its turn.
+// tell is exchange over the connection that there is. Packets with bytes go over no other: it is the
+// governor's to rule, and has its turn. Servers and proxies that want to know who sends are told; an
+// upload begins, and goes on, with a packet without bytes, so that a challenge costs none.
 func (s *session) tell(ctx context.Context, p bupwire.Request, from int64) (*answer, error) {
 	to := s.target()
-	target := to.RequestURI()
-	if s.conn.Absolute {
-		u := *to
-		u.User = nil
-		target = u.String()
+	uri := to.RequestURI()
+	var server, via *auth.Attempt
+	if httpconn.SameOrigin(s.origin, to) && s.Header.Get("Authorization") == "" {
+		server = s.conns.Identity(ctx).Begin(bits.TargetServer, to)
+	}
+	if s.conn.Proxy != nil {
+		via = s.conns.Identity(ctx).Begin(bits.TargetProxy, s.conn.Proxy)
 	}
 	h := s.header(to)
-	var who *auth.Attempt
-	if httpconn.SameOrigin(s.origin, to) && s.Header.Get("Authorization") == "" {
-		who = s.conns.Identity(ctx).Begin(bits.TargetServer, to)
-	}
-	if said := who.First(ctx, bupwire.Method, to.RequestURI()); said != "" {
-		h.Set("Authorization", said)
-	}
-	head, err := p.Head(target, to.Host, h)
-	if err != nil {
-		return nil, s.broken(bits.InvalidArg, "the upload cannot be asked for: %v", err)
-	}
-	resp, err := s.roundTrip(head, from, from+p.Length)
-	for err == nil && resp.StatusCode == http.StatusUnauthorized && s.conn != nil {
-		said, again := who.Next(ctx, resp.Header, bupwire.Method, to.RequestURI())
-		if !again {
-			break
-		}
-		h.Set("Authorization", said)
-		if head, err = p.Head(target, to.Host, h); err == nil {
-			resp, err = s.roundTrip(head, from, from+p.Length)
+	say := func(name, value string) {
+		if value != "" {
+			h.Set(name, value)
 		}
 	}
-	if err == nil && resp.StatusCode != http.StatusUnauthorized {
-		who.Done(resp.Header)
-	}
-	if err != nil {
-		s.hangUp()
-		var known *bits.Error
-		if !errors.As(err, &known) {
-			err = &url.Error{Op: bupwire.Method, URL: to.Redacted(), Err: err}
+	say("Authorization", server.First(ctx, bupwire.Method, uri))
+	say("Proxy-Authorization", via.First(ctx, bupwire.Method, uri))
+	var resp *http.Response
+	for again := true; again; {
+		if s.conn == nil { // the challenge was its last word
+			if err := s.reach(ctx, s.Task, to); err != nil {
+				return nil, err
+			}
 		}
-		return nil, httpconn.TransportError(ctx, err, to.String())
+		target := uri
+		if s.conn.Proxy != nil {
+			u := *to
+			u.User = nil
+			target = u.String()
+		}
+		head, err := p.Head(target, to.Host, h)
+		if err != nil {
+			return nil, s.broken(bits.InvalidArg, "the upload cannot be asked for: %v", err)
+		}
+		resp, err = s.roundTrip(head, from, from+p.Length)
+		if err != nil {
+			s.hangUp()
+			var known *bits.Error
+			if !errors.As(err, &known) {
+				err = &url.Error{Op: bupwire.Method, URL: to.Redacted(), Err: err}
+			}
+			return nil, httpconn.TransportError(ctx, err, to.String())
+		}
+		var said string
+		switch resp.StatusCode {
+		case http.StatusUnauthorized:
+			via.Done(resp.Header)
+			said, again = server.Next(ctx, resp.Header, bupwire.Method, uri)
+			say("Authorization", said)
+			say("Proxy-Authorization", via.First(ctx, bupwire.Method, uri))
+		case http.StatusProxyAuthRequired:
+			said, again = via.Next(ctx, resp.Header, bupwire.Method, uri)
+			say("Proxy-Authorization", said)
+		default:
+			via.Done(resp.Header)
+			server.Done(resp.Header)
+			again = false
+		}
+		again = again && (s.conn != nil || p.Length == 0) // a fragment's turn was that connection's
 	}
 	ack, err := bupwire.ParseAck(resp)
 	if err != nil {

@@ -24,9 +24,10 @@ import (
 type Conn struct {
 	net.Conn
 	Governed *governor.Conn
-	// Absolute says that requests go to a proxy, which needs their target in absolute form (RFC
-	// 9112 3.2.2) and ProxyAuthorization, if that is not empty, in the header of the same name.
-	Absolute           bool
+	// Proxy is the proxy that requests go to, nil if they go to the server. It needs their target in
+	// absolute form (RFC 9112 3.2.2) and ProxyAuthorization, if that is not empty, in the header of the
+	// same name; it may ask for what Identity has for it.
+	Proxy              *url.URL
 	ProxyAuthorization string
 
 	tcp net.Conn
@@ -125,7 +126,7 @@ func (c *Conn) prepare(ctx context.Context, w *way, agent, proto string) error {
 			c.ProxyAuthorization = "Basic " + base64.StdEncoding.EncodeToString([]byte(user.Username()+":"+password))
 		}
 		if u.Scheme != "https" {
-			c.Absolute = true
+			c.Proxy = proxy
 			return nil
 		}
 		if err := c.tunnel(ctx, net.JoinHostPort(u.Hostname(), port(u)), agent, w.access.set.Identity.Begin(bits.TargetProxy, proxy)); err != nil {

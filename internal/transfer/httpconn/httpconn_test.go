@@ -226,7 +226,7 @@ func TestDial(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	if conn.Governed == nil || conn.Absolute || conn.ProxyAuthorization != "" {
+	if conn.Governed == nil || conn.Proxy != nil || conn.ProxyAuthorization != "" {
 		t.Errorf("%+v", conn)
 	}
 	if _, err := io.WriteString(conn, "BITS_POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n"); err != nil {
@@ -302,7 +302,7 @@ func TestDialThroughAProxy(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	if !conn.Absolute || conn.ProxyAuthorization != basic {
+	if conn.Proxy == nil || conn.ProxyAuthorization != basic {
 		t.Errorf("%+v", conn)
 	}
 	if _, err := io.WriteString(conn, "BITS_POST http://example.com/x HTTP/1.1\r\nHost: example.com\r\nContent-Length: 0\r\n\r\n"); err != nil {
