@@ -50,6 +50,7 @@ type Cache struct {
 	used   atomic.Int64 // bytes of blocks, as far as is known between two cleanings
 	clean  sync.Mutex   // held by who cleans
 	locks  [64]sync.Mutex
+	recent recent
 	unlock func()
 }
 
@@ -76,7 +77,7 @@ func Open(root string, limits Limits) (*Cache, error) {
 		unlock()
 		return nil, err
 	}
-	c := &Cache{root: root, unlock: unlock}
+	c := &Cache{root: root, unlock: unlock, recent: recent{open: map[string]*reading{}}}
 	c.limits.Store(&limits)
 	if err := c.Clean(); err != nil {
 		unlock()
@@ -86,7 +87,10 @@ func Open(root string, limits Limits) (*Cache, error) {
 }
 
 // Close lets another process have the cache.
-func (c *Cache) Close() { c.unlock() }
+func (c *Cache) Close() {
+	c.recent.close()
+	c.unlock()
+}
 
 // SetLimits changes the limits. They hold when something is put there next, or with Clean.
 func (c *Cache) SetLimits(l Limits) { c.limits.Store(&l) }
@@ -251,38 +255,32 @@ type Block struct {
 // Read reads block i of a segment, into space if that is long enough, and checks it. It returns ErrNotHeld
 // if it is not here, or not any more.
 func (c *Cache) Read(id []byte, i int, space []byte) (Block, error) {
-	r, err := c.load(id)
-	if err != nil || !r.held.Has(i) {
-		return Block{}, ErrNotHeld
-	}
-	name := c.path(id, data)
-	f, err := open(name, os.O_RDONLY)
-	if err == nil {
-		defer f.Close()
-		at, n := r.segment.Block(i)
-		space = slices.Grow(space[:0], n)[:n]
-		if _, err = f.ReadAt(space, int64(at)); err == nil && !r.segment.Verify(i, space) {
-			err = errors.New("it has another hash")
-		}
+	o, err := c.acquire(id)
+	if errors.Is(err, fs.ErrNotExist) {
+		c.forget(id, i) // it is described, but has no blocks
 	}
 	if err != nil {
+		return Block{}, ErrNotHeld
+	}
+	defer c.recent.release(o)
+	if !o.held.Has(i) || i >= o.segment.Blocks() {
+		return Block{}, ErrNotHeld
+	}
+	at, n := o.segment.Block(i)
+	space = slices.Grow(space[:0], n)[:n]
+	if _, err := o.file.ReadAt(space, int64(at)); err != nil || !o.segment.Verify(i, space) {
 		c.forget(id, i)
 		return Block{}, ErrNotHeld
 	}
-	c.touch(f)
-	return Block{Data: space, Secret: r.segment.Secret, Next: r.held.Next(i)}, nil
-}
-
-// touch remembers that a segment was used, to the hour.
-func (c *Cache) touch(f *os.File) {
-	now := time.Now()
-	if i, err := f.Stat(); err == nil && now.Sub(i.ModTime()).Abs() > time.Hour {
-		_ = os.Chtimes(f.Name(), now, now)
-	}
+	c.recent.touch(o)
+	return Block{Data: space, Secret: o.segment.Secret, Next: o.held.Next(i)}, nil
 }
 
 // forget says that block i is not here.
 func (c *Cache) forget(id []byte, i int) {
+	if i < 0 {
+		return
+	}
 	m := c.mutex(id)
 	m.Lock()
 	defer m.Unlock()
@@ -299,6 +297,7 @@ func (c *Cache) forget(id []byte, i int) {
 
 // mark writes which blocks are here. The segment's mutex is held.
 func (c *Cache) mark(id []byte, r *record) error {
+	c.recent.drop(id)
 	f, err := open(c.path(id, meta), os.O_WRONLY)
 	if err != nil {
 		return err
@@ -427,6 +426,7 @@ func (c *Cache) describe(id []byte, s *peerdist.Segment) (*record, error) {
 	}
 	// Equal ids have equal hashes, but only the last block proves the length. Until it is here the last word
 	// counts, or a wrong length would keep the right one out.
+	c.recent.drop(id)
 	r.segment = *s
 	name := c.path(id, meta)
 	if err := os.MkdirAll(filepath.Dir(name), 0o700); err != nil {
@@ -450,6 +450,7 @@ func (c *Cache) describe(id []byte, s *peerdist.Segment) (*record, error) {
 // remove removes a segment's files, the description first: blocks without one are nothing. The segment's
 // mutex is held.
 func (c *Cache) remove(id []byte) error {
+	c.recent.drop(id)
 	for _, suffix := range []string{meta, data} {
 		if err := os.Remove(c.path(id, suffix)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err

@@ -438,6 +438,53 @@ func TestManyAtOnce(t *testing.T) {
 	}
 }
 
+// TestReadersSeeChangesAtOnce is about segments that stay open.
+func TestReadersSeeChangesAtOnce(t *testing.T) {
+	body := random((maxRecent+10)*65536, 10)
+	all := segments(t, body, peerdist.TruncatedSHA512)
+	c := opened(t, t.TempDir(), wide)
+	for range 2 {
+		for i := range all {
+			s := &all[i]
+			if _, err := c.Read(s.ID(), 0, nil); !errors.Is(err, ErrNotHeld) {
+				t.Fatalf("segment %d before it was put: %v", i, err)
+			}
+			put(t, c, s, body, 0)
+			if _, err := c.Read(s.ID(), 0, nil); err != nil {
+				t.Fatalf("segment %d: %v", i, err)
+			}
+		}
+		if len(all) <= maxRecent || len(c.recent.open) != maxRecent {
+			t.Errorf("%d of %d segments are open", len(c.recent.open), len(all))
+		}
+		for i := range all {
+			if err := c.Delete(all[i].ID()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if len(c.recent.open) > 0 {
+			t.Errorf("%d segments that are not here are open", len(c.recent.open))
+		}
+	}
+	s := segments(t, body, peerdist.SHA256)[0]
+	for i := range s.Blocks() {
+		put(t, c, &s, body, i)
+		b, err := c.Read(s.ID(), i, nil)
+		if err != nil || b.Next != 0 {
+			t.Fatalf("block %d: %v", i, err)
+		}
+		if i > 0 {
+			if b, err = c.Read(s.ID(), i-1, nil); err != nil || b.Next != i {
+				t.Fatalf("block %d: next is %d, %v", i-1, b.Next, err)
+			}
+		}
+	}
+	c.SetLimits(Limits{Size: wide.Size, MaxAge: time.Nanosecond})
+	if _, err := c.Read(s.ID(), 0, nil); !errors.Is(err, ErrNotHeld) {
+		t.Errorf("of one that is too old: %v", err)
+	}
+}
+
 const victimDir = "EBB_TEST_CACHE"
 
 // TestMain lets the test binary be the process that is killed.
