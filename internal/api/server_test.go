@@ -26,6 +26,7 @@ import (
 	"github.com/ebbtransfer/ebb/internal/queue"
 	"github.com/ebbtransfer/ebb/internal/store"
 	"github.com/ebbtransfer/ebb/internal/transfer"
+	"github.com/ebbtransfer/ebb/internal/transfer/bup"
 	"github.com/ebbtransfer/ebb/internal/transfer/httpconn"
 	"github.com/ebbtransfer/ebb/internal/transfer/httpget"
 	"github.com/ebbtransfer/ebb/internal/transfer/put"
@@ -58,7 +59,7 @@ func newAPIBy(t testing.TB, file *policy.File, rules policy.Policy) http.Handler
 		t.Fatal(err)
 	}
 	conns := httpconn.New("test", governor.New("", slog.New(slog.DiscardHandler)))
-	engine := transfer.NewEngine(httpget.New(conns), time.Minute, map[upload.Protocol]upload.Uploader{upload.Put: put.New(conns)})
+	engine := transfer.NewEngine(httpget.New(conns), time.Minute, map[upload.Protocol]upload.Uploader{upload.BITS: bup.New(conns), upload.Put: put.New(conns)})
 	q, err := queue.Open(s, engine, governor.New("", slog.New(slog.DiscardHandler)), rules, conditions.State{}, nil, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)

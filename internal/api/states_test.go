@@ -26,6 +26,7 @@ var columns = []bits.State{bits.Suspended, bits.Queued, bits.Connecting, bits.Tr
 type lab struct {
 	t      *testing.T
 	h      http.Handler
+	other  http.Handler // the same service, to another administrator
 	server *httptest.Server
 	dir    string
 	made   int
@@ -49,12 +50,16 @@ func newLab(t *testing.T) *lab {
 		switch filepath.Base(r.URL.Path) {
 		case "missing":
 			w.WriteHeader(http.StatusNotFound)
-		case "busy":
+		case "overloaded":
 			w.WriteHeader(http.StatusServiceUnavailable)
 		case "silent":
 			stall(r)
 		case "stalls":
-			if r.Method == http.MethodPut {
+			if r.Header.Get("BITS-Packet-Type") == "Create-Session" {
+				acknowledge(w, r, "")
+				return
+			}
+			if r.Method == http.MethodPut || r.Method == "BITS_POST" {
 				_, _ = io.CopyN(io.Discard, r.Body, 1<<20)
 				stall(r)
 				return
@@ -67,6 +72,10 @@ func newLab(t *testing.T) *lab {
 			_ = http.NewResponseController(w).Flush()
 			stall(r)
 		default:
+			if r.Method == "BITS_POST" {
+				acknowledge(w, r, map[bool]string{true: "/stalls", false: "/answer"}[filepath.Base(r.URL.Path) == "late"])
+				return
+			}
 			if r.Method == http.MethodPut {
 				_, _ = io.Copy(io.Discard, r.Body)
 				w.WriteHeader(http.StatusCreated)
@@ -78,9 +87,29 @@ func newLab(t *testing.T) *lab {
 	t.Cleanup(l.server.Close)
 	t.Cleanup(func() { close(end) })
 	self := uint32(os.Getuid())
-	l.h = as(queue.Caller{UID: self, Self: self}, newAPIBy(t, configuration(t, ""), rules))
+	service := newAPIBy(t, configuration(t, ""), rules)
+	l.h, l.other = as(queue.Caller{UID: self, Self: self}, service), as(queue.Caller{UID: self + 1, Self: self + 1}, service)
 	l.wait(l.create(`"priority":"HIGH","resume":true`, "stalls"), bits.Transferring) // keeps those below in QUEUED
 	return l
+}
+
+// acknowledge answers a packet of an upload by BITS; the reply is there when the file is.
+func acknowledge(w http.ResponseWriter, r *http.Request, reply string) {
+	h := w.Header()
+	h.Set("BITS-Packet-Type", "Ack")
+	h.Set("BITS-Session-Id", "{7df0354d-0000-430f-820d-3d2a9bef4931}")
+	switch r.Header.Get("BITS-Packet-Type") {
+	case "Create-Session":
+		h.Set("BITS-Protocol", "{7df0354d-249b-430f-820d-3d2a9bef4931}")
+	case "Fragment":
+		_, _ = io.Copy(io.Discard, r.Body)
+		var first, last, size int64
+		_, _ = fmt.Sscanf(r.Header.Get("Content-Range"), "bytes %d-%d/%d", &first, &last, &size)
+		h.Set("BITS-Received-Content-Range", fmt.Sprint(last+1))
+		if last+1 == size {
+			h.Set("BITS-Reply-URL", reply)
+		}
+	}
 }
 
 // create makes a download of the files that the server has under the names.
@@ -110,32 +139,43 @@ func (l *lab) in(s bits.State) bits.ID {
 		l.wait(id, s)
 		return id
 	}
-	file := map[bits.State]string{bits.Connecting: "silent", bits.Transferring: "stalls", bits.TransientError: "busy", bits.Errored: "missing", bits.Transferred: "a"}[s]
+	file := map[bits.State]string{bits.Connecting: "silent", bits.Transferring: "stalls", bits.TransientError: "overloaded", bits.Errored: "missing", bits.Transferred: "a"}[s]
 	id := l.create(`"priority":"FOREGROUND","connections":1,"resume":true`, file, "b")
 	l.wait(id, s)
 	return id
 }
 
 // upload makes an upload that is in a state.
-func (l *lab) upload(s bits.State) bits.ID {
+func (l *lab) upload(s bits.State) bits.ID { return l.uploadOf("UPLOAD", "put", s) }
+
+// replied makes an upload with a reply that is in a state.
+func (l *lab) replied(s bits.State) bits.ID { return l.uploadOf("UPLOAD_REPLY", "bits", s) }
+
+func (l *lab) uploadOf(kind, protocol string, s bits.State) bits.ID {
 	l.t.Helper()
 	if s.Final() {
-		id := l.upload(bits.Transferred)
+		id := l.uploadOf(kind, protocol, bits.Transferred)
 		decode[bits.Outcome](l.t, l.post(id, map[bits.State]string{bits.Acknowledged: "complete", bits.Cancelled: "cancel"}[s]), http.StatusOK)
 		l.wait(id, s)
 		return id
 	}
-	file := map[bits.State]string{bits.Suspended: "a", bits.Queued: "a", bits.Connecting: "silent", bits.Transferring: "stalls", bits.TransientError: "busy", bits.Errored: "missing", bits.Transferred: "a"}[s]
+	file := map[bits.State]string{bits.Suspended: "a", bits.Queued: "a", bits.Connecting: "silent", bits.Transferring: "stalls", bits.TransientError: "overloaded", bits.Errored: "missing", bits.Transferred: "a"}[s]
+	id := l.uploadTo(kind, protocol, file, s)
+	l.wait(id, s)
+	return id
+}
+
+// uploadTo makes an upload that is to come to a state.
+func (l *lab) uploadTo(kind, protocol, file string, s bits.State) bits.ID {
+	l.t.Helper()
 	priority := bits.Foreground
 	if s == bits.Queued {
 		priority = bits.Normal
 	}
 	l.made++
-	w := call(l.h, "POST", "/v1/jobs", fmt.Sprintf(`{"name":"upload %d","type":"UPLOAD","protocol":"put","priority":%q,"resume":%t,"files":[{"remote":%q,"local":%q}]}`,
-		l.made, priority, s != bits.Suspended, l.server.URL+"/"+file, l.source()))
-	id := decode[bits.Summary](l.t, w, http.StatusCreated).ID
-	l.wait(id, s)
-	return id
+	w := call(l.h, "POST", "/v1/jobs", fmt.Sprintf(`{"name":"upload %d","type":%q,"protocol":%q,"priority":%q,"resume":%t,"files":[{"remote":%q,"local":%q}]}`,
+		l.made, kind, protocol, priority, s != bits.Suspended, l.server.URL+"/"+file, l.source()))
+	return decode[bits.Summary](l.t, w, http.StatusCreated).ID
 }
 
 // source returns a file to upload.
@@ -200,6 +240,7 @@ func repeat(word string, n int) []string { return slices.Repeat([]string{word}, 
 // state the job is in then; "" is as before.
 func TestStateByMethod(t *testing.T) {
 	l := newLab(t)
+	always := slices.Concat(repeat("ok", 7), repeat(inv, 2))
 	for _, c := range []struct {
 		method string
 		call   func(bits.ID) *httptest.ResponseRecorder
@@ -226,6 +267,44 @@ func TestStateByMethod(t *testing.T) {
 		{"SetReplyFileName of a download", func(id bits.ID) *httptest.ResponseRecorder {
 			return l.set(id, `{"reply_file":"/tmp/reply"}`)
 		}, repeat("E_NOTIMPL", 9), "= = = = = = ="},
+		{"AddFileWithRanges", func(id bits.ID) *httptest.ResponseRecorder { return l.addRanges(id) }, always, "= = = = = = ="},
+		{"SetRemoteName", func(id bits.ID) *httptest.ResponseRecorder {
+			return l.file(id, "PATCH", "1", fmt.Sprintf(`{"remote":%q}`, l.server.URL+"/c"))
+		}, always, "= = = = = = ="},
+		{"SetRemoteName of another host", func(id bits.ID) *httptest.ResponseRecorder {
+			return l.file(id, "PATCH", "1", `{"remote":"http://host.invalid/c"}`)
+		}, always, "= = = = = = ="},
+		{"ReplaceRemotePrefix", func(id bits.ID) *httptest.ResponseRecorder { return l.replacePrefix(id) }, always, "= = = = = = ="},
+		{"RequestFileRanges", func(id bits.ID) *httptest.ResponseRecorder {
+			return l.file(id, "POST", "0/ranges", `[{"offset":10,"length":10}]`)
+		}, always, "= = = = = = ="},
+		{"UpdateDownloadPosition", func(id bits.ID) *httptest.ResponseRecorder {
+			return l.file(id, "PUT", "0/position", `{"offset":10}`)
+		}, always, "= = = = = = ="},
+		{"SetValidationState to true", func(id bits.ID) *httptest.ResponseRecorder {
+			return l.file(id, "PUT", "0/validated", `{"validated":true}`)
+		}, slices.Concat(repeat("E_PENDING", 6), []string{"ok"}, repeat(inv, 2)), "= = = = = = ="},
+		{"SetValidationState to false", func(id bits.ID) *httptest.ResponseRecorder {
+			return l.file(id, "PUT", "0/validated", `{"validated":false}`)
+		}, slices.Concat(repeat("E_PENDING", 6), []string{"ok"}, repeat(inv, 2)), "= = = = = = ERROR"},
+		{"skip a file", func(id bits.ID) *httptest.ResponseRecorder { return l.file(id, "PATCH", "1", `{"skipped":true}`) }, always, "= = = = = = ="},
+		{"remove a file", func(id bits.ID) *httptest.ResponseRecorder { return l.file(id, "DELETE", "1", "") }, always, "= = = = = = ="},
+		{"a file that is not there", func(id bits.ID) *httptest.ResponseRecorder {
+			return l.file(id, "PUT", "9/position", `{"offset":10}`)
+		}, repeat("ERROR_FILE_NOT_FOUND", 9), "= = = = = = ="},
+		{"GetFilledFileRanges", func(id bits.ID) *httptest.ResponseRecorder { return l.file(id, "GET", "0", "") }, repeat("ok", 9), "= = = = = = ="},
+		{"SetCredentials", func(id bits.ID) *httptest.ResponseRecorder {
+			return call(l.h, "PUT", "/v1/jobs/"+id.String()+"/credentials", `{"target":"SERVER","scheme":"BASIC","user":"u","password":"p"}`)
+		}, always, "= = = = = = ="},
+		{"RemoveCredentials", func(id bits.ID) *httptest.ResponseRecorder {
+			return call(l.h, "DELETE", "/v1/jobs/"+id.String()+"/credentials/SERVER/BASIC", "")
+		}, always, "= = = = = = ="},
+		{"RemoveClientCertificate", func(id bits.ID) *httptest.ResponseRecorder {
+			return call(l.h, "DELETE", "/v1/jobs/"+id.String()+"/certificate", "")
+		}, always, "= = = = = = ="},
+		{"TakeOwnership", func(id bits.ID) *httptest.ResponseRecorder {
+			return call(l.other, "POST", "/v1/jobs/"+id.String()+"/own", "")
+		}, always, "= = = = = = ="},
 		{"a getter", func(id bits.ID) *httptest.ResponseRecorder {
 			return call(l.h, "GET", "/v1/jobs/"+id.String(), "")
 		}, repeat("ok", 9), "= = = = = = ="},
@@ -275,12 +354,98 @@ func TestStateByMethod(t *testing.T) {
 			}
 		}
 	})
+	t.Run("files of an upload", func(t *testing.T) {
+		l := *l
+		l.t = t
+		for _, s := range columns {
+			id := l.upload(s)
+			random := map[bool]string{false: "BG_E_RANDOM_ACCESS_NOT_SUPPORTED", true: inv}[s.Final()]
+			for _, c := range []struct {
+				method string
+				answer *httptest.ResponseRecorder
+				want   string
+			}{
+				{"AddFileWithRanges", l.addRanges(id), "E_NOTIMPL"},
+				{"SetRemoteName", l.file(id, "PATCH", "0", fmt.Sprintf(`{"remote":%q}`, l.server.URL+"/c")), "E_NOTIMPL"},
+				{"ReplaceRemotePrefix", l.replacePrefix(id), "E_NOTIMPL"},
+				{"skip", l.file(id, "PATCH", "0", `{"skipped":true}`), "E_NOTIMPL"},
+				{"remove", l.file(id, "DELETE", "0", ""), "E_NOTIMPL"},
+				{"RequestFileRanges", l.file(id, "POST", "0/ranges", `[{"offset":10,"length":10}]`), random},
+				{"UpdateDownloadPosition", l.file(id, "PUT", "0/position", `{"offset":10}`), random},
+				{"GetReplyData", call(l.h, "GET", "/v1/jobs/"+id.String()+"/reply", ""), "E_NOTIMPL"},
+				{"SetReplyFileName", l.set(id, `{"reply_file":"/tmp/reply"}`), "E_NOTIMPL"},
+			} {
+				if got := word(t, c.answer); got != c.want {
+					t.Errorf("%s in %s: %s, want %s", c.method, s, got, c.want)
+				}
+			}
+			l.wait(id, s)
+			if !s.Final() {
+				l.post(id, "cancel")
+			}
+		}
+	})
+	t.Run("replies", func(t *testing.T) {
+		l := *l
+		l.t = t
+		check := func(method string, s bits.State, w *httptest.ResponseRecorder, want string) {
+			t.Helper()
+			if got := word(t, w); got != want {
+				t.Errorf("%s in %s: %s, want %s", method, s, got, want)
+			}
+		}
+		read := func(id bits.ID) *httptest.ResponseRecorder {
+			return call(l.h, "GET", "/v1/jobs/"+id.String()+"/reply", "")
+		}
+		name := func(id bits.ID) *httptest.ResponseRecorder {
+			return l.set(id, fmt.Sprintf(`{"reply_file":%q}`, filepath.Join(l.dir, id.String())))
+		}
+		for i, s := range columns {
+			id := l.replied(s)
+			check("GetReplyData", s, read(id), slices.Concat(repeat(inv, 6), repeat("ok", 2), []string{inv})[i])
+			check("SetReplyFileName", s, name(id), slices.Concat(repeat("ok", 6), repeat(inv, 3))[i])
+			j := l.wait(id, s)
+			// GetReplyProgress: the size is not known before the reply comes.
+			if done := s == bits.Transferred || s.Final(); j.Reply == nil || (j.Reply.BytesTotal == bits.Unknown) == done || done && j.Reply.BytesTransferred != 3000 {
+				t.Errorf("in %s the reply is %+v", s, j.Reply)
+			}
+			if !s.Final() {
+				l.post(id, "cancel")
+			}
+		}
+		// Once the reply comes its file has its name, whatever becomes of the job (client.md 1.5).
+		id := l.uploadTo("UPLOAD_REPLY", "bits", "late", bits.Transferring)
+		for end := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) {
+			if j := l.get(id); j.State == bits.Transferring && j.Reply.BytesTotal != bits.Unknown {
+				break
+			}
+			if time.Now().After(end) {
+				t.Fatalf("no reply comes: %+v", l.get(id))
+			}
+		}
+		check("SetReplyFileName once the reply comes", bits.Transferring, name(id), inv)
+		check("GetReplyData", bits.Transferring, read(id), inv)
+		l.post(id, "cancel")
+	})
 	t.Run("Resume without files", func(t *testing.T) {
 		id := made(t, l.h, "empty")
 		if got := word(t, l.post(id, "resume")); got != "BG_E_EMPTY" {
 			t.Errorf("%s, want BG_E_EMPTY", got)
 		}
 	})
+}
+
+// file makes a call about a file of a job.
+func (l *lab) file(id bits.ID, method, path, body string) *httptest.ResponseRecorder {
+	return call(l.h, method, "/v1/jobs/"+id.String()+"/files/"+path, body)
+}
+
+func (l *lab) addRanges(id bits.ID) *httptest.ResponseRecorder {
+	return call(l.h, "POST", "/v1/jobs/"+id.String()+"/files", fmt.Sprintf(`[{"remote":%q,"local":%q,"ranges":[{"offset":0,"length":10}]}]`, l.server.URL+"/c", filepath.Join(l.dir, id.String())))
+}
+
+func (l *lab) replacePrefix(id bits.ID) *httptest.ResponseRecorder {
+	return call(l.h, "POST", "/v1/jobs/"+id.String()+"/replace-prefix", fmt.Sprintf(`{"old":%q,"new":%q}`, l.server.URL+"/b", l.server.URL+"/c"))
 }
 
 func (l *lab) set(id bits.ID, body string) *httptest.ResponseRecorder {

@@ -112,7 +112,11 @@ func (t *tx) setUpload(j *job, v *version, s *bits.Settings) error {
 	if s.ReplyFile == nil || *s.ReplyFile == v.detail().ReplyFile {
 		return nil
 	}
-	if err := refused(v, bits.Decide(v.rec.State, bits.MethodSetReplyFileName, v.facts()), "given another reply file"); err != nil {
+	facts := v.facts()
+	if m, ok := j.moving()[transfer.ReplyIndex]; ok && m.size >= 0 { // the record tells of it later
+		facts.ReplyStarted = true
+	}
+	if err := refused(v, bits.Decide(v.rec.State, bits.MethodSetReplyFileName, facts), "given another reply file"); err != nil {
 		return err
 	}
 	if len(v.files) > 0 {
