@@ -54,6 +54,18 @@ func newLab(t *testing.T) *lab {
 			w.WriteHeader(http.StatusServiceUnavailable)
 		case "silent":
 			stall(r)
+		case "moved":
+			http.Redirect(w, r, "/a", http.StatusFound)
+		case "whole": // whatever part is asked for
+			_, _ = w.Write(content)
+		case "odd": // another part
+			w.Header().Set("Content-Range", "bytes 7-9/3000")
+			w.WriteHeader(http.StatusPartialContent)
+			_, _ = w.Write(content[7:10])
+		case "0x80200020", "0x80200022", "0x80200023": // what a server of BITS says
+			w.Header().Set("BITS-Packet-Type", "Ack")
+			w.Header().Set("BITS-Error", filepath.Base(r.URL.Path))
+			w.WriteHeader(http.StatusForbidden)
 		case "stalls":
 			if r.Header.Get("BITS-Packet-Type") == "Create-Session" {
 				acknowledge(w, r, "")

@@ -1,0 +1,142 @@
+package api
+
+import (
+	"fmt"
+	"net/http"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ebbtransfer/ebb/bits"
+)
+
+// TestErrorsOfJobs: what a job ends in, or waits with, and that a resumed job has the chance to end
+// otherwise (client.md 3.2, 5).
+func TestErrorsOfJobs(t *testing.T) {
+	l := newLab(t)
+	own := l.server.URL + "/"
+	for _, c := range []struct {
+		name, remote, file, job string
+		state                   bits.State
+		code                    string
+	}{
+		{"fatal status", own + "missing", "", "", bits.Errored, "BG_E_HTTP_ERROR_404"},
+		{"transient status", own + "overloaded", "", "", bits.TransientError, "BG_E_HTTP_ERROR_503"},
+		{"transient, without time", own + "overloaded", "", `,"no_progress_timeout":0`, bits.Errored, "BG_E_HTTP_ERROR_503"},
+		{"transient, the next attempt too late", own + "overloaded", "", `,"no_progress_timeout":60,"minimum_retry_delay":61`, bits.Errored, "BG_E_HTTP_ERROR_503"},
+		{"transient, another method", own + "overloaded", "", `,"http_method":"POST"`, bits.Errored, "BG_E_HTTP_ERROR_503"},
+		{"redirect that is refused", own + "moved", "", `,"security_flags":"redirect-deny"`, bits.Errored, "BG_E_HTTP_ERROR_302"},
+		{"nobody there", "http://127.0.0.1:1/a", "", "", bits.TransientError, "ERROR_WINHTTP_CANNOT_CONNECT"},
+		{"proxy that makes no sense", own + "a", "", `,"proxy":{"usage":"OVERRIDE","list":["://"]}`, bits.Errored, "BG_E_INVALID_PROXY_INFO"},
+		{"server without ranges", own + "whole", `,"ranges":[{"offset":5,"length":5}]`, "", bits.Errored, "BG_E_INSUFFICIENT_RANGE_SUPPORT"},
+		{"range behind the end", own + "a", `,"ranges":[{"offset":5000,"length":5}]`, "", bits.Errored, "BG_E_INVALID_RANGE"},
+		{"another range than asked for", own + "odd", `,"ranges":[{"offset":5,"length":5}]`, "", bits.Errored, "BG_E_INVALID_SERVER_RESPONSE"},
+		{"on demand without ranges", own + "whole", "", `,"on_demand":true`, bits.Errored, "BG_E_RANDOM_ACCESS_NOT_SUPPORTED"},
+		{"too large", own + "a", "", `,"maximum_download_size":10`, bits.Errored, "BG_E_MAX_DOWNLOAD_SIZE_LIMIT_REACHED"},
+		{"another content", own + "a", fmt.Sprintf(`,"checksum":"sha256:%064d"`, 0), "", bits.Errored, "BG_E_VALIDATION_FAILED"},
+		{"too slow", own + "stalls", "", `,"maximum_download_time":1`, bits.Errored, "BG_E_MAXDOWNLOAD_TIMEOUT"},
+		{"too large for BITS's server", own + "0x80200020", "", `,"type":"UPLOAD"`, bits.Errored, "BG_E_TOO_LARGE"},
+		{"no common protocol", own + "0x80200022", "", `,"type":"UPLOAD"`, bits.Errored, "BG_E_CLIENT_SERVER_PROTOCOL_MISMATCH"},
+		{"a directory of programs", own + "0x80200023", "", `,"type":"UPLOAD"`, bits.Errored, "BG_E_SERVER_EXECUTE_ENABLED"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			l := *l
+			l.t = t
+			l.made++
+			local := filepath.Join(t.TempDir(), "file")
+			if strings.Contains(c.job, "UPLOAD") {
+				local = l.source()
+			}
+			w := call(l.h, "POST", "/v1/jobs", fmt.Sprintf(`{"name":"job","priority":"FOREGROUND","resume":true,"files":[{"remote":%q,"local":%q%s}]%s}`, c.remote, local, c.file, c.job))
+			id := decode[bits.Summary](t, w, http.StatusCreated).ID
+			j := l.wait(id, c.state)
+			if j.Error == nil || j.Error.Code != c.code || j.Error.Message == "" || j.Error.Hint == "" || j.Error.Context == bits.ContextNone {
+				t.Errorf("the error is %+v, want %s", j.Error, c.code)
+			}
+			if e := decode[bits.ErrorInfo](t, call(l.h, "GET", "/v1/jobs/"+id.String()+"/error", ""), http.StatusOK); e.Code != c.code {
+				t.Errorf("asked for it is %s", e.Code)
+			}
+			if j.ErrorCount != 1 {
+				t.Errorf("there were %d errors", j.ErrorCount)
+			}
+			if got := word(t, l.post(id, "resume")); got != "ok" {
+				t.Errorf("Resume: %s", got)
+			}
+			for end := time.Now().Add(time.Minute); l.get(id).ErrorCount < 2; time.Sleep(time.Millisecond) { // and fails again
+				if time.Now().After(end) {
+					t.Fatalf("it was not tried again: %+v", l.get(id))
+				}
+			}
+			l.post(id, "cancel")
+		})
+	}
+}
+
+// TestRefusals: calls about a job's files and credentials that are wrong whatever the state is.
+func TestRefusals(t *testing.T) {
+	l := newLab(t)
+	id := l.create(`"priority":"NORMAL"`, "a")
+	path := "/v1/jobs/" + id.String()
+	file := func(more string) string {
+		return fmt.Sprintf(`[{"remote":%q,"local":%q%s}]`, l.server.URL+"/c", filepath.Join(l.dir, "refused"), more)
+	}
+	credential := func(target, scheme, user, password string) string {
+		return fmt.Sprintf(`{"target":%q,"scheme":%q,"user":%q,"password":%q}`, target, scheme, user, password)
+	}
+	for _, c := range []struct {
+		name, method, path, body, want string
+	}{
+		{"no ranges", "POST", "/files/0/ranges", `[]`, "E_INVALIDARG"},
+		{"range that ends nowhere", "POST", "/files", file(`,"ranges":[{"offset":9223372036854775807,"length":5}]`), "BG_E_INVALID_RANGE"},
+		{"ranges that overlap", "POST", "/files", file(`,"ranges":[{"offset":5,"length":5},{"offset":9,"length":5}]`), "BG_E_OVERLAPPING_RANGES"},
+		{"many ranges", "POST", "/files", file(`,"ranges":[` + strings.Repeat(`{"offset":5,"length":0},`, 100_000) + `{"offset":5,"length":5}]`), "BG_E_TOO_MANY_RANGES_IN_FILE"},
+		{"long URL", "POST", "/files", fmt.Sprintf(`[{"remote":%q,"local":"/a"}]`, "http://h/"+strings.Repeat("a", 1<<16)), "E_INVALIDARG"},
+		{"empty prefix", "POST", "/replace-prefix", `{"old":"","new":"http://h/"}`, "E_INVALIDARG"},
+		{"prefix that makes no URL", "POST", "/replace-prefix", fmt.Sprintf(`{"old":%q,"new":"ftp://h"}`, l.server.URL), "E_INVALIDARG"},
+		{"position before the file", "PUT", "/files/0/position", `{"offset":-1}`, "E_INVALIDARG"},
+		{"URL of no kind", "PATCH", "/files/0", `{"remote":"ftp://h/a"}`, "E_INVALIDARG"},
+		{"target", "DELETE", "/credentials/MOON/BASIC", "", "BG_E_INVALID_AUTH_TARGET"},
+		{"scheme", "DELETE", "/credentials/SERVER/MAGIC", "", "BG_E_INVALID_AUTH_SCHEME"},
+		{"no target", "PUT", "/credentials", credential("NONE", "BASIC", "u", "secret"), "BG_E_INVALID_AUTH_TARGET"},
+		{"long user", "PUT", "/credentials", credential("SERVER", "BASIC", strings.Repeat("u", 301), "secret"), "BG_E_USERNAME_TOO_LARGE"},
+		{"long password", "PUT", "/credentials", credential("SERVER", "BASIC", "u", strings.Repeat("secret", 65536/6+1)), "BG_E_PASSWORD_TOO_LARGE"},
+		{"user that cannot be sent", "PUT", "/credentials", credential("SERVER", "BASIC", "u:v", "secret"), "BG_E_INVALID_CREDENTIALS"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			w := call(l.h, c.method, path+c.path, c.body)
+			if got := word(t, w); got != c.want {
+				t.Errorf("%s, want %s: %.300s", got, c.want, w.Body)
+			}
+			if strings.Contains(w.Body.String(), "secret") {
+				t.Errorf("%s tells the password", w.Body)
+			}
+			if j := l.get(id); len(j.Files) != 1 || j.Files[0].Remote != l.server.URL+"/a" || len(j.Properties.Credentials) != 0 {
+				t.Errorf("what was refused left %+v", j)
+			}
+		})
+	}
+}
+
+// TestLockedProperties: what is fixed once a job had a file, or was resumed, stays so also when the
+// job is SUSPENDED again (client.md 1.6, 3.2).
+func TestLockedProperties(t *testing.T) {
+	l := newLab(t)
+	empty := made(t, l.h, "empty")
+	if got := word(t, l.give(empty, "high_performance", "true")); got != "ok" {
+		t.Errorf("high_performance of a job without files: %s", got)
+	}
+	again := l.in(bits.Queued)
+	decode[bits.Outcome](t, l.post(again, "suspend"), http.StatusOK)
+	l.wait(again, bits.Suspended)
+	for name, value := range map[string]string{"http_method": "POST", "dynamic_content": "true", "on_demand": "true", "maximum_download_size": "5"} {
+		if got := word(t, l.give(again, name, value)); got != "BG_E_READ_ONLY_PROPERTY_AFTER_RESUME" {
+			t.Errorf("%s of a job that was resumed: %s", name, got)
+		}
+	}
+	id := l.create(`"priority":"NORMAL"`, "a")
+	decode[bits.Summary](t, l.addRanges(id), http.StatusOK)
+	if got := word(t, l.give(id, "dynamic_content", "true")); got != "BG_E_UNSUPPORTED_JOB_CONFIGURATION" {
+		t.Errorf("dynamic_content of a job with ranges: %s", got)
+	}
+}
