@@ -1,8 +1,10 @@
 package api
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -138,5 +140,32 @@ func TestLockedProperties(t *testing.T) {
 	decode[bits.Summary](t, l.addRanges(id), http.StatusOK)
 	if got := word(t, l.give(id, "dynamic_content", "true")); got != "BG_E_UNSUPPORTED_JOB_CONFIGURATION" {
 		t.Errorf("dynamic_content of a job with ranges: %s", got)
+	}
+}
+
+// TestFilesThatStay: a job ends though a part file cannot be deleted, and says so.
+func TestFilesThatStay(t *testing.T) {
+	l := newLab(t)
+	for verb, state := range map[string]bits.State{"cancel": bits.Cancelled, "complete": bits.Acknowledged} {
+		id := l.create(`"priority":"FOREGROUND","connections":1,"resume":true`, "a", "stalls")
+		part := ""
+		for end := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) { // the first is here, the second not
+			j := l.get(id)
+			if j.Progress.FilesTransferred == 1 && j.Files[1].BytesTransferred > 0 {
+				part = j.Files[1].Temporary
+				break
+			}
+			if time.Now().After(end) {
+				t.Fatalf("%+v", l.get(id))
+			}
+		}
+		decode[bits.Outcome](t, l.post(id, "suspend"), http.StatusOK)
+		if err := errors.Join(os.Remove(part), os.MkdirAll(filepath.Join(part, "kept"), 0o700)); err != nil {
+			t.Fatal(err)
+		}
+		if got := word(t, l.post(id, verb)); got != "BG_S_UNABLE_TO_DELETE_FILES" {
+			t.Errorf("%s: %s", verb, got)
+		}
+		l.wait(id, state)
 	}
 }

@@ -408,9 +408,9 @@ func (v *version) file(i int, live map[int]moving) bits.File {
 	out.Skipped, out.Validated = f.State == store.FileSkipped, f.State == store.FilePlaced
 	if f.Part != nil {
 		out.Note, out.Source, out.Validated = f.Part.Note, f.Part.Source, out.Validated || f.Part.Validated
-		if !sends && f.State != store.FilePlaced && !v.rec.State.Final() {
-			out.Temporary = v.path(i, f)
-		}
+	}
+	if _, moves := live[i]; (f.Part != nil || moves) && !sends && f.State != store.FilePlaced && !v.rec.State.Final() {
+		out.Temporary = v.path(i, f)
 	}
 	return out
 }

@@ -37,7 +37,6 @@ func TestDocumentIsFresh(t *testing.T) {
 func TestEveryRowIsProved(t *testing.T) {
 	packages := map[string]tests{}
 	seen := map[string]bool{}
-	unproved := 0
 	for _, s := range Sections() {
 		for _, r := range s.Rows {
 			at := s.Title + ": " + r.BITS
@@ -50,8 +49,7 @@ func TestEveryRowIsProved(t *testing.T) {
 			}
 			if r.Test == "" {
 				if r.Ebb != "" {
-					unproved++
-					t.Logf("%s names no test yet", at)
+					t.Errorf("%s names no test", at)
 				}
 				continue
 			}
@@ -72,7 +70,6 @@ func TestEveryRowIsProved(t *testing.T) {
 			}
 		}
 	}
-	t.Logf("%d rows name no test yet", unproved)
 }
 
 // tests are the tests of a package, each with the strings that its file holds: the names of its
