@@ -113,6 +113,7 @@ func (s State) withSupplies() State {
 type bus struct {
 	conn    *dbus.Conn
 	signals chan *dbus.Signal
+	left    map[string]time.Time // when services went away that are not back
 }
 
 // dial connects to the system bus and asks for the signals that tell of changes.
@@ -121,7 +122,7 @@ func dial(ctx context.Context) (*bus, error) {
 	if err != nil {
 		return nil, err
 	}
-	b := &bus{conn, make(chan *dbus.Signal, 16)}
+	b := &bus{conn, make(chan *dbus.Signal, 16), map[string]time.Time{}}
 	conn.Signal(b.signals)
 	// Only what decides: NetworkManager and ModemManager send many more signals, about the
 	// strength of the reception for one.
@@ -176,20 +177,20 @@ func (b *bus) follow(ctx context.Context, supplies <-chan struct{}, report func(
 			if strings.HasPrefix(s.Name, "org.freedesktop.DBus.Name") && s.Name != ownerChanged {
 				continue // about this connection itself, which nobody asked for
 			}
-			if left(s) {
+			if b.leaves(s) {
 				delay = restart
 			}
 		case <-look.C:
-			s, all := b.state(ctx, last)
+			s, again := b.state(ctx, last)
 			if ctx.Err() != nil || !b.conn.Connected() {
 				return
 			}
 			last, due = s, time.Time{}
 			report(s.withSupplies())
-			if all {
+			if again == 0 {
 				continue
 			}
-			delay = askAgain
+			delay = again
 		}
 		if at := time.Now().Add(delay); due.IsZero() || at.Before(due) {
 			due = at
@@ -198,37 +199,55 @@ func (b *bus) follow(ctx context.Context, supplies <-chan struct{}, report func(
 	}
 }
 
-// left reports whether a signal says that a service went away.
-func left(s *dbus.Signal) bool {
+// leaves reports whether a signal says that a service went away, and remembers since when.
+func (b *bus) leaves(s *dbus.Signal) bool {
 	if s.Name != ownerChanged || len(s.Body) != 3 {
 		return false
 	}
+	name, _ := s.Body[0].(string)
 	owner, ok := s.Body[2].(string)
-	return ok && owner == ""
+	if !ok || owner != "" {
+		delete(b.left, name)
+		return false
+	}
+	b.left[name] = time.Now()
+	return true
 }
 
-// state asks all services. One that does not answer in time keeps nobody from asking the others;
-// what it said last holds, and all is false.
-func (b *bus) state(ctx context.Context, last State) (s State, all bool) {
-	all = true
+// mayReturn reports whether a service went away so lately that it may only be started anew.
+func (b *bus) mayReturn(name string) bool {
+	at, ok := b.left[name]
+	return ok && time.Since(at) < restart
+}
+
+// state asks all services. One that does not answer in time, or is being started anew, keeps nobody from
+// asking the others; what it said last holds, and again is after how long to ask again, else 0.
+func (b *bus) state(ctx context.Context, last State) (s State, again time.Duration) {
 	for _, about := range []struct {
-		ask  func(context.Context, *State)
-		keep func()
+		service string
+		ask     func(context.Context, *State)
+		keep    func()
 	}{
-		{b.network, func() { s.Cost, s.CostSource, s.Interface = last.Cost, last.CostSource, last.Interface }},
-		{b.battery, func() { s.OnBattery, s.PowerSource = last.OnBattery, last.PowerSource }},
-		{b.profile, func() { s.PowerSaver, s.SaverSource = last.PowerSaver, last.SaverSource }},
-		{b.users, func() { s.Users = last.Users }},
+		{networkManager, b.network, func() { s.Cost, s.CostSource, s.Interface = last.Cost, last.CostSource, last.Interface }},
+		{upower, b.battery, func() { s.OnBattery, s.PowerSource = last.OnBattery, last.PowerSource }},
+		{powerProfiles[0].name, b.profile, func() { s.PowerSaver, s.SaverSource = last.PowerSaver, last.SaverSource }},
+		{logind, b.users, func() { s.Users = last.Users }},
 	} {
+		if b.mayReturn(about.service) {
+			about.keep()
+			again = restart
+			continue
+		}
 		patient, cancel := context.WithTimeout(ctx, answer)
 		about.ask(patient, &s)
 		if patient.Err() != nil {
-			about.keep()
-			all = false
+			if about.keep(); again == 0 {
+				again = askAgain
+			}
 		}
 		cancel()
 	}
-	return s, all
+	return s, again
 }
 
 // battery asks UPower.

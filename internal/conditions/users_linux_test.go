@@ -55,6 +55,22 @@ func TestWithoutLogindNobodyIsAway(t *testing.T) {
 	w.until("nothing", func(s State) bool { return !s.Users.Known() })
 }
 
+// Nor is it if there is another reason to look meanwhile.
+func TestWhileLogindStartsAnewUsersStayWhatTheyWere(t *testing.T) {
+	b := newBus(t)
+	u, err := b.UPower()
+	ok(t, err)
+	l, err := b.Logind()
+	ok(t, err, l.Is(1000, "user", "online", false))
+	w := watch(t)
+	w.until("one is there", func(s State) bool { return s.Users == LoggedOnUsers(1000) && s.PowerSource == "UPower" })
+	ok(t, l.Go(), u.OnBattery(true))
+	if s := w.until("the power", func(s State) bool { return s.OnBattery }); s.Users != LoggedOnUsers(1000) {
+		t.Errorf("while logind was away it was %+v", s.Users)
+	}
+	w.until("nothing", func(s State) bool { return !s.Users.Known() }) // it is away for good
+}
+
 func TestSystemUsersAreAlwaysThere(t *testing.T) {
 	u := LoggedOnUsers(1001, 1000, 1000)
 	for uid, want := range map[uint32]bool{0: true, 33: true, 999: true, 1000: true, 1001: true, 100: true, 1002: false, 10001: false, 61183: false, 61184: true, 65519: true, 65534: true, 1 << 31: false} {

@@ -136,7 +136,7 @@ func Run(ctx context.Context, c Config) error {
 			}
 		})
 	})
-	if err := s.open(s.policy.Policy(), firstState(states)); err != nil {
+	if err := s.open(s.policy.Policy(), s.firstState(states)); err != nil {
 		return err
 	}
 	s.notifier = notify.New(notify.Config{Queue: s.queue, System: s.System, Socket: listener.Addr().String(), Log: c.Log})
@@ -336,15 +336,24 @@ func (s *service) watch(ctx context.Context, what string, run func() error) {
 }
 
 // statePatience is how long a start waits for what the system's services say about the network
-// and the power, so that no job begins that they would hold back.
-const statePatience = 2 * time.Second
+// and the power, so that no job begins that they would hold back. A person waits for the user's own
+// service; for that of all users, which starts with the machine, a busy bus is worth waiting for: who is not
+// known to be away may transfer.
+const (
+	statePatience       = 2 * time.Second
+	systemStatePatience = 20 * time.Second
+)
 
 // firstState returns what the machine says, or nothing if that takes too long.
-func firstState(states <-chan conditions.State) conditions.State {
+func (s *service) firstState(states <-chan conditions.State) conditions.State {
+	patience := statePatience
+	if s.System {
+		patience = systemStatePatience
+	}
 	select {
 	case c := <-states:
 		return c
-	case <-time.After(statePatience):
+	case <-time.After(patience):
 		return conditions.State{}
 	}
 }
