@@ -247,6 +247,25 @@ func TestScriptsAreFetched(t *testing.T) {
 	}
 }
 
+// Users choose where their scripts are, so there is a bound on those that are remembered.
+func TestScriptsAreBounded(t *testing.T) {
+	r := New()
+	now := time.Now()
+	for i := range 3 * mostScripts {
+		at := fmt.Sprintf("http://h/%d", i/2) // each twice
+		r.keep(at, kept[string]{value: at, until: now.Add(time.Duration(i) * time.Second)})
+	}
+	if n := len(r.scripts); n != mostScripts {
+		t.Errorf("%d scripts are remembered, want %d", n, mostScripts)
+	}
+	if _, ok := r.scripts[fmt.Sprintf("http://h/%d", 3*mostScripts/2-1)]; !ok {
+		t.Error("the newest is not")
+	}
+	if _, ok := r.scripts["http://h/0"]; ok {
+		t.Error("the oldest is")
+	}
+}
+
 func TestDesktops(t *testing.T) {
 	const kde = "[General]\nx=1\n[Proxy Settings][$i]\nignored=1\n[Proxy Settings]\n"
 	for _, c := range []struct {

@@ -19,7 +19,9 @@ const (
 	desktopAge = 30 * time.Second // of an owner's settings that are kept
 	scriptAge  = 5 * time.Minute  // of a script, or of the news that there is none
 	maxScript  = 1 << 20          // bytes
-	fetchTime  = 10 * time.Second // for a script
+	// mostScripts bounds the scripts that are remembered: with maxScript, 16 MiB.
+	mostScripts = 16
+	fetchTime   = 10 * time.Second // for a script
 )
 
 // Resolver knows the proxies of this machine and of its users.
@@ -193,8 +195,23 @@ func (r *Resolver) script(ctx context.Context, at string) (string, error) {
 	k.until = time.Now().Add(scriptAge)
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.scripts[at] = k
+	r.keep(at, k)
 	return k.value, k.err
+}
+
+// keep remembers a script, in the place of the one that was read first if there are many: users choose
+// where theirs are. r.mu is held.
+func (r *Resolver) keep(at string, k kept[string]) {
+	if _, there := r.scripts[at]; !there && len(r.scripts) >= mostScripts {
+		oldest := ""
+		for other, o := range r.scripts {
+			if oldest == "" || o.until.Before(r.scripts[oldest].until) {
+				oldest = other
+			}
+		}
+		delete(r.scripts, oldest)
+	}
+	r.scripts[at] = k
 }
 
 // fetch reads a script, without a proxy. A file is not read: the service can read what its user
