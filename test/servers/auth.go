@@ -87,6 +87,9 @@ var squid = kind{
 	parse: parseTabs,
 	prepare: func(c config) ([]string, error) {
 		name, err := c.write("squid.conf", squidConf)
+		if err == nil && c.Name != "" {
+			err = os.WriteFile(filepath.Join(c.state, "hosts"), []byte("127.0.0.1 "+c.Name+"\n"), 0o600)
+		}
 		if err == nil && c.root {
 			err = chownAll(c.state, 65534)
 		}
@@ -106,7 +109,8 @@ access_log stdio:{{.Log}} ebb{{else}}access_log none{{end}}
 cache_store_log none
 netdb_filename none
 pinger_enable off
-cache deny all
+{{if .Name}}hosts_file {{.State}}/hosts
+{{end}}cache deny all
 max_filedescriptors 1024
 shutdown_lifetime 0 seconds
 {{with .Asks}}{{if eq .Scheme "Basic"}}auth_param basic program /usr/lib/squid/basic_ncsa_auth {{$.State}}/md5

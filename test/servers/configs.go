@@ -209,7 +209,7 @@ func (c config) values() map[string]any {
 		}
 	}
 	return map[string]any{
-		"Asks": c.Asks, "AuthRealm": authRealm,
+		"Asks": c.Asks, "Name": c.Name, "AuthRealm": authRealm,
 		"Dir": c.dir, "State": c.state, "Port": c.port, "Cert": c.cert, "Key": c.key, "Root": c.root,
 		"Log": c.log, "ErrorLog": c.errorLog, "TLS": c.TLS, "HTTP2": c.HTTP2, "AccessLog": c.AccessLog,
 		"ClientCA": c.ClientCA, "Uploads": c.Uploads, "BodyLimit": c.BodyLimit, "Proxy": c.Proxy, "ProxyStreams": c.ProxyStreams,

@@ -47,6 +47,8 @@ type Options struct {
 	ProxyStreams bool
 	// Asks makes it ask who its clients are; nil for no questions. nginx, Apache and Squid do.
 	Asks *Asks
+	// Name is what only Squid knows this machine by; empty for nothing.
+	Name string
 }
 
 // startTimeout is how long a server may take until it accepts connections, and stopTimeout until
