@@ -17,10 +17,11 @@ import (
 
 // An action is a verb that does one thing to each of several jobs.
 type action struct {
-	done string       // what was done, for people
-	all  []bits.State // the jobs that --all means
-	ask  bool         // several jobs are asked for on a terminal
-	do   func(context.Context, *client.Job) (*bits.Outcome, error)
+	done   string       // what was done, for people
+	method bits.Method  // what is called
+	all    []bits.State // the jobs that --all means
+	ask    bool         // several jobs are asked for on a terminal
+	do     func(context.Context, *client.Job) (*bits.Outcome, error)
 	// tell prints more for people; it may be nil.
 	tell func(*bits.Job)
 	// after follows once all jobs had their turn, with those where it went well; it may be nil.
@@ -50,6 +51,7 @@ func (a *app) actionCmd(cmd *cobra.Command, act action) *cobra.Command {
 	if act.all != nil {
 		cmd.Flags().BoolVar(&all, "all", false, "all your jobs for which it makes sense")
 	}
+	a.mayDryRun(cmd)
 	if act.ask {
 		cmd.Flags().BoolVarP(&yes, "yes", "y", false, "do not ask")
 	}
@@ -71,7 +73,7 @@ func (a *app) act(ctx context.Context, verb string, act action, refs []string, a
 			a.note("there is no such job")
 		}
 	}
-	if act.ask && !yes && len(refs) > 1 {
+	if act.ask && !yes && !a.dryRun && len(refs) > 1 {
 		ok, err := a.confirm(fmt.Sprintf("%s %d jobs?", verb, len(refs)))
 		if err != nil {
 			return err
@@ -94,7 +96,7 @@ func (a *app) act(ctx context.Context, verb string, act action, refs []string, a
 		}
 		results = append(results, r)
 	}
-	if act.after != nil {
+	if act.after != nil && !a.dryRun {
 		act.after(ctx, srv, results)
 	}
 	if a.json {
@@ -109,6 +111,9 @@ func (a *app) actOn(ctx context.Context, srv *service, act action, ref string) (
 	job, err := srv.Find(ctx, ref)
 	if err != nil {
 		return r, err
+	}
+	if a.dryRun {
+		return a.foresee(ctx, act, job)
 	}
 	outcome, err := act.do(ctx, job)
 	if err != nil {

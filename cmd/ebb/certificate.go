@@ -71,7 +71,7 @@ input or of the file of --from.`,
 	}
 	cmd.Flags().StringVar(&key, "key", "", "PEM `file` of the key, if it is not in FILE")
 	cmd.Flags().StringVar(&from, "from", "", "`file` whose first line is the password; - is the input")
-	return cmd
+	return a.mayDryRun(cmd)
 }
 
 // readCertificate reads a certificate and its key as the user who calls, and asks for a password if
@@ -123,7 +123,7 @@ func readSmall(name string) ([]byte, error) {
 }
 
 func newCertificateRemoveCmd(a *app) *cobra.Command {
-	return &cobra.Command{
+	return a.mayDryRun(&cobra.Command{
 		Use:               "remove JOB",
 		Short:             "Take the certificate from a job",
 		Example:           `  ebb certificate remove nightly`,
@@ -141,7 +141,7 @@ func newCertificateRemoveCmd(a *app) *cobra.Command {
 				return nil
 			})
 		},
-	}
+	})
 }
 
 func newCertificateShowCmd(a *app) *cobra.Command {

@@ -96,7 +96,7 @@ has 24 characters or more, or whsec_ and 24 to 64 bytes in base64.`,
 		},
 	}
 	cmd.Flags().StringVar(&from, "from", "", "`file` whose first line is the password, token or secret; - is the input")
-	return cmd
+	return a.mayDryRun(cmd)
 }
 
 // secretFrom reads the first line of a file, or of the input.
@@ -122,6 +122,9 @@ func (a *app) onJob(cmd *cobra.Command, ref string, do func(*client.Job) error) 
 	if err != nil {
 		return err
 	}
+	if a.dryRun {
+		return a.wouldChange(cmd.Context(), job, "")
+	}
 	if err := do(job); err != nil {
 		return err
 	}
@@ -132,7 +135,7 @@ func (a *app) onJob(cmd *cobra.Command, ref string, do func(*client.Job) error) 
 }
 
 func newCredentialsRemoveCmd(a *app) *cobra.Command {
-	return &cobra.Command{
+	return a.mayDryRun(&cobra.Command{
 		Use:   "remove JOB [TARGET SCHEME]",
 		Short: "Take a credential from a job, or all",
 		Example: `  ebb credentials remove nightly server basic
@@ -175,7 +178,7 @@ func newCredentialsRemoveCmd(a *app) *cobra.Command {
 				return nil
 			})
 		},
-	}
+	})
 }
 
 // pair refuses a target without a scheme.

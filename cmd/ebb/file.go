@@ -2,8 +2,10 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"path/filepath"
 	"strconv"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -69,7 +71,10 @@ again. A file that is transferred is not fetched again. A job in ERROR goes on w
 
 // fileCmd gives a command what all that change a file have in common.
 func (a *app) fileCmd(cmd *cobra.Command, do func(context.Context, *client.Job, *bits.File, []string) (*bits.Outcome, error)) *cobra.Command {
-	return a.oneFileCmd(cmd, func(ctx context.Context, job *client.Job, f *bits.File, args []string) error {
+	return a.oneFileCmd(a.mayDryRun(cmd), func(ctx context.Context, job *client.Job, f *bits.File, args []string) error {
+		if a.dryRun {
+			return a.wouldChange(ctx, job, fmt.Sprintf(": file %d, %s", f.Index, safe(f.Local)))
+		}
 		out, err := do(ctx, job, f, args[2:])
 		if err != nil {
 			return err
@@ -145,7 +150,7 @@ func findFile(info *bits.Job, ref string) (*bits.File, error) {
 }
 
 func newReplacePrefixCmd(a *app) *cobra.Command {
-	return &cobra.Command{
+	return a.mayDryRun(&cobra.Command{
 		Use:   "replace-prefix JOB OLD NEW",
 		Short: "Fetch the files of a job from another server or directory",
 		Long: `Replace the beginning OLD of the URLs of all files of a job by NEW, in any state and also
@@ -162,11 +167,29 @@ goes on with ` + "`ebb resume`" + `.`,
 			if err != nil {
 				return err
 			}
+			if a.dryRun {
+				return a.planPrefix(cmd.Context(), job, args[1], args[2])
+			}
 			out, err := job.ReplaceRemotePrefix(cmd.Context(), args[1], args[2])
 			if err != nil {
 				return err
 			}
 			return a.printChange(cmd.Context(), job, args[0], out)
 		},
+	})
+}
+
+// planPrefix says which files would get which URLs.
+func (a *app) planPrefix(ctx context.Context, job *client.Job, from, to string) error {
+	info, err := job.Info(ctx)
+	if err != nil {
+		return err
 	}
+	files := []bits.FileSpec{}
+	for _, f := range info.Files {
+		if rest, ok := strings.CutPrefix(f.Remote, from); ok {
+			files = append(files, bits.FileSpec{Remote: to + rest, Local: f.Local})
+		}
+	}
+	return a.printPlan(files)
 }

@@ -77,7 +77,7 @@ read by everybody on the machine.`,
 	}
 	cmd.Flags().StringVar(&from, "from", "", "`file` with a header in each line; - is the input")
 	cmd.Flags().BoolVar(&writeOnly, "write-only", false, "nobody reads them back, for good")
-	return cmd
+	return a.mayDryRun(cmd)
 }
 
 // linesFrom reads the lines of a file, or of the input, that are not empty.
@@ -131,7 +131,7 @@ func newHeadersShowCmd(a *app) *cobra.Command {
 }
 
 func newHeadersClearCmd(a *app) *cobra.Command {
-	return &cobra.Command{
+	return a.mayDryRun(&cobra.Command{
 		Use:               "clear JOB",
 		Short:             "Remove all of a job's headers",
 		Example:           `  ebb headers clear nightly`,
@@ -142,5 +142,5 @@ func newHeadersClearCmd(a *app) *cobra.Command {
 				return job.Set(cmd.Context(), bits.Settings{Headers: &[]string{}})
 			})
 		},
-	}
+	})
 }

@@ -42,6 +42,7 @@ type app struct {
 	json   bool
 	admin  bool // an administrator's rights are asked for
 	quiet  bool
+	dryRun bool // of verbs that change jobs: say what would be done, and do nothing
 
 	parsed bool // the arguments were understood; errors from now on are not about usage
 }

@@ -29,7 +29,10 @@ func newSetCmd(a *app) *cobra.Command {
 		ValidArgsFunction: a.completeSetting,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var s bits.Settings
+			var names []string // the values may be secrets
 			for _, arg := range args[1:] {
+				name, _, _ := strings.Cut(arg, "=")
+				names = append(names, name)
 				if err := setProperty(&s, arg); err != nil {
 					return err
 				}
@@ -43,6 +46,9 @@ func newSetCmd(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if a.dryRun {
+				return a.wouldChange(cmd.Context(), job, ": "+safe(strings.Join(names, ", ")))
+			}
 			if err := job.Set(cmd.Context(), s); err != nil {
 				return err
 			}
@@ -55,7 +61,7 @@ func newSetCmd(a *app) *cobra.Command {
 			return nil
 		},
 	}
-	return cmd
+	return a.mayDryRun(cmd)
 }
 
 // setProperty reads one argument of the form PROPERTY=VALUE.
