@@ -30,6 +30,10 @@ For an upload DEST is the file that is uploaded to URL.`,
 		Args:              cobra.RangeArgs(1, 3),
 		ValidArgsFunction: a.completeJob,
 		RunE: func(cmd *cobra.Command, args []string) error {
+			a, err := a.withList(cmd.Context(), list, jobOptions{})
+			if err != nil {
+				return err
+			}
 			p, err := a.planAdd(args[1:], list, src)
 			if err != nil {
 				return err
@@ -60,7 +64,7 @@ For an upload DEST is the file that is uploaded to URL.`,
 			return nil
 		},
 	}
-	cmd.Flags().StringVarP(&list, "input", "i", "", "read URLs from the list `FILE` ('-' is the standard input)")
+	cmd.Flags().StringVarP(&list, "input", "i", "", "read URLs from the list `FILE` ('-' is the standard input), or from the Metalink document at a URL")
 	dryRunFlag(cmd, &dryRun)
 	src.flags(cmd)
 	return cmd

@@ -72,7 +72,7 @@ begin with '#' are skipped. A destination is below DEST; without DEST it is belo
 current directory or absolute. A list may also be CSV, with a first line that names
 the columns Source, Destination, Checksum and Mirrors (Source at least), or a Metalink 4
 document (RFC 5854), whose files come from the best of their URLs that works and are
-checked by their digests.
+checked by their digests. Of a Metalink document -i takes the http or https URL too.
 
 With --range only parts of the file on the server are fetched; they stand back to back in
 the file here, in the order given.
@@ -89,11 +89,12 @@ http and https have no wildcards.`,
   ebb get --range 0:4096,1048576:eof https://example.org/image.iso parts.bin
   ebb get --background=low --detach https://example.org/image.iso
   ebb get -i list.txt mirror/
+  ebb get -i https://example.org/image.meta4
   ebb get 'file:///srv/images/*.iso' mirror/`,
 		RunE: func(cmd *cobra.Command, args []string) error { return a.get(cmd.Context(), o, args) },
 	}
 	f := cmd.Flags()
-	f.StringVarP(&o.list, "input", "i", "", "read URLs from the list `FILE`")
+	f.StringVarP(&o.list, "input", "i", "", "read URLs from the list `FILE`, or from the Metalink document at a URL")
 	o.sourceOptions.flags(cmd)
 	f.StringVar(&o.connections, "connections", "", "files that move at once, 1 to 64 (`number`, default 16)")
 	o.jobOptions.flags(cmd)
@@ -129,6 +130,10 @@ func complete(cmd *cobra.Command, flag string, values ...string) {
 }
 
 func (a *app) get(ctx context.Context, o getOptions, args []string) error {
+	a, err := a.withList(ctx, o.list, o.jobOptions)
+	if err != nil {
+		return err
+	}
 	p, err := a.planGet(o, args)
 	if err != nil {
 		return err

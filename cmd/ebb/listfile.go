@@ -3,6 +3,8 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -91,7 +93,12 @@ func readList(r io.Reader, k listKind) ([]entry, error) {
 // readEntries reads a list and returns how it is called; name "-" is the standard input.
 func readEntries(name string, stdin io.Reader, k listKind) (entries []entry, as string, err error) {
 	var b []byte
-	if name == "-" {
+	if isURL(name) { // withList has fetched it
+		if b, err = io.ReadAll(stdin); err == nil && !metalink.Is(b) {
+			return nil, bits.RedactURL(name), hinted(usagef("%s is no Metalink 4 document (RFC 5854)", bits.RedactURL(name)), "other lists have to be files: `ebb get` fetches them")
+		}
+		name = bits.RedactURL(name)
+	} else if name == "-" {
 		name = "standard input"
 		b, err = io.ReadAll(stdin)
 	} else {
@@ -117,6 +124,68 @@ func readEntries(name string, stdin io.Reader, k listKind) (entries []entry, as 
 		return nil, name, usagef("%s: the list holds no URL", name)
 	}
 	return entries, name, nil
+}
+
+// withList returns the app with the document at a list's URL as its input; for other lists it is the
+// app itself. The service fetches it, so that proxies, headers and the like are those of all transfers.
+func (a *app) withList(ctx context.Context, list string, o jobOptions) (*app, error) {
+	if !isURL(list) {
+		return a, nil
+	}
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(cache, 0o700); err != nil {
+		return nil, err
+	}
+	dir, err := os.MkdirTemp(cache, "ebb-list-")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(dir)
+	o.background, o.detach, o.name = "", false, ""
+	settings, err := o.settings("list of files", setting{"", "maximum_download_size", fmt.Sprint(metalink.MaxSize)})
+	if err != nil {
+		return nil, err
+	}
+	file := bits.FileSpec{Remote: list, Local: filepath.Join(dir, "list")}
+	if e := file.Check(bits.Download); e != nil {
+		return nil, usagef("%s", e.Sentence())
+	}
+	show, err := a.newDisplay("none")
+	if err != nil {
+		return nil, err
+	}
+	srv := a.connect()
+	defer srv.Close()
+	ctx, stop := catchSignals(ctx)
+	defer stop()
+	job, err := srv.Create(context.WithoutCancel(ctx), bits.NewJob{Settings: settings, Files: []bits.FileSpec{file}, Resume: true})
+	if err != nil {
+		return nil, createFailed(err)
+	}
+	info, err := a.follow(srv.wait(ctx), job, show)
+	if err == nil && info.State == bits.Errored {
+		return nil, a.failed(ctx, job, info, false)
+	}
+	if err == nil {
+		_, err = finish(srv.wait(ctx), job)
+	}
+	if err != nil {
+		_, cerr := job.Cancel(context.WithoutCancel(ctx))
+		if interrupted(ctx) {
+			return nil, told(exitInterrupted)
+		}
+		return nil, errors.Join(err, cerr)
+	}
+	text, err := os.ReadFile(file.Local)
+	if err != nil {
+		return nil, err
+	}
+	with := *a
+	with.in = bytes.NewReader(text)
+	return &with, nil
 }
 
 // addList plans the files of a list; name "-" is the standard input.

@@ -16,9 +16,11 @@ import (
 	"github.com/ebbtransfer/ebb/bits"
 )
 
+// MaxSize is the most bytes that a document may have.
+const MaxSize = 32 << 20
+
 const (
 	namespace = "urn:ietf:params:xml:ns:metalink"
-	maxSize   = 32 << 20 // bytes of a document
 	lastPri   = 1_000_000
 )
 
@@ -56,12 +58,12 @@ func Is(text []byte) bool {
 
 // Parse reads a document.
 func Parse(r io.Reader) ([]File, error) {
-	text, err := io.ReadAll(io.LimitReader(r, maxSize+1))
+	text, err := io.ReadAll(io.LimitReader(r, MaxSize+1))
 	if err != nil {
 		return nil, err
 	}
-	if len(text) > maxSize {
-		return nil, fmt.Errorf("the Metalink document is larger than %d bytes", maxSize)
+	if len(text) > MaxSize {
+		return nil, fmt.Errorf("the Metalink document is larger than %d bytes", MaxSize)
 	}
 	var doc document
 	if err := xml.Unmarshal(text, &doc); err != nil {

@@ -430,3 +430,45 @@ func TestDirectoriesAndWildcards(t *testing.T) {
 		t.Errorf("the error says %q", got)
 	}
 }
+
+func TestMetalinkAtAURL(t *testing.T) {
+	t.Parallel()
+	s := start(t, options{})
+	srv := serve(t, faultserver.Options{})
+	e := srv.File("/f", faultserver.File{Seed: 4, Size: mib})
+	gone := srv.File("/gone", faultserver.File{})
+	gone.Set(func(p *faultserver.Program) { p.Status = http.StatusNotFound })
+	doc := func(name string) string {
+		return fmt.Sprintf(`<metalink xmlns="urn:ietf:params:xml:ns:metalink"><file name=%q><hash type="sha-256">%s</hash><url priority="1">%s</url><url priority="2">%s</url></file></metalink>`,
+			name, e.SHA256(), gone.URL(), e.URL())
+	}
+	docs := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case r.Header.Get("X-Key") != "7":
+			w.WriteHeader(http.StatusNotFound)
+		case r.URL.Path == "/good":
+			fmt.Fprint(w, doc("sub/it"))
+		case r.URL.Path == "/bad":
+			fmt.Fprint(w, doc("../it"))
+		default:
+			fmt.Fprint(w, e.URL())
+		}
+	}))
+	defer docs.Close()
+	if err := os.Mkdir(filepath.Join(s.dir, "sub"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	get := func(path string, code int, says string, more ...string) {
+		t.Helper()
+		args := append([]string{"get", "--header", "X-Key: 7", "-i", docs.URL + path}, more...)
+		if r := s.cli(args...).want(t, code); !strings.Contains(r.err+r.out, says) {
+			t.Errorf("%s: %q does not say %q", path, r.err+r.out, says)
+		}
+	}
+	get("/good", 0, "  or "+e.URL(), "--dry-run")
+	get("/good", 0, "sub/it")
+	s.isWhole(filepath.Join(s.dir, "sub", "it"), e)
+	get("/bad", 2, "leaves the directory")
+	get("/text", 2, "is no Metalink 4 document")
+	s.cli("get", "-i", docs.URL+"/good").want(t, 1)
+}
