@@ -93,15 +93,19 @@ func readList(r io.Reader, k listKind) ([]entry, error) {
 // readEntries reads a list and returns how it is called; name "-" is the standard input.
 func readEntries(name string, stdin io.Reader, k listKind) (entries []entry, as string, err error) {
 	var b []byte
-	if isURL(name) { // withList has fetched it
-		if b, err = io.ReadAll(stdin); err == nil && !metalink.Is(b) {
-			return nil, bits.RedactURL(name), hinted(usagef("%s is no Metalink 4 document (RFC 5854)", bits.RedactURL(name)), "other lists have to be files: `ebb get` fetches them")
-		}
+	switch {
+	case isURL(name) && k == listOfFiles:
+		return nil, name, usagef("a list of files to upload is a file itself, not %s", bits.RedactURL(name))
+	case isURL(name): // withList has fetched it
+		b, err = io.ReadAll(stdin)
 		name = bits.RedactURL(name)
-	} else if name == "-" {
+		if err == nil && !metalink.Is(b) {
+			return nil, name, hinted(usagef("%s is no Metalink 4 document (RFC 5854)", name), "other lists have to be files: `ebb get` fetches them")
+		}
+	case name == "-":
 		name = "standard input"
 		b, err = io.ReadAll(stdin)
-	} else {
+	default:
 		b, err = os.ReadFile(name)
 	}
 	if err != nil {

@@ -63,6 +63,7 @@ func TestPlanPut(t *testing.T) {
 		{"a list with all URLs", putOptions{protocol: "auto", list: "list.csv"}, nil, "sub/a>https://i/x/sub/", "", ""},
 		{"a list that leaves the URL", putOptions{protocol: "auto", list: "up.csv"}, []string{"https://h/x"}, "", "leaves the directory", ""},
 		{"a list of URLs", putOptions{protocol: "auto", list: "web"}, []string{"https://h/x"}, "", "is no file to upload", ""},
+		{"a list at a URL", putOptions{protocol: "auto", list: "https://h/list"}, []string{"https://h/x"}, "", "is a file itself", ""},
 		{"a list without a URL", putOptions{protocol: "auto", list: "list"}, nil, "", "line 1: nothing says where \"a\" goes", "column with URLs"},
 		{"a list and a directory here", putOptions{protocol: "auto", list: "list"}, []string{"sub"}, "", "a URL at the end", "--help"},
 		{"a device", auto, []string{"/dev/null", "https://h/x"}, "", "not a regular file", ""},
