@@ -17,10 +17,11 @@ const (
 	ProtocolIETF Protocol = "ietf" // draft-ietf-httpbis-resumable-upload
 	ProtocolS3   Protocol = "s3"   // S3 multipart upload
 	ProtocolPut  Protocol = "put"  // plain HTTP PUT, which cannot go on after an interruption
+	ProtocolFile Protocol = "file" // a file of this machine or of a mounted share is written; what its URL says
 )
 
 // Protocols lists them in the order people read them.
-var Protocols = []Protocol{ProtocolAuto, ProtocolBITS, ProtocolTus, ProtocolIETF, ProtocolS3, ProtocolPut}
+var Protocols = []Protocol{ProtocolAuto, ProtocolBITS, ProtocolTus, ProtocolIETF, ProtocolS3, ProtocolPut, ProtocolFile}
 
 // ParseProtocol reads a protocol's name; case does not matter.
 func ParseProtocol(s string) (Protocol, error) {

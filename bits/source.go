@@ -40,7 +40,7 @@ func CheckURL(raw string, t Type) (string, *Error) {
 		}
 		fallthrough
 	default:
-		if t != Download {
+		if t == UploadReply {
 			return bad(shown, "%q is not an http or https URL", shown)
 		}
 		return bad(shown, "%q is not an http, https, file or smb URL", shown)
@@ -69,8 +69,8 @@ func checkFileURL(u *url.URL, shown string, t Type) (string, *Error) {
 	}
 	host := u.Hostname()
 	switch {
-	case t != Download:
-		e := Errorf(NotImplemented, "ebb uploads to servers only, and %q is a file", shown)
+	case t == UploadReply:
+		e := Errorf(NotImplemented, "a reply comes from http and https servers only, and %q is a file", shown)
 		e.Context, e.File = ContextRemoteFile, shown
 		return "", e
 	case u.User != nil:

@@ -65,19 +65,24 @@ Protocols: bits (BITS servers, such as IIS and ebb serve), tus (tus 1.0), ietf (
 of the IETF for resumable uploads), s3 (S3 multipart), put (a plain PUT), and auto, which
 asks the server what it speaks. For s3://BUCKET/KEY the endpoint, the region and the
 credentials are those of the service's environment, as for other S3 tools. A reply, which
-the server's application gives to a file, comes with the protocol bits only.`,
+the server's application gives to a file, comes with the protocol bits only.
+
+The URL may also be file:///PATH, or smb://SERVER/SHARE/PATH for a share that is mounted
+here. Files are written there with the rights of the job's owner, get their names when they
+are whole, and replace what has them.`,
 		Example: `  ebb put image.iso https://example.org/upload/image.iso
   ebb put *.log https://example.org/logs/
   ebb put reports/ https://example.org/reports/
   ebb put -i list.csv https://example.org/upload/
   ebb put --background=low --detach image.iso https://example.org/upload/
   ebb put --reply answer.xml order.xml https://example.org/orders/7.xml
+  ebb put image.iso smb://nas/backup/image.iso
   ebb put --header 'Authorization: Bearer 1234' --protocol tus a.bin https://example.org/files/`,
 		RunE: func(cmd *cobra.Command, args []string) error { return a.put(cmd.Context(), o, args) },
 	}
 	f := cmd.Flags()
 	f.StringVarP(&o.list, "input", "i", "", "read files from the list `FILE`")
-	protocolFlag(cmd, &o.protocol, bits.ProtocolAuto, "`how` to upload: auto, bits, tus, ietf, s3 or put")
+	protocolFlag(cmd, &o.protocol, bits.ProtocolAuto, "`how` to upload: auto, bits, tus, ietf, s3 or put; file for what its URL says is one")
 	f.StringVar(&o.reply, "reply", "", "write what the server's application answers to `FILE`, or with '-' to the standard output")
 	o.flags(cmd)
 	return cmd
@@ -295,7 +300,7 @@ type sending struct {
 // planPut reads the arguments of put.
 func (a *app) planPut(o putOptions, args []string) ([]upload, error) {
 	var dir *url.URL
-	if n := len(args); n > 0 && strings.Contains(args[n-1], "://") {
+	if n := len(args); n > 0 && (strings.Contains(args[n-1], "://") || isTarget(args[n-1])) {
 		var err error
 		if dir, err = parseTarget(args[n-1]); err != nil {
 			return nil, err
@@ -322,7 +327,10 @@ func (a *app) planPut(o putOptions, args []string) ([]upload, error) {
 // parseTarget reads the URL that files are uploaded to.
 func parseTarget(raw string) (*url.URL, error) {
 	if !isTarget(raw) {
-		return nil, usagef("%q is not an http, https or s3 URL", bits.RedactURL(raw))
+		return nil, usagef("%q is not an http, https, s3, file or smb URL", bits.RedactURL(raw))
+	}
+	if share, ok := strings.CutPrefix(raw, `\\`); ok { // as Windows names it
+		raw = "smb:/" + (&url.URL{Path: "/" + strings.ReplaceAll(share, `\`, "/")}).EscapedPath()
 	}
 	u, err := url.Parse(raw)
 	if err != nil {
@@ -398,7 +406,7 @@ func (a *app) listedFiles(f *finder, name string, dir *url.URL) ([]sending, erro
 // target returns where the file of a list's line goes: to a URL of its own, or to a place below dir.
 func (e entry) target(dir *url.URL) (*url.URL, error) {
 	switch {
-	case strings.Contains(e.dest, "://"):
+	case strings.Contains(e.dest, "://") || isTarget(e.dest):
 		return parseTarget(e.dest)
 	case dir == nil:
 		return nil, hinted(usagef("nothing says where %q goes", e.url), "give the list a column with URLs, or the call a URL at the end")
@@ -437,7 +445,7 @@ func (a *app) planUploads(o putOptions, protocol bits.Protocol, files []sending)
 		if o.reply != "" {
 			u.spec.Type = bits.UploadReply
 		}
-		if protocol == bits.ProtocolBITS || o.reply != "" {
+		if protocol == bits.ProtocolBITS || o.reply != "" || fileScheme(remote.Scheme) {
 			remote = whole
 		}
 		spec := bits.FileSpec{Remote: remote.String(), Local: f.local}
@@ -462,8 +470,11 @@ func (a *app) planUploads(o putOptions, protocol bits.Protocol, files []sending)
 	return uploads, nil
 }
 
-// isTarget reports whether an argument is meant as a URL to upload to.
-func isTarget(s string) bool { return isURL(s) || strings.HasPrefix(strings.ToLower(s), "s3://") }
+// isTarget reports whether an argument is meant as something to upload to: a URL, or a Windows network
+// path. No other path is: it may as well be a file to upload before a URL that was forgotten.
+func isTarget(s string) bool {
+	return isSource(s) || strings.HasPrefix(strings.ToLower(s), "s3://")
+}
 
 // findUpload finds the files that an argument of put stands for; many says that it is not just one.
 func findUpload(f *finder, file string) (many bool, err error) {

@@ -65,5 +65,8 @@ func isSource(s string) bool {
 		return true
 	}
 	scheme, rest, ok := strings.Cut(s, "://")
-	return isURL(s) || ok && rest != "" && (strings.EqualFold(scheme, "file") || strings.EqualFold(scheme, "smb"))
+	return isURL(s) || ok && rest != "" && fileScheme(strings.ToLower(scheme))
 }
+
+// fileScheme reports whether URLs of a scheme are of files of this machine or of shares.
+func fileScheme(scheme string) bool { return scheme == "file" || scheme == "smb" }

@@ -166,7 +166,7 @@ func (f *file) check(dir int, path string, created bool) (*unix.Stat_t, error) {
 		return nil, refuse(path, "it is not a regular file")
 	}
 	if another(st.Uid) {
-		if !created && !f.madeUp(dir, path, st.Uid) {
+		if !created && !f.as.madeUp(dir, path, st.Uid) {
 			return nil, refuse(path, "it belongs to another user")
 		}
 		f.lent = true
@@ -189,25 +189,30 @@ func another(uid uint32) bool {
 	return err == nil && int(uid) != fsuid
 }
 
-// madeUp reports whether the owner of a file says nothing of who made it: on a mounted share or another
-// file system that knows no users all files, and their directory, have the one of the mount.
-func (f *file) madeUp(dir int, path string, uid uint32) bool {
+// madeUp reports whether the owner of a file in an open directory says nothing of who made it: on a
+// mounted share, or another file system that knows no users, all files and their directory have the one
+// of the mount.
+func (o Owner) madeUp(dir int, path string, uid uint32) bool {
+	if !o.other {
+		err := again(func() (err error) {
+			dir, err = unix.Open(filepath.Dir(path), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+			return err
+		})
+		if err != nil {
+			return false
+		}
+		defer func() { _ = unix.Close(dir) }()
+	}
 	var vfs unix.Statfs_t
-	if err := again(func() error { return unix.Fstatfs(f.fd, &vfs) }); err != nil {
+	var st unix.Stat_t
+	if unix.Fstat(dir, &st) != nil || st.Uid != uid || again(func() error { return unix.Fstatfs(dir, &vfs) }) != nil {
 		return false
 	}
 	switch uint32(vfs.Type) {
 	case unix.CIFS_SUPER_MAGIC, unix.SMB2_SUPER_MAGIC, unix.FUSE_SUPER_MAGIC, unix.MSDOS_SUPER_MAGIC, unix.EXFAT_SUPER_MAGIC:
-	default:
-		return false
+		return true
 	}
-	parent := "."
-	if !f.as.other {
-		parent = filepath.Dir(path)
-	}
-	var st unix.Stat_t
-	err := again(func() error { return unix.Fstatat(dir, parent, &st, 0) })
-	return err == nil && st.Uid == uid
+	return false
 }
 
 // unlessLent drops the error of a change that only the owner may make, where the owner is made up: the

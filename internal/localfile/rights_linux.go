@@ -107,14 +107,17 @@ func (f *file) giveList(r *Rights) error {
 	return rightsError(err, f.path, bits.ACLDACL, "the file cannot get the mode %s of its source", fmt.Sprintf("%04o", r.mode))
 }
 
-// Reclaim removes the part file at path if Finish gave it rights, with which Open could not go on. There
-// may be none, and one that was not finished stays.
+// Reclaim removes the part file at path if the rights that Finish gave it keep Open from going on with
+// it: it is another user's, or not for writing. There may be none.
 func (o Owner) Reclaim(path string) error {
 	err := o.at(path, func(dir int, name string) error {
 		var st unix.Stat_t
 		err := again(func() error { return unix.Fstatat(dir, name, &st, unix.AT_SYMLINK_NOFOLLOW) })
-		if err != nil || st.Mode&unix.S_IFMT != unix.S_IFREG || st.Mode == unix.S_IFREG|0o600 && !another(st.Uid) {
+		if err != nil || st.Mode&unix.S_IFMT != unix.S_IFREG {
 			return err
+		}
+		if st.Mode&unix.S_IWUSR != 0 && (!another(st.Uid) || o.madeUp(dir, path, st.Uid)) {
+			return nil
 		}
 		return unlink(dir, name)
 	})

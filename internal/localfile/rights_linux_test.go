@@ -148,7 +148,7 @@ func TestRightsOfASource(t *testing.T) {
 func TestReclaim(t *testing.T) {
 	dir := home(t, aliceUID)
 	path := filepath.Join(dir, "part")
-	for mode, stays := range map[os.FileMode]bool{0o600: true, 0o444: false, 0o644: false} {
+	for mode, stays := range map[os.FileMode]bool{0o600: true, 0o644: true, 0o444: false} {
 		if err := errors.Join(os.WriteFile(path, nil, 0o600), os.Chown(path, aliceUID, -1), os.Chmod(path, mode)); err != nil {
 			t.Fatal(err)
 		}
@@ -159,6 +159,12 @@ func TestReclaim(t *testing.T) {
 			t.Errorf("mode %o: %v", mode, err)
 		}
 		_ = os.Remove(path)
+	}
+	if err := errors.Join(os.WriteFile(path, nil, 0o600), os.Chown(path, bobUID, -1), User(aliceUID).Reclaim(path)); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Lstat(path); err == nil {
+		t.Error("the file of another user stays")
 	}
 	if err := errors.Join(os.Symlink("/etc/passwd", path), User(aliceUID).Reclaim(path), User(aliceUID).Reclaim(path+"x")); err != nil {
 		t.Error(err)

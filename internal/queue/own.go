@@ -145,6 +145,9 @@ func copyParts(ctx context.Context, from, to localfile.Owner, v *version) (inode
 		if _, err := transfer.CheckSource(to, v.files[0].Local); err != nil {
 			return nil, refuse(err, v.files[0].Local)
 		}
+		if err := transfer.Restart(from, v.rec.ID, v.files[0]); err != nil {
+			return nil, refuse(err, v.files[0].Remote)
+		}
 	}
 	var all []copied
 	defer func() {

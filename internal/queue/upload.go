@@ -220,7 +220,7 @@ func (v *version) leaves() bool {
 func (q *Queue) part(j *job, v *version) {
 	j.parting = true
 	known, err := q.open(v)
-	spec := transfer.Job{ID: j.id, Type: v.rec.Type, Protocol: v.protocol(), Header: known.header, Class: terms(v.rec.Priority), Files: v.pendingFiles(), Access: q.access(v, known)}
+	spec := transfer.Job{ID: j.id, Owner: q.as(v.rec.UID), Type: v.rec.Type, Protocol: v.protocol(), Header: known.header, Class: terms(v.rec.Priority), Files: v.pendingFiles(), Access: q.access(v, known)}
 	q.work.Go(func() {
 		var out transfer.Outcome
 		select {

@@ -18,6 +18,8 @@ import (
 	"github.com/ebbtransfer/ebb/internal/governor"
 	"github.com/ebbtransfer/ebb/internal/localfile"
 	"github.com/ebbtransfer/ebb/internal/store"
+	"github.com/ebbtransfer/ebb/internal/transfer/fileget"
+	"github.com/ebbtransfer/ebb/internal/transfer/fileput"
 	"github.com/ebbtransfer/ebb/internal/transfer/httpconn"
 	"github.com/ebbtransfer/ebb/internal/transfer/upload"
 )
@@ -95,11 +97,21 @@ func (s *sending) choose() error {
 	p := cmp.Or(s.task.State.Protocol, s.job.Protocol)
 	s.live.fixed.Store(p == upload.Put)
 	var err error
-	s.uploader, err = s.uploaderFor(p)
+	s.uploader, err = s.uploaderFor(&s.job, p, func() (*localfile.Rights, error) {
+		return localfile.RightsOf(s.task.Source.(*source).f, s.job.ACLFlags)
+	})
 	return err
 }
 
-func (e *Engine) uploaderFor(p upload.Protocol) (upload.Uploader, error) {
+// uploaderFor returns what carries a protocol out. rights are those for a target that is a file.
+func (e *Engine) uploaderFor(job *Job, p upload.Protocol, rights func() (*localfile.Rights, error)) (upload.Uploader, error) {
+	if f := job.Files[0]; fileget.Is(f.Remote) {
+		if p != upload.File && p != upload.Auto && p != upload.BITS { // of which the last is what nobody chose
+			return nil, &bits.Error{Code: bits.InvalidArg, Context: bits.ContextRemoteFile, File: f.Remote,
+				Message: fmt.Sprintf("the target is a file, to which nothing can be sent with the protocol %s", p)}
+		}
+		return &fileput.Client{Owner: job.Owner, Rights: rights, Part: func(target string) string { return PartName(target, job.ID, f.Index) }}, nil
+	}
 	u, ok := e.uploaders[p]
 	if !ok {
 		return nil, &bits.Error{Code: bits.NotImplemented, Context: bits.ContextGeneralQueueManager, Message: fmt.Sprintf("ebb does not upload with the protocol %q", p)}
@@ -217,7 +229,7 @@ func (s *sending) save(st upload.State) error {
 	old := s.up.State
 	again := old.ID != "" && st.ID != old.ID || old.URL != "" && st.URL != old.URL
 	if again && !st.Done {
-		s.setNote("the server did not know the upload any more; it was started again")
+		s.setNote("what was sent is not there any more; the upload was started again")
 	}
 	if st.Done {
 		s.f.State, st.Offset = store.FileDone, s.f.Size
@@ -387,6 +399,18 @@ func (s *sending) emptyReply(ctx context.Context, f *store.File) error {
 	return nil
 }
 
+// Restart has an upload to a file begin anew, for another owner: what is there belongs to the old one.
+func Restart(owner localfile.Owner, id bits.ID, f *store.File) error {
+	if !fileget.Is(f.Remote) {
+		return nil
+	}
+	path, err := fileget.Path(f.Remote)
+	if err != nil {
+		return err
+	}
+	return owner.Remove(PartName(path, id, 0))
+}
+
 // Cancel tells the server of a cancelled job to forget the upload.
 func (e *Engine) Cancel(ctx context.Context, job Job) Outcome {
 	f := job.Files[0]
@@ -396,7 +420,7 @@ func (e *Engine) Cancel(ctx context.Context, job Job) Outcome {
 	}
 	defer access.Close()
 	ctx = access.With(ctx)
-	u, err := e.uploaderFor(cmp.Or(f.Part.Upload.State.Protocol, job.Protocol))
+	u, err := e.uploaderFor(&job, cmp.Or(f.Part.Upload.State.Protocol, job.Protocol), nil)
 	if err == nil {
 		err = u.Cancel(ctx, &upload.Task{
 			URL: f.Remote, Header: job.Header, Class: job.Class, State: f.Part.Upload.State, Stall: e.stallTime, Reply: job.Type == bits.UploadReply,

@@ -222,6 +222,19 @@ func TestSystemFilesBelongToTheirUsers(t *testing.T) {
 		t.Error("a file of another user was sent")
 	}
 	alice.holds("got")
+	// Nor is a file written where the user may not: uploads may go to files, too.
+	from := filepath.Join(alice.dir, "got")
+	for _, target := range []string{filepath.Join(bob.dir, "got"), filepath.Join(m.root, "files", "x"), "/etc/ebb-attack", "/proc/self/cwd/x"} {
+		id := alice.make(bits.NewJob{Type: bits.Upload, Files: []bits.FileSpec{{Remote: "file://" + target, Local: from}}, Resume: true})
+		isError(t, m.settled(m.Job(id), bits.Errored), bits.AccessDenied, bits.ContextRemoteFile)
+	}
+	bob.holds("got", "secret")
+	owned(t, filepath.Join(bob.dir, "got"), bobUID)
+	must(t, os.Chmod(bob.dir, 0o733)) // a box that others put files into
+	alice.cli("put", "--quiet", from, "file://"+filepath.Join(bob.dir, "from-alice")).want(t, 0)
+	owned(t, filepath.Join(bob.dir, "from-alice"), aliceUID)
+	alice.cli("put", "--quiet", from, "file://"+filepath.Join(bob.dir, "secret")).want(t, 0) // bob lets others replace it
+	bob.holds("got", "secret", "from-alice")
 }
 
 // A user sees nothing of another's jobs, whichever way they ask.

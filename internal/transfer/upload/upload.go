@@ -25,6 +25,7 @@ const (
 	IETF = bits.ProtocolIETF // draft-ietf-httpbis-resumable-upload, interop version 8
 	S3   = bits.ProtocolS3   // S3 multipart upload
 	Put  = bits.ProtocolPut  // plain PUT
+	File = bits.ProtocolFile // a file is written
 )
 
 // Source is the file that is uploaded. ReadAt fails with the code LocalFileChanged once the file is
@@ -40,7 +41,7 @@ type Source interface {
 type State struct {
 	Protocol Protocol `json:"protocol,omitempty"` // chosen; empty before
 	URL      string   `json:"url,omitempty"`      // of the upload that the server made (tus, IETF)
-	ID       string   `json:"id,omitempty"`       // session id (BITS), upload id (S3)
+	ID       string   `json:"id,omitempty"`       // session id (BITS), upload id (S3), inode (file)
 	Offset   int64    `json:"offset,omitempty"`   // bytes that the server acknowledged
 	Done     bool     `json:"done,omitempty"`     // the server has the whole file
 	Reply    string   `json:"reply,omitempty"`    // absolute URL of the reply (BITS)
