@@ -218,7 +218,8 @@ func fourAtOnce(ctx context.Context, l *lab, s *service, url string, n int64) (e
 		local := l.path(fmt.Sprintf("large-%d", i))
 		defer func() { _ = os.Remove(local) }()
 		go func() {
-			_, err := s.Transfer(ctx, foreground("large", bits.FileSpec{Remote: url, Local: local}))
+			own := fmt.Sprintf("%s?%d", url, i) // jobs that want the same file would fetch it once
+			_, err := s.Transfer(ctx, foreground("large", bits.FileSpec{Remote: own, Local: local}))
 			if err == nil {
 				err = checkSize(local, n)
 			}
