@@ -250,6 +250,23 @@ func TestCallbacks(t *testing.T) {
 	}
 	all.next(t, bits.EventTransferred)
 
+	// The interval is kept: of a long one there is one such event, however much happens.
+	f.files[0].Local = filepath.Join(s.dir, "rare")
+	f.settings.MinimumNotificationInterval = ptr(int64(time.Hour / time.Millisecond))
+	rare := s.create(f)
+	for told := 0; ; {
+		n := <-all.news
+		if n.Event.Job != rare.ID {
+			continue
+		}
+		if n.Event.Kind == bits.EventTransferred {
+			break
+		}
+		if told++; told > 1 {
+			t.Errorf("within the interval there is another event: %+v", n.Event)
+		}
+	}
+
 	// The last one that asked for the job is told. When it goes away without an answer another is.
 	failing := s.fetch(srv.URL()+"/missing", "x")
 	all.next(t, bits.EventError)
