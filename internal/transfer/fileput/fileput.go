@@ -105,8 +105,12 @@ func (t *target) open(ctx context.Context, task *upload.Task) (*localfile.Part, 
 		return nil, t.err(err)
 	}
 	st := &task.State
+	known := st.ID != "" // a Cancel is told of the part file
 	p, err := localfile.Open(ctx, t.part, localfile.Options{Owner: t.Owner, Keep: st.Offset, Size: task.Source.Size()})
 	if err != nil {
+		if !known {
+			t.discard()
+		}
 		return nil, t.err(err)
 	}
 	if id := strconv.FormatUint(p.Inode(), 10); st.ID != id || p.Offset() < st.Offset {
@@ -123,9 +127,21 @@ func (t *target) open(ctx context.Context, task *upload.Task) (*localfile.Part, 
 		}
 	}
 	if err != nil {
-		return nil, errors.Join(err, t.err(p.Close()))
+		err = errors.Join(err, t.err(p.Close()))
+		if !known {
+			t.discard()
+		}
+		return nil, err
 	}
 	return p, nil
+}
+
+// discard takes away an empty part file of which nothing is recorded. Opening a file may fail and yet have
+// made it: the disk has no room for all of it, or a share refuses what it has just created.
+func (t *target) discard() {
+	if size, err := t.Owner.Watermark(t.part); err == nil && size == 0 {
+		_ = t.Owner.Remove(t.part) // the failure before it is what counts
+	}
 }
 
 // copy brings all bytes of the source into the part file and makes them durable.

@@ -170,6 +170,39 @@ func TestGoesOn(t *testing.T) {
 	isWhole(t, dest, want)
 }
 
+// What was not begun leaves nothing, for nobody would be told to take it away.
+func TestNothingStaysOfWhatCannotBegin(t *testing.T) {
+	dir := t.TempDir()
+	save := func(err error) func(upload.State) error { return func(upload.State) error { return err } }
+	for name, task := range map[string]*upload.Task{
+		"no room":      {Source: &endless{}, Save: save(nil)},
+		"not recorded": {Source: &source{bytes.NewReader([]byte("x")), -1}, Save: save(errBroken)},
+	} {
+		task.URL, task.Sent, task.Connected = "file://"+filepath.Join(dir, "target"), func(int64) {}, func() {}
+		if err := newClient().Upload(context.Background(), task); err == nil {
+			t.Errorf("%s: it is there", name)
+		}
+		if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+			t.Errorf("%s: there are %v, %v", name, left, err)
+		}
+	}
+	// What anybody put there stays: a Cancel would not know of it either.
+	if err := os.Mkdir(filepath.Join(dir, ".part"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := attempt(t, filepath.Join(dir, "target"), upload.State{}, &source{bytes.NewReader([]byte("x")), -1}, 0); err == nil {
+		t.Error("a directory was taken for a part file")
+	}
+	if _, err := os.Stat(filepath.Join(dir, ".part")); err != nil {
+		t.Error(err)
+	}
+}
+
+// endless is a file that no disk has room for.
+type endless struct{ source }
+
+func (*endless) Size() int64 { return 1 << 60 }
+
 func TestErrorsAreOfTheTarget(t *testing.T) {
 	for url, code := range map[string]bits.Code{
 		"file://" + t.TempDir() + "/none/at/all": bits.PathNotFound,
