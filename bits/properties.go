@@ -58,7 +58,7 @@ type Settings struct {
 	AutoComplete        *bool     `json:"auto_complete,omitempty"`
 	TransferPolicy      *Cost     `json:"transfer_policy,omitempty" doc:"On which networks the job runs: always, not-roaming, no-surcharge, standard, unmetered, unrestricted, or cost states such as 'flat-rate|roaming' or 0x80000021; 'default' for the policy of its priority"`
 	MaximumDownloadTime *int64    `json:"maximum_download_time,omitempty" doc:"Seconds; 0 means never, -1 what the service's policy says"`
-	Protocol            *Protocol `json:"protocol,omitempty" enum:"auto,bits,tus,ietf,s3,put" doc:"How the job's file is uploaded: bits unless set otherwise; not once bytes were sent. Uploads only"`
+	Protocol            *Protocol `json:"protocol,omitempty" enum:"auto,bits,tus,ietf,s3,put,file" doc:"How the job's file is uploaded: bits unless set otherwise; not once bytes were sent. Uploads only"`
 	ReplyFile           *string   `json:"reply_file,omitempty" doc:"Absolute path for the server's answer; empty for a name in the directory of the uploaded file. UPLOAD_REPLY jobs only, until the answer's download begins"`
 	Headers             *[]string `json:"headers,omitempty" doc:"Request headers, each as 'Name: value'; an empty list removes them. The owner's only"`
 	Options

@@ -29,11 +29,16 @@ func ParseProtocol(s string) (Protocol, error) {
 	if slices.Contains(Protocols, p) {
 		return p, nil
 	}
-	var known []string
-	for _, p := range Protocols {
-		known = append(known, string(p))
+	return "", fmt.Errorf("unknown protocol %q (want %s)", s, protocolNames())
+}
+
+// protocolNames lists them all.
+func protocolNames() string {
+	names := make([]string, len(Protocols))
+	for i, p := range Protocols {
+		names[i] = string(p)
 	}
-	return "", fmt.Errorf("unknown protocol %q (want %s)", s, strings.Join(known, ", "))
+	return strings.Join(names, ", ")
 }
 
 // UnmarshalText implements encoding.TextUnmarshaler; case does not matter.

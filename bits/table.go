@@ -207,7 +207,7 @@ var PropertyTable = []Property{
 			}
 			return nil
 		}),
-	property(Property{Name: "protocol", Default: string(ProtocolBITS), Range: "auto, bits, tus, ietf, s3, put", Doc: "how an upload's file is sent; auto asks the server; not once bytes were sent", For: []Type{Upload, UploadReply}},
+	property(Property{Name: "protocol", Default: string(ProtocolBITS), Range: protocolNames(), Doc: "how an upload's file is sent; auto asks the server; not once bytes were sent", For: []Type{Upload, UploadReply}},
 		kind[Protocol]{ParseProtocol, func(p Protocol) string { return string(p) }}, func(s *Settings) **Protocol { return &s.Protocol }, func(j *Job) Protocol { return j.Properties.Protocol }, func(p *Protocol) *Error {
 			if !slices.Contains(Protocols, *p) {
 				return Errorf(InvalidArg, "there is no protocol %q", *p)
