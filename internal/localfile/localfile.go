@@ -81,8 +81,19 @@ func place(dir int, from, to, part, dest string, inode uint64) error {
 
 // Remove unlinks the part file at path; one that is not there is fine.
 func (o Owner) Remove(path string) error {
-	// Not os.Remove, which would also take away an empty directory.
-	if err := o.at(path, unlink); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	err := o.at(path, func(dir int, name string) error {
+		// Not os.Remove, which would also take away an empty directory.
+		err := unlink(dir, name)
+		if err == nil {
+			return nil
+		}
+		// A file system that is read-only says so before it looks.
+		if _, lerr := lstat(dir, name); errors.Is(lerr, fs.ErrNotExist) {
+			return nil
+		}
+		return err
+	})
+	if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ENOTDIR) {
 		return &fs.PathError{Op: "unlink", Path: path, Err: err}
 	}
 	return nil

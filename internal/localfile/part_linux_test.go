@@ -304,6 +304,20 @@ func TestReadOnlyAndMissingDirectory(t *testing.T) {
 	if e := Err(err, "/ro/part"); e.Code != bits.WriteProtect {
 		t.Errorf("read-only file system: %v", err)
 	}
+	// A cancel there has nothing to delete.
+	if err := (Owner{}).Remove(filepath.Join(dir, "part")); err != nil {
+		t.Errorf("no part file on a read-only file system: %v", err)
+	}
+	if err := unix.Mount("tmpfs", dir, "tmpfs", unix.MS_REMOUNT, ""); err != nil {
+		t.Fatal(err)
+	}
+	finish(t, open(t, filepath.Join(dir, "part"), Options{Size: -1}))
+	if err := unix.Mount("tmpfs", dir, "tmpfs", unix.MS_REMOUNT|unix.MS_RDONLY, ""); err != nil {
+		t.Fatal(err)
+	}
+	if err := (Owner{}).Remove(filepath.Join(dir, "part")); !errors.Is(err, unix.EROFS) {
+		t.Errorf("a part file on a read-only file system: %v", err)
+	}
 }
 
 func TestBootID(t *testing.T) {

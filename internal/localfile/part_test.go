@@ -270,6 +270,12 @@ func TestRemove(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	_ = open(t, path, Options{Size: -1})
+	for _, none := range []string{filepath.Join(dir, "none", "part"), filepath.Join(path, "part")} {
+		if err := (Owner{}).Remove(none); err != nil {
+			t.Errorf("%s: %v", none, err)
+		}
+	}
 	if err := (Owner{}).Remove(dir); err == nil {
 		t.Error("Remove took a directory away")
 	}
