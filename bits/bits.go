@@ -168,10 +168,11 @@ func (p Priority) MarshalText() ([]byte, error) { return []byte(p.String()), nil
 // UnmarshalText implements encoding.TextUnmarshaler; case does not matter.
 func (p *Priority) UnmarshalText(b []byte) error {
 	i, err := indexOf(priorityNames[:], string(b), "priority")
-	if err == nil {
-		*p = Priority(i)
+	if err != nil {
+		return Errorf(NotImplemented, "%v", err)
 	}
-	return err
+	*p = Priority(i)
+	return nil
 }
 
 // Context says where an error arose (BG_ERROR_CONTEXT).

@@ -106,15 +106,17 @@ func (f NotifyFlags) MarshalText() ([]byte, error) { return []byte(f.String()), 
 
 // UnmarshalText implements encoding.TextUnmarshaler; it reads names joined by '|', or a number.
 func (f *NotifyFlags) UnmarshalText(b []byte) error {
-	return unmarshalFlags((*uint32)(f), b, "notify flag", notifyNames)
+	return unmarshalFlags((*uint32)(f), b, "notify flag", notifyNames, NotImplemented)
 }
 
-func unmarshalFlags(to *uint32, b []byte, kind string, names []namedBit) error {
+// unmarshalFlags is parseFlags with the code of what is refused.
+func unmarshalFlags(to *uint32, b []byte, kind string, names []namedBit, code Code) error {
 	v, err := parseFlags(string(b), kind, names)
-	if err == nil {
-		*to = v
+	if err != nil {
+		return Errorf(code, "%v", err)
 	}
-	return err
+	*to = v
+	return nil
 }
 
 // SecurityFlags say how strictly a server's certificate is checked and which redirects are
@@ -144,7 +146,7 @@ func (f SecurityFlags) MarshalText() ([]byte, error) { return []byte(f.String())
 
 // UnmarshalText implements encoding.TextUnmarshaler; it reads names joined by '|', or a number.
 func (f *SecurityFlags) UnmarshalText(b []byte) error {
-	return unmarshalFlags((*uint32)(f), b, "security flag", securityNames)
+	return unmarshalFlags((*uint32)(f), b, "security flag", securityNames, NotImplemented)
 }
 
 // ACLFlags are the parts of a source file's access rights that a copy gets
@@ -169,7 +171,7 @@ func (f ACLFlags) MarshalText() ([]byte, error) { return []byte(f.String()), nil
 
 // UnmarshalText implements encoding.TextUnmarshaler; it reads names joined by '|', or a number.
 func (f *ACLFlags) UnmarshalText(b []byte) error {
-	return unmarshalFlags((*uint32)(f), b, "ACL flag", aclNames)
+	return unmarshalFlags((*uint32)(f), b, "ACL flag", aclNames, InvalidArg)
 }
 
 // PeerFlags say what a job shares with peers (BG_JOB_ENABLE_PEERCACHING). Client.md 2.9.
@@ -191,7 +193,7 @@ func (f PeerFlags) MarshalText() ([]byte, error) { return []byte(f.String()), ni
 
 // UnmarshalText implements encoding.TextUnmarshaler; it reads names joined by '|', or a number.
 func (f *PeerFlags) UnmarshalText(b []byte) error {
-	return unmarshalFlags((*uint32)(f), b, "peer-caching flag", peerNames)
+	return unmarshalFlags((*uint32)(f), b, "peer-caching flag", peerNames, InvalidArg)
 }
 
 // AuthTarget is who asks for credentials (BG_AUTH_TARGET). Client.md 2.7.
@@ -215,10 +217,11 @@ func (t AuthTarget) MarshalText() ([]byte, error) { return []byte(t.String()), n
 // UnmarshalText implements encoding.TextUnmarshaler; case does not matter.
 func (t *AuthTarget) UnmarshalText(b []byte) error {
 	i, err := indexOf(targetNames, string(b), "target of credentials")
-	if err == nil {
-		*t = AuthTarget(i)
+	if err != nil {
+		return Errorf(InvalidAuthTarget, "%v", err)
 	}
-	return err
+	*t = AuthTarget(i)
+	return nil
 }
 
 // ProxyUsage says which proxy a job's requests take (BG_JOB_PROXY_USAGE). Client.md 2.2.
@@ -252,10 +255,11 @@ func (u *ProxyUsage) UnmarshalText(b []byte) error {
 		return nil
 	}
 	i, err := indexOf(proxyNames, strings.ReplaceAll(string(b), "-", "_"), "proxy usage")
-	if err == nil {
-		*u = ProxyUsage(i)
+	if err != nil {
+		return Errorf(NotImplemented, "%v", err)
 	}
-	return err
+	*u = ProxyUsage(i)
+	return nil
 }
 
 // ProxySettings say which proxies a job uses. Client.md 7.8.

@@ -124,7 +124,10 @@ func init() {
 	huma.NewError = func(status int, msg string, errs ...error) huma.StatusError {
 		for _, e := range errs {
 			var d *huma.ErrorDetail
+			var p *problem
 			switch {
+			case errors.As(e, &p):
+				return p
 			case errors.As(e, &d) && d.Location == "body":
 				msg += ": " + d.Message // without the body itself: it is long, and may hold secrets
 			case e != nil:
@@ -233,13 +236,13 @@ func (s *server) register(a huma.API) {
 	huma.Register(a, huma.Operation{OperationID: "setProperties", Method: "PATCH", Path: "/v1/jobs/{job}", Summary: "Change properties of a job: all or none", SkipValidateBody: true, Errors: []int{403, 404, 409, 422}},
 		func(ctx context.Context, in *struct {
 			JobPath
-			Body bits.Settings
+			Body decoded[bits.Settings]
 		}) (*Body[bits.Summary], error) {
 			c, id, err := s.resolve(ctx, in.Job)
 			if err != nil {
 				return nil, err
 			}
-			sum, err := s.q.Set(c, id, in.Body)
+			sum, err := s.q.Set(c, id, in.Body.value)
 			return reply(sum, err)
 		})
 	registerStreamed[[]bits.FileSpec](a, huma.Operation{OperationID: "addFiles", Method: "POST", Path: "/v1/jobs/{job}/files", Summary: "Add files to a job: all or none", Errors: []int{403, 404, 409, 422}},

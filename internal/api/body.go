@@ -63,7 +63,38 @@ func (s *Streamed[T]) Resolve(hc huma.Context) []error {
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return []error{huma.NewError(http.StatusRequestTimeout, "the request body did not come in time")}
 	}
-	return []error{&huma.ErrorDetail{Location: "body", Message: err.Error()}}
+	return []error{refusal(err)}
+}
+
+// refusal is what a body is refused with. Of a word that bits does not know it has the code, of which
+// huma would keep no more than the text.
+func refusal(err error) error {
+	var e *bits.Error
+	if errors.As(err, &e) {
+		return answer(e)
+	}
+	return &huma.ErrorDetail{Location: "body", Message: err.Error()}
+}
+
+// decoded is a small request body that is refused with the codes of bits. The document shows it as
+// its value.
+type decoded[T any] struct {
+	value T
+	err   error
+}
+
+// UnmarshalJSON implements json.Unmarshaler. Its error is left to Resolve.
+func (d *decoded[T]) UnmarshalJSON(b []byte) error {
+	d.err = jsonFormat.Unmarshal(b, &d.value)
+	return nil
+}
+
+// Resolve tells huma what is wrong.
+func (d *decoded[T]) Resolve(huma.Context) []error {
+	if d.err == nil {
+		return nil
+	}
+	return []error{refusal(d.err)}
 }
 
 var errTooLarge = errors.New("the request body is too large")

@@ -81,6 +81,9 @@ func registerSchemas(r huma.Registry) {
 		typeOf[bits.PeerFlags]():     typeOf[peerSchema](),
 		typeOf[bits.AuthTarget]():    typeOf[targetSchema](),
 		typeOf[bits.ProxyUsage]():    typeOf[proxySchema](),
+
+		typeOf[decoded[bits.Settings]]():   typeOf[bits.Settings](),
+		typeOf[decoded[bits.Credential]](): typeOf[bits.Credential](),
 	} {
 		r.RegisterTypeAlias(t, alias)
 	}

@@ -28,10 +28,10 @@ func (s *server) registerSecrets(a huma.API) {
 		MaxBodyBytes: 1 << 20, SkipValidateBody: true, Errors: []int{403, 404, 409, 422}},
 		func(ctx context.Context, in *struct {
 			JobPath
-			Body bits.Credential
+			Body decoded[bits.Credential]
 		}) (*Body[bits.Outcome], error) {
 			return s.outcome(ctx, in.Job, func(c queue.Caller, id bits.ID) (bits.Code, error) {
-				return bits.OK, s.q.SetCredential(c, id, in.Body)
+				return bits.OK, s.q.SetCredential(c, id, in.Body.value)
 			})
 		})
 	huma.Register(a, huma.Operation{OperationID: "removeCredential", Method: "DELETE", Path: path + "/{target}/{scheme}", Summary: "Take a credential from a job; S_FALSE if it had none. The owner's only", Errors: []int{403, 404, 409, 422}},

@@ -577,7 +577,7 @@ func TestPropertyErrors(t *testing.T) {
 		{"download", "", `{"transfer_policy":"0x100"}`, bits.InvalidArg},
 		{"download", "", `{"transfer_policy":"0x80000000"}`, bits.InvalidArg},
 		{"download", "", `{"notify_flags":"0x40"}`, bits.NotImplemented},
-		{"download", "", `{"notify_flags":"loud"}`, bits.InvalidArg},
+		{"download", "", `{"notify_flags":"loud"}`, bits.NotImplemented},
 		{"download", "", `{"minimum_notification_interval":4294967296}`, bits.InvalidArg},
 		{"download", "", `{"minimum_notification_interval":-1}`, bits.InvalidArg},
 		{"download", "", `{"notify_command":["true"]}`, bits.InvalidArg},
