@@ -2,7 +2,9 @@ package api
 
 import (
 	"bytes"
+	"crypto/x509"
 	"encoding/json"
+	"encoding/pem"
 	"fmt"
 	"io"
 	"net/http"
@@ -253,6 +255,7 @@ func repeat(word string, n int) []string { return slices.Repeat([]string{word}, 
 func TestStateByMethod(t *testing.T) {
 	l := newLab(t)
 	always := slices.Concat(repeat("ok", 7), repeat(inv, 2))
+	certificate := l.certificate()
 	for _, c := range []struct {
 		method string
 		call   func(bits.ID) *httptest.ResponseRecorder
@@ -310,6 +313,9 @@ func TestStateByMethod(t *testing.T) {
 		}, always, "= = = = = = ="},
 		{"RemoveCredentials", func(id bits.ID) *httptest.ResponseRecorder {
 			return call(l.h, "DELETE", "/v1/jobs/"+id.String()+"/credentials/SERVER/BASIC", "")
+		}, always, "= = = = = = ="},
+		{"SetClientCertificate", func(id bits.ID) *httptest.ResponseRecorder {
+			return call(l.h, "PUT", "/v1/jobs/"+id.String()+"/certificate", certificate)
 		}, always, "= = = = = = ="},
 		{"RemoveClientCertificate", func(id bits.ID) *httptest.ResponseRecorder {
 			return call(l.h, "DELETE", "/v1/jobs/"+id.String()+"/certificate", "")
@@ -397,6 +403,32 @@ func TestStateByMethod(t *testing.T) {
 			}
 		}
 	})
+	t.Run("the protocol of an upload", func(t *testing.T) {
+		l := *l
+		l.t = t
+		const late = "BG_E_READ_ONLY_PROPERTY_AFTER_RESUME" // a server may have something of it
+		for i, s := range columns {
+			want := []string{"ok", "ok", late, late, "ok", "ok", late, inv, inv}[i]
+			for _, c := range []struct {
+				kind, from, to string
+			}{{"UPLOAD", "put", "tus"}, {"UPLOAD_REPLY", "bits", "auto"}} {
+				id := l.uploadOf(c.kind, c.from, s)
+				if got := word(t, l.set(id, fmt.Sprintf(`{"protocol":%q}`, c.to))); got != want {
+					t.Errorf("%s in %s: %s, want %s", c.kind, s, got, want)
+				}
+				shown := c.from
+				if want == "ok" && c.kind == "UPLOAD" { // a reply comes with one only, which auto is then
+					shown = c.to
+				}
+				if j := l.wait(id, s); string(j.Properties.Protocol) != shown {
+					t.Errorf("%s in %s has the protocol %s, want %s", c.kind, s, j.Properties.Protocol, shown)
+				}
+				if !s.Final() {
+					l.post(id, "cancel")
+				}
+			}
+		}
+	})
 	t.Run("replies", func(t *testing.T) {
 		l := *l
 		l.t = t
@@ -445,6 +477,24 @@ func TestStateByMethod(t *testing.T) {
 			t.Errorf("%s, want BG_E_EMPTY", got)
 		}
 	})
+}
+
+// certificate returns the body of a call that gives a job a certificate.
+func (l *lab) certificate() string {
+	l.t.Helper()
+	srv := httptest.NewTLSServer(http.NotFoundHandler())
+	defer srv.Close()
+	c := srv.TLS.Certificates[0]
+	key, err := x509.MarshalPKCS8PrivateKey(c.PrivateKey)
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	text := string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Certificate[0]})) + string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: key}))
+	body, err := json.Marshal(bits.ClientCertificateFile{PEM: text})
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	return string(body)
 }
 
 // file makes a call about a file of a job.
