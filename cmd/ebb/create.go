@@ -41,8 +41,10 @@ A name need not be unique, but a job is easier to refer to when it is.`,
 					return usagef("--priority: %w", err)
 				}
 			}
-			if err := spec.Set("transfer_policy", transferPolicy); err != nil {
-				return usagef("--transfer-policy: %w", err)
+			if transferPolicy != "" {
+				if err := spec.Set("transfer_policy", transferPolicy); err != nil {
+					return usagef("--transfer-policy: %w", err)
+				}
 			}
 			if protocol != "" {
 				if err := spec.Set("protocol", protocol); err != nil {
@@ -56,6 +58,9 @@ A name need not be unique, but a job is easier to refer to when it is.`,
 			}
 			if e := spec.Check(true); e != nil {
 				return usagef("%s", e.Sentence())
+			}
+			if a.dryRun {
+				return a.wouldCreate(&spec)
 			}
 			srv := a.connect()
 			defer srv.Close()
@@ -76,7 +81,7 @@ A name need not be unique, but a job is easier to refer to when it is.`,
 	})
 	complete(cmd, "type", "download", "upload", "upload-reply")
 	complete(cmd, "priority", "foreground", "high", "normal", "low")
-	return cmd
+	return a.mayDryRun(cmd)
 }
 
 // transferPolicyFlag adds --transfer-policy to a verb that makes a job.

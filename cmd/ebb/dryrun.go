@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"fmt"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -33,6 +35,37 @@ func (a *app) wouldChange(ctx context.Context, job *client.Job, what string) err
 		return a.printJSON(asJSON(info))
 	}
 	a.printf("would change %s %s (%s)%s\n", shortID(info.ID), safe(info.Name), info.State, what)
+	return nil
+}
+
+// wouldChangeFile says which file of a job would be changed.
+func (a *app) wouldChangeFile(ctx context.Context, job *client.Job, f *bits.File) error {
+	return a.wouldChange(ctx, job, fmt.Sprintf(": file %d, %s", f.Index, safe(f.Local)))
+}
+
+// wouldCreate says which job would be created, and which properties it would be given.
+func (a *app) wouldCreate(spec *bits.NewJob) error {
+	if e := spec.Refuse(bits.Suspended, bits.Facts{Type: spec.Type}, nil); e != nil {
+		return e
+	}
+	given := []string{} // without the values, which may be secrets
+	for _, p := range spec.Given() {
+		if p.Name != "name" {
+			given = append(given, p.Name)
+		}
+	}
+	if a.json {
+		return a.printJSON(struct {
+			Name       string    `json:"name"`
+			Type       bits.Type `json:"type"`
+			Properties []string  `json:"properties"`
+		}{*spec.Name, spec.Type, given})
+	}
+	with := ""
+	if len(given) > 0 {
+		with = ": " + strings.Join(given, ", ")
+	}
+	a.printf("would create %s (%s)%s\n", safe(*spec.Name), spec.Type, with)
 	return nil
 }
 

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -73,7 +72,7 @@ again. A file that is transferred is not fetched again. A job in ERROR goes on w
 func (a *app) fileCmd(cmd *cobra.Command, do func(context.Context, *client.Job, *bits.File, []string) (*bits.Outcome, error)) *cobra.Command {
 	return a.oneFileCmd(a.mayDryRun(cmd), func(ctx context.Context, job *client.Job, f *bits.File, args []string) error {
 		if a.dryRun {
-			return a.wouldChange(ctx, job, fmt.Sprintf(": file %d, %s", f.Index, safe(f.Local)))
+			return a.wouldChangeFile(ctx, job, f)
 		}
 		out, err := do(ctx, job, f, args[2:])
 		if err != nil {

@@ -114,7 +114,7 @@ func rangesText(ranges []bits.Range, most int) string {
 }
 
 func newFileRangesCmd(a *app) *cobra.Command {
-	return a.oneFileCmd(&cobra.Command{
+	return a.oneFileCmd(a.mayDryRun(&cobra.Command{
 		Use:   "ranges JOB FILE [OFFSET:LENGTH...]",
 		Short: "Fetch parts of a file before all others, or list those that are here",
 		Long: `Without parts, print those that are here, one to a line. With parts, have them fetched
@@ -131,13 +131,16 @@ the rest afterwards; of one whose server cannot send parts the file is fetched i
   ebb file ranges game game.pak 0:65536 1073741824:4096
   ebb file ranges game game.pak`,
 		Args: cobra.MinimumNArgs(2),
-	}, func(ctx context.Context, job *client.Job, f *bits.File, args []string) error {
+	}), func(ctx context.Context, job *client.Job, f *bits.File, args []string) error {
 		if len(args) == 2 {
 			return a.printFilled(ctx, job, f)
 		}
 		ranges, err := parseRanges(args[2:])
 		if err != nil {
 			return usagef("%w", err)
+		}
+		if a.dryRun {
+			return a.wouldChangeFile(ctx, job, f)
 		}
 		if err := job.RequestFileRanges(ctx, f.Index, ranges...); err != nil {
 			return err
@@ -184,17 +187,20 @@ func (a *app) printFileChange(ctx context.Context, job *client.Job, f *bits.File
 }
 
 func newFilePositionCmd(a *app) *cobra.Command {
-	return a.oneFileCmd(&cobra.Command{
+	return a.oneFileCmd(a.mayDryRun(&cobra.Command{
 		Use:   "position JOB FILE OFFSET",
 		Short: "Fetch what is missing at and after an offset first",
 		Long: `Fetch what is missing at and after an offset of a file first, and then the rest. OFFSET is in
 bytes of the file here. If the server cannot send parts, the file is fetched in order.`,
 		Example: "  ebb file position film 0 734003200",
 		Args:    cobra.ExactArgs(3),
-	}, func(ctx context.Context, job *client.Job, f *bits.File, args []string) error {
+	}), func(ctx context.Context, job *client.Job, f *bits.File, args []string) error {
 		offset, err := strconv.ParseUint(args[2], 10, 63)
 		if err != nil {
 			return usagef("%q is not an offset; want a number of bytes", args[2])
+		}
+		if a.dryRun {
+			return a.wouldChangeFile(ctx, job, f)
 		}
 		if err := job.UpdateDownloadPosition(ctx, f.Index, int64(offset)); err != nil {
 			return err
@@ -204,7 +210,7 @@ bytes of the file here. If the server cannot send parts, the file is fetched in 
 }
 
 func newFileValidateCmd(a *app) *cobra.Command {
-	cmd := a.oneFileCmd(&cobra.Command{
+	cmd := a.oneFileCmd(a.mayDryRun(&cobra.Command{
 		Use:   "validate JOB FILE right|wrong",
 		Short: "Say whether the content of a file is right",
 		Long: `Say whether the content of a file that is transferred is right; until the job is completed
@@ -212,9 +218,12 @@ it is at the path that ` + "`ebb file show`" + ` tells as temporary. If it is wr
 ERROR, and ` + "`ebb resume`" + ` fetches the file again.`,
 		Example: "  ebb file validate nightly 0 right\n  ebb file validate nightly 1 wrong && ebb resume nightly",
 		Args:    cobra.ExactArgs(3),
-	}, func(ctx context.Context, job *client.Job, f *bits.File, args []string) error {
+	}), func(ctx context.Context, job *client.Job, f *bits.File, args []string) error {
 		if args[2] != "right" && args[2] != "wrong" {
 			return usagef("%q: want right or wrong", args[2])
+		}
+		if a.dryRun {
+			return a.wouldChangeFile(ctx, job, f)
 		}
 		if err := job.SetValidationState(ctx, f.Index, args[2] == "right"); err != nil {
 			return err

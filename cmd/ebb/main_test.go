@@ -309,6 +309,17 @@ func TestDryRunOfChanges(t *testing.T) {
 		{"credentials remove one server basic", "would change ", "", 0},
 		{"file remove one 0", "file 0, /", "", 0},
 		{"file skip one 0", "file 0, /", "", 0},
+		{"file ranges one 0 5:10", "file 0, /", "", 0},
+		{"file ranges one 0 5", "", "is not a range", 2},
+		{"file position one 0 4096", "file 0, /", "", 0},
+		{"file validate one 0 wrong", "file 0, /", "", 0},
+		{"file validate one 0 perhaps", "", "want right or wrong", 2},
+		{"create three", "would create three (DOWNLOAD)\n", "", 0},
+		{"create --set header=Authorization:secret --priority low three", "would create three (DOWNLOAD): priority, header\n", "", 0},
+		{"create --set header=Authorization:secret --json three", `"name": "three"`, "", 0},
+		{"create --type upload --set on_demand=true three", "", "only downloads have on_demand", 1},
+		{"create --protocol tus three", "", "E_NOTIMPL", 2},
+		{"create --priority lowest three", "", "priority", 2},
 		{"replace-prefix one https://h/ https://i/", "https://i/a\t/", "", 0},
 	} {
 		o := ebb(t, socket, append(strings.Fields(c.args), "--dry-run")...)
