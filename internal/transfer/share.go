@@ -1,6 +1,7 @@
 package transfer
 
 import (
+	"container/list"
 	"context"
 	"fmt"
 	"io"
@@ -29,6 +30,7 @@ type shares struct {
 	moving map[content]*share    // guarded by mu
 	left   map[content]*leavings // guarded by mu: what was left last
 	places map[string]*leavings  // guarded by mu: the same by part file
+	order  list.List             // guarded by mu: the same, the oldest first
 }
 
 // content is what an owner gets when asking for a URL in one way.
@@ -52,6 +54,8 @@ type leavings struct {
 	at        time.Time // when it was left
 	bytes     int64     // durable, from the beginning
 	digest    string    // of the whole file as the server told, if that was not checked yet
+	part      string    // path under which it was left
+	turn      *list.Element
 	validator httpget.Validator
 
 	mu     sync.Mutex
@@ -115,21 +119,17 @@ func (s *shares) leave(l *leavings) {
 	}
 	old := s.left[l.content]
 	if old == nil && len(s.left) >= mostLeavings {
-		for _, o := range s.left {
-			if old == nil || o.at.Before(old.at) {
-				old = o
-			}
-		}
+		old = s.order.Front().Value.(*leavings)
 	}
 	if old != nil {
 		delete(s.left, old.content)
-		for p, o := range s.places {
-			if o == old {
-				delete(s.places, p)
-			}
+		if s.places[old.part] == old {
+			delete(s.places, old.part)
 		}
+		s.order.Remove(old.turn)
 	}
-	s.left[l.content], s.places[l.path] = l, l
+	s.left[l.content], s.places[l.part] = l, l
+	l.turn = s.order.PushBack(l)
 }
 
 // find returns what was left of a content after a job was made; nil if nothing was.
@@ -259,7 +259,7 @@ func (d *download) leaveBehind(c content) {
 	if !d.parts || d.f.Done == 0 || !v.Usable() || v.Elsewhere || d.src.joined || d.src.origin != d.f.Remote || v.Size < d.f.Done {
 		return
 	}
-	l := &leavings{content: c, job: d.job.ID, at: time.Now(), bytes: d.f.Done, validator: v, path: d.path}
+	l := &leavings{content: c, job: d.job.ID, at: time.Now(), bytes: d.f.Done, validator: v, part: d.path, path: d.path}
 	if d.f.State == store.FilePending && d.f.Part != nil {
 		l.digest = d.f.Part.Digest
 	}

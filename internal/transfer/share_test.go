@@ -80,8 +80,8 @@ func TestLeavingsAreFew(t *testing.T) {
 	began := time.Now()
 	name := func(i int) content { return content{Identity{1}, fmt.Sprint("http://a/", i)} }
 	for i := range 2 * mostLeavings {
-		s.leave(&leavings{content: name(i), at: began.Add(time.Duration(i+1) * time.Second), path: fmt.Sprint(i)})
-		s.leave(&leavings{content: name(i), at: began.Add(time.Duration(i+1) * time.Second), path: fmt.Sprint("again ", i)})
+		s.leave(&leavings{content: name(i), at: began.Add(time.Duration(i+1) * time.Second), part: fmt.Sprint(i)})
+		s.leave(&leavings{content: name(i), at: began.Add(time.Duration(i+1) * time.Second), part: fmt.Sprint("again ", i)})
 	}
 	if len(s.left) != mostLeavings || len(s.places) != mostLeavings {
 		t.Errorf("%d are remembered by content and %d by place, want %d", len(s.left), len(s.places), mostLeavings)
