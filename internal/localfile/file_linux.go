@@ -27,6 +27,7 @@ type file struct {
 	owner    *os.File // nil, or who closes fd
 	path     string
 	inode    uint64
+	dev      uint64
 	mode     writeMode
 	reserved int64 // blocks are reserved up to here
 	dropped  int64 // below it nothing is in the page cache, if mode is not direct
@@ -101,7 +102,7 @@ func openFile(as Owner, path string, continues, small bool) (*file, int64, error
 			_ = f.close() // err is what counts
 			return err
 		}
-		f.inode, size = st.Ino, st.Size
+		f.inode, f.dev, size = st.Ino, st.Dev, st.Size
 		return nil
 	})
 	if err != nil {
@@ -123,7 +124,7 @@ func adopt(f *os.File, small bool) (*file, int64, error) {
 	if err := unix.Fstat(a.fd, &st); err != nil {
 		return nil, 0, &fs.PathError{Op: "stat", Path: a.path, Err: err}
 	}
-	a.inode = st.Ino
+	a.inode, a.dev = st.Ino, st.Dev
 	if a.mode != direct {
 		a.dropped = st.Size
 	}
@@ -264,7 +265,7 @@ func (f *file) truncate(size int64) error {
 
 func (f *file) datasync() error { return again(func() error { return unix.Fdatasync(f.fd) }) }
 
-// finish sets what a finished file of size bytes has, then makes it durable with one fsync.
+// finish sets what a finished file of size bytes has, then makes it durable.
 func (f *file) finish(size int64, mtime time.Time) error {
 	if f.reserved > size { // the file came out shorter than expected
 		if err := f.truncate(size); err != nil {
@@ -287,7 +288,7 @@ func (f *file) finish(size int64, mtime time.Time) error {
 			return err
 		}
 	}
-	if err := again(func() error { return unix.Fsync(f.fd) }); err != nil {
+	if err := groupOf(f.dev, f.fd).sync(f.fd); err != nil {
 		return err
 	}
 	if f.mode == buffered {
