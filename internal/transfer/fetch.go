@@ -86,6 +86,7 @@ type download struct {
 	share     *share // nil if it shares its content with no other job
 	parts     bool   // the server sends parts of a version that it names
 	borrowed  bool   // bytes of another job are here
+	connected bool   // is among the files that may ask their servers
 	restarts  int
 	began     time.Time
 	saved     time.Time // last checkpoint
@@ -103,11 +104,11 @@ func (r *run) fetch(ctx context.Context, i int, alone bool) error {
 		path := r.job.Path(f.Local, row.Index)
 		var err error
 		if r.job.inPieces(f) {
-			p := &pieces{run: r, alone: alone, index: row.Index, f: *f, path: path, began: time.Now()}
+			p := &pieces{run: r, alone: alone, index: row.Index, f: *f, path: path}
 			err = p.fetch(ctx)
 			f = &p.f
 		} else {
-			d := &download{run: r, alone: alone, index: row.Index, f: *f, path: path, began: time.Now()}
+			d := &download{run: r, alone: alone, index: row.Index, f: *f, path: path}
 			err = d.fetch(ctx)
 			f = &d.f
 		}
@@ -130,7 +131,12 @@ func (d *download) fetch(ctx context.Context) error {
 		return err
 	}
 	defer end()
-	err = d.open(ctx)
+	defer d.letOthers()
+	err = d.takeTurn(ctx)
+	if err == nil {
+		d.began = time.Now()
+		err = d.open(ctx)
+	}
 	if err == nil {
 		err = d.borrow(ctx)
 	}
@@ -145,6 +151,24 @@ func (d *download) fetch(ctx context.Context) error {
 		err = nil
 	}
 	return errors.Join(err, d.leave(err))
+}
+
+// takeTurn waits until the file may ask its server, if it may not yet.
+func (d *download) takeTurn(ctx context.Context) error {
+	if d.connected {
+		return nil
+	}
+	err := d.connect(ctx)
+	d.connected = err == nil
+	return err
+}
+
+// letOthers lets another file of the job ask its server.
+func (d *download) letOthers() {
+	if d.connected {
+		d.connected = false
+		d.disconnect()
+	}
 }
 
 // open opens the part file if there is one that can be continued.
@@ -531,6 +555,9 @@ func (d *download) finish(ctx context.Context) error {
 		return bits.Errorf(bits.Unexpected, "there is no part file")
 	}
 	again := func() error {
+		if err := d.takeTurn(ctx); err != nil {
+			return err
+		}
 		if err := d.move(ctx); err != nil {
 			return err
 		}
@@ -561,6 +588,7 @@ func (d *download) finish(ctx context.Context) error {
 		}
 		d.part.SetRights(rights)
 	}
+	d.letOthers() // the rest is the disk's work
 	size := d.part.Offset()
 	if err := d.part.Finish(d.modified); err != nil {
 		return localfile.Err(err, d.path)

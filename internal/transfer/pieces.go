@@ -169,7 +169,12 @@ func (p *pieces) fetch(ctx context.Context) error {
 	defer stop(nil)
 	p.live = p.run.live.begin(p.index, &p.f, stop)
 	defer p.run.live.end(p.index)
-	err := p.open()
+	err := p.connect(ctx)
+	if err == nil {
+		defer p.disconnect()
+		p.began = time.Now()
+		err = p.open()
+	}
 	if err == nil {
 		err = p.move(ctx)
 	}

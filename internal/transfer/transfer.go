@@ -248,6 +248,8 @@ type run struct {
 	live *Live
 	feed *feed
 	once sync.Once // for sink.Connected
+	// connections has an element for each file that may ask its server something or wait for the answer.
+	connections chan struct{}
 
 	budget budget
 }
@@ -280,10 +282,31 @@ func (b *budget) set(index int, n int64) error {
 		Message: fmt.Sprintf("the files of the job have %d bytes or more, and may have %d (maximum_download_size)", b.sum, b.most)}
 }
 
+func (e *Engine) newRun(job Job, sink Sink, live *Live) *run {
+	return &run{Engine: e, job: job, sink: sink, live: live, feed: newFeed(len(job.Files)),
+		connections: make(chan struct{}, max(job.Connections, 1)), budget: budget{most: job.MaxSize, sum: job.Before}}
+}
+
+// filesPerConnection is how many files are under way for each connection: while one comes, others
+// are made durable.
+const filesPerConnection = 4
+
+// connect waits until the file may ask its server; disconnect lets another one do so.
+func (r *run) connect(ctx context.Context) error {
+	select {
+	case r.connections <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+func (r *run) disconnect() { <-r.connections }
+
 // Run moves the job's files until all are done, one cannot go on, or ctx ends. On return
 // everything it will ever say has been said to the sink.
 func (e *Engine) Run(ctx context.Context, job Job, sink Sink, live *Live) Outcome {
-	r := &run{Engine: e, job: job, sink: sink, live: live, feed: newFeed(len(job.Files)), budget: budget{most: job.MaxSize, sum: job.Before}}
+	r := e.newRun(job, sink, live)
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	access, err := e.http.Open(job.Access)
@@ -302,7 +325,7 @@ func (e *Engine) Run(ctx context.Context, job Job, sink Sink, live *Live) Outcom
 		failed  = -1 // guarded by mu: the first file, in order, that cannot go on
 		why     error
 	)
-	for range min(max(job.Connections, 1), len(job.Files)) {
+	for range min(filesPerConnection*cap(r.connections), len(job.Files)) {
 		workers.Go(func() {
 			for {
 				i, alone, ok := r.feed.take()

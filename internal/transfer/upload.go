@@ -325,8 +325,7 @@ func (s *sending) reply(ctx context.Context) error {
 		return s.emptyReply(ctx, f)
 	}
 	row := store.FileRow{Index: ReplyIndex, File: f}
-	r := &run{Engine: s.Engine, job: Job{ID: s.job.ID, Owner: s.job.Owner, Connections: 1, Header: s.replyHeader(remote), Class: s.job.Class, Files: []store.FileRow{row}},
-		sink: s.sink, live: s.run.live, feed: newFeed(1)}
+	r := s.newRun(Job{ID: s.job.ID, Owner: s.job.Owner, Header: s.replyHeader(remote), Class: s.job.Class, Files: []store.FileRow{row}}, s.sink, s.run.live)
 	r.once.Do(func() {}) // that bytes flow was said when the file went
 	s.once.Do(s.sink.Connected)
 	i, alone, _ := r.feed.take()
