@@ -149,6 +149,18 @@ func (n *Notifier) tellFile(r *Registration, notice *queue.Notice) (told bool, e
 	return true, nil
 }
 
+// dropFiles forgets the files of a job that a program is still to be told of, and returns how many.
+func (n *Notifier) dropFiles(id bits.ID) int {
+	n.mu.Lock()
+	list := n.files[id]
+	delete(n.files, id)
+	n.mu.Unlock()
+	if len(list) > 0 {
+		n.Queue.FilesGivenUp(id, list[len(list)-1])
+	}
+	return len(list)
+}
+
 // covers reports whether the program has asked for a job, and may know of it.
 func (r *Registration) covers(notice *queue.Notice) bool {
 	if len(r.jobs) == 0 {

@@ -32,6 +32,9 @@ const (
 	// mostFinished is how often a notification of a job that has ended by itself is tried: such a
 	// job needs nobody any more.
 	mostFinished = 10
+	// mostFile is how often in a row a program fails to be told of a file before the job's end is told
+	// nevertheless, and the files that are left are not told of.
+	mostFile = 3
 	// hookPatience is how long a web hook's server has for its answer.
 	hookPatience = 30 * time.Second
 	// leastAgain and mostAgain bound the pause before what failed is tried again, where it is not
@@ -260,8 +263,8 @@ func (n *Notifier) tellProgram(t task, notice *queue.Notice) next {
 		switch {
 		case errors.Is(err, errGone):
 			return next{more: true} // there may be another, and else the command
-		case err != nil && n.ctx.Err() == nil:
-			return next{at: time.Now().Add(leastAgain)}
+		case err != nil:
+			return n.fileFailed(notice, err)
 		case told:
 			return next{more: true}
 		}
@@ -311,6 +314,24 @@ func (n *Notifier) tellProgram(t task, notice *queue.Notice) next {
 		why += ": " + exit.Output
 	}
 	return n.failed(t, notice, why, notice.Least)
+}
+
+// fileFailed notes that a program could not be told of a file. That is tried again while the job
+// lasts, but does not keep its end from being told (client.md 7.2: the end is told at least once).
+func (n *Notifier) fileFailed(notice *queue.Notice, err error) next {
+	if n.ctx.Err() != nil {
+		return next{}
+	}
+	tries := notice.Missed + 1
+	n.Queue.FileNotTold(notice.Job.ID, fmt.Sprintf("the program that asked for callbacks could not deal with a file: %v", err))
+	if tries >= mostFile && notice.Wants(queue.ToProgram) {
+		left := n.dropFiles(notice.Job.ID)
+		n.Log.Error("telling of files given up", append(facts(notice), "attempts", tries, "files", left, "err", err)...)
+		return next{more: true}
+	}
+	pause := min(time.Second<<min(notice.Missed, 10), mostAgain)
+	n.Log.Warn("telling of a file will be tried again", append(facts(notice), audit.Event(audit.NotificationRetry), "err", err, "wait", pause)...)
+	return next{at: time.Now().Add(pause)}
 }
 
 // failed notes that a program could not be told, and when that is tried again.

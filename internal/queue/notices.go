@@ -33,6 +33,7 @@ type Notice struct {
 	Failed int            // how often it could not be told
 	Least  time.Duration  // before a notification that failed is tried again
 	Files  uint64         // the last file event that was told
+	Missed int            // how often in a row a program could not be told of a file
 	Local  string         // of the first file, for those who have only one
 	secret *store.Secret  // with which web hooks are signed; nil if they are not
 }
@@ -66,7 +67,7 @@ func noticeIn(s bits.State, d *store.Detail, completing bool, now time.Time) *st
 	case s == bits.Transferred, s == bits.Errored:
 		n := &store.Notice{Due: now.UnixNano()}
 		if old != nil {
-			n.Files = old.Files
+			n.Files, n.FilesFailed, n.FilesError = old.Files, old.FilesFailed, old.FilesError
 		}
 		return n
 	case s == bits.Acknowledged && completing:
@@ -74,7 +75,7 @@ func noticeIn(s bits.State, d *store.Detail, completing bool, now time.Time) *st
 	case old == nil, s.Final(), old.Files == 0:
 		return nil
 	}
-	return &store.Notice{Files: old.Files}
+	return &store.Notice{Files: old.Files, FilesFailed: old.FilesFailed, FilesError: old.FilesError}
 }
 
 // rearm lets those be told who are named by the settings, also if the job's end was before that
@@ -141,7 +142,7 @@ func (q *Queue) notice(j *job) Notice {
 	if d.Notice == nil {
 		return n
 	}
-	n.Due, n.Told, n.Failed, n.Files = d.Notice.Due, Channel(d.Notice.Told), d.Notice.Failed, d.Notice.Files
+	n.Due, n.Told, n.Failed, n.Files, n.Missed = d.Notice.Due, Channel(d.Notice.Told), d.Notice.Failed, d.Notice.Files, d.Notice.FilesFailed
 	if d.Notice.Retry != 0 {
 		n.Retry = time.Unix(0, d.Notice.Retry)
 	}
@@ -235,9 +236,31 @@ func (q *Queue) NotTold(id bits.ID, due int64, why string, again time.Time) {
 
 // FileTold says that the program was told of the files of a job up to an event.
 func (q *Queue) FileTold(id bits.ID, seq uint64) {
+	q.fileNotice(id, func(n *store.Notice) {
+		n.Files = max(n.Files, seq)
+		n.FilesFailed, n.FilesError = 0, ""
+	})
+}
+
+// FileNotTold says that the program could not be told of a file, and why.
+func (q *Queue) FileNotTold(id bits.ID, why string) {
+	q.fileNotice(id, func(n *store.Notice) {
+		n.FilesFailed++
+		n.FilesError = why
+	})
+}
+
+// FilesGivenUp says that the program will not be told of the files of a job up to an event. Why
+// stays in the job's record.
+func (q *Queue) FilesGivenUp(id bits.ID, seq uint64) {
+	q.fileNotice(id, func(n *store.Notice) { n.Files = max(n.Files, seq) })
+}
+
+// fileNotice changes what a job's record has about telling of its files.
+func (q *Queue) fileNotice(id bits.ID, change func(*store.Notice)) {
 	q.postLazily(func(t *tx) error {
 		j := q.byID[id]
-		if j == nil || t.get(j).rec.State.Final() {
+		if j == nil || t.get(j).rec.State.Final() && t.get(j).detail().Notice == nil { // its end was told
 			return nil
 		}
 		t.edit(j, func(_ *store.Job, d *store.Detail) {
@@ -245,7 +268,7 @@ func (q *Queue) FileTold(id bits.ID, seq uint64) {
 			if d.Notice != nil {
 				n = *d.Notice
 			}
-			n.Files = max(n.Files, seq)
+			change(&n)
 			d.Notice = &n
 		})
 		return nil
@@ -264,7 +287,12 @@ func (q *Queue) Events(after uint64) ([]store.Event, error) {
 // notification is what the job's owner may know of a notification that failed.
 func (v *version) notification() *bits.NotificationFailure {
 	d := v.rec.Detail
-	if d == nil || d.Notice == nil || d.Notice.Error == "" {
+	switch {
+	case d == nil || d.Notice == nil:
+		return nil
+	case d.Notice.Error == "" && d.Notice.FilesError != "":
+		return &bits.NotificationFailure{Attempts: d.Notice.FilesFailed, Message: d.Notice.FilesError}
+	case d.Notice.Error == "":
 		return nil
 	}
 	return &bits.NotificationFailure{Attempts: d.Notice.Failed, Message: d.Notice.Error, RetryAt: moment(d.Notice.Retry)}

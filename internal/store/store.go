@@ -78,6 +78,9 @@ type Notice struct {
 	Failed int    `json:"failed,omitempty"` // how often a program could not be told
 	Retry  int64  `json:"retry,omitempty"`  // when that is tried again
 	Error  string `json:"error,omitempty"`  // why it could not
+
+	FilesFailed int    `json:"files_failed,omitempty"` // how often in a row a program could not be told of a file
+	FilesError  string `json:"files_error,omitempty"`  // why it could not
 }
 
 // Zero reports whether the detail says nothing.

@@ -315,6 +315,48 @@ func TestCallbackThenCommand(t *testing.T) {
 	}
 }
 
+// A program that cannot deal with the news of a file, or does not answer, hears of the end
+// nevertheless, or else the command runs.
+func TestFileCallbackFails(t *testing.T) {
+	t.Parallel()
+	_, url := small(t)
+	s := start(t, options{config: "[notify]\ntimeout = \"1s\"\n"})
+	flags := bits.DefaultNotifyFlags | bits.NotifyFile
+	f := fetched{files: []bits.FileSpec{s.file(url, "a"), s.file(url, "b")}, waits: true}
+	f.settings.NotifyFlags = &flags
+	refusing := s.create(f)
+	l := s.listen(func(n bits.Notification) error {
+		if n.Event.Kind == bits.EventFile {
+			return errors.New("not a file")
+		}
+		return nil
+	}, refusing.ID)
+
+	f.files = []bits.FileSpec{s.file(url, "c")}
+	f.settings.AutoComplete = ptr(true) // it ends meanwhile
+	f.settings.NotifyCommand = &[]string{"/bin/sh", "-c", `echo "$EBB_JOB_STATE $EBB_ATTEMPT" >"$1.new"; mv "$1.new" "$1"`, "sh", filepath.Join(s.dir, "out")}
+	silent := s.create(f)
+	never := make(chan struct{})
+	defer close(never)
+	stuck := s.listen(func(bits.Notification) error { <-never; return nil }, silent.ID)
+	for _, j := range []*client.Job{refusing, silent} {
+		s.registered(j, true)
+		if err := j.Resume(s.ctx()); err != nil {
+			t.Fatal(err)
+		}
+	}
+
+	l.next(t, bits.EventFile)
+	l.next(t, bits.EventTransferred)
+	if f := s.until(refusing, "failed", func(j *bits.Job) bool { return j.Failure != nil }).Failure; f.Attempts < 3 || !strings.Contains(f.Message, "could not deal with a file") {
+		t.Errorf("the failure is %+v", f)
+	}
+	stuck.next(t, bits.EventFile)
+	if got := appears(t, filepath.Join(s.dir, "out")); got != "ACKNOWLEDGED 1\n" {
+		t.Errorf("the command wrote %q", got)
+	}
+}
+
 func TestWebHook(t *testing.T) {
 	t.Parallel()
 	_, url := small(t)
