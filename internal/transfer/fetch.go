@@ -342,7 +342,7 @@ func (d *download) request(ctx context.Context) error {
 		stalled.Reset(headerPatience(d.stallTime()))
 	}
 
-	resp, err := d.get(ctx, httpget.Request{URL: d.src.url, Header: d.header(), Offset: d.offset(), Validator: d.validator, Whole: d.job.whole(),
+	resp, err := d.get(ctx, httpget.Request{URL: d.src.url, Header: d.job.Header, Offset: d.offset(), Validator: d.validator, Whole: d.job.whole(),
 		Class: d.job.Class, Got: got})
 	if err != nil {
 		return err

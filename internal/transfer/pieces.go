@@ -455,7 +455,7 @@ func (p *pieces) request(ctx context.Context, todo []span) error {
 	if len(todo) == 0 {
 		req.Ranges = []bits.Range{{Offset: 0, Length: 1}}
 	}
-	resp, err := p.http.GetParts(ctx, req)
+	resp, err := p.http.GetParts(guard(ctx, &p.f, p.f.Remote), req)
 	var e *bits.Error
 	switch {
 	case errors.Is(err, httpget.ErrManyRanges):
@@ -553,6 +553,9 @@ func (p *pieces) accept(resp *httpget.Parts, todo []span) error {
 		if len(todo) > 0 {
 			return errSettle
 		}
+	}
+	if resp.Moved != "" {
+		movedTo(&p.f, resp.Moved)
 	}
 	p.validator, p.modified, p.layout, p.headers = v, resp.Modified, l, headerText(resp.Header)
 	p.resize()
@@ -745,7 +748,7 @@ func (p *pieces) finish(ctx context.Context) error {
 	}
 	p.fold()
 	if p.mustConfirm() {
-		why, err := p.http.Changed(ctx, p.f.Remote, p.job.Header, p.validator, p.job.Class)
+		why, err := p.http.Changed(guard(ctx, &p.f, p.f.Remote), p.f.Remote, p.job.Header, p.validator, p.job.Class)
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}

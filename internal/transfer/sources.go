@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"net/url"
 	"slices"
 	"strings"
@@ -179,23 +178,6 @@ func (d *download) expectDigest(digest string) {
 	}
 }
 
-// header returns the headers for the source in use: those of the job's owner go to the servers that
-// the owner named.
-func (d *download) header() http.Header {
-	if !d.learned() {
-		return d.job.Header
-	}
-	from, err := url.Parse(d.f.Remote)
-	if err != nil {
-		return nil
-	}
-	to, err := url.Parse(d.src.url)
-	if err != nil || !httpconn.SameOrigin(from, to) {
-		return nil
-	}
-	return d.job.Header
-}
-
 // get asks the source in use.
 func (d *download) get(ctx context.Context, r httpget.Request) (*httpget.Response, error) {
 	if fileget.Is(r.URL) {
@@ -209,15 +191,35 @@ func (d *download) confirm(ctx context.Context) (string, error) {
 	if fileget.Is(d.src.url) {
 		return fileget.Changed(d.job.Owner, d.src.url, d.validator)
 	}
-	return d.http.Changed(d.guard(ctx), d.src.url, d.header(), d.validator, d.job.Class)
+	return d.http.Changed(d.guard(ctx), d.src.url, d.job.Header, d.validator, d.job.Class)
 }
 
-// wasMoved returns how a server has moved the file for good; nil if none has.
-func (d *download) wasMoved() *store.Moved {
-	if x := d.f.Extra; x != nil && x.Moved != nil && x.Moved.To == d.f.Remote {
-		return x.Moved
+// named returns the URL of the file that its owner named: not the one to which a server has moved it
+// for good.
+func named(f *store.File) string {
+	if x := f.Extra; x != nil && x.Moved != nil && x.Moved.To == f.Remote {
+		return x.Moved.From
 	}
-	return nil
+	return f.Remote
+}
+
+// movedTo notes in a file's record that its server has moved it for good.
+func movedTo(f *store.File, to string) {
+	var extra store.FileExtra
+	if f.Extra != nil {
+		extra = *f.Extra
+	}
+	extra.Moved = &store.Moved{From: named(f), To: to}
+	f.Extra, f.Remote = &extra, to
+}
+
+// guard keeps what is the owner's to the server that the owner named, for requests to a URL of a
+// file, also once that server has moved it.
+func guard(ctx context.Context, f *store.File, u string) context.Context {
+	if n := named(f); n != f.Remote && u == f.Remote {
+		return httpconn.OnBehalf(ctx, n)
+	}
+	return ctx
 }
 
 // moved notes that the file's server has moved it to another URL, if that is not empty; it is
@@ -235,27 +237,16 @@ func (d *download) moved(to string) {
 	if i := slices.Index(d.src.urls, from); i >= 0 {
 		d.src.urls[i] = to
 	}
-	if m := d.wasMoved(); m != nil {
-		from = m.From
-	}
-	var extra store.FileExtra
-	if d.f.Extra != nil {
-		extra = *d.f.Extra
-	}
-	extra.Moved = &store.Moved{From: from, To: to}
-	d.f.Extra, d.f.Remote = &extra, to
+	movedTo(&d.f, to)
 }
 
-// guard keeps to the server that the owner named what is the owner's, also once that one has moved
-// the file, and keeps a source that a server named from leading to what only this machine can reach.
+// guard is as the function of that name, and keeps a source that a server named from leading to what
+// only this machine can reach.
 func (d *download) guard(ctx context.Context) context.Context {
-	if m := d.wasMoved(); m != nil && d.src.url == m.To {
-		ctx = httpconn.OnBehalf(ctx, m.From)
-	}
 	if !d.learned() {
-		return ctx
+		return guard(ctx, &d.f, d.src.url)
 	}
-	return httpconn.OnRedirect(httpconn.OnBehalf(ctx, d.f.Remote), upload.Allowed)
+	return httpconn.OnRedirect(httpconn.OnBehalf(ctx, named(&d.f)), upload.Allowed)
 }
 
 // mayRestart refuses an answer that would throw away what is here, as long as there is a source

@@ -26,6 +26,7 @@ import (
 
 	"github.com/ebbtransfer/ebb/bits"
 	"github.com/ebbtransfer/ebb/internal/governor"
+	"github.com/ebbtransfer/ebb/internal/transfer/auth"
 )
 
 // authority makes certificates.
@@ -326,7 +327,16 @@ func TestVerifierHasTheLastWord(t *testing.T) {
 
 func TestRevocation(t *testing.T) {
 	var list atomic.Pointer[[]byte]
+	var asks atomic.Bool // who asks for the list
 	crl := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if got := r.Header.Get("Authorization") + r.Header.Get("X-Secret"); got != "" {
+			t.Errorf("the server of the list was told %q", got)
+		}
+		if asks.Load() {
+			w.Header().Set("WWW-Authenticate", `Basic realm="list"`)
+			w.WriteHeader(http.StatusUnauthorized)
+			return
+		}
 		if b := list.Load(); b != nil {
 			_, _ = w.Write(*b)
 			return
@@ -367,6 +377,19 @@ func TestRevocation(t *testing.T) {
 	check("somebody else's list", s.URL, bits.CertRevocationFailed)
 	if _, err := get(t, testClient(), Settings{}, s.URL); err != nil {
 		t.Errorf("without the flag: %v", err)
+	}
+	sign(trusted, time.Hour)
+	for _, wants := range []bool{false, true} {
+		asks.Store(wants)
+		who := auth.New([]auth.Credential{{Target: bits.TargetServer, Scheme: bits.AuthBasic, User: "alice", Password: "secret"},
+			{Target: bits.TargetServer, Scheme: bits.AuthBearer, Password: "secret", Unasked: true}}, nil)
+		want := bits.Code(0)
+		if wants {
+			want = bits.CertRevocationFailed
+		}
+		if _, err := get(t, testClient(), Settings{Security: bits.SecurityCRLCheck, Identity: who}, s.URL); codeOf(err) != want {
+			t.Errorf("with credentials: %v, want %s", err, want)
+		}
 	}
 }
 

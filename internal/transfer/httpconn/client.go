@@ -52,7 +52,7 @@ type Client struct {
 	mu     sync.Mutex
 	pools  map[string]*pool          // guarded by mu: of the jobs that run, by Access.key
 	conns  map[*trackedConn]struct{} // guarded by mu: open connections
-	h2only map[string]bool           // guarded by mu: whether a host refused HTTP/1.1
+	h2only map[string]bool           // guarded by mu: whether a host refused HTTP/1.1, see remember
 	asked  map[string]bool           // guarded by mu: servers, by host:port, that asked for a client certificate and got none
 	down   map[string]time.Time      // guarded by mu: proxies that could not be reached, and until when they come last
 }
@@ -276,7 +276,7 @@ func (c *Client) NetworkChanged() {
 func (c *Client) Agent() string { return c.agent }
 
 // OnBehalf returns a context for requests that go where the server of a URL that the job's owner
-// named has sent them once and for all. What is the owner's is for that server.
+// named has sent them once and for all. What is the owner's is for that server; for none if u is empty.
 func OnBehalf(ctx context.Context, u string) context.Context {
 	return context.WithValue(ctx, behalfKey{}, u)
 }
@@ -376,8 +376,12 @@ func (c *Client) missesCertificate(resp *http.Response) bool {
 	return u.Scheme == "https" && c.asked[net.JoinHostPort(u.Hostname(), port(u))]
 }
 
-// maxAsked bounds how many servers are remembered that asked for a client certificate.
-const maxAsked = 1000
+// Bounds of what is remembered of servers: which asked for a client certificate, and which version of
+// HTTP each speaks. Beyond them it is learned anew.
+const (
+	maxAsked = 1000
+	maxHosts = 10_000
+)
 
 // noteAsked remembers that a server asked for a client certificate.
 func (c *Client) noteAsked(addr string) {
@@ -454,9 +458,13 @@ func repeat(req *http.Request) *http.Request {
 	return again
 }
 
+// remember notes whether a host speaks nothing but HTTP/2.
 func (c *Client) remember(host string, h2only bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if len(c.h2only) >= maxHosts {
+		clear(c.h2only)
+	}
 	c.h2only[host] = h2only
 }
 

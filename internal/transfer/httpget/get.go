@@ -144,10 +144,8 @@ func (c *Client) Get(ctx context.Context, r Request) (*Response, error) {
 	if err != nil || out == nil || out.Body == nil {
 		httpconn.Drain(resp)
 	}
-	if out != nil && c.conns.ReportsRedirects(ctx) {
-		if to := resp.Request.URL; to.String() != req.URL.String() && len(to.String()) <= bits.MaxURLLen {
-			out.Moved = to.String()
-		}
+	if out != nil {
+		out.Moved = c.moved(ctx, req, resp)
 	}
 	if out == nil && err == nil { // the range was of no use: ask for the whole
 		again := r.Offset > 0
@@ -158,6 +156,16 @@ func (c *Client) Get(ctx context.Context, r Request) (*Response, error) {
 		}
 	}
 	return out, err
+}
+
+// moved returns the URL that an answer came from, if it is another than was asked and the job is to
+// keep it; else nothing.
+func (c *Client) moved(ctx context.Context, req *http.Request, resp *http.Response) string {
+	to := resp.Request.URL.String()
+	if !c.conns.ReportsRedirects(ctx) || to == req.URL.String() || len(to) > bits.MaxURLLen {
+		return ""
+	}
+	return to
 }
 
 // check turns an answer into a Response. Neither a Response nor an error means that the range

@@ -48,6 +48,7 @@ type Parts struct {
 	// Restart says, for people, that the file is another one than the request's validator names,
 	// and how it differs. Then there are no parts.
 	Restart string
+	Moved   string // as in Response
 
 	url    string
 	body   io.ReadCloser
@@ -88,6 +89,9 @@ func (c *Client) GetParts(ctx context.Context, r PartsRequest) (*Parts, error) {
 	out, err := checkParts(r, resp)
 	if err != nil || out.Restart != "" {
 		httpconn.Drain(resp)
+	}
+	if out != nil {
+		out.Moved = c.moved(ctx, req, resp)
 	}
 	return out, err
 }
