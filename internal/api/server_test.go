@@ -309,7 +309,10 @@ func TestLifeOfAJob(t *testing.T) {
 	decode[bits.Summary](t, call(h, "PATCH", "/v1/jobs/"+id.String()[:8], `{"priority":"LOW","headers":["X-Token: secret"]}`), http.StatusOK)
 	w := call(h, "GET", "/v1/jobs/nightly", "")
 	j := decode[bits.Job](t, w, http.StatusOK)
-	if j.Priority != bits.Low || len(j.Files) != 1 || j.Files[0].Local != local || len(j.Properties.HeaderNames) != 1 {
+	if j.Type != bits.Download || j.Times.Created.IsZero() || j.Times.Modified.Before(j.Times.Created) || j.Times.Transferred != nil {
+		t.Errorf("the job is a %s of the times %+v", j.Type, j.Times)
+	}
+	if j.Priority != bits.Low || len(j.Files) != 1 || j.Files[0].Remote != "http://127.0.0.1:1/a" || j.Files[0].Local != local || len(j.Properties.HeaderNames) != 1 {
 		t.Errorf("%+v", j)
 	}
 	if strings.Contains(w.Body.String(), "secret") {

@@ -7,6 +7,7 @@ import (
 	"encoding/pem"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -183,7 +184,7 @@ func (l *lab) uploadOf(kind, protocol string, s bits.State) bits.ID {
 func (l *lab) uploadTo(kind, protocol, file string, s bits.State) bits.ID {
 	l.t.Helper()
 	priority := bits.Foreground
-	if s == bits.Queued {
+	if s == bits.Queued || s == bits.Suspended { // which stays QUEUED once it is resumed
 		priority = bits.Normal
 	}
 	l.made++
@@ -273,6 +274,21 @@ func TestStateByMethod(t *testing.T) {
 		{"AddFile", func(id bits.ID) *httptest.ResponseRecorder {
 			return call(l.h, "POST", "/v1/jobs/"+id.String()+"/files", fmt.Sprintf(`[{"remote":%q,"local":%q}]`, l.server.URL+"/c", filepath.Join(l.dir, id.String())))
 		}, slices.Concat(repeat("ok", 7), repeat(inv, 2)), "= = = = = = ="},
+		{"AddFileSet", func(id bits.ID) *httptest.ResponseRecorder {
+			before := l.get(id).Files
+			add := fmt.Sprintf(`[{"remote":%q,"local":%q},{"remote":%q,"local":%q}]`, l.server.URL+"/c", filepath.Join(l.dir, id.String()), l.server.URL+"/d", filepath.Join(l.dir, id.String()+"-2"))
+			w := call(l.h, "POST", "/v1/jobs/"+id.String()+"/files", add)
+			switch after := l.get(id).Files; {
+			case w.Code >= 400 && len(after) != len(before):
+				t.Errorf("a set that was refused left %+v", after)
+			case w.Code < 400 && (len(after) != len(before)+2 || after[len(before)].Remote != l.server.URL+"/c" || after[len(before)+1].Remote != l.server.URL+"/d"):
+				t.Errorf("with the set the files are %+v", after)
+			}
+			return w
+		}, always, "= = = = = = ="},
+		{"GetCustomHeaders", func(id bits.ID) *httptest.ResponseRecorder {
+			return call(l.h, "GET", "/v1/jobs/"+id.String()+"/headers", "")
+		}, repeat("ok", 9), "= = = = = = ="},
 		{"GetError", func(id bits.ID) *httptest.ResponseRecorder {
 			return call(l.h, "GET", "/v1/jobs/"+id.String()+"/error", "")
 		}, slices.Concat(repeat("BG_E_ERROR_INFORMATION_UNAVAILABLE", 4), repeat("ok", 2), repeat("BG_E_ERROR_INFORMATION_UNAVAILABLE", 3)), "= = = = = = ="},
@@ -350,6 +366,58 @@ func TestStateByMethod(t *testing.T) {
 			}
 		})
 	}
+	for kind, protocol := range map[string]string{"UPLOAD": "put", "UPLOAD_REPLY": "bits"} {
+		t.Run(kind, func(t *testing.T) {
+			l := *l
+			l.t = t
+			for i, s := range columns {
+				for _, c := range []struct{ verb, after string }{
+					{"suspend", "= SUSPENDED SUSPENDED SUSPENDED SUSPENDED SUSPENDED ="},
+					{"resume", "QUEUED = = = TRANSIENT_ERROR ERROR ="},
+					{"cancel", strings.Repeat("CANCELLED ", 7)},
+				} {
+					id := l.uploadOf(kind, protocol, s)
+					wrong := slices.Concat(repeat("BG_E_ERROR_INFORMATION_UNAVAILABLE", 4), repeat("ok", 2), repeat("BG_E_ERROR_INFORMATION_UNAVAILABLE", 3))[i]
+					if got := word(t, call(l.h, "GET", "/v1/jobs/"+id.String()+"/error", "")); got != wrong {
+						t.Errorf("GetError in %s: %s, want %s", s, got, wrong)
+					}
+					if got := word(t, call(l.h, "GET", "/v1/jobs/"+id.String()+"/headers", "")); got != "ok" {
+						t.Errorf("GetCustomHeaders in %s: %s", s, got)
+					}
+					if got := word(t, l.post(id, c.verb)); got != always[i] {
+						t.Errorf("%s in %s: %s, want %s", c.verb, s, got, always[i])
+					}
+					want := s
+					if after := strings.Fields(c.after); i < len(after) && after[i] != "=" {
+						if err := want.UnmarshalText([]byte(after[i])); err != nil {
+							t.Fatal(err)
+						}
+					}
+					l.wait(id, want)
+					if !want.Final() {
+						l.post(id, "cancel")
+					}
+				}
+			}
+		})
+	}
+	t.Run("Resume in TRANSFERRED with new files", func(t *testing.T) {
+		l := *l
+		l.t = t
+		id := l.in(bits.Transferred)
+		add := fmt.Sprintf(`[{"remote":%q,"local":%q}]`, l.server.URL+"/c", filepath.Join(l.dir, "new"))
+		decode[bits.Summary](t, call(l.h, "POST", "/v1/jobs/"+id.String()+"/files", add), http.StatusOK)
+		if j := l.get(id); j.State != bits.Transferred || len(j.Files) != 3 || j.Files[2].BytesTransferred != 0 {
+			t.Errorf("with a new file the job is %+v", j)
+		}
+		if sum := decode[bits.Summary](t, l.post(id, "resume"), http.StatusOK); sum.State != bits.Queued {
+			t.Errorf("the resumed job is %s", sum.State)
+		}
+		if j := l.wait(id, bits.Transferred); j.Files[2].BytesTransferred != 3000 {
+			t.Errorf("the new file was not fetched: %+v", j.Files[2])
+		}
+		l.post(id, "cancel")
+	})
 	t.Run("Complete of an upload", func(t *testing.T) {
 		l := *l
 		l.t = t
@@ -528,7 +596,7 @@ func (l *lab) give(id bits.ID, name, value string) *httptest.ResponseRecorder {
 	return l.set(id, string(body))
 }
 
-// TestPropertyByState sets each property of a download in each state through the API, reads it
+// TestPropertyByState sets each property of a download and of an upload in each state through the API, reads it
 // back, and reads it unchanged where it was refused. Client.md 1.5, 1.6, 1.9, 3.2.
 func TestPropertyByState(t *testing.T) {
 	l := newLab(t)
@@ -550,11 +618,19 @@ func TestPropertyByState(t *testing.T) {
 		"minimum_notification_interval": "1000", "dynamic_content": "true", "high_performance": "true", "on_demand": "true", "maximum_download_size": "1000000000",
 		"only_if_newer": "true", "verify_certificates": "true", "acl_flags": "owner|group", "peer_caching_flags": "disable-branchcache",
 	}
+	sent, words := maps.Clone(want), maps.Clone(values) // of an upload
+	for _, name := range []string{"dynamic_content", "high_performance", "on_demand", "maximum_download_size", "only_if_newer"} {
+		sent[name] = slices.Concat(repeat("BG_E_PROPERTY_SUPPORTED_FOR_DOWNLOAD_JOBS_ONLY", 7), repeat(inv, 2))
+	}
+	sent["http_method"] = slices.Concat(repeat("E_NOTIMPL", 7), repeat(inv, 2))
+	const late = "BG_E_READ_ONLY_PROPERTY_AFTER_RESUME" // a server may have something of it
+	sent["protocol"] = []string{"ok", "ok", late, late, "ok", "ok", late, inv, inv}
+	words["protocol"] = "tus"
 	for i, s := range columns {
-		t.Run(s.String(), func(t *testing.T) {
+		of := func(t *testing.T, make func(*lab, bits.State) bits.ID, want map[string][]string, values map[string]string) {
 			l := *l
 			l.t = t
-			id := l.in(s)
+			id := make(&l, s)
 			for k := range bits.PropertyTable {
 				p := &bits.PropertyTable[k]
 				before := l.wait(id, s) // a change may have made the transfer start again
@@ -595,6 +671,10 @@ func TestPropertyByState(t *testing.T) {
 			if !s.Final() {
 				l.post(id, "cancel")
 			}
+		}
+		t.Run(s.String(), func(t *testing.T) {
+			t.Run("download", func(t *testing.T) { of(t, (*lab).in, want, values) })
+			t.Run("upload", func(t *testing.T) { of(t, (*lab).upload, sent, words) })
 		})
 	}
 }

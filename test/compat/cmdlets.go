@@ -20,7 +20,7 @@ var cmdlets = []Section{
 	}},
 	{"Get-BitsTransfer", "", []Row{
 		{BITS: "Get-BitsTransfer", Ebb: "`ebb Get-BitsTransfer`", Test: "test/scenario.TestCmdlets/Get-BitsTransfer"},
-		{BITS: "-AllUsers", Ebb: "jobs of all users, for administrators", Test: "test/scenario.TestCmdlets/Get-BitsTransfer"},
+		{BITS: "-AllUsers", Ebb: "jobs of all users, for administrators", Test: "test/scenario.TestAdministratorsByTheOriginals/-AllUsers"},
 		{BITS: "-JobId", Ebb: "ids of jobs", Test: "test/scenario.TestCmdlets/-Asynchronous"},
 		{BITS: "-Name", Ebb: "names, with wildcards", Test: "test/scenario.TestCmdlets/Get-BitsTransfer"},
 		{BITS: "common parameters", Ebb: "-ErrorAction and -Verbose as in PowerShell; those that name variables are ignored", Test: "cmd/ebb.TestParseCmdlet"},
@@ -68,7 +68,7 @@ var cmdlets = []Section{
 		{BITS: "-RetryInterval", Ebb: "property `minimum_retry_delay`, at least 60", Test: "test/scenario.TestCmdletProperties"},
 		{BITS: "-RetryTimeout", Ebb: "property `no_progress_timeout`", Test: "test/scenario.TestCmdletProperties"},
 		{BITS: "-SecurityFlags", Ebb: "property `security_flags`", Test: "test/scenario.TestCmdletProperties"},
-		{BITS: "-SetOwnerToCurrentUser", Ebb: "takes the job over, as `ebb own`", Test: "test/scenario.TestTakeOwnershipByTheOriginals/-SetOwnerToCurrentUser"},
+		{BITS: "-SetOwnerToCurrentUser", Ebb: "takes the job over, as `ebb own`", Test: "test/scenario.TestAdministratorsByTheOriginals/-SetOwnerToCurrentUser"},
 		{BITS: "-TransferPolicy", Ebb: "property `transfer_policy`", Test: "test/scenario.TestCmdletProperties"},
 		{BITS: "-UseStoredCredential", Ebb: "property `use_stored_credentials`", Test: "test/scenario.TestCmdletProperties"},
 		{BITS: "-WhatIf", Ebb: "says what would be done, and does nothing", Test: "test/scenario.TestCmdlets/-WhatIf"},

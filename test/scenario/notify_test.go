@@ -249,6 +249,10 @@ func TestCallbacks(t *testing.T) {
 		t.Errorf("the progress is %+v", n)
 	}
 	all.next(t, bits.EventTransferred)
+	must(t, slow.SetDescription(s.ctx(), "other"))
+	if n := all.next(t, bits.EventModified); n.Acknowledge || n.Event.Job != slow.ID {
+		t.Errorf("the modification is %+v", n)
+	}
 
 	// The interval is kept: of a long one there is one such event, however much happens.
 	f.files[0].Local = filepath.Join(s.dir, "rare")

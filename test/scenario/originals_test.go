@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -288,9 +289,9 @@ func TestCmdletCredentials(t *testing.T) {
 	}
 }
 
-// TestTakeOwnershipByTheOriginals: an administrator takes jobs of another user over, with bitsadmin
-// and with Set-BitsTransfer.
-func TestTakeOwnershipByTheOriginals(t *testing.T) {
+// TestAdministratorsByTheOriginals: an administrator takes jobs of another user over, and lists and
+// cancels those of all, with bitsadmin and the cmdlets; who is none may not.
+func TestAdministratorsByTheOriginals(t *testing.T) {
 	t.Parallel()
 	isRoot(t)
 	const uid = 61009
@@ -330,4 +331,46 @@ func TestTakeOwnershipByTheOriginals(t *testing.T) {
 			other("bitsadmin", "/getstate", name).want(t, 4)
 		})
 	}
+
+	// Root has two jobs now.
+	other("bitsadmin", "/create", "of the other").want(t, 0)
+	// sees checks whose jobs a command line of either user prints.
+	sees := func(t *testing.T, out string, roots, others bool) {
+		t.Helper()
+		if strings.Contains(out, "job 0") != roots || strings.Contains(out, "of the other") != others {
+			t.Errorf("of the own jobs %v, of the others' %v is to be seen:\n%s", roots, others, out)
+		}
+	}
+	for _, c := range []struct {
+		name string
+		own  []string
+		all  string
+	}{
+		{"/list /allusers", []string{"bitsadmin", "/list"}, "/allusers"},
+		{"-AllUsers", []string{"Get-BitsTransfer"}, "-AllUsers"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := s.in(t)
+			sees(t, s.cli(c.own...).want(t, 0).out, true, false)
+			sees(t, other(c.own...).want(t, 0).out, false, true)
+			all := append(slices.Clone(c.own), c.all)
+			sees(t, s.cli(all...).want(t, 0).out, true, true)
+			refused := other(all...).want(t, 5)
+			sees(t, refused.out+refused.err, false, false)
+		})
+	}
+	t.Run("/reset /allusers", func(t *testing.T) {
+		s := s.in(t)
+		other("bitsadmin", "/reset", "/allusers").want(t, 5)
+		sees(t, s.cli("bitsadmin", "/list", "/allusers").want(t, 0).out, true, true)
+		if out := s.admin(0, "/reset"); !strings.HasSuffix(out, "2 out of 2 jobs canceled.\n") { // its own only
+			t.Errorf("it prints %q", out)
+		}
+		other("bitsadmin", "/create", "of another").want(t, 0)
+		s.raw("/create", "job 0")
+		if out := s.admin(0, "/reset", "/allusers"); !strings.HasSuffix(out, "3 out of 3 jobs canceled.\n") {
+			t.Errorf("it prints %q", out)
+		}
+		sees(t, s.cli("bitsadmin", "/list", "/allusers").want(t, 0).out, false, false)
+	})
 }
