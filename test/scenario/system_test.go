@@ -24,6 +24,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/ebbtransfer/ebb/bits"
+	"github.com/ebbtransfer/ebb/client"
 	"github.com/ebbtransfer/ebb/test/fakebus"
 	"github.com/ebbtransfer/ebb/test/faultserver"
 )
@@ -442,6 +443,48 @@ func TestSystemQuotas(t *testing.T) {
 	bob.make(bits.NewJob{})
 	for range 4 {
 		m.create(fetched{waits: true})
+	}
+}
+
+// Users take turns inside a priority level, however many jobs each has (client.md 1.4).
+func TestSystemUsersTakeTurns(t *testing.T) {
+	t.Parallel()
+	m := startSystem(t, options{config: "[jobs]\ntime_slice = \"1s\"\n"})
+	srv := serve(t, faultserver.Options{SendBuffer: 64 * kib})
+	alice, bob := m.person(aliceUID), m.person(bobUID)
+	entry := srv.File("/file", faultserver.File{Seed: 1, Size: 3 * mib})
+	entry.Set(func(p *faultserver.Program) { p.Rate = mib })
+	whose := map[bits.ID]string{}
+	begin := func(u *person, who, name string) bits.ID {
+		id := u.make(bits.NewJob{Settings: bits.Settings{Priority: ptr(bits.Normal)}, Resume: true,
+			Files: []bits.FileSpec{u.file(entry.URL()+"?"+name, name)}}) // URLs of their own: nothing is shared
+		whose[id] = who
+		return id
+	}
+	for i := range 3 {
+		begin(alice, "alice", fmt.Sprint("a", i))
+	}
+	bobs := begin(bob, "bob", "b")
+	var turns []string
+	for e, err := range m.Watch(m.ctx(), client.Filter{After: 1, AllUsers: true}) {
+		must(t, err)
+		if e.Job == bobs && e.Kind == bits.EventTransferred {
+			break
+		}
+		if e.Kind == bits.EventState && e.State == bits.Connecting {
+			turns = append(turns, whose[e.Job])
+		}
+	}
+	// From bob's first turn on each second one is his, though alice has three jobs.
+	first := slices.Index(turns, "bob")
+	if first < 0 || len(turns[first:]) < 3 {
+		t.Fatalf("the turns were %q", turns)
+	}
+	for i, who := range turns[first:] {
+		if want := []string{"bob", "alice"}[i%2]; who != want {
+			t.Errorf("turn %d after bob's first is %s's: %q", i, who, turns)
+			break
+		}
 	}
 }
 
