@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 
@@ -143,6 +144,9 @@ func (q *Queue) File(c Caller, id bits.ID, index int) (bits.FileDetail, error) {
 	}
 	if f.Part != nil {
 		out.ResponseHeaders = f.Part.Headers
+	}
+	if j.live != nil {
+		out.ResponseHeaders = cmp.Or(j.live.Answer(index), out.ResponseHeaders)
 	}
 	return out, nil
 }

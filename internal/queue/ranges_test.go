@@ -832,3 +832,84 @@ func TestAnotherMethodsErrorsAreFatal(t *testing.T) {
 		untilState(t, q, id, want)
 	}
 }
+
+// TestTheLastAnswersHeader: a program can read what the server said of a file while the file moves, and
+// of an error, when that has ended the job and after a restart of the service.
+func TestTheLastAnswersHeader(t *testing.T) {
+	for _, c := range []struct {
+		name     string
+		settings []string
+		ranges   []bits.Range
+		status   int // of an answer with bytes that do not come; 0 for none
+		line     string
+	}{
+		{"from front to back", nil, nil, http.StatusOK, "HTTP/1.1 200 OK"},
+		{"in parts", nil, []bits.Range{{Offset: 2, Length: 4}}, http.StatusPartialContent, "HTTP/1.1 206 Partial Content"},
+		{"on demand", []string{"on_demand=true"}, nil, 0, ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			status := make(chan int, 1)
+			hold := make(chan struct{})
+			srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				code := <-status
+				w.Header().Set("Retry-After", "86400")
+				w.Header().Set("Set-Cookie", "id=secret")
+				switch code {
+				case http.StatusOK:
+					w.Header().Set("Content-Length", "10")
+				case http.StatusPartialContent:
+					w.Header().Set("Content-Range", "bytes 2-5/10")
+					w.Header().Set("Content-Length", "4")
+				}
+				w.WriteHeader(code)
+				if code < 300 {
+					_ = http.NewResponseController(w).Flush()
+					<-hold
+				}
+			}))
+			t.Cleanup(srv.Close)
+			dir := t.TempDir()
+			q := open(t, dir)
+			id := createWith(t, q, c.settings, bits.FileSpec{Remote: srv.URL, Local: filepath.Join(t.TempDir(), "f"), Ranges: c.ranges})
+			header := func() string {
+				t.Helper()
+				f, err := q.File(alice, id, 0)
+				if err != nil {
+					t.Fatal(err)
+				}
+				return f.ResponseHeaders
+			}
+			tells := func(line string) {
+				t.Helper()
+				got := header()
+				if !strings.HasPrefix(got, line+"\r\n") || !strings.Contains(got, "\r\nRetry-After: 86400\r\n") || strings.Contains(got, "secret") {
+					t.Errorf("the header is %q, want that of %q", got, line)
+				}
+			}
+			if got := header(); got != "" {
+				t.Errorf("before the first answer the header is %q", got)
+			}
+			status <- http.StatusNotFound
+			resume(t, q, id)
+			untilState(t, q, id, bits.Errored)
+			tells("HTTP/1.1 404 Not Found")
+			until(t, q, id, "one without a part file", func(j bits.Job) bool { return j.Files[0].Temporary == "" })
+			status <- http.StatusServiceUnavailable
+			resume(t, q, id)
+			untilState(t, q, id, bits.TransientError)
+			tells("HTTP/1.1 503 Service Unavailable")
+			shut(t, q)
+			q = open(t, dir)
+			tells("HTTP/1.1 503 Service Unavailable")
+			if c.status != 0 {
+				status <- c.status
+				resume(t, q, id)
+				until(t, q, id, "answered", func(bits.Job) bool { return strings.HasPrefix(header(), c.line) })
+				tells(c.line)
+			}
+			close(hold)
+			shut(t, q)
+		})
+	}
+}

@@ -381,6 +381,11 @@ func (v *version) replyView(live map[int]moving) *bits.Reply {
 	return out
 }
 
+// begun reports whether a download has a part file, as far as its record tells.
+func begun(f *store.File) bool {
+	return f.Done > 0 || f.State == store.FileDone || f.Part != nil && f.Part.Boot != ""
+}
+
 // file makes the snapshot of the file with an index of the record.
 func (v *version) file(i int, live map[int]moving) bits.File {
 	f := v.at(i)
@@ -409,7 +414,7 @@ func (v *version) file(i int, live map[int]moving) bits.File {
 	if f.Part != nil {
 		out.Note, out.Source, out.Validated = f.Part.Note, f.Part.Source, out.Validated || f.Part.Validated
 	}
-	if _, moves := live[i]; (f.Part != nil || moves) && !sends && f.State != store.FilePlaced && !v.rec.State.Final() {
+	if _, moves := live[i]; (begun(f) || moves) && !sends && f.State != store.FilePlaced && !v.rec.State.Final() {
 		out.Temporary = v.path(i, f)
 	}
 	return out

@@ -81,7 +81,7 @@ type download struct {
 	validator httpget.Validator // of the bytes in part
 	modified  time.Time
 	live      *liveFile
-	headers   string // of the last answer
+	answer    answer
 	alone     bool   // has the feed's claim
 	share     *share // nil if it shares its content with no other job
 	parts     bool   // the server sends parts of a version that it names
@@ -125,6 +125,7 @@ func (d *download) fetch(ctx context.Context) error {
 	defer stop(nil)
 	d.live = d.run.live.begin(d.index, &d.f, stop)
 	defer d.run.live.end(d.index)
+	d.answer.begin(&d.f, d.live)
 	d.hash = newHash(d.f.Checksum)
 	end, err := d.join(ctx)
 	if err != nil {
@@ -150,7 +151,12 @@ func (d *download) fetch(ctx context.Context) error {
 		d.skip()
 		err = nil
 	}
-	return errors.Join(err, d.leave(err))
+	err = errors.Join(err, d.leave(err))
+	if d.answer.keep(&d.f) {
+		f := d.f
+		d.sink.File(d.index, &f)
+	}
+	return err
 }
 
 // takeTurn waits until the file may ask its server, if it may not yet.
@@ -343,7 +349,7 @@ func (d *download) request(ctx context.Context) error {
 	}
 
 	resp, err := d.get(ctx, httpget.Request{URL: d.src.url, Header: d.job.Header, Offset: d.offset(), Validator: d.validator, Whole: d.job.whole(),
-		Class: d.job.Class, Got: got})
+		Class: d.job.Class, Got: got, Answered: d.answer.came})
 	if err != nil {
 		return err
 	}
@@ -398,7 +404,7 @@ func (d *download) accept(ctx context.Context, resp *httpget.Response) error {
 		}
 	}
 	d.joins(resp)
-	d.validator, d.modified, d.headers = resp.Validator, resp.Modified, headerText(resp.Header)
+	d.validator, d.modified = resp.Validator, resp.Modified
 	if d.job.whole() {
 		d.validator = httpget.Validator{Size: size} // what others say of other answers
 	}
@@ -503,7 +509,7 @@ func (d *download) restart(why string, changed bool) error {
 func (d *download) forget() error {
 	d.validator = httpget.Validator{Size: -1}
 	d.f.Size, d.f.Done = -1, 0
-	d.f.Part = &store.Part{Note: d.f.Part.Note, Peak: d.f.Part.Peak, Duplicates: d.f.Part.Duplicates, Digest: d.kept()}
+	d.f.Part = &store.Part{Note: d.f.Part.Note, Peak: d.f.Part.Peak, Duplicates: d.f.Part.Duplicates, Digest: d.kept(), Headers: d.answer.text()}
 	d.live.done.Store(0)
 	d.live.size.Store(-1)
 	f := d.f
@@ -512,7 +518,7 @@ func (d *download) forget() error {
 
 // record reports the file's record with so many durable bytes.
 func (d *download) record(durable int64) {
-	part := store.Part{Boot: localfile.BootID()}
+	part := store.Part{Boot: localfile.BootID(), Headers: d.answer.text()}
 	if d.validator.Usable() {
 		part.ETag, part.LastModified = d.validator.ETag, d.validator.LastModified
 	}
@@ -618,7 +624,7 @@ func (d *download) finish(ctx context.Context) error {
 		note = d.f.Part.Note
 	}
 	d.f.State, d.f.Size, d.f.Done = store.FileDone, size, size
-	d.f.Part = &store.Part{Inode: d.part.Inode(), Note: note, Source: d.source(), Headers: d.headers}
+	d.f.Part = &store.Part{Inode: d.part.Inode(), Note: note, Source: d.source(), Headers: d.answer.text()}
 	d.healthy()
 	d.live.size.Store(size)
 	f := d.f
@@ -638,11 +644,11 @@ func (d *download) mismatch(got string) error {
 	d.part = nil
 	want := d.expected()
 	d.f.Size, d.f.Done = -1, 0
-	if d.f.Part != nil && (d.f.Part.Digest != "" || len(d.f.Part.Duplicates) > 0) {
-		d.f.Part = &store.Part{Digest: d.f.Part.Digest, Duplicates: d.f.Part.Duplicates}
-	} else {
-		d.f.Part = nil
+	part := store.Part{Headers: d.answer.text()}
+	if d.f.Part != nil {
+		part.Digest, part.Duplicates = d.f.Part.Digest, d.f.Part.Duplicates
 	}
+	d.f.Part = &part
 	f := d.f
 	d.sink.File(d.index, &f)
 	err := d.job.Owner.Remove(d.path)

@@ -149,7 +149,7 @@ type pieces struct {
 	layout    layout
 	filled    extent.Set // accepted
 	now       bits.Range // accepted and not in filled yet
-	headers   string     // of the last answer
+	answer    answer
 	live      *liveFile
 	alone     bool // has the feed's claim
 	single    bool // the server takes one range a request
@@ -169,6 +169,7 @@ func (p *pieces) fetch(ctx context.Context) error {
 	defer stop(nil)
 	p.live = p.run.live.begin(p.index, &p.f, stop)
 	defer p.run.live.end(p.index)
+	p.answer.begin(&p.f, p.live)
 	err := p.connect(ctx)
 	if err == nil {
 		defer p.disconnect()
@@ -182,6 +183,10 @@ func (p *pieces) fetch(ctx context.Context) error {
 		err = p.finish(ctx)
 	}
 	err = errors.Join(p.told(err), p.leave(err))
+	if p.answer.keep(&p.f) {
+		f := p.f
+		p.sink.File(p.index, &f)
+	}
 	if errors.Is(err, errInOrder) {
 		return p.inOrder()
 	}
@@ -448,7 +453,7 @@ func (p *pieces) request(ctx context.Context, todo []span) error {
 		}
 		stalled.Reset(headerPatience(p.stallTime()))
 	}
-	req := httpget.PartsRequest{URL: p.f.Remote, Header: p.job.Header, Validator: p.known(), Class: p.job.Class, Got: got}
+	req := httpget.PartsRequest{URL: p.f.Remote, Header: p.job.Header, Validator: p.known(), Class: p.job.Class, Got: got, Answered: p.answer.came}
 	for _, s := range todo {
 		req.Ranges = append(req.Ranges, bits.Range{Offset: s.remote, Length: s.length})
 	}
@@ -557,7 +562,7 @@ func (p *pieces) accept(resp *httpget.Parts, todo []span) error {
 	if resp.Moved != "" {
 		movedTo(&p.f, resp.Moved)
 	}
-	p.validator, p.modified, p.layout, p.headers = v, resp.Modified, l, headerText(resp.Header)
+	p.validator, p.modified, p.layout = v, resp.Modified, l
 	p.resize()
 	p.live.fixed.Store(!v.Usable())
 	if err := p.budget.set(p.index, l.size); err != nil {
@@ -697,7 +702,7 @@ func (p *pieces) forget() error {
 	p.layout = newLayout(p.ranges(), -1)
 	p.filled, p.now = nil, bits.Range{}
 	p.f.Size, p.f.Done = p.layout.size, 0
-	p.f.Part = &store.Part{Note: p.f.Part.Note, Peak: p.f.Part.Peak}
+	p.f.Part = &store.Part{Note: p.f.Part.Note, Peak: p.f.Part.Peak, Headers: p.answer.text()}
 	p.live.done.Store(0)
 	p.live.size.Store(p.f.Size)
 	f := p.f
@@ -717,13 +722,12 @@ func (p *pieces) checkpoint() error {
 
 // record reports the file's record with what is here, which is durable.
 func (p *pieces) record() {
-	part := store.Part{Total: p.validator.Size, Filled: p.filled.Clone(), Headers: p.headers}
+	part := store.Part{Total: p.validator.Size, Filled: p.filled.Clone(), Headers: p.answer.text()}
 	if p.validator.Usable() {
 		part.ETag, part.LastModified = p.validator.ETag, p.validator.LastModified
 	}
 	if old := p.f.Part; old != nil {
 		part.Note, part.Peak = old.Note, old.Peak
-		part.Headers = cmp.Or(part.Headers, old.Headers)
 	}
 	p.f.Done = p.filled.Bytes()
 	part.Peak = max(part.Peak, p.f.Done)
@@ -783,9 +787,9 @@ func (p *pieces) finish(ctx context.Context) error {
 		}
 		return again()
 	}
-	part := store.Part{Inode: p.file.Inode(), Headers: p.headers}
+	part := store.Part{Inode: p.file.Inode(), Headers: p.answer.text()}
 	if old := p.f.Part; old != nil {
-		part.Note, part.Headers = old.Note, cmp.Or(p.headers, old.Headers)
+		part.Note = old.Note
 	}
 	p.f.State, p.f.Done, p.f.Part = store.FileDone, p.f.Size, &part
 	f := p.f
@@ -798,34 +802,9 @@ func (p *pieces) mismatch(got string) error {
 	p.file.Close()
 	p.file = nil
 	p.filled, p.layout = nil, newLayout(p.ranges(), -1)
-	p.f.Size, p.f.Done, p.f.Part = p.layout.size, 0, nil
+	p.f.Size, p.f.Done, p.f.Part = p.layout.size, 0, &store.Part{Headers: p.answer.text()}
 	f := p.f
 	p.sink.File(p.index, &f)
 	return errors.Join(&bits.Error{Code: bits.ValidationFailed, Context: bits.ContextRemoteFile, File: p.f.Remote,
 		Message: fmt.Sprintf("the checksum of %s is %s, expected was %s", bits.RedactURL(p.f.Remote), got, p.f.Checksum)}, p.job.Owner.Remove(p.path))
-}
-
-// maxHeaderText bounds what is kept of an answer's header.
-const maxHeaderText = 8 << 10
-
-// headerText is the header of an answer as the job's owner may see it, a line for each field. Cookies
-// are left out: they would be kept as they are on the disk.
-func headerText(h http.Header) string {
-	names := make([]string, 0, len(h))
-	for name := range h {
-		if name != "Set-Cookie" && name != "Set-Cookie2" {
-			names = append(names, name)
-		}
-	}
-	slices.Sort(names)
-	var b strings.Builder
-	for _, name := range names {
-		for _, v := range h[name] {
-			if b.Len()+len(name)+len(v)+4 > maxHeaderText {
-				return b.String()
-			}
-			b.WriteString(name + ": " + v + "\r\n")
-		}
-	}
-	return b.String()
 }

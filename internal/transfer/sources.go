@@ -429,7 +429,7 @@ func (d *download) here(resp *httpget.Response) bool {
 
 // skip ends a file that need not be fetched.
 func (d *download) skip() {
-	d.f.State, d.f.Part = store.FileSkipped, &store.Part{Note: "not fetched: the file in its place is as new as the source's"}
+	d.f.State, d.f.Part = store.FileSkipped, &store.Part{Note: "not fetched: the file in its place is as new as the source's", Headers: d.answer.text()}
 	f := d.f
 	d.sink.File(d.index, &f)
 }

@@ -126,6 +126,8 @@ type Live struct {
 type liveFile struct {
 	done atomic.Int64 // bytes in the part file or on their way to it
 	size atomic.Int64 // -1 if unknown
+	// answer is the header of the last answer; nil while none has come.
+	answer atomic.Pointer[string]
 	// fixed says that what is here would have to be thrown away if the transfer stopped.
 	fixed atomic.Bool
 	waits bits.ID     // guarded by Live.mu: the job that moves the same content; zero for none
@@ -160,6 +162,19 @@ func (l *Live) Files(f func(index int, done, size int64)) {
 	for i, lf := range l.active {
 		f(i, lf.done.Load(), lf.size.Load())
 	}
+}
+
+// Answer returns the header of the last answer that came for a file since it began to move; empty if
+// none has, or if the file's record has it.
+func (l *Live) Answer(index int) string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if lf := l.active[index]; lf != nil {
+		if text := lf.answer.Load(); text != nil {
+			return *text
+		}
+	}
+	return ""
 }
 
 // rateEvery is the least time over which a rate is measured.

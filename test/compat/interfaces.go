@@ -117,7 +117,7 @@ var interfaces = []Section{
 		{BITS: "GetValidationState", Ebb: "`bits.File.Validated`", Test: "internal/queue.TestValidation"},
 		{BITS: "IsDownloadedFromPeer", Why: noPeers + "; nothing comes from a peer yet"},
 		{BITS: "GetPeerDownloadStats", Why: noPeers + "; nothing comes from a peer yet"},
-		{BITS: "GetProperty (HTTP_RESPONSE_HEADERS)", Ebb: "`client.Job.File`: `ResponseHeaders`, without cookies", Test: "internal/queue.TestOnDemandFetchesWhatIsAskedFor"},
+		{BITS: "GetProperty (HTTP_RESPONSE_HEADERS)", Ebb: "`client.Job.File`: `ResponseHeaders`, without cookies", Test: "internal/queue.TestTheLastAnswersHeader"},
 		{BITS: "SetProperty", Why: "the one property of a file, HTTP_RESPONSE_HEADERS, is read-only, and BITS answers BG_E_READ_ONLY_PROPERTY; the API has no request for it"},
 		{BITS: "UpdateDownloadPosition", Ebb: "`client.Job.UpdateDownloadPosition`", Test: "internal/queue.TestAnOrdinaryDownloadIsSteered"},
 		{BITS: "RequestFileRanges", Ebb: "`client.Job.RequestFileRanges`", Test: "internal/queue.TestOnDemandFetchesWhatIsAskedFor"},

@@ -97,6 +97,9 @@ type Request struct {
 	// Got is called with the connection that the request goes over, before it is sent; several
 	// times if there are redirects. It may be nil.
 	Got func(*governor.Conn)
+	// Answered is called with each answer, but those that redirect or ask who it is, before it is
+	// checked. It does not touch the body. It may be nil.
+	Answered func(*http.Response)
 }
 
 // Response is an answer whose body may be appended at Offset.
@@ -139,6 +142,9 @@ func (c *Client) Get(ctx context.Context, r Request) (*Response, error) {
 	resp, err := c.conns.Do(req, r.Class)
 	if err != nil {
 		return nil, httpconn.TransportError(ctx, err, r.URL)
+	}
+	if r.Answered != nil {
+		r.Answered(resp)
 	}
 	out, err := c.check(r, resp)
 	if err != nil || out == nil || out.Body == nil {

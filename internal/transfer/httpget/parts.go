@@ -36,6 +36,7 @@ type PartsRequest struct {
 	Validator Validator    // of the version that they must be of; all zero if any will do
 	Class     governor.Class
 	Got       func(*governor.Conn) // as in Request
+	Answered  func(*http.Response) // as in Request
 }
 
 // Parts is the answer to a PartsRequest: parts that belong to the version that Validator names.
@@ -44,7 +45,6 @@ type PartsRequest struct {
 type Parts struct {
 	Validator Validator // its size is that of the whole file; known unless Restart is set
 	Modified  time.Time
-	Header    http.Header
 	// Restart says, for people, that the file is another one than the request's validator names,
 	// and how it differs. Then there are no parts.
 	Restart string
@@ -86,6 +86,9 @@ func (c *Client) GetParts(ctx context.Context, r PartsRequest) (*Parts, error) {
 	if err != nil {
 		return nil, httpconn.TransportError(ctx, err, r.URL)
 	}
+	if r.Answered != nil {
+		r.Answered(resp)
+	}
 	out, err := checkParts(r, resp)
 	if err != nil || out.Restart != "" {
 		httpconn.Drain(resp)
@@ -114,7 +117,7 @@ func rangeHeader(ranges []bits.Range) string {
 // checkParts turns the head of an answer into Parts.
 func checkParts(r PartsRequest, resp *http.Response) (*Parts, error) {
 	known := r.Validator.ETag != "" || r.Validator.LastModified != "" || r.Validator.Size > 0
-	out := &Parts{Validator: validatorOf(resp.Header), Header: resp.Header, url: r.URL, body: resp.Body, asked: r.Ranges, count: len(r.Ranges)}
+	out := &Parts{Validator: validatorOf(resp.Header), url: r.URL, body: resp.Body, asked: r.Ranges, count: len(r.Ranges)}
 	out.Modified, _ = http.ParseTime(out.Validator.LastModified) // zero if there is none
 	changed := func() (*Parts, error) {
 		out.Restart = "the file changed on the server: " + r.Validator.difference(out.Validator)
