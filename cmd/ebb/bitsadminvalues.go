@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"strconv"
@@ -148,7 +149,7 @@ var adminSetters = []adminSwitch{
 	{"setproxysettings", "JOB PRECONFIG|NO_PROXY|AUTODETECT|OVERRIDE [LIST [BYPASS]]", 2, 4, "sets which proxies are used", "set proxy settings", withJob(func(b *bitsadmin, job *client.Job, _ *bits.Job, args []string) error {
 		var p bits.ProxySettings
 		if err := p.Usage.UnmarshalText([]byte(args[0])); err != nil {
-			return bits.Errorf(bits.NotImplemented, "%s", err)
+			return err
 		}
 		for i, list := range []*[]string{&p.List, &p.Bypass} {
 			if i+1 < len(args) && !strings.EqualFold(args[i+1], "NULL") {
@@ -181,7 +182,11 @@ var adminSetters = []adminSwitch{
 func setter(name, args, what, property string) adminSwitch {
 	return adminSwitch{name, "JOB " + args, 2, 2, "sets the " + what, "set " + what, withJob(func(b *bitsadmin, job *client.Job, _ *bits.Job, args []string) error {
 		var s bits.Settings
-		if err := s.Set(property, args[0]); err != nil {
+		err := s.Set(property, args[0])
+		if e := (*bits.Error)(nil); errors.As(err, &e) { // bitsadmin refuses words by itself, all with one code
+			return bits.Errorf(bits.InvalidArg, "%s", e.Sentence())
+		}
+		if err != nil {
 			return bits.Errorf(bits.InvalidArg, "%s", err)
 		}
 		return b.changed(job, s, "%s set to %s.\n", strings.ToUpper(what[:1])+what[1:], safe(args[0]))

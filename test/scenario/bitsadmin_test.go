@@ -423,7 +423,7 @@ func TestBitsadminProperties(t *testing.T) {
 		}
 		s.admin(2, "/gettemporaryname", "p", "1")
 	})
-	if out := s.admin(2, "/setpriority", "p", "urgent"); !strings.HasPrefix(out, "Unable to set priority - 0x80070057\n") {
+	if out := s.admin(2, "/setpriority", "p", "urgent"); !strings.HasPrefix(out, "Unable to set priority - 0x80070057\n") || strings.Contains(out, "E_NOTIMPL") {
 		t.Errorf("a wrong priority: %q", out)
 	}
 }
