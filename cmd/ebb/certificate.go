@@ -45,13 +45,8 @@ password of a PKCS#12 file is asked for on a terminal, or is the first line of t
 input or of the file of --from.`,
 		Example: `  ebb certificate set nightly me.pem --key me.key
   ebb certificate set nightly me.p12 --from ~/.config/p12-password`,
-		Args: cobra.ExactArgs(2),
-		ValidArgsFunction: func(cmd *cobra.Command, args []string, toComplete string) ([]string, cobra.ShellCompDirective) {
-			if len(args) == 0 {
-				return a.completeJobs(cmd, args, toComplete)
-			}
-			return nil, cobra.ShellCompDirectiveDefault
-		},
+		Args:              cobra.ExactArgs(2),
+		ValidArgsFunction: a.completeJob,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			f, err := a.readCertificate(args[1], key, from)
 			if err != nil {
@@ -152,22 +147,8 @@ func newCertificateShowCmd(a *app) *cobra.Command {
 		Example:           `  ebb certificate show nightly`,
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: a.completeJobs,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			srv := a.connect()
-			defer srv.Close()
-			job, err := srv.Find(cmd.Context(), args[0])
-			if err != nil {
-				return err
-			}
-			c, err := job.Certificate(cmd.Context())
-			if err != nil {
-				return err
-			}
-			if a.json {
-				return a.printJSON(c)
-			}
+		RunE: shows(a, (*client.Job).Certificate, func(c *bits.ClientCertificate) {
 			a.printf("subject  %s\nSHA-256  %s\nSHA-1    %s\n", safe(c.Subject), safe(c.Fingerprint), safe(c.SHA1))
-			return nil
-		},
+		}),
 	}
 }

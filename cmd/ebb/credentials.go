@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"strings"
@@ -134,6 +135,27 @@ func (a *app) onJob(cmd *cobra.Command, ref string, do func(*client.Job) error) 
 	return nil
 }
 
+// shows is what a verb does that shows something of a job: what get returns, as JSON or as text writes it.
+func shows[T any](a *app, get func(*client.Job, context.Context) (T, error), text func(T)) func(*cobra.Command, []string) error {
+	return func(cmd *cobra.Command, args []string) error {
+		srv := a.connect()
+		defer srv.Close()
+		job, err := srv.Find(cmd.Context(), args[0])
+		if err != nil {
+			return err
+		}
+		v, err := get(job, cmd.Context())
+		if err != nil {
+			return err
+		}
+		if a.json {
+			return a.printJSON(v)
+		}
+		text(v)
+		return nil
+	}
+}
+
 func newCredentialsRemoveCmd(a *app) *cobra.Command {
 	return a.mayDryRun(&cobra.Command{
 		Use:   "remove JOB [TARGET SCHEME]",
@@ -196,26 +218,12 @@ func newCredentialsListCmd(a *app) *cobra.Command {
 		Long:              "List for which targets and schemes a job has credentials. What they are is never shown.",
 		Example:           `  ebb credentials list nightly`,
 		Args:              cobra.ExactArgs(1),
-		ValidArgsFunction: a.completeCredential,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			srv := a.connect()
-			defer srv.Close()
-			job, err := srv.Find(cmd.Context(), args[0])
-			if err != nil {
-				return err
-			}
-			names, err := job.Credentials(cmd.Context())
-			if err != nil {
-				return err
-			}
-			if a.json {
-				return a.printJSON(names)
-			}
+		ValidArgsFunction: a.completeJobs,
+		RunE: shows(a, (*client.Job).Credentials, func(names []bits.CredentialName) {
 			for _, n := range names {
 				a.printf("%s\n", strings.ToLower(n.Target.String()+" "+n.Scheme.String()))
 			}
-			return nil
-		},
+		}),
 	}
 }
 

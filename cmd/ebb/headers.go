@@ -2,7 +2,6 @@ package main
 
 import (
 	"bufio"
-	"fmt"
 	"io"
 	"os"
 	"strings"
@@ -42,7 +41,7 @@ read by everybody on the machine.`,
 		Example: `  ebb headers set nightly 'X-Site: 7'
   ebb headers set nightly --from headers.txt --write-only`,
 		Args:              cobra.MinimumNArgs(1),
-		ValidArgsFunction: a.completeCredential,
+		ValidArgsFunction: a.completeJob,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			lines := args[1:]
 			if from != "" {
@@ -107,26 +106,12 @@ func newHeadersShowCmd(a *app) *cobra.Command {
 		Short:             "Show a job's headers to its owner",
 		Example:           `  ebb headers show nightly`,
 		Args:              cobra.ExactArgs(1),
-		ValidArgsFunction: a.completeCredential,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			srv := a.connect()
-			defer srv.Close()
-			job, err := srv.Find(cmd.Context(), args[0])
-			if err != nil {
-				return err
-			}
-			lines, err := job.Headers(cmd.Context())
-			if err != nil {
-				return err
-			}
-			if a.json {
-				return a.printJSON(lines)
-			}
+		ValidArgsFunction: a.completeJobs,
+		RunE: shows(a, (*client.Job).Headers, func(lines []string) {
 			for _, l := range lines {
-				_, _ = fmt.Fprintln(a.out, safe(l))
+				a.printf("%s\n", safe(l))
 			}
-			return nil
-		},
+		}),
 	}
 }
 
@@ -136,7 +121,7 @@ func newHeadersClearCmd(a *app) *cobra.Command {
 		Short:             "Remove all of a job's headers",
 		Example:           `  ebb headers clear nightly`,
 		Args:              cobra.ExactArgs(1),
-		ValidArgsFunction: a.completeCredential,
+		ValidArgsFunction: a.completeJobs,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.onJob(cmd, args[0], func(job *client.Job) error {
 				return job.Set(cmd.Context(), bits.Settings{Headers: &[]string{}})

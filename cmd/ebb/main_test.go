@@ -213,6 +213,9 @@ func TestVerbs(t *testing.T) {
 	do("show", "--json", "nightly").want(t, 0, `"bytes_total": null`, "")
 	do("__complete", "show", "night").want(t, 0, "nightly\t"+id[:8], "")
 	do("__complete", "set", "nightly", "prio").want(t, 0, "priority=", "")
+	if o := do("__complete", "headers", "set", "nightly", ""); strings.Contains(o.out, "server") || strings.Contains(o.out, "nightly") {
+		t.Errorf("as a header it completes\n%s", o.out)
+	}
 	do("resume", "nightly", "nothing").want(t, 4, "resumed "+id[:8]+" nightly\n", `there is no job "nothing" (BG_E_NOT_FOUND`)
 	do("wait", "nightly").want(t, 0, id[:8]+" TRANSFERRED nightly", "")
 	do("complete", "nightly").want(t, 0, "/a\n", "")
