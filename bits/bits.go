@@ -321,8 +321,8 @@ const MaxReplyData = 1 << 20
 // yet that it may forget what it has.
 const NoteServerUntold = "the server is still to be told; the service keeps trying"
 
-// NotificationFailure tells that neither callbacks nor the notify command could be told of a job's
-// end (client.md 7.3), or that a program could not be told of its files.
+// NotificationFailure tells that neither callbacks nor the notify command, or that the web hook, could not
+// be told of a job's end (client.md 7.3), or that a program could not be told of its files.
 type NotificationFailure struct {
 	Attempts int        `json:"attempts"`
 	Message  string     `json:"message" doc:"Why, and the end of what the program wrote"`
@@ -345,6 +345,7 @@ type Job struct {
 	ErrorCount int                  `json:"error_count" doc:"How often a transfer was interrupted by an error"`
 	Note       string               `json:"note,omitempty" doc:"What a person should know, such as why the service cancelled the job"`
 	Failure    *NotificationFailure `json:"notification_failure,omitempty" doc:"Why the program that is to be told of the job's end, or of its files, could not be told"`
+	Hook       *NotificationFailure `json:"hook_failure,omitempty" doc:"Why the web hook of the job's end was not taken"`
 	Times      Times                `json:"times"`
 	Properties Properties           `json:"properties"`
 }

@@ -259,10 +259,10 @@ var httpHints = map[int]string{
 	303: "the redirect was refused; use the URL it leads to",
 	307: "the redirect was refused; use the URL it leads to",
 	308: "the redirect was refused; use the URL it leads to",
-	401: "give credentials that the server takes, in the URL or with --header",
+	401: "give credentials with `ebb credentials set JOB server SCHEME`, then resume it",
 	403: "check that you may use this URL",
 	404: "check the URL",
-	407: "the proxy wants credentials",
+	407: "give credentials with `ebb credentials set JOB proxy SCHEME`, then resume it",
 	410: "the file is gone for good; check the URL",
 }
 

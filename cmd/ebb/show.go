@@ -55,8 +55,15 @@ can be shown for a while. JOB is an id, a unique beginning of one, or a name.`,
 			if all {
 				most = len(info.Files)
 			}
+			why := ""
+			switch info.State {
+			case bits.Suspended, bits.Queued, bits.Connecting: // the other states have an error or a rate that tells
+				if e, err := job.Explain(cmd.Context()); err == nil && e.Job.State == info.State && len(e.Reasons) > 0 {
+					why = e.Reasons[0].Why
+				}
+			}
 			w := bufio.NewWriter(a.out)
-			a.showJob(w, info, rules, most, time.Now())
+			a.showJob(w, info, why, rules, most, time.Now())
 			return w.Flush()
 		},
 	}
@@ -75,8 +82,8 @@ func (a *app) showProperties(j *bits.Job) error {
 	return w.Flush()
 }
 
-// showJob prints a job for people. rules are the service's policy, for what the job leaves to it.
-func (a *app) showJob(w io.Writer, j *bits.Job, rules *bits.Policy, mostFiles int, now time.Time) {
+// showJob prints a job for people. why says what a job that has no error waits for; rules are the service's policy, for what the job leaves to it.
+func (a *app) showJob(w io.Writer, j *bits.Job, why string, rules *bits.Policy, mostFiles int, now time.Time) {
 	line := func(name, format string, args ...any) {
 		_, _ = fmt.Fprintf(w, "%s %s\n", a.outTerm.paint(bold, fmt.Sprintf("%-13s", name)), fmt.Sprintf(format, args...))
 	}
@@ -90,7 +97,9 @@ func (a *app) showJob(w io.Writer, j *bits.Job, rules *bits.Policy, mostFiles in
 	line("priority", "%s", j.Priority)
 	line("state", "%s", a.outTerm.paint(stateColour(j.State), j.State.String()))
 	line("progress", "%s, %d of %s", progressText(j.Progress), j.Progress.FilesTransferred, filesText(j.Progress.FilesTotal))
-	if j.Pace != nil {
+	if why != "" {
+		line("waits", "%s", safe(why))
+	} else if j.Pace != nil {
 		line("rate", "%s", paceText(*j.Pace))
 	}
 	if e := j.Error; e != nil {
@@ -114,6 +123,16 @@ func (a *app) showJob(w io.Writer, j *bits.Job, rules *bits.Policy, mostFiles in
 	}
 	if j.Note != "" {
 		line("note", "%s", safe(j.Note))
+	}
+	for _, f := range []*bits.NotificationFailure{j.Failure, j.Hook} {
+		if f == nil {
+			continue
+		}
+		line("not told", "%s", a.outTerm.paint(yellow, safe(f.Message)))
+		line("  attempts", "%d", f.Attempts)
+		if f.RetryAt != nil {
+			line("  next", "%s", moment(*f.RetryAt, now))
+		}
 	}
 	line("errors", "%d", j.ErrorCount)
 	line("created", "%s", moment(j.Times.Created, now))

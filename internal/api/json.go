@@ -63,6 +63,10 @@ func appendJob(b []byte, j *bits.Job) []byte {
 		b = append(b, `,"notification_failure":`...)
 		b = appendAny(b, j.Failure)
 	}
+	if j.Hook != nil {
+		b = append(b, `,"hook_failure":`...)
+		b = appendAny(b, j.Hook)
+	}
 	b = append(b, `,"times":{"created":`...)
 	b = appendTime(b, j.Times.Created)
 	b = append(b, `,"modified":`...)

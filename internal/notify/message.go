@@ -182,13 +182,10 @@ func (n *Notifier) post(notice *queue.Notice) error {
 	if err != nil {
 		return err
 	}
-	n.mu.Lock()
-	attempt := n.tries[task{notice.Job.ID, queue.ToHook}] + 1
-	n.mu.Unlock()
 	j := &notice.Job
 	host, _ := os.Hostname()
 	body, err := json.Marshal(message{"job." + string(notice.Kind), time.Unix(0, notice.Due).UTC(),
-		messageData{j.ID, j.Name, j.Type, j.State, j.Owner, host, j.Progress, j.Error, j.ErrorCount, j.Times.Created, attempt}})
+		messageData{j.ID, j.Name, j.Type, j.State, j.Owner, host, j.Progress, j.Error, j.ErrorCount, j.Times.Created, notice.Hook + 1}})
 	if err != nil {
 		return err
 	}

@@ -65,7 +65,6 @@ type Notifier struct {
 	tasks   map[task]status
 	lines   map[line]*waiting
 	timers  map[task]*time.Timer
-	tries   map[task]int // that failed in a row, of hooks
 	callers []*Registration
 	files   map[bits.ID][]uint64 // file events that a program is still to be told of
 	lastID  uint64               // of notifications
@@ -106,7 +105,7 @@ type waiting struct {
 // New returns a Notifier, which does nothing before Run.
 func New(c Config) *Notifier {
 	return &Notifier{Config: c, processes: make(chan struct{}, mostProcesses), tasks: map[task]status{}, lines: map[line]*waiting{},
-		timers: map[task]*time.Timer{}, tries: map[task]int{}, files: map[bits.ID][]uint64{}, counts: map[Count]uint64{}}
+		timers: map[task]*time.Timer{}, files: map[bits.ID][]uint64{}, counts: map[Count]uint64{}}
 }
 
 // Run tells whoever is to be told until ctx ends.
@@ -237,8 +236,6 @@ func (n *Notifier) perform(at line, l *waiting, t task) {
 		n.enqueue(t, at.uid)
 	case !then.at.IsZero():
 		n.timers[t] = time.AfterFunc(time.Until(then.at), func() { n.kick(t, at.uid) })
-	default:
-		delete(n.tries, t)
 	}
 	n.pump(at, l)
 }
@@ -343,7 +340,7 @@ func (n *Notifier) failed(t task, notice *queue.Notice, why string, pause time.D
 	}
 	at := time.Now().Add(pause)
 	n.Log.Warn("notification will be tried again", append(facts(notice), audit.Event(audit.NotificationRetry), "wait", pause)...)
-	n.Queue.NotTold(t.job, notice.Due, why, at)
+	n.Queue.NotTold(t.job, notice.Due, t.channel, why, at)
 	return next{at: at}
 }
 
@@ -362,18 +359,16 @@ func (n *Notifier) tellHook(t task, notice *queue.Notice) next {
 		n.Queue.Told(t.job, notice.Due, t.channel)
 		return next{}
 	}
-	n.mu.Lock()
-	tries := n.tries[t]
-	n.tries[t]++
-	n.mu.Unlock()
-	if notice.Job.State.Final() && tries+1 >= mostFinished {
-		n.Log.Error("web hook given up", append(facts(notice), "attempts", tries+1, "err", err)...)
+	if notice.Job.State.Final() && notice.Hook+1 >= mostFinished {
+		n.Log.Error("web hook given up", append(facts(notice), "attempts", notice.Hook+1, "err", err)...)
 		n.Queue.Told(t.job, notice.Due, t.channel)
 		return next{}
 	}
-	pause := min(leastAgain<<min(tries, 10), mostAgain)
+	pause := min(leastAgain<<min(notice.Hook, 10), mostAgain)
+	at := time.Now().Add(pause)
 	n.Log.Warn("web hook failed and will be tried again", append(facts(notice), audit.Event(audit.NotificationRetry), "err", err, "wait", pause)...)
-	return next{at: time.Now().Add(pause)}
+	n.Queue.NotTold(t.job, notice.Due, t.channel, bits.RedactText(fmt.Sprintf("the web hook was not taken: %v", err)), at)
+	return next{at: at}
 }
 
 // tellDesktop shows a message, once: whoever has no desktop now needs none later.

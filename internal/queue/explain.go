@@ -38,6 +38,9 @@ func (t *tx) explain(c Caller, j *job, v *version) []bits.Reason {
 	var r reasons
 	d := v.detail()
 	ref := v.rec.ID.String()[:8]
+	if s := v.rec.State; j.op == nil && !v.eligible() && (s == bits.Queued || v.waits()) {
+		r.add(fmt.Sprintf("`ebb set %s priority=foreground` lets it start.", ref), "Dynamic content can only be fetched in the foreground, and the job's priority is %s.", strings.ToLower(v.rec.Priority.String()))
+	}
 	switch s := v.rec.State; {
 	case j.op != nil && j.op.cancel:
 		r.add("", "The job is just being cancelled.")
@@ -50,14 +53,14 @@ func (t *tx) explain(c Caller, j *job, v *version) []bits.Reason {
 	case s.Running():
 		t.explainRunning(&r, j, v, ref)
 	case s == bits.TransientError && v.waits():
-		r.add(sentence(v.failure().Info().Hint), "%s", sentence(v.failure().Sentence()))
+		r.add(v.help(v.failure()), "%s", sentence(v.failure().Sentence()))
 		t.explainEnd(&r, v)
 	case s == bits.TransientError:
 		e := v.failure()
 		if e == nil {
 			e = &bits.Error{Code: bits.Unexpected}
 		}
-		r.add(sentence(e.Info().Hint), "The last attempt failed: %s (%s). It was number %d in a row.", bits.RedactText(e.Sentence()), e.Code.Name(), d.Attempts)
+		r.add(v.help(e), "The last attempt failed: %s (%s). It was number %d in a row.", bits.RedactText(e.Sentence()), e.Code.Name(), d.Attempts)
 		if d.RetryAt != 0 {
 			r.add(fmt.Sprintf("`ebb resume %s` tries again now.", ref), "The next attempt is in %s.", about(time.Unix(0, d.RetryAt).Sub(t.now)))
 		} else {
@@ -68,6 +71,8 @@ func (t *tx) explain(c Caller, j *job, v *version) []bits.Reason {
 		t.explainErrored(&r, v, ref)
 	case s == bits.Transferred && v.unfinished() > 0:
 		r.add(fmt.Sprintf("`ebb resume %s` fetches them.", ref), "Files were added after the others were transferred.")
+	case s == bits.Transferred && v.rec.Type != bits.Download:
+		r.add(fmt.Sprintf("`ebb complete %s` ends the job.", ref), "The server has the whole file; the job waits for being completed.")
 	case s == bits.Transferred:
 		r.add(fmt.Sprintf("`ebb complete %s` puts the files in their places and ends the job.", ref), "Everything is transferred; the job waits for being completed.")
 	case s == bits.Acknowledged:
@@ -81,7 +86,38 @@ func (t *tx) explain(c Caller, j *job, v *version) []bits.Reason {
 		r.add("", "%s", sentence(bits.RedactText(d.Note)))
 	}
 	t.explainFiles(&r, v)
+	t.explainNotice(&r, v, ref)
 	return r
+}
+
+// help is what a person can do about the job's error.
+func (v *version) help(e *bits.Error) string {
+	hint := e.Info().Hint
+	if v.rec.Type != bits.Download && v.reply == nil {
+		hint = e.Code.UploadHint()
+	}
+	return sentence(strings.ReplaceAll(hint, " JOB", " "+v.rec.ID.String()[:8]))
+}
+
+// explainNotice tells that those who are to be told of the job could not be.
+func (t *tx) explainNotice(r *reasons, v *version, ref string) {
+	for _, c := range []struct {
+		failure    *bits.NotificationFailure
+		what, name string
+	}{
+		{v.notification(), "The program that is to be told of the job, or of its files, could not be", "notify_command"},
+		{v.hookFailure(), "The web hook that is to be told of the job could not be", "notify_url"},
+	} {
+		f := c.failure
+		if f == nil {
+			continue
+		}
+		help := fmt.Sprintf("`ebb set %s %s=...` tells another one, at once.", ref, c.name)
+		if f.RetryAt != nil {
+			help = fmt.Sprintf("It is tried again in %s; %s", about(f.RetryAt.Sub(t.now)), help)
+		}
+		r.add(help, "%s, %d times now: %s", c.what, f.Attempts, sentence(bits.RedactText(f.Message)))
+	}
 }
 
 // about rounds a time for people.
@@ -115,6 +151,8 @@ func (t *tx) explainSuspended(r *reasons, v *version, ref string) {
 		r.add(fmt.Sprintf("`ebb add %s URL DEST` adds one, `ebb resume %s` starts the job then.", ref, ref), "The job has no files.")
 	case !v.rec.Resumed:
 		r.add(fmt.Sprintf("`ebb resume %s` starts it.", ref), "The job was created and never started.")
+	case v.detail().Exhausted:
+		r.add(fmt.Sprintf("`ebb file ranges %s INDEX OFFSET:LENGTH` asks for parts, which are fetched at once.", ref), "The job fetches parts on demand (on_demand), and all that were asked for are here.")
 	default:
 		r.add(fmt.Sprintf("`ebb resume %s` lets it go on.", ref), "The job is suspended; what it has is kept.")
 	}
@@ -135,6 +173,9 @@ func (t *tx) explainQueued(r *reasons, c Caller, v *version, ref string) {
 	if h := t.q.held(v, t.now); h != nil {
 		e := bits.Error{Code: h.Code, Message: h.Sentence}
 		r.add(sentence(e.Info().Hint), "%s", sentence(h.Sentence))
+		return
+	}
+	if !v.eligible() {
 		return
 	}
 	own := v.rec.Priority
@@ -250,7 +291,7 @@ func (t *tx) explainErrored(r *reasons, v *version, ref string) {
 	if e == nil {
 		e = &bits.Error{Code: bits.Unexpected}
 	}
-	r.add(sentence(e.Info().Hint), "The job met an error that no attempt helps against: %s (%s).", bits.RedactText(e.Sentence()), e.Code.Name())
+	r.add(v.help(e), "The job met an error that no attempt helps against: %s (%s).", bits.RedactText(e.Sentence()), e.Code.Name())
 	for i, f := range v.files {
 		if f.State != store.FilePending || f.Remote != e.File && f.Local != e.File || v.rec.Type != bits.Download {
 			continue
@@ -258,7 +299,11 @@ func (t *tx) explainErrored(r *reasons, v *version, ref string) {
 		r.add(fmt.Sprintf("`ebb file url %[1]s %[2]d URL` gives it another source, `ebb file skip %[1]s %[2]d` leaves it out.", ref, i), "The error is about file %d, %s.", i, f.Local)
 		break
 	}
-	r.add(fmt.Sprintf("`ebb resume %[1]s` tries again, `ebb complete %[1]s` keeps what is done, `ebb cancel %[1]s` gives up.", ref), "It waits for its owner.")
+	keeps := ""
+	if !bits.Decide(v.rec.State, bits.MethodComplete, v.facts()).Code.Failed() {
+		keeps = fmt.Sprintf("`ebb complete %s` keeps what is done, ", ref)
+	}
+	r.add(fmt.Sprintf("`ebb resume %[1]s` tries again, %[2]s`ebb cancel %[1]s` gives up.", ref, keeps), "It waits for its owner.")
 }
 
 // explainEnd says when a job that cannot go on becomes ERROR.

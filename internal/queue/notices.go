@@ -31,6 +31,7 @@ type Notice struct {
 	Told   Channel        // who was told already
 	Retry  time.Time      // when a program that could not be told is tried again
 	Failed int            // how often it could not be told
+	Hook   int            // how often the web hook failed in a row
 	Least  time.Duration  // before a notification that failed is tried again
 	Files  uint64         // the last file event that was told
 	Missed int            // how often in a row a program could not be told of a file
@@ -101,6 +102,7 @@ func (t *tx) rearm(v *version, d *store.Detail, s *bits.Settings) {
 		}
 		n.Told &^= uint8(again)
 		n.Failed, n.Retry, n.Error = 0, 0, ""
+		n.HookFailed, n.HookRetry, n.HookError = 0, 0, ""
 	}
 	if n.Files == 0 && s.NotifyFlags != nil && s.NotifyFlags.Wants(bits.NotifyFile) {
 		n.Files = t.q.events.last() + 1 // which is never 0; from the next one on
@@ -142,7 +144,7 @@ func (q *Queue) notice(j *job) Notice {
 	if d.Notice == nil {
 		return n
 	}
-	n.Due, n.Told, n.Failed, n.Files, n.Missed = d.Notice.Due, Channel(d.Notice.Told), d.Notice.Failed, d.Notice.Files, d.Notice.FilesFailed
+	n.Due, n.Told, n.Failed, n.Hook, n.Files, n.Missed = d.Notice.Due, Channel(d.Notice.Told), d.Notice.Failed, d.Notice.HookFailed, d.Notice.Files, d.Notice.FilesFailed
 	if d.Notice.Retry != 0 {
 		n.Retry = time.Unix(0, d.Notice.Retry)
 	}
@@ -216,15 +218,23 @@ func (q *Queue) noticeOf(id bits.ID, due int64, change func(*store.Notice), then
 func (q *Queue) Told(id bits.ID, due int64, c Channel) {
 	q.noticeOf(id, due, func(n *store.Notice) {
 		n.Told |= uint8(c)
-		if c == ToProgram {
+		switch c {
+		case ToProgram:
 			n.Failed, n.Retry, n.Error = 0, 0, ""
+		case ToHook:
+			n.HookFailed, n.HookRetry, n.HookError = 0, 0, ""
 		}
 	}, nil)
 }
 
-// NotTold says that the program could not be told, why, and when that is tried again.
-func (q *Queue) NotTold(id bits.ID, due int64, why string, again time.Time) {
+// NotTold says that the program or the web hook could not be told, why, and when that is tried again.
+func (q *Queue) NotTold(id bits.ID, due int64, c Channel, why string, again time.Time) {
 	q.noticeOf(id, due, func(n *store.Notice) {
+		if c == ToHook {
+			n.HookFailed++
+			n.HookError, n.HookRetry = why, again.UnixNano()
+			return
+		}
 		n.Failed++
 		n.Error, n.Retry = why, again.UnixNano()
 	}, func(t *tx, j *job) {
@@ -296,4 +306,13 @@ func (v *version) notification() *bits.NotificationFailure {
 		return nil
 	}
 	return &bits.NotificationFailure{Attempts: d.Notice.Failed, Message: d.Notice.Error, RetryAt: moment(d.Notice.Retry)}
+}
+
+// hookFailure is the same of the web hook.
+func (v *version) hookFailure() *bits.NotificationFailure {
+	d := v.rec.Detail
+	if d == nil || d.Notice == nil || d.Notice.HookError == "" {
+		return nil
+	}
+	return &bits.NotificationFailure{Attempts: d.Notice.HookFailed, Message: d.Notice.HookError, RetryAt: moment(d.Notice.HookRetry)}
 }

@@ -322,6 +322,7 @@ func (v *version) view(names *userNames, maxTime policy.Duration, withFiles bool
 		Properties: v.properties(maxTime),
 		Note:       v.note(),
 		Failure:    v.notification(),
+		Hook:       v.hookFailure(),
 		Progress:   v.progress(live),
 		Reply:      v.replyView(live),
 	}

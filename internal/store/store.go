@@ -81,6 +81,10 @@ type Notice struct {
 
 	FilesFailed int    `json:"files_failed,omitempty"` // how often in a row a program could not be told of a file
 	FilesError  string `json:"files_error,omitempty"`  // why it could not
+
+	HookFailed int    `json:"hook_failed,omitempty"` // how often in a row the web hook was not taken
+	HookRetry  int64  `json:"hook_retry,omitempty"`  // when that is tried again
+	HookError  string `json:"hook_error,omitempty"`  // why it was not
 }
 
 // Zero reports whether the detail says nothing.

@@ -339,6 +339,61 @@ func TestFilesOfThisMachine(t *testing.T) {
 	}
 }
 
+// says expects a verb about a job to print all of want, and nothing of what of it begins with "!".
+func (s *service) says(job *client.Job, verb string, want ...string) {
+	s.t.Helper()
+	out := s.cli(verb, job.ID.String()).want(s.t, 0).out
+	for _, w := range want {
+		w, not := strings.CutPrefix(w, "!")
+		if strings.Contains(out, w) == not {
+			s.t.Errorf("%s prints %q; %q should be in it: %v", verb, out, w, !not)
+		}
+	}
+}
+
+// TestExplainTruth asks about jobs that nothing but the right advice gets on.
+func TestExplainTruth(t *testing.T) {
+	t.Parallel()
+	s := start(t, options{})
+	srv := serve(t, faultserver.Options{})
+	url := srv.File("/f", faultserver.File{Seed: 1, Size: 100 * kib}).URL()
+
+	dynamic := s.create(fetched{priority: bits.Normal, settings: bits.Settings{Options: bits.Options{DynamicContent: ptr(true)}}, files: []bits.FileSpec{s.file(url, "dynamic")}})
+	s.says(dynamic, "explain", "Dynamic content", "priority=foreground", "!about to start")
+	s.says(dynamic, "show", "waits", "Dynamic content")
+	s.cli("set", dynamic.ID.String(), "priority=foreground").want(t, 0)
+	s.settled(dynamic, bits.Transferred)
+
+	demand := s.create(fetched{settings: bits.Settings{Options: bits.Options{OnDemand: ptr(true)}}, files: []bits.FileSpec{s.file(url, "demand")}, waits: true})
+	s.cli("file", "ranges", demand.ID.String(), "0", "0:10").want(t, 0)
+	s.cli("resume", demand.ID.String()).want(t, 0)
+	s.until(demand, "exhausted", func(j *bits.Job) bool { return j.State == bits.Suspended && j.Progress.BytesTransferred >= 10 })
+	s.says(demand, "explain", "ebb file ranges "+demand.ID.String()[:8], "!ebb resume")
+	s.says(demand, "show", "on_demand")
+
+	denied := srv.File("/denied", faultserver.File{Seed: 1, Size: 1})
+	denied.Set(func(p *faultserver.Program) { p.Status = http.StatusUnauthorized })
+	locked := s.fetch(denied.URL(), "locked")
+	s.settled(locked, bits.Errored)
+	s.says(locked, "explain", "ebb credentials set "+locked.ID.String()[:8]+" server", "ebb complete "+locked.ID.String()[:8])
+	s.says(locked, "show", "ebb credentials set JOB server")
+
+	file, _ := s.source("up", 10, 1)
+	up := s.upload(uploaded{url: srv.URL() + "/none/up", file: file})
+	s.settled(up, bits.Errored)
+	s.says(up, "explain", "ebb resume", "ebb cancel", "!ebb complete")
+	s.cli("complete", up.ID.String()).want(t, 6)
+
+	hooks := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusTeapot) }))
+	defer hooks.Close()
+	told := bits.Options{NotifyCommand: &[]string{"/bin/false"}, NotifyURL: ptr(hooks.URL + "/x?token=geheim")}
+	for _, job := range []*client.Job{s.told(url, told), s.told(srv.URL()+"/none", told)} {
+		s.until(job, "told in vain", func(j *bits.Job) bool { return j.Failure != nil && j.Hook != nil })
+		s.says(job, "explain", "/bin/false failed", "web hook", "418", "tried again in", "notify_command=", "!geheim")
+		s.says(job, "show", "not told", "/bin/false failed", "418", "attempts")
+	}
+}
+
 func TestExplain(t *testing.T) {
 	t.Parallel()
 	s := start(t, options{config: "[jobs]\nforeground = 1\n"})
@@ -351,12 +406,7 @@ func TestExplain(t *testing.T) {
 	busy.Set(func(p *faultserver.Program) { p.Status = http.StatusServiceUnavailable })
 	says := func(job *client.Job, want ...string) {
 		t.Helper()
-		out := s.cli("explain", job.ID.String()).want(t, 0).out
-		for _, w := range want {
-			if !strings.Contains(out, w) {
-				t.Errorf("%q lacks %q", out, w)
-			}
-		}
+		s.says(job, "explain", want...)
 	}
 	empty := s.create(fetched{waits: true})
 	says(empty, "has no files", "ebb add")
