@@ -189,6 +189,7 @@ func TestSettingsCheck(t *testing.T) {
 		{"condition of the transfer", Settings{Headers: &[]string{"if-none-match: *"}}, false, InvalidArg},
 		{"another condition", Settings{Headers: &[]string{"If-Unmodified-Since: Thu, 01 Jan 1970 00:00:00 GMT"}}, false, InvalidArg},
 		{"Expect", Settings{Headers: &[]string{"Expect: 100-continue"}}, false, InvalidArg},
+		{"Proxy-Authorization", Settings{Headers: &[]string{"proxy-authorization: Basic eDp5"}}, false, InvalidArg},
 		{"Proxy-Connection", Settings{Headers: &[]string{"Proxy-Connection: close"}}, false, InvalidArg},
 		{"header of the transfer", Settings{Headers: &[]string{"range: bytes=0-"}}, false, InvalidArg},
 		{"too many header bytes", Settings{Headers: &[]string{"X: " + strings.Repeat("a", MaxHeaderBytes)}}, false, StringTooLong},

@@ -135,6 +135,9 @@ func checkHeaders(headers []string) *Error {
 		if !ok || name == "" || strings.ContainsFunc(name, notToken) {
 			return Errorf(InvalidArg, "the header %q is not of the form 'Name: value'", name)
 		}
+		if strings.EqualFold(name, "Proxy-Authorization") {
+			return Errorf(InvalidArg, "the header Proxy-Authorization would go to servers, not to the proxy alone; give the job credentials for the target proxy instead (ebb credentials set JOB proxy SCHEME)")
+		}
 		for _, r := range reservedHeaders {
 			if strings.EqualFold(name, r) {
 				return Errorf(InvalidArg, "the header %s is set by the transfer itself", r)
@@ -163,6 +166,7 @@ type FileSpec struct {
 	Mirrors     []string `json:"mirrors,omitempty" doc:"Other URLs of the same content, the best first: they are asked when the one before them fails. Downloads only"`
 	OnlyIfNewer bool     `json:"only_if_newer,omitempty" doc:"Skip the file if the one in its place is as new as the server's, and of the same size. Downloads only"`
 	Ranges      []Range  `json:"ranges,omitempty" doc:"Parts of the file to fetch; they stand back to back, in this order, in the file here. They must not overlap. Downloads by http and https only, without mirrors and only_if_newer"`
+	NamedBy     string   `json:"named_by,omitempty" doc:"URL of the document, such as a Metalink, that named remote and mirrors, if the job's owner has not: headers and credentials of the job go to its server alone. Downloads only"`
 }
 
 // Check validates and normalises a file of a job of a type: the URL's fragment is cut off, the

@@ -107,6 +107,15 @@ func (f *FileSpec) checkSources(t Type) *Error {
 		e.Context, e.File = ContextLocalFile, f.Local
 		return e
 	}
+	if f.NamedBy != "" {
+		u, err := url.Parse(f.NamedBy)
+		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || t != Download {
+			e := Errorf(InvalidArg, "named_by is the http or https URL of a document that named the URLs of a download")
+			e.Context, e.File = ContextRemoteFile, RedactURL(f.NamedBy)
+			return e
+		}
+		f.NamedBy = u.Scheme + "://" + u.Host // the rest may be a secret, and says nothing
+	}
 	mirrors, e := CheckMirrors(f.Remote, f.Mirrors)
 	if e == nil {
 		f.Mirrors = mirrors

@@ -79,6 +79,7 @@ type planner struct {
 
 	finder finder
 
+	namedBy     string       // URL of the document that names the files that are planned now; empty if the user does
 	onlyIfNewer bool         // of all files
 	ranges      []bits.Range // of the one file that is asked for, all of it if there are none
 }
@@ -113,7 +114,7 @@ func (p *planner) add(rawURL, dest, checksum string, mirrors ...string) error {
 	if dest == "" || os.IsPathSeparator(dest[len(dest)-1]) || isDir(local) {
 		local = filepath.Join(local, fileName(rawURL))
 	}
-	spec := bits.FileSpec{Remote: rawURL, Local: filepath.Clean(local), Checksum: checksum, Mirrors: mirrors, OnlyIfNewer: p.onlyIfNewer, Ranges: p.ranges}
+	spec := bits.FileSpec{Remote: rawURL, Local: filepath.Clean(local), Checksum: checksum, Mirrors: mirrors, OnlyIfNewer: p.onlyIfNewer, Ranges: p.ranges, NamedBy: p.namedBy}
 	if e := spec.Check(bits.Download); e != nil {
 		return usagef("%s", e.Sentence())
 	}

@@ -72,7 +72,9 @@ begin with '#' are skipped. A destination is below DEST; without DEST it is belo
 current directory or absolute. A list may also be CSV, with a first line that names
 the columns Source, Destination, Checksum and Mirrors (Source at least), or a Metalink 4
 document (RFC 5854), whose files come from the best of their URLs that works and are
-checked by their digests. Of a Metalink document -i takes the http or https URL too.
+checked by their digests. Of a Metalink document -i takes the http or https URL too; headers
+and credentials of the job then go to the document's server alone. To give them to the servers
+that it names, too, fetch the document, look at it, and pass it as a file.
 
 With --range only parts of the file on the server are fetched; they stand back to back in
 the file here, in the order given.

@@ -194,6 +194,10 @@ func (a *app) withList(ctx context.Context, list string, o jobOptions) (*app, er
 
 // addList plans the files of a list; name "-" is the standard input.
 func (p *planner) addList(name string, stdin io.Reader) error {
+	if isURL(name) {
+		p.namedBy = name
+		defer func() { p.namedBy = "" }()
+	}
 	entries, name, err := readEntries(name, stdin, listOfURLs)
 	if err != nil {
 		return err

@@ -12,10 +12,10 @@ import (
 
 // extra returns what a file has that most files do not.
 func extra(s *bits.FileSpec) *store.FileExtra {
-	if len(s.Mirrors) == 0 && !s.OnlyIfNewer && len(s.Ranges) == 0 {
+	if len(s.Mirrors) == 0 && !s.OnlyIfNewer && len(s.Ranges) == 0 && s.NamedBy == "" {
 		return nil
 	}
-	return &store.FileExtra{Mirrors: s.Mirrors, OnlyIfNewer: s.OnlyIfNewer, Ranges: s.Ranges}
+	return &store.FileExtra{Mirrors: s.Mirrors, OnlyIfNewer: s.OnlyIfNewer, Ranges: s.Ranges, NamedBy: s.NamedBy}
 }
 
 // noSuchFile is the answer for an index that no file of the job has.

@@ -138,6 +138,7 @@ type File struct {
 // place.
 type FileExtra struct {
 	Mirrors     []string `json:"mirrors,omitempty"`  // other URLs of the same content, the best first
+	NamedBy     string   `json:"named_by,omitempty"` // server whose document named Remote and Mirrors; empty if the job's owner did
 	OnlyIfNewer bool     `json:"if_newer,omitempty"` // fetched only if it is newer than what is in its place
 	// Ranges are the parts that are fetched, in the order in which they stand in the file here; all of
 	// the file if there are none.

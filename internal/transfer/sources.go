@@ -194,9 +194,12 @@ func (d *download) confirm(ctx context.Context) (string, error) {
 	return d.http.Changed(d.guard(ctx), d.src.url, d.job.Header, d.validator, d.job.Class)
 }
 
-// named returns the URL of the file that its owner named: not the one to which a server has moved it
-// for good.
+// named returns the URL that the file's owner named: that of the document that named its URLs, if
+// there was one, and not the one to which a server has moved it for good.
 func named(f *store.File) string {
+	if x := f.Extra; x != nil && x.NamedBy != "" {
+		return x.NamedBy
+	}
 	if x := f.Extra; x != nil && x.Moved != nil && x.Moved.To == f.Remote {
 		return x.Moved.From
 	}
@@ -216,10 +219,11 @@ func movedTo(f *store.File, to string) {
 // guard keeps what is the owner's to the server that the owner named, for requests to a URL of a
 // file, also once that server has moved it.
 func guard(ctx context.Context, f *store.File, u string) context.Context {
-	if n := named(f); n != f.Remote && u == f.Remote {
-		return httpconn.OnBehalf(ctx, n)
+	n := named(f)
+	if n == f.Remote || u != f.Remote && f.Extra.NamedBy == "" { // u is the owner's word
+		return ctx
 	}
-	return ctx
+	return httpconn.OnBehalf(ctx, n)
 }
 
 // moved notes that the file's server has moved it to another URL, if that is not empty; it is

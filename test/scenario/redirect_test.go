@@ -26,9 +26,9 @@ type stranger struct {
 func newStranger(t *testing.T, h func(w http.ResponseWriter, r *http.Request)) *stranger {
 	s := &stranger{}
 	s.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.Header.Get("X-Token") != "" || r.Header.Get("Authorization") != "" {
+		if r.Header.Get("X-Key") != "" || r.Header.Get("Authorization") != "" {
 			s.mu.Lock()
-			s.leaked = append(s.leaked, fmt.Sprintf("%s %s %q %q", r.URL, r.Header.Get("Range"), r.Header.Get("X-Token"), r.Header.Get("Authorization")))
+			s.leaked = append(s.leaked, fmt.Sprintf("%s %s %q %q", r.URL, r.Header.Get("Range"), r.Header.Get("X-Key"), r.Header.Get("Authorization")))
 			s.mu.Unlock()
 		} else {
 			w.Header().Set("WWW-Authenticate", `Basic realm="stranger"`)
@@ -65,7 +65,7 @@ func TestReportedRedirects(t *testing.T) {
 		spec.Ranges = ranges
 		f := fetched{files: []bits.FileSpec{spec}, waits: true}
 		f.settings.SecurityFlags = ptr(bits.SecurityRedirectReport)
-		f.settings.Headers = &[]string{"X-Token: secret"}
+		f.settings.Headers = &[]string{"X-Key: secret"}
 		return f
 	}
 

@@ -492,7 +492,9 @@ func TestMetalinkAtAURL(t *testing.T) {
 		return fmt.Sprintf(`<metalink xmlns="urn:ietf:params:xml:ns:metalink"><file name=%q><hash type="sha-256">%s</hash><url priority="1">%s</url><url priority="2">%s</url></file></metalink>`,
 			name, e.SHA256(), gone.URL(), e.URL())
 	}
-	docs := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	other := newStranger(t, func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "theirs") })
+	var docs *httptest.Server
+	docs = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch {
 		case r.Header.Get("X-Key") != "7":
 			w.WriteHeader(http.StatusNotFound)
@@ -500,6 +502,9 @@ func TestMetalinkAtAURL(t *testing.T) {
 			fmt.Fprint(w, doc("sub/it"))
 		case r.URL.Path == "/bad":
 			fmt.Fprint(w, doc("../it"))
+		case r.URL.Path == "/strangers":
+			fmt.Fprintf(w, `<metalink xmlns="urn:ietf:params:xml:ns:metalink"><file name="own"><url>%s/text</url></file><file name="theirs"><url>%s/f</url></file><file name="both"><url>%s</url><url>%s/g</url></file></metalink>`,
+				docs.URL, other.URL, gone.URL(), other.URL)
 		default:
 			fmt.Fprint(w, e.URL())
 		}
@@ -520,5 +525,7 @@ func TestMetalinkAtAURL(t *testing.T) {
 	s.isWhole(filepath.Join(s.dir, "sub", "it"), e)
 	get("/bad", 2, "leaves the directory")
 	get("/text", 2, "is no Metalink 4 document")
+	get("/strangers", 0, "theirs") // whose first file is not to be had without the header
+	other.heardNothing(t)
 	s.cli("get", "-i", docs.URL+"/good").want(t, 1)
 }
