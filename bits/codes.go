@@ -222,7 +222,7 @@ var codes = map[Code]codeInfo{
 	Pending:              {"E_PENDING", Fatal, "the file is not transferred yet", "wait until the file is transferred, for instance with `ebb wait`"},
 	Unexpected:           {"E_UNEXPECTED", Transient, "something unexpected happened", "see the service's log"},
 	FileNotFound:         {"ERROR_FILE_NOT_FOUND", Fatal, "the file does not exist", "see what deleted it; cancel the job and create it again"},
-	PathNotFound:         {"ERROR_PATH_NOT_FOUND", Fatal, "the destination's directory does not exist", "create it, then resume the job"},
+	PathNotFound:         {"ERROR_PATH_NOT_FOUND", Fatal, "the destination's directory does not exist", "create or mount it, then resume the job"},
 	AccessDenied:         {"E_ACCESSDENIED", Fatal, "access is denied", "check the owner and the permissions, then resume the job"},
 	WriteProtect:         {"ERROR_WRITE_PROTECT", Fatal, "the file system is read-only", "mount it writable, then resume the job"},
 	InvalidArg:           {"E_INVALIDARG", Fatal, "an argument is not valid", "correct it; --help of the verb and /openapi.json tell what is allowed"},

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"strings"
 
@@ -55,7 +54,7 @@ id, with or without braces. Switches are known in any case, and with '-' for '/'
 
 The exit code is that of ebb: 0 done, 1 the transfer failed, 4 no such job, and so on.
 /WRAP and /NOWRAP are accepted and change nothing. What needs Windows (helper tokens,
-Internet Explorer's proxy, the peer cache of Windows Vista) says so. ` + "`ebb bitsadmin /help`" + `
+Internet Explorer's proxy) or is not here yet (peer caching) says so. ` + "`ebb bitsadmin /help`" + `
 lists the switches.`,
 		Example: `  ebb bitsadmin /create nightly
   ebb bitsadmin /addfile nightly https://example.org/image.iso /srv/images/image.iso
@@ -123,10 +122,13 @@ func (a *app) ownFlags(args []string) (rest []string, help bool) {
 
 // adminName returns the name of a switch, in lower case, or "" if the argument is none.
 func adminName(arg string) string {
-	if len(arg) > 1 && (arg[0] == '/' || arg[0] == '-') {
-		return strings.ToLower(arg[1:])
+	if len(arg) < 2 || arg[0] != '/' && arg[0] != '-' {
+		return ""
 	}
-	return ""
+	if name := strings.ToLower(arg[1:]); name != "setaclflags" { // some of its documents have it so
+		return name
+	}
+	return "setaclflag"
 }
 
 func (a *app) bitsadmin(ctx context.Context, args []string) error {
@@ -202,7 +204,7 @@ func (b *bitsadmin) tell(s adminSwitch, err error) error {
 		b.a.printf("Unable to find job named %q.\n", safe(missing.ref))
 	case errors.As(err, &answer):
 		b.a.printf("Unable to %s - %s\n%s\n", s.fails, strings.ToLower(answer.Code.Hex()), safe(answer.Sentence()))
-		_, _ = fmt.Fprintf(b.a.err, "hint: %s\n", safe(answer.Code.Hint()))
+		b.a.hint(answer.Code.Hint())
 		return told(codeExit(answer.Code))
 	default:
 		return err

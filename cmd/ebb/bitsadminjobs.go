@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -239,7 +238,7 @@ func (b *bitsadmin) info(args []string) error {
 // adminFile is a file as bitsadmin names it: the local path may be relative to the directory in
 // which the script runs.
 func adminFile(remote, local string) (bits.FileSpec, error) {
-	abs, err := filepath.Abs(local)
+	abs, err := localName(local)
 	return bits.FileSpec{Remote: remote, Local: abs}, err
 }
 
@@ -274,23 +273,29 @@ func (b *bitsadmin) addFiles(job *client.Job, files ...bits.FileSpec) error {
 }
 
 func (b *bitsadmin) addFileSet(job *client.Job, _ *bits.Job, args []string) error {
-	text, err := os.ReadFile(args[0])
+	list, err := localName(args[0])
+	if err != nil {
+		return err
+	}
+	text, err := os.ReadFile(list)
 	if err != nil {
 		return usagef("the list cannot be read: %w", err)
 	}
 	var files []bits.FileSpec
 	n := 0
-	for line := range strings.Lines(strings.TrimPrefix(string(text), "\ufeff")) {
+	for line := range strings.Lines(string(plainText(text))) {
 		n++
 		line = strings.TrimSpace(line)
 		if line == "" {
 			continue
 		}
 		remote, local := line, ""
-		if i := strings.IndexAny(line, " \t"); i > 0 {
-			remote, local = line[:i], strings.Trim(strings.TrimSpace(line[i:]), `"`)
+		if quoted, ok := strings.CutPrefix(line, `"`); ok {
+			remote, local, _ = strings.Cut(quoted, `"`)
+		} else if i := strings.IndexAny(line, " \t"); i > 0 {
+			remote, local = line[:i], line[i:]
 		}
-		if local == "" {
+		if local = strings.Trim(strings.TrimSpace(local), `"`); local == "" {
 			return usagef("%s: line %d: want REMOTE LOCAL", args[0], n)
 		}
 		f, err := adminFile(remote, local)
@@ -321,6 +326,13 @@ func adminFileLine(s bits.State, f bits.File) string {
 	return fmt.Sprintf("%s %s %s -> %s", adminBytes(f.BytesTransferred, f.BytesTotal), state, safeURL(f.Remote), safe(f.Local))
 }
 
+// noteDynamic tells of a job that the service will not begin as it is.
+func (a *app) noteDynamic(s *bits.Settings) {
+	if s.DynamicContent != nil && *s.DynamicContent && s.Priority != nil && *s.Priority != bits.Foreground {
+		a.note("dynamic content is fetched in the foreground only: the job waits until its priority is FOREGROUND")
+	}
+}
+
 // transfer is a whole job: it is created, waited for, and completed or cancelled.
 func (b *bitsadmin) transfer(args []string) error {
 	spec := bits.NewJob{Resume: true, Settings: bits.Settings{Name: &args[0]}}
@@ -334,16 +346,21 @@ func (b *bitsadmin) transfer(args []string) error {
 		switch {
 		case len(pairs) > 0: // a path may begin with '/'
 		case name == "dynamic":
-			if err := spec.Set("dynamic_content", "true"); err != nil {
-				return usagef("/dynamic: %w", err)
+			spec.DynamicContent = new(true)
+			continue
+		case name == "priority" && i+1 < len(args):
+			i++
+			if err := spec.Set("priority", args[i]); err != nil {
+				return usagef("/priority: %w", err)
 			}
 			continue
-		case (name == "priority" || name == "aclflags") && i+1 < len(args):
-			property := map[string]string{"priority": "priority", "aclflags": "acl_flags"}[name]
+		case name == "aclflags" && i+1 < len(args):
 			i++
-			if err := spec.Set(property, args[i]); err != nil {
-				return usagef("/%s: %w", name, err)
+			flags, err := parseACL(args[i])
+			if err != nil {
+				return err
 			}
+			spec.ACLFlags = &flags
 			continue
 		}
 		pairs = append(pairs, args[i])
@@ -359,6 +376,11 @@ func (b *bitsadmin) transfer(args []string) error {
 		}
 		spec.Files = append(spec.Files, f)
 	}
+	if spec.DynamicContent != nil && spec.Priority == nil {
+		// A job of dynamic content is begun in the foreground only: it would wait for ever.
+		spec.Priority = new(bits.Foreground)
+	}
+	b.a.noteDynamic(&spec.Settings)
 	ctx, stop := catchSignals(b.ctx)
 	defer stop()
 	job, err := b.srv.Create(context.WithoutCancel(ctx), spec)
@@ -387,11 +409,14 @@ func (b *bitsadmin) transfer(args []string) error {
 		info.Progress.FilesTransferred, info.Progress.FilesTotal, adminBytes(info.Progress.BytesTransferred, info.Progress.BytesTotal))
 	switch info.State {
 	case bits.Errored:
+		info.Error.Message = insteadOfResume(info.Error.Message)
 		b.printAdminError(info)
 		if _, err := job.Cancel(context.WithoutCancel(ctx)); err != nil && !errors.Is(err, &bits.Error{Code: bits.InvalidState}) {
 			return err
 		}
 		b.a.printf("Unable to transfer: the job is canceled.\n")
+		_, hint := jobError(info.Error)
+		b.a.hint(insteadOfResume(hint))
 		return told(exitFailed)
 	case bits.Cancelled:
 		b.a.printf("The job was canceled.\n")

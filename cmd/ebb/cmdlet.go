@@ -32,15 +32,19 @@ type param struct {
 	begins func(before, next string) bool
 }
 
+// actions are what can be done about an error, a warning and the like.
+var actions = []string{"Break", "Continue", "Ignore", "Inquire", "SilentlyContinue", "Stop", "Suspend"}
+
 // common are the parameters that every cmdlet has. Those that name variables of PowerShell are
-// known, so that a script's command line is understood, and mean nothing here.
+// known, so that a script's command line is understood, and mean nothing here; nor do -Debug,
+// -WarningAction and -InformationAction, as the cmdlets say nothing of these kinds.
 var common = []param{
 	{name: "Verbose", kind: switched, aliases: []string{"vb"}},
 	{name: "Debug", kind: switched, aliases: []string{"db"}},
-	{name: "ErrorAction", kind: oneWord, aliases: []string{"ea"}, words: []string{"Break", "Continue", "Ignore", "Inquire", "SilentlyContinue", "Stop", "Suspend"}},
-	{name: "WarningAction", aliases: []string{"wa"}},
-	{name: "InformationAction", aliases: []string{"infa"}},
-	{name: "ProgressAction", aliases: []string{"proga"}},
+	{name: "ErrorAction", kind: oneWord, aliases: []string{"ea"}, words: actions},
+	{name: "WarningAction", kind: oneWord, aliases: []string{"wa"}, words: actions},
+	{name: "InformationAction", kind: oneWord, aliases: []string{"infa"}, words: actions},
+	{name: "ProgressAction", kind: oneWord, aliases: []string{"proga"}, words: actions},
 	{name: "ErrorVariable", aliases: []string{"ev"}},
 	{name: "WarningVariable", aliases: []string{"wv"}},
 	{name: "InformationVariable", aliases: []string{"iv"}},

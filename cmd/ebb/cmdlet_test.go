@@ -56,6 +56,9 @@ func TestParseCmdlet(t *testing.T) {
 		{"Set-BitsTransfer", "j -dn n -p low -d text -au basic -so -hm GET -pu override -pl p:1,q:2 -pb a,b", arguments{"BitsJob": {"j"}, "DisplayName": {"n"}, "Priority": {"Low"}, "Description": {"text"},
 			"Authentication": {"Basic"}, "SetOwnerToCurrentUser": {"true"}, "HttpMethod": {"GET"}, "ProxyUsage": {"Override"}, "ProxyList": {"p:1", "q:2"}, "ProxyBypass": {"a", "b"}}, ""},
 		{"Get-BitsTransfer", "night*,day -all", arguments{"Name": {"night*", "day"}, "AllUsers": {"true"}}, ""},
+		{"Get-BitsTransfer", "-id -", arguments{"JobId": {"-"}}, ""},
+		{"Get-BitsTransfer", "x -wa silentlycontinue -infa Continue -proga Ignore -Debug", arguments{"Name": {"x"}, "WarningAction": {"SilentlyContinue"}, "InformationAction": {"Continue"}, "ProgressAction": {"Ignore"}, "Debug": {"true"}}, ""},
+		{"Get-BitsTransfer", "x -InformationAction loudly", nil, "does not belong to the set"},
 		{"Get-BitsTransfer", "-id 1,2", arguments{"JobId": {"1", "2"}}, ""},
 		{"Resume-BitsTransfer", "-b j -as", arguments{"BitsJob": {"j"}, "Asynchronous": {"true"}}, ""},
 		{"Add-BitsFile", "j http://a/1 /x", arguments{"BitsJob": {"j"}, "Source": {"http://a/1"}, "Destination": {"/x"}}, ""},
@@ -110,12 +113,22 @@ func TestPipedJobs(t *testing.T) {
 		{"a table", "\nJobId   DisplayName\n-----   -----------\n" + id + " one " + other + "\n" + other + " two\n\n", []string{id, other}},
 		{"objects", `[{"JobId": "` + id + `", "DisplayName": "` + other + `"}, {"JobId": "` + other + `"}]`, []string{id, other}},
 		{"one object", `{"JobId": "` + id + `"}`, []string{id}},
+		{"objects as Windows writes them", "{\r\n  \"JobId\": \"" + id + "\"\r\n}", []string{id}},
 		{"ids in braces", "{" + strings.ToUpper(id) + "}\r\n", []string{strings.ToUpper(id)}},
 		{"nothing", "", nil},
 	} {
 		got, err := pipedJobs(test.text)
 		if err != nil || !reflect.DeepEqual(got, test.want) {
 			t.Errorf("%s: %q, %v, want %q", test.name, got, err, test.want)
+		}
+	}
+}
+
+// TestPipedNonsense: what is no job must not pass for an empty pipeline.
+func TestPipedNonsense(t *testing.T) {
+	for _, text := range []string{"hello\n", "JobId DisplayName\n----- -----------\nsome text\n", `[{"id": "6af46e48-41d3-453f-b7af-a694bbc823f7"}]`, `{"x": 1}`, "[1]", "6af46e48-41d3 one\n"} {
+		if got, err := pipedJobs(text); err == nil {
+			t.Errorf("%q is taken for the jobs %q", text, got)
 		}
 	}
 }
@@ -175,6 +188,9 @@ func TestPowerShellModule(t *testing.T) {
 			got[m[1]] = true
 		}
 		want := map[string]bool{}
+		if got["CertHash"] && strings.Contains(block, "[string] $CertHash") {
+			t.Errorf("%s of the module makes one text of the bytes of -CertHash", c.name)
+		}
 		for _, p := range c.params[:len(c.params)-len(common)] {
 			if p.name == "WhatIf" || p.name == "Confirm" { // PowerShell's own
 				continue

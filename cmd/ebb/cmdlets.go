@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"path"
 	"regexp"
 	"slices"
@@ -14,7 +15,6 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
 
 	"github.com/ebbtransfer/ebb/bits"
 	"github.com/ebbtransfer/ebb/client"
@@ -36,7 +36,8 @@ type cmdletCall struct {
 	ctx context.Context
 	srv *service
 	*cmdlet
-	cert *bits.ClientCertificateFile // of the -Cert parameters; nil for none
+	cert   *bits.ClientCertificateFile // of the -Cert parameters; nil for none
+	asking *cmdletQuestion             // of -Confirm, from its first question on
 }
 
 var (
@@ -184,7 +185,7 @@ func newCmdletCmd(a *app, c *cmdlet) *cobra.Command {
 Parameters are known in any case, by their aliases, and abbreviated as far as they are
 unique; a value may stand in the next argument or after a colon, a list has commas. A job
 is an id or a name; without -BitsJob the jobs are those on the standard input, as
-Get-BitsTransfer prints them. With --json jobs are printed as PowerShell's objects, for
+Get-BitsTransfer prints them; -JobId - takes them from there too. With --json jobs are printed as PowerShell's objects, for
 programs.
 
 Parameters:
@@ -303,29 +304,36 @@ func (c *cmdletCall) goAhead(target string) (bool, error) {
 		c.a.printf("What if: Performing the operation \"%s\" on target \"%s\".\n", c.name, safe(target))
 		return false, nil
 	}
+	what := fmt.Sprintf("Performing the operation \"%s\" on target \"%s\".", c.name, safe(target))
 	if c.on("Confirm") {
-		return c.a.confirm(fmt.Sprintf("Performing the operation %q on target %q. Continue?", c.name, safe(target)))
+		return c.confirm(what)
+	}
+	if c.on("Verbose") {
+		_, _ = fmt.Fprintf(c.a.err, "VERBOSE: %s\n", what)
 	}
 	return true, nil
 }
 
-// piped returns what is on the standard input, unless that is a terminal.
-func (c *cmdletCall) piped() (string, error) {
-	if f, ok := c.a.in.(interface{ Fd() uintptr }); ok && term.IsTerminal(int(f.Fd())) {
-		return "", nil
+// piped returns what is on the standard input. It is no pipeline if it is a terminal or another device,
+// such as /dev/null.
+func (c *cmdletCall) piped() (text []byte, pipeline bool, err error) {
+	if f, ok := c.a.in.(*os.File); ok {
+		if info, err := f.Stat(); err == nil && info.Mode()&os.ModeDevice != 0 {
+			return nil, false, nil
+		}
 	}
 	const most = 64 << 20
-	text, err := io.ReadAll(io.LimitReader(c.a.in, most))
-	return strings.TrimPrefix(string(text), "\ufeff"), err
+	text, err = io.ReadAll(io.LimitReader(c.a.in, most))
+	return plainText(text), true, err
 }
 
 // leadingID finds the id of a job at the beginning of a line of a table.
-var leadingID = regexp.MustCompile(`(?m)^\s*\{?([0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12})\b`)
+var leadingID = regexp.MustCompile(`^\s*\{?([0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12})\b`)
 
 // pipedJobs reads jobs as Get-BitsTransfer prints them, as a table or as JSON.
 func pipedJobs(text string) ([]string, error) {
 	var refs []string
-	if t := strings.TrimSpace(text); strings.HasPrefix(t, "[") || strings.HasPrefix(t, "{\"") || strings.HasPrefix(t, "{\n") {
+	if t := strings.TrimSpace(text); strings.HasPrefix(t, "[") || strings.HasPrefix(t, "{") && strings.HasPrefix(strings.TrimSpace(t[1:]), `"`) {
 		if t[0] == '{' {
 			t = "[" + t + "]"
 		}
@@ -334,12 +342,23 @@ func pipedJobs(text string) ([]string, error) {
 			return nil, usagef("the standard input holds no jobs: %w", err)
 		}
 		for _, j := range jobs {
+			if j.JobId == (bits.ID{}) {
+				return nil, usagef("the standard input holds no jobs: an object has no JobId")
+			}
 			refs = append(refs, j.JobId.String())
 		}
 		return refs, nil
 	}
-	for _, m := range leadingID.FindAllStringSubmatch(text, -1) {
-		refs = append(refs, m[1])
+	for line := range strings.Lines(text) {
+		m := leadingID.FindStringSubmatch(line)
+		if m != nil {
+			refs = append(refs, m[1])
+			continue
+		}
+		// Besides jobs a table has its head.
+		if line = strings.TrimSpace(line); line != "" && !strings.HasPrefix(line, "JobId") && !strings.HasPrefix(line, "-----") {
+			return nil, usagef("the standard input holds no jobs: one of its lines is %q", cutRunes(line, 80))
+		}
 	}
 	return refs, nil
 }
@@ -348,14 +367,14 @@ func pipedJobs(text string) ([]string, error) {
 func (c *cmdletCall) jobs() ([]*client.Job, error) {
 	refs := c.arguments["BitsJob"]
 	if !c.has("BitsJob") {
-		text, err := c.piped()
+		text, pipeline, err := c.piped()
 		if err != nil {
 			return nil, err
 		}
-		if refs, err = pipedJobs(text); err != nil {
+		if refs, err = pipedJobs(string(text)); err != nil {
 			return nil, err
 		}
-		if len(refs) == 0 && strings.TrimSpace(text) == "" {
+		if !pipeline { // of which nothing comes if there are no jobs
 			return nil, usagef("a job is needed: -BitsJob ID or NAME, or the output of Get-BitsTransfer on the standard input")
 		}
 	}
@@ -370,37 +389,50 @@ func (c *cmdletCall) jobs() ([]*client.Job, error) {
 	return jobs, nil
 }
 
-// each does one thing to each job, and goes on after an error unless -ErrorAction Stop is given.
+// each does one thing to each job.
 func (c *cmdletCall) each(do func(*client.Job) error) error {
 	jobs, err := c.jobs()
 	if err != nil {
 		return err
 	}
+	return inTurn(c, jobs, func(job *client.Job) (*bits.Job, error) {
+		info, err := job.Status(c.ctx)
+		if err != nil {
+			return nil, err
+		}
+		if ok, err := c.goAhead(info.Name + " " + braced(info.ID)); err != nil || !ok {
+			return nil, err
+		}
+		if err := do(job); err != nil {
+			return nil, err
+		}
+		if c.name == "Set-BitsTransfer" || c.name == "Suspend-BitsTransfer" || c.name == "Add-BitsFile" || c.on("Asynchronous") {
+			return job.Info(c.ctx)
+		}
+		return nil, nil
+	})
+}
+
+// inTurn does something for each object of a pipeline, and prints the jobs that it returns. An error does
+// not end it unless -ErrorAction Stop is given, the user interrupts it or nobody can be asked; the worst
+// one is its own.
+func inTurn[T any](c *cmdletCall, objects []T, do func(T) (*bits.Job, error)) error {
 	worst := exitDone
 	var shown []*bits.Job
-	for _, job := range jobs {
-		info, err := job.Status(c.ctx)
-		if err == nil {
-			var ok bool
-			if ok, err = c.goAhead(info.Name + " " + braced(info.ID)); err == nil && !ok {
-				continue
-			}
-		}
-		if err == nil {
-			err = do(job)
-		}
-		if err == nil && (c.name == "Set-BitsTransfer" || c.name == "Suspend-BitsTransfer" || c.name == "Add-BitsFile" || c.on("Asynchronous")) {
-			if info, err = job.Info(c.ctx); err == nil {
-				shown = append(shown, info)
-			}
-		}
-		if err == nil {
+	for _, object := range objects {
+		job, err := do(object)
+		switch {
+		case err == nil && job != nil:
+			shown = append(shown, job)
+			continue
+		case err == nil:
 			continue
 		}
-		if err = c.tell(err); c.text("ErrorAction") == "Stop" {
-			return err
+		last := c.text("ErrorAction") == "Stop" || exitCode(err) == exitInterrupted || errors.Is(err, errNobodyToAsk)
+		if last {
+			return errors.Join(c.print(shown), err)
 		}
-		c.a.printError(err)
+		c.a.printError(c.tell(err))
 		worst = max(worst, exitCode(err))
 	}
 	if err := c.print(shown); err != nil {
@@ -451,6 +483,9 @@ func (c *cmdletCall) resume() error {
 // failed or the waiting was interrupted.
 func (c *cmdletCall) wait(ctx context.Context, job *client.Job) error {
 	show, err := c.a.originalDisplay()
+	if action := c.text("ProgressAction"); err == nil && (action == "SilentlyContinue" || action == "Ignore") {
+		show, err = c.a.newDisplay("none")
+	}
 	if err != nil {
 		return err
 	}
@@ -471,6 +506,7 @@ func (c *cmdletCall) wait(ctx context.Context, job *client.Job) error {
 	switch info.State {
 	case bits.Errored:
 		sentence, hint := jobError(info.Error)
+		sentence, hint = insteadOfResume(sentence), insteadOfResume(hint)
 		if _, err := job.Cancel(context.WithoutCancel(ctx)); err != nil && !errors.Is(err, &bits.Error{Code: bits.InvalidState}) {
 			c.a.printError(fmt.Errorf("cancel the job: %w", err))
 		}
@@ -495,7 +531,17 @@ func (c *cmdletCall) get() error {
 		if c.has("Name") || c.has("AllUsers") {
 			return usagef("-JobId goes with neither -Name nor -AllUsers")
 		}
-		for _, text := range c.arguments["JobId"] {
+		ids := c.arguments["JobId"]
+		if len(ids) == 1 && ids[0] == "-" {
+			text, _, err := c.piped()
+			if err != nil {
+				return err
+			}
+			if ids, err = pipedJobs(string(text)); err != nil {
+				return err
+			}
+		}
+		for _, text := range ids {
 			id, err := bits.ParseID(text)
 			if err != nil {
 				return usagef("-JobId: %w", err)

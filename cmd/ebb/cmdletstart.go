@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/csv"
 	"errors"
@@ -35,37 +36,24 @@ func (c *cmdletCall) start() error {
 			return err
 		}
 	}
-	var jobs []bits.NewJob
-	for _, row := range rows {
+	c.a.noteDynamic(&spec.Settings)
+	return inTurn(c, rows, func(row [2][]string) (*bits.Job, error) {
 		job := spec
+		var err error
 		if job.Files, err = startFiles(job.Type, row[0], row[1]); err != nil {
-			return err
+			return nil, err
 		}
-		jobs = append(jobs, job)
-	}
-	ctx, stop := catchSignals(c.ctx)
-	defer stop()
-	var shown []*bits.Job
-	for _, job := range jobs {
 		if ok, err := c.goAhead(pairsText(job.Files)); err != nil || !ok {
-			if err != nil {
-				return err
-			}
-			continue
+			return nil, err
 		}
-		info, err := c.startOne(ctx, job, credentials)
-		if err != nil {
-			return errors.Join(err, c.print(shown))
-		}
-		if info != nil {
-			shown = append(shown, info)
-		}
-	}
-	return c.print(shown)
+		return c.startOne(job, credentials)
+	})
 }
 
 // startOne makes a job and, unless it is to be left to the service, waits for it.
-func (c *cmdletCall) startOne(ctx context.Context, spec bits.NewJob, credentials []bits.Credential) (*bits.Job, error) {
+func (c *cmdletCall) startOne(spec bits.NewJob, credentials []bits.Credential) (*bits.Job, error) {
+	ctx, stop := catchSignals(c.ctx)
+	defer stop()
 	// A signal must not leave a job behind that nobody knows of.
 	whole := context.WithoutCancel(ctx)
 	job, err := c.srv.Create(whole, spec)
@@ -113,14 +101,15 @@ func (c *cmdletCall) newJob() (bits.NewJob, error) {
 
 // pipedRows reads a CSV list with the columns Source and Destination, as Import-Csv does.
 func (c *cmdletCall) pipedRows() (rows [][2][]string, err error) {
-	text, err := c.piped()
+	text, _, err := c.piped()
 	if err != nil {
 		return nil, err
 	}
-	if strings.TrimSpace(text) == "" {
+	text = belowType(text)
+	if len(bytes.TrimSpace(text)) == 0 {
 		return nil, usagef("-Source is needed, or a CSV list with the columns Source and Destination on the standard input")
 	}
-	r := csv.NewReader(strings.NewReader(text))
+	r := csv.NewReader(bytes.NewReader(text))
 	r.TrimLeadingSpace = true
 	header, err := r.Read()
 	if err != nil {
@@ -208,6 +197,9 @@ func expand(t bits.Type, source string) ([]string, error) {
 		}
 		return []string{source}, nil
 	}
+	if _, err := localName(source); err != nil {
+		return nil, err
+	}
 	found := []string{source}
 	if hasWildcard(source) {
 		var err error
@@ -249,7 +241,7 @@ func startFile(t bits.Type, source, destination string) (bits.FileSpec, error) {
 		name = filepath.Base(abs)
 		source = (&url.URL{Scheme: "file", Path: abs}).String()
 	}
-	local, err := filepath.Abs(destination)
+	local, err := localName(destination)
 	if err != nil {
 		return bits.FileSpec{}, err
 	}

@@ -139,6 +139,11 @@ func (a *app) printError(err error) {
 
 func (a *app) printProblem(sentence, hint string) {
 	_, _ = fmt.Fprintf(a.err, "%s %s\n", a.errTerm.paint(red, "ebb:"), safe(sentence))
+	a.hint(hint)
+}
+
+// hint says what would help, if that is known.
+func (a *app) hint(hint string) {
 	if hint != "" {
 		_, _ = fmt.Fprintf(a.err, "hint: %s\n", safe(hint))
 	}
@@ -165,6 +170,12 @@ func jobError(e *bits.ErrorInfo) (sentence, hint string) {
 		sentence = file + ": " + sentence
 	}
 	return fmt.Sprintf("%s (%s %s)", sentence, e.Code, e.HResult), e.Hint
+}
+
+// insteadOfResume is a sentence or a hint for a job that is cancelled because of its error: it cannot be
+// resumed, but another can be made.
+func insteadOfResume(text string) string {
+	return strings.NewReplacer("then resume the job", "then start the transfer again", "then resume it", "then start the transfer again").Replace(text)
 }
 
 // waiting reports whether a job waits for something that no attempt helps against: a network, a

@@ -114,10 +114,10 @@ func readEntries(name string, stdin io.Reader, k listKind) (entries []entry, as 
 	switch {
 	case k == listOfURLs && metalink.Is(b):
 		entries, err = readMetalink(b)
-	case isCSV(name, b):
-		entries, err = readCSV(bytes.NewReader(b), k)
+	case isCSV(name, plainText(b)):
+		entries, err = readCSV(plainText(b), k)
 	default:
-		entries, err = readList(bytes.NewReader(b), k)
+		entries, err = readList(bytes.NewReader(plainText(b)), k)
 	}
 	switch {
 	case err != nil:

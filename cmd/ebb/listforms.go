@@ -41,7 +41,8 @@ func isCSV(name string, b []byte) bool {
 	if strings.EqualFold(filepath.Ext(name), ".csv") {
 		return true
 	}
-	line, _, _ := strings.Cut(strings.TrimPrefix(string(b[:min(len(b), 4096)]), "\ufeff"), "\n")
+	b = bytes.TrimLeft(belowType(b), "\n")
+	line, _, _ := strings.Cut(string(b[:min(len(b), 4096)]), "\n")
 	if strings.Contains(line, "://") || strings.Contains(line, "\t") {
 		return false
 	}
@@ -55,8 +56,8 @@ func isCSV(name string, b []byte) bool {
 
 // readCSV reads comma-separated values with a first line that names the columns: Source, and if
 // wanted Destination, Checksum and Mirrors (URLs that blanks separate). Others are left alone.
-func readCSV(r io.Reader, k listKind) ([]entry, error) {
-	c := csv.NewReader(r)
+func readCSV(text []byte, k listKind) ([]entry, error) {
+	c := csv.NewReader(bytes.NewReader(belowType(text)))
 	c.FieldsPerRecord = -1
 	c.TrimLeadingSpace = true
 	head, err := c.Read()
@@ -65,7 +66,7 @@ func readCSV(r io.Reader, k listKind) ([]entry, error) {
 	}
 	column := map[string]int{}
 	for i, name := range head {
-		column[strings.ToLower(strings.TrimSpace(strings.TrimPrefix(name, "\ufeff")))] = i
+		column[strings.ToLower(strings.TrimSpace(name))] = i
 	}
 	if _, ok := column["source"]; !ok {
 		return nil, usagef("line 1: no column is named Source; the others may be Destination, Checksum and Mirrors")

@@ -3,12 +3,14 @@ package scenario
 import (
 	"bufio"
 	"context"
+	"encoding/binary"
 	"errors"
 	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
+	"unicode/utf16"
 
 	"github.com/ebbtransfer/ebb/bits"
 	"github.com/ebbtransfer/ebb/client"
@@ -224,6 +226,12 @@ func TestBitsadmin(t *testing.T) {
 		}
 		s.text("set.txt", e.URL()+"\n")
 		s.admin(2, "/addfileset", "set", list)
+		// As Windows writes it: UTF-16, with quotes.
+		s.text("set.txt", utf16le("\""+e.URL()+"\" \""+filepath.Join(s.dir, "Übung 1")+"\"\r\n"))
+		s.admin(0, "/addfileset", "set", list)
+		if got := s.admin(0, "/listfiles", "set"); !strings.Contains(got, e.URL()+" -> "+filepath.Join(s.dir, "Übung 1")) {
+			t.Errorf("of UTF-16 the files are %q", got)
+		}
 		s.raw("/cancel", "set")
 	})
 	t.Run("/replaceremoteprefix", func(t *testing.T) {
@@ -258,6 +266,35 @@ func TestBitsadmin(t *testing.T) {
 		if out := s.admin(2, "/transfer", "odd", e.URL()); !strings.HasPrefix(out, "Invalid number of arguments.") {
 			t.Errorf("without a local name: %q", out)
 		}
+	})
+	t.Run("/transfer's options", func(t *testing.T) {
+		s := s.in(t)
+		// Dynamic content is fetched in the foreground only: without a priority it goes there.
+		out := s.admin(0, "/transfer", "generated", "/dynamic", "/ACLflags", "OG", e.URL(), filepath.Join(s.dir, "generated"))
+		if !strings.Contains(out, "PRIORITY: FOREGROUND ") {
+			t.Errorf("it prints %q", out)
+		}
+		s.isWhole(filepath.Join(s.dir, "generated"), e)
+		if out := s.admin(2, "/transfer", "x", "/aclflags", "OX", e.URL(), "x"); !strings.HasPrefix(out, "Unable to transfer - 0x80070057\n") {
+			t.Errorf("of a wrong ACL flag it prints %q", out)
+		}
+		// The job of a failure is gone, and no advice says to resume it.
+		got := s.cli("bitsadmin", "/transfer", "x", "smb://nosuchserver/share/f", filepath.Join(s.dir, "x")).want(t, 1)
+		if strings.Contains(got.out+got.err, "resume") || !strings.Contains(got.err, "hint: create or mount it, then start the transfer again\n") {
+			t.Errorf("of a share that is not mounted it prints %q and %q", got.out, got.err)
+		}
+	})
+	t.Run("paths of Windows", func(t *testing.T) {
+		s := s.in(t)
+		s.raw("/create", "windows")
+		for _, args := range [][]string{{"/addfile", "windows", e.URL(), `C:\downloads\x`}, {"/addfile", "windows", e.URL(), `d:/x`}, {"/addfile", "windows", e.URL(), `downloads\x`}, {"/addfileset", "windows", `C:\list.txt`},
+			{"/addfilewithranges", "windows", e.URL(), `\\nas\share\x`, "0:1"}, {"/transfer", "t", e.URL(), `%TEMP%\x`}, {"/setreplyfilename", "windows", `C:\reply`}} {
+			if got := s.cli(append([]string{"bitsadmin"}, args...)...).want(t, 2); !strings.Contains(got.err, "is a path of Windows\nhint: give a path of this machine") {
+				t.Errorf("%q prints %q", args, got.err)
+			}
+		}
+		s.admin(0, "/addfile", "windows", e.URL(), `./a\b`) // as it stands
+		s.raw("/cancel", "windows")
 	})
 	t.Run("/reset", func(t *testing.T) {
 		s := s.in(t)
@@ -308,6 +345,13 @@ func TestBitsadmin(t *testing.T) {
 			t.Errorf("it prints %q", out)
 		}
 	})
+	for name, says := range map[string]string{"/cache /help": "/CACHE /SETLIMIT PERCENT\n", "/peers /help": "/PEERS /DISCOVER\n", "/peercaching /help": "/PEERCACHING /GETCONFIGURATIONFLAGS JOB\n"} {
+		t.Run(name, func(t *testing.T) {
+			if out := s.in(t).admin(0, strings.Fields(name)...); !strings.Contains(out, says) || !strings.Contains(out, "Peer caching is not here yet") {
+				t.Errorf("it prints %q", out)
+			}
+		})
+	}
 	t.Run("what is left out says so", func(t *testing.T) {
 		s := s.in(t)
 		for _, args := range [][]string{{"/peers", "/discover"}, {"/cache", "/clear"}, {"/peercaching", "/getconfigurationflags", "x"}} {
@@ -330,6 +374,15 @@ func TestBitsadmin(t *testing.T) {
 			t.Errorf("too few arguments: %q", out)
 		}
 	})
+}
+
+// utf16le is a text as Windows writes it: two bytes a character, and a byte order mark.
+func utf16le(text string) string {
+	b := []byte{0xff, 0xfe}
+	for _, unit := range utf16.Encode([]rune(text)) {
+		b = binary.LittleEndian.AppendUint16(b, unit)
+	}
+	return string(b)
 }
 
 // named returns the job with a name.

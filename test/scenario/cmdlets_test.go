@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/ebbtransfer/ebb/bits"
@@ -83,6 +84,17 @@ func TestCmdlets(t *testing.T) {
 			t.Errorf("with -ErrorAction SilentlyContinue it prints %q", got.err)
 		}
 		s.cli("Start-BitsTransfer", e.URL()+","+f.URL(), in("x")).want(t, 2) // two sources, one file
+		for _, args := range [][]string{{e.URL(), `C:\downloads\x`}, {`C:\shares\*`, in("x")}, {"-TransferType", "Upload", `C:\x`, srv.URL()}} {
+			if got := s.cli(append([]string{"Start-BitsTransfer"}, args...)...).want(t, 2); !strings.Contains(got.err, "is a path of Windows") {
+				t.Errorf("%q prints %q", args, got.err)
+			}
+		}
+		for _, args := range [][]string{{"smb://nosuchserver/share/f", in("x")}, {e.URL(), in("none/x")}} {
+			got := s.cli(append([]string{"Start-BitsTransfer"}, args...)...).want(t, 1)
+			if !strings.Contains(got.err, "hint: create or mount it, then start the transfer again\n") || strings.Contains(got.err, "resume the job") {
+				t.Errorf("%q prints %q", args, got.err)
+			}
+		}
 		if jobs := s.ps("Get-BitsTransfer"); len(jobs) != 0 {
 			t.Errorf("jobs are left: %+v", jobs)
 		}
@@ -105,6 +117,15 @@ func TestCmdlets(t *testing.T) {
 		s.isWhole(in("csv 1"), e)
 		s.isWhole(in("csv2"), f)
 		s.with("URL\nx\n", "Start-BitsTransfer").want(t, 2)
+		// As Export-Csv of Windows writes it. A row that fails does not end the list.
+		list = "#TYPE System.Management.Automation.PSCustomObject\r\n\"Source\",\"Destination\"\r\n\"" + missing + "\",\"" + in("csv3") + "\"\r\n\"" + e.URL() + "\",\"C:\\x\"\r\n\"" + f.URL() + "\",\"" + in("csv4") + "\"\r\n"
+		if got := s.with(utf16le(list), "Start-BitsTransfer").want(t, 2); strings.Count(got.err, "Start-BitsTransfer : ") != 2 {
+			t.Errorf("of two rows that fail it prints %q", got.err)
+		}
+		s.isWhole(in("csv4"), f)
+		if got := s.with(list, "Start-BitsTransfer", "-ErrorAction", "Stop").want(t, 1); strings.Count(got.err, "Start-BitsTransfer : ") != 1 {
+			t.Errorf("with -ErrorAction Stop it prints %q", got.err)
+		}
 		s.with("", "Start-BitsTransfer").want(t, 2)
 	})
 	t.Run("-Asynchronous", func(t *testing.T) {
@@ -177,10 +198,74 @@ func TestCmdlets(t *testing.T) {
 		if !strings.Contains(table, "DisplayName TransferType JobState  OwnerAccount\n") || !strings.Contains(table, " other       Download     Suspended ") {
 			t.Errorf("the table is\n%s", table)
 		}
+		// -JobId takes the ids of a pipeline.
+		if got := s.with(s.cli("Get-BitsTransfer", "get*").out, "--json", "Get-BitsTransfer", "-JobId", "-").want(t, 0); strings.Count(got.out, `"JobId"`) != 2 {
+			t.Errorf("-JobId - finds %s", got.out)
+		}
 		// The table is a pipeline too.
 		s.with(s.cli("Get-BitsTransfer").out, "Remove-BitsTransfer").want(t, 0)
 		if got := s.ps("Get-BitsTransfer"); len(got) != 0 {
 			t.Errorf("%d jobs are left", len(got))
+		}
+	})
+	t.Run("a pipeline without jobs", func(t *testing.T) {
+		s := s.in(t)
+		for _, name := range []string{"Remove-BitsTransfer", "Complete-BitsTransfer"} {
+			for _, input := range []string{s.cli("Get-BitsTransfer").out, s.cli("--json", "Get-BitsTransfer").out} {
+				if got := s.with(input, name).want(t, 0); got.out+got.err != "" {
+					t.Errorf("%s of nothing prints %q %q", name, got.out, got.err)
+				}
+			}
+			s.with("no jobs here\n", name).want(t, 2)
+			s.cli(name).want(t, 2) // no pipeline
+		}
+	})
+	t.Run("-Confirm", func(t *testing.T) {
+		s := s.in(t)
+		job := s.create(fetched{name: "asked", waits: true})
+		id := job.ID.String()
+		cases := [][]string{{"Start-BitsTransfer", e.URL(), in("no")}, {"Suspend-BitsTransfer", id}, {"Resume-BitsTransfer", id}, {"Complete-BitsTransfer", id},
+			{"Set-BitsTransfer", id, "-Description", "x"}, {"Add-BitsFile", id, e.URL(), in("no")}, {"Remove-BitsTransfer", id}}
+		for _, args := range cases { // nobody sits there
+			call := s.prepareCall(append(args, "-Confirm")...)
+			call.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+			got := call.begin().end().want(t, 2)
+			if !strings.Contains(got.err, "there is nobody to answer the question of -Confirm") || got.out != "" {
+				t.Errorf("%q prints %q %q", args, got.out, got.err)
+			}
+		}
+		for _, args := range cases {
+			at := newScreen(t, fmt.Sprintf("EBB_SOCKET=%s %s %s -Confirm; echo left with $?; read wait", s.socket, ebb, strings.Join(args, " ")))
+			at.shows("Performing the operation \""+args[0]+"\" on target \"", "[Y] Yes  [A] Yes to All  [N] No  [L] No to All")
+			at.tmux("send-keys", "n", "Enter")
+			at.shows("left with 0")
+		}
+		if info := s.info(job); info.State != bits.Suspended || len(info.Files) != 0 || info.Properties.Description != "" {
+			t.Errorf("after seven times no the job is %+v", info)
+		}
+		// The pipeline is the standard input: the terminal is asked all the same, and Enter is yes to one.
+		for _, name := range []string{"asked 2", "asked 3", "asked 4"} {
+			s.create(fetched{name: name, waits: true})
+		}
+		at := newScreen(t, fmt.Sprintf("export EBB_SOCKET=%s; %s Get-BitsTransfer 'asked*' | %[2]s Remove-BitsTransfer -Confirm; echo left with $?; read wait", s.socket, ebb))
+		at.shows("Remove-BitsTransfer", "(default is \"Y\"):")
+		at.tmux("send-keys", "?", "Enter")
+		at.shows("L - leave out this and all that follows.")
+		at.tmux("send-keys", "Enter")
+		at.tmux("send-keys", "n", "Enter")
+		at.tmux("send-keys", "a", "Enter")
+		at.shows("left with 0")
+		if got := s.ps("Get-BitsTransfer", "asked*"); len(got) != 1 {
+			t.Errorf("%d jobs are left, want the one of the no", len(got))
+		}
+		s.with(s.cli("Get-BitsTransfer").out, "Remove-BitsTransfer").want(t, 0)
+	})
+	t.Run("-Verbose", func(t *testing.T) {
+		s := s.in(t)
+		job := s.create(fetched{name: "told", waits: true})
+		got := s.cli("Remove-BitsTransfer", "told", "-Verbose").want(t, 0)
+		if want := fmt.Sprintf("VERBOSE: Performing the operation \"Remove-BitsTransfer\" on target \"told {%s}\".\n", strings.ToUpper(job.ID.String())); got.err != want || got.out != "" {
+			t.Errorf("it prints %q %q, want %q", got.out, got.err, want)
 		}
 	})
 	t.Run("-WhatIf", func(t *testing.T) {

@@ -12,12 +12,14 @@ $script:NotForEbb = [System.Management.Automation.Cmdlet]::CommonParameters +
     [System.Management.Automation.Cmdlet]::OptionalCommonParameters + @('BitsJob', 'Source', 'Destination')
 
 # ConvertTo-EbbArgument makes the arguments of ebb of bound parameters. Passwords are not among them.
+# A certificate's hash may be bytes, as BitsTransfer has it, or their hexadecimal digits.
 function ConvertTo-EbbArgument([System.Collections.IDictionary] $Bound) {
     foreach ($name in $Bound.Keys) {
         $value = $Bound[$name]
         if ($name -in $script:NotForEbb) { continue }
         if ($value -is [switch]) { "-${name}:`$$([bool] $value)" }
         elseif ($value -is [pscredential]) { "-$name"; $value.UserName }
+        elseif ($name -eq 'CertHash' -and $value -is [array]) { "-$name"; [System.Convert]::ToHexString([byte[]] $value) }
         elseif ($value -is [array]) { "-$name"; $value -join ',' }
         else { "-$name"; [string] $value }
     }
@@ -50,7 +52,7 @@ function Start-BitsTransfer {
         [string[]] $ACLFlags,
         [switch] $Asynchronous,
         [ValidateSet('Basic', 'Digest', 'Ntlm', 'Negotiate', 'Passport')] [string] $Authentication,
-        [string] $CertHash,
+        [object] $CertHash,
         [string] $CertStoreLocation,
         [string] $CertStoreName,
         [pscredential] $Credential,
@@ -121,7 +123,7 @@ function Set-BitsTransfer {
         [string[]] $ACLFlags,
         [Alias('au')] [ValidateSet('Basic', 'Digest', 'Ntlm', 'Negotiate', 'Passport')] [string] $Authentication,
         [Parameter(Mandatory, Position = 0, ValueFromPipeline)] [Alias('b')] [object[]] $BitsJob,
-        [string] $CertHash,
+        [object] $CertHash,
         [string] $CertStoreLocation,
         [string] $CertStoreName,
         [Alias('cred')] [pscredential] $Credential,
