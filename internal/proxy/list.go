@@ -6,6 +6,7 @@
 package proxy
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -215,9 +216,11 @@ func (l *List) For(u *url.URL) []*url.URL {
 	return ways
 }
 
-// parseFound reads what a script found (FindProxyForURL): "PROXY a:80; SOCKS b; DIRECT".
+// parseFound reads what a script found (FindProxyForURL): "PROXY a:80; SOCKS b; DIRECT". What cannot be
+// used of it is left out, as browsers do; it is an error if nothing is left.
 func parseFound(s string) ([]*url.URL, error) {
 	var ways []*url.URL
+	why := errors.New("it names no proxy that can be spoken to")
 	for part := range strings.SplitSeq(s, ";") {
 		kind, host, _ := strings.Cut(strings.TrimSpace(part), " ")
 		scheme := ""
@@ -238,7 +241,8 @@ func parseFound(s string) ([]*url.URL, error) {
 		}
 		u, err := parseProxy(strings.TrimSpace(host), scheme)
 		if err != nil {
-			return nil, fmt.Errorf("the proxy script answered %.100q: %w", s, err)
+			why = err
+			continue
 		}
 		ways = append(ways, u)
 	}
@@ -246,7 +250,7 @@ func parseFound(s string) ([]*url.URL, error) {
 		return direct, nil
 	}
 	if len(ways) == 0 {
-		return nil, fmt.Errorf("the proxy script answered %.100q, which names no proxy that can be spoken to", s)
+		return nil, fmt.Errorf("the proxy script answered %.100q: %w", s, why)
 	}
 	return ways, nil
 }

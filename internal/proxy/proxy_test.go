@@ -116,6 +116,24 @@ func FuzzList(f *testing.F) {
 	})
 }
 
+func TestShExpMatch(t *testing.T) {
+	for _, c := range []struct {
+		text, pattern string
+		want          bool
+	}{
+		{"", "", true}, {"", "*", true}, {"", "?", false}, {"a", "", false}, {"abc", "abc", true}, {"abc", "ab", false}, {"ab", "abc", false},
+		{"http://h/x/y.zip", "*/x/*.zip", true}, {"http://h/x/y.zip", "http://*/y.zip", true}, {"http://h/x/y.zi", "*.zip", false},
+		{"abcabd", "*abd", true}, {"aXbXc", "a*b*c", true}, {"aXbX", "a*b*c", false}, {"ab", "a**b", true}, {"abc", "a?c", true}, {"ac", "a?c", false}, {"a/c", "a?c", true},
+		{"ä", "?", true}, {"A", "a", false},
+		{"http://[::1]/", "http://[::1]/*", true}, {"http://1/", "http://[::1]/*", false}, {"[", "[", true}, {"b", "[a-c]", false}, {"[a-c]", "[a-c]", true}, {"x[y", "*[*", true}, {`a\b`, `a\b`, true}, {"a*", `a\*`, false}, {"^a", "[^b]", false},
+		{strings.Repeat("a", 5000), strings.Repeat("*a", 2000) + "b", false}, // in no time that grows with the number of *
+	} {
+		if got := shExpMatch(c.text, c.pattern); got != c.want {
+			t.Errorf("%.40q with %.40q: %v", c.text, c.pattern, got)
+		}
+	}
+}
+
 func FuzzFound(f *testing.F) {
 	f.Add("PROXY a:80; SOCKS b; DIRECT")
 	f.Fuzz(func(t *testing.T, s string) {
@@ -147,7 +165,9 @@ func TestScripts(t *testing.T) {
 		{"return 'PROXY p:3128; SOCKS5 s; HTTPS q; DIRECT'", "http://h/", "http://p:3128 socks5://s:1080 https://q:443 direct"},
 		{"return host == 'h' && url == 'http://h/x' ? 'PROXY p' : 'DIRECT'", "http://h/x", "http://p:80"},
 		{"return null", "http://h/", "direct"},
-		{"return 'GOPHER x'", "http://h/", "error: the proxy script answered \"GOPHER x\", which names no proxy that can be spoken to"},
+		{"return 'GOPHER x'", "http://h/", "error: the proxy script answered \"GOPHER x\": it names no proxy that can be spoken to"},
+		{"return 'PROXY a b; PROXY p:0; PROXY; PROXY good:3128; SOCKS4 old; DIRECT'", "http://h/", "http://good:3128 direct"},
+		{"return 'PROXY p:0'", "http://h/", "error: the proxy script answered \"PROXY p:0\": bad port"},
 		{"return undefinedFunction()", "http://h/", "error: ReferenceError"},
 		{yes("isPlainHostName(host)"), "http://intranet/", "http://yes:1"},
 		{yes("isPlainHostName(host)"), "http://a.b/", "direct"},

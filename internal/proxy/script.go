@@ -9,7 +9,6 @@ import (
 	"io"
 	"net"
 	"net/netip"
-	"path"
 	"slices"
 	"strings"
 	"time"
@@ -187,12 +186,30 @@ func localHostOrDomainIs(host, full string) bool {
 	return host == full || host == name
 }
 
-// shExpMatch matches a text with a pattern of a shell, in which * matches dots and slashes too.
+// shExpMatch matches a whole text with a pattern, in which * is any text, of dots and slashes too, and ? is
+// one character; all else stands for itself.
 func shExpMatch(text, pattern string) bool {
-	// path.Match with another character for the slash, which it would not match with *.
-	hide := strings.NewReplacer("/", "\x00", "\\", "\\\\")
-	ok, err := path.Match(hide.Replace(pattern), strings.ReplaceAll(text, "/", "\x00"))
-	return err == nil && ok
+	t, p := []rune(text), []rune(pattern)
+	i, j := 0, 0
+	star, from := -1, 0 // the last * that was seen, and how far into the text it reaches
+	for i < len(t) {
+		switch {
+		case j < len(p) && p[j] == '*':
+			star, from = j, i
+			j++
+		case j < len(p) && (p[j] == '?' || p[j] == t[i]):
+			i, j = i+1, j+1
+		case star >= 0:
+			from++
+			i, j = from, star+1
+		default:
+			return false
+		}
+	}
+	for j < len(p) && p[j] == '*' {
+		j++
+	}
+	return j == len(p)
 }
 
 func joined(addrs []netip.Addr) string {
