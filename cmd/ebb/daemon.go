@@ -46,6 +46,7 @@ opened, renamed and deleted with the rights of that user only. Its socket is
 				level = slog.LevelDebug
 			}
 			c.Log = slog.New(logHandler(a.err, level))
+			slog.SetDefault(c.Log) // of what has no log of its own
 			if c.Socket = a.socket; c.Socket == "" {
 				c.Socket = os.Getenv("EBB_SOCKET")
 			}

@@ -22,7 +22,7 @@ func main() {
 		os.Exit(helper.Main(os.Args[2:], os.Stdin))
 	}
 	if len(os.Args) > 1 && os.Args[1] == proxy.HelperVerb { // and without rights, for a script of the network's
-		if err := proxy.Help(os.Stdin, os.Stdout); err != nil {
+		if err := proxy.Help(os.Args[2:], os.Stdin, os.Stdout); err != nil {
 			fmt.Fprintln(os.Stderr, "ebb:", err)
 			os.Exit(1)
 		}

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -9,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -16,7 +18,7 @@ import (
 // TestMain is the helper too: tests are a program that starts itself, as the service is.
 func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && os.Args[1] == HelperVerb {
-		if err := Help(os.Stdin, os.Stdout); err != nil {
+		if err := Help(os.Args[2:], intruder(os.Stdin, os.Stdout), os.Stdout); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
@@ -24,6 +26,9 @@ func TestMain(m *testing.M) {
 	}
 	os.Exit(m.Run())
 }
+
+// uid is the owner of the jobs of most tests.
+var uid = uint32(os.Getuid())
 
 func mustURL(t testing.TB, s string) *url.URL {
 	t.Helper()
@@ -146,11 +151,11 @@ func FuzzFound(f *testing.F) {
 
 func TestScripts(t *testing.T) {
 	r := New()
-	defer func() { r.helper.mu.Lock(); r.helper.stop(); r.helper.mu.Unlock() }()
+	defer r.helpers.close()
 	find := func(body, u string) string {
 		t.Helper()
 		at := mustURL(t, u)
-		got, err := r.helper.find(t.Context(), "function FindProxyForURL(url, host) {"+body+"}", u, at.Hostname())
+		got, err := r.helpers.find(t.Context(), uid, "function FindProxyForURL(url, host) {"+body+"}", u, at.Hostname())
 		if err != nil {
 			return "error: " + err.Error()
 		}
@@ -199,7 +204,7 @@ func TestHostileScripts(t *testing.T) {
 		t.Skip("takes the time that scripts are given")
 	}
 	r := New()
-	defer func() { r.helper.mu.Lock(); r.helper.stop(); r.helper.mu.Unlock() }()
+	defer r.helpers.close()
 	const fn = "function FindProxyForURL(url, host) {"
 	for name, body := range map[string]string{
 		"endless":         fn + "for(;;); }",
@@ -213,7 +218,7 @@ func TestHostileScripts(t *testing.T) {
 		"a bad regexp":    fn + "return /(a+)+$/.test(new Array(40).join('a')+'b') ? 'x' : 'PROXY /' }",
 	} {
 		began := time.Now()
-		got, err := r.helper.find(t.Context(), body, "http://h/", "h")
+		got, err := r.helpers.find(t.Context(), uid, body, "http://h/", "h")
 		if err == nil {
 			_, err = parseFound(got)
 		}
@@ -221,13 +226,132 @@ func TestHostileScripts(t *testing.T) {
 			t.Errorf("%s: %q, %v after %v", name, got, err, time.Since(began))
 		}
 	}
-	if got, err := r.helper.find(t.Context(), fn+"return 'DIRECT' }", "http://h/", "h"); err != nil || got != "DIRECT" {
+	if got, err := r.helpers.find(t.Context(), uid, fn+"return 'DIRECT' }", "http://h/", "h"); err != nil || got != "DIRECT" {
 		t.Errorf("a good script afterwards: %q, %v", got, err)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
-	if _, err := r.helper.find(ctx, fn+"for(;;); }", "http://h/", "h"); err != context.DeadlineExceeded {
+	if _, err := r.helpers.find(ctx, uid, fn+"for(;;); } // another", "http://h/", "h"); err != context.DeadlineExceeded {
 		t.Errorf("a context that ends: %v", err)
+	}
+}
+
+// TestScriptsOfOwners: a script that does not end keeps nobody but its owner waiting, and the owner not for long.
+func TestScriptsOfOwners(t *testing.T) {
+	var hs helpers
+	defer hs.close()
+	const fn = "function FindProxyForURL(url, host) {"
+	endless := make(chan error)
+	for range 8 {
+		go func() {
+			_, err := hs.find(t.Context(), 1, fn+"for(;;); }", "http://h/", "h")
+			endless <- err
+		}()
+	}
+	hs.untilBusy(t, 1)
+	// Who waits for his turn may give up.
+	ctx, cancel := context.WithCancelCause(t.Context())
+	gone := errors.New("gone")
+	cancel(gone)
+	if _, err := hs.find(ctx, 1, fn+"return 'DIRECT' }", "http://h/", "h"); err != gone {
+		t.Errorf("while another of the owner's scripts runs: %v", err)
+	}
+	others := make(chan struct{})
+	go func() {
+		defer close(others)
+		for owner := uint32(2); owner < 5; owner++ {
+			if got, err := hs.find(t.Context(), owner, fmt.Sprint(fn, "return 'PROXY p:", owner, "' }"), "http://h/", "h"); err != nil || got != fmt.Sprint("PROXY p:", owner) {
+				t.Errorf("owner %d: %s, %v", owner, got, err)
+			}
+		}
+	}()
+	// The first endless question alone is asked for scriptTime.
+	select {
+	case <-others:
+	case err := <-endless:
+		t.Errorf("the script ended before the others were served: %v", err)
+		<-others
+		endless <- err
+	}
+	for range 8 {
+		if err := <-endless; !errors.Is(err, errTooLong) {
+			t.Error(err)
+		}
+	}
+	h := hs.enter(1)
+	defer hs.leave(1, h)
+	if took := time.Duration(spentRate) * 2 * answerTime; time.Until(h.spent) > took {
+		t.Errorf("the script was asked again and again: what it took is made up for in %v", time.Until(h.spent))
+	}
+	if got, err := hs.find(t.Context(), 1, fn+"return 'DIRECT' }", "http://h/", "h"); err != nil || got != "DIRECT" {
+		t.Errorf("the owner's new script: %s, %v", got, err)
+	}
+	h.turn <- struct{}{}
+	h.spent = time.Now().Add(spentRate*maxSpent + time.Minute)
+	<-h.turn
+	if _, err := hs.find(t.Context(), 1, fn+"return 'DIRECT' }", "http://h/", "h"); err != errSpent {
+		t.Errorf("an owner who took all his time: %v", err)
+	}
+}
+
+// untilBusy waits until an owner's script is asked.
+func (hs *helpers) untilBusy(t *testing.T, owner uint32) {
+	t.Helper()
+	h := hs.enter(owner)
+	defer hs.leave(owner, h)
+	for end := time.Now().Add(time.Minute); len(h.turn) == 0; time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("nobody asks")
+		}
+	}
+}
+
+// TestHelpersAreBounded: many owners share few processes, of which those that rest make room.
+func TestHelpersAreBounded(t *testing.T) {
+	var hs helpers
+	const fn = "function FindProxyForURL(url, host) {"
+	var all sync.WaitGroup
+	for owner := range uint32(2*mostHelpers + 3) {
+		all.Go(func() {
+			if got, err := hs.find(t.Context(), owner, fn+"return 'DIRECT' }", "http://h/", "h"); err != nil || got != "DIRECT" {
+				t.Errorf("owner %d: %s, %v", owner, got, err)
+			}
+		})
+	}
+	all.Wait()
+	hs.mu.Lock()
+	running := 0
+	for _, h := range hs.of {
+		if h.p != nil {
+			running++
+		}
+	}
+	hs.mu.Unlock()
+	if running == 0 || running > mostHelpers {
+		t.Errorf("%d processes, want 1 to %d", running, mostHelpers)
+	}
+	// One that was not used for a while ends, and nothing is left that would wake the service.
+	h := hs.enter(0)
+	hs.leave(0, h)
+	h.idle.Reset(0)
+	for end := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) {
+		hs.mu.Lock()
+		there := hs.of[0] == h
+		hs.mu.Unlock()
+		if !there {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatal("an unused helper stays")
+		}
+	}
+	hs.close()
+	for range mostHelpers { // all processes are gone
+		select {
+		case hs.room <- struct{}{}:
+		case <-time.After(time.Minute):
+			t.Fatal("a process stays")
+		}
 	}
 }
 
@@ -250,18 +374,18 @@ func TestScriptsAreFetched(t *testing.T) {
 	}))
 	defer s.Close()
 	r := New()
-	defer func() { r.helper.mu.Lock(); r.helper.stop(); r.helper.mu.Unlock() }()
-	got, err := r.run(t.Context(), s.URL+"/moved", mustURL(t, "https://user:pw@h/secret?token=1#x"))
+	defer r.helpers.close()
+	got, err := r.run(t.Context(), uid, s.URL+"/moved", mustURL(t, "https://user:pw@h/secret?token=1#x"))
 	if want := fmt.Sprintf("http://h:%d", len("https://h/")); err != nil || show(got) != want {
 		t.Errorf("%s, %v; the script must not see what is secret: want %s", show(got), err, want)
 	}
 	for _, path := range []string{"/huge", "/page", "/none"} {
-		if _, err := r.run(t.Context(), s.URL+path, mustURL(t, "http://h/")); err == nil || seen != path {
+		if _, err := r.run(t.Context(), uid, s.URL+path, mustURL(t, "http://h/")); err == nil || seen != path {
 			t.Errorf("%s: %v", path, err)
 		}
 	}
 	for _, at := range []string{"file:///etc/passwd", "data:,FindProxyForURL", "http://127.0.0.1:1/"} {
-		if _, err := r.run(t.Context(), at, mustURL(t, "http://h/")); err == nil {
+		if _, err := r.run(t.Context(), uid, at, mustURL(t, "http://h/")); err == nil {
 			t.Errorf("%s was taken", at)
 		}
 	}
@@ -355,7 +479,6 @@ func TestPreconfig(t *testing.T) {
 	home := t.TempDir()
 	t.Setenv("XDG_CONFIG_HOME", home)
 	t.Setenv("PATH", home) // no gsettings
-	uid := uint32(os.Getuid())
 	ask := func() string {
 		t.Helper()
 		ways, err := New().Preconfig(t.Context(), uid, mustURL(t, "http://h.example/"))

@@ -26,8 +26,8 @@ const (
 
 // Resolver knows the proxies of this machine and of its users.
 type Resolver struct {
-	env    func(*url.URL) (*url.URL, error) // nil if the environment names none
-	helper helper
+	env     func(*url.URL) (*url.URL, error) // nil if the environment names none
+	helpers helpers
 
 	mu       sync.Mutex
 	desktops map[uint32]kept[desktop] // guarded by mu
@@ -93,9 +93,9 @@ func (r *Resolver) Preconfig(ctx context.Context, owner uint32, u *url.URL) ([]*
 	case d.list != nil:
 		return d.list.For(u), nil
 	case d.script != "":
-		return r.run(ctx, d.script, u)
+		return r.run(ctx, owner, d.script, u)
 	case d.auto:
-		return r.Autodetect(ctx, u)
+		return r.Autodetect(ctx, owner, u)
 	case r.env != nil:
 		return r.environment(u)
 	}
@@ -132,8 +132,8 @@ func (r *Resolver) desktop(ctx context.Context, owner uint32) (desktop, error) {
 }
 
 // Autodetect returns the proxies for a URL by the script that the network names (WPAD); none if it
-// names none.
-func (r *Resolver) Autodetect(ctx context.Context, u *url.URL) ([]*url.URL, error) {
+// names none. The script is run for the owner of a job, as that of a user is.
+func (r *Resolver) Autodetect(ctx context.Context, owner uint32, u *url.URL) ([]*url.URL, error) {
 	r.mu.Lock()
 	k := r.network
 	r.mu.Unlock()
@@ -156,11 +156,11 @@ func (r *Resolver) Autodetect(ctx context.Context, u *url.URL) ([]*url.URL, erro
 	if k.value == "" {
 		return direct, nil
 	}
-	return r.run(ctx, k.value, u)
+	return r.run(ctx, owner, k.value, u)
 }
 
 // run asks the script at a URL for the proxies.
-func (r *Resolver) run(ctx context.Context, at string, u *url.URL) ([]*url.URL, error) {
+func (r *Resolver) run(ctx context.Context, owner uint32, at string, u *url.URL) ([]*url.URL, error) {
 	script, err := r.script(ctx, at)
 	if err != nil {
 		return nil, err
@@ -170,7 +170,7 @@ func (r *Resolver) run(ctx context.Context, at string, u *url.URL) ([]*url.URL, 
 	if u.Scheme == "https" { // what is secret stays so
 		shown.Path, shown.RawPath, shown.RawQuery = "/", "", ""
 	}
-	found, err := r.helper.find(ctx, script, shown.String(), u.Hostname())
+	found, err := r.helpers.find(ctx, owner, script, shown.String(), u.Hostname())
 	if err != nil {
 		return nil, fmt.Errorf("the proxy script %s: %w", at, err)
 	}

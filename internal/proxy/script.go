@@ -24,14 +24,16 @@ const (
 )
 
 // Help is the helper process: it runs the script that the first line of in brings and answers each
-// line with one line on out. It gives up its rights first. It ends with its input.
-func Help(in io.Reader, out io.Writer) error {
-	if err := confineSelf(); err != nil {
+// line with one line on out, after one that tells how it is confined. It gives up its rights first; args are
+// those behind HelperVerb. It ends with its input.
+func Help(args []string, in io.Reader, out io.Writer) error {
+	enc := json.NewEncoder(out)
+	first := confineSelf(args)
+	if err := enc.Encode(first); err != nil || first.Refuses {
 		return err
 	}
 	lines := bufio.NewReader(in)
 	var s *script
-	enc := json.NewEncoder(out)
 	for {
 		line, err := lines.ReadBytes('\n')
 		if err != nil {
@@ -53,6 +55,8 @@ func Help(in io.Reader, out io.Writer) error {
 		}
 		if err != nil {
 			f.Error = fmt.Sprintf("%.200s", err.Error())
+			var late *goja.InterruptedError
+			f.Late = errors.As(err, &late)
 		}
 		if err := enc.Encode(f); err != nil {
 			return err

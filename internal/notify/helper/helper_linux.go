@@ -87,7 +87,7 @@ func begin(args []string, in io.Reader) error {
 	// What follows changes this one thread, which then becomes the program.
 	runtime.LockOSThread()
 	if t.User.Switch {
-		if err := become(t.User); err != nil {
+		if err := Become(t.User); err != nil {
 			return fmt.Errorf("become the user %d: %w", t.User.UID, err)
 		}
 	}
@@ -102,8 +102,9 @@ func begin(args []string, in io.Reader) error {
 	return execute(t.Command)
 }
 
-// become gives up who this process is, for good.
-func become(u User) error {
+// Become makes the calling thread, to which its goroutine must be locked, a user without any right to become
+// another one again. The thread then executes a program, which ends the other threads.
+func Become(u User) error {
 	if u.UID == ^uint32(0) || u.GID == ^uint32(0) { // means "leave it as it is" to the kernel
 		return errors.New("there is no such user")
 	}

@@ -149,7 +149,7 @@ func (a *Access) ways(ctx context.Context, u *url.URL) ([]*url.URL, error) {
 	case bits.ProxyOverride:
 		ways = a.list.For(u)
 	case bits.ProxyAutodetect:
-		ways, err = a.c.proxies.Autodetect(ctx, u)
+		ways, err = a.c.proxies.Autodetect(ctx, a.set.Owner, u)
 	default:
 		ways, err = a.c.proxies.Preconfig(ctx, a.set.Owner, u)
 	}

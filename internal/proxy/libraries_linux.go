@@ -1,0 +1,6 @@
+//go:build !cgo
+
+package proxy
+
+// libraries are none: the program is complete.
+var libraries []string
