@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -232,6 +233,16 @@ func TestMozillaUpdater(t *testing.T) {
 		s.moved(job, mib)
 		job = found(s, job.ID)
 		must(t, job.SetPriority(s.ctx(), bits.Normal), job.SetPriority(s.ctx(), bits.Foreground), job.SetNoProgressTimeout(s.ctx(), time.Hour))
+		// The monitor calls back, without modifications, at an interval that may be changed.
+		must(t, job.SetNotifyFlags(s.ctx(), bits.NotifyTransferred|bits.NotifyError))
+		monitor := s.listen(well, job.ID)
+		s.registered(job, true)
+		for _, every := range []time.Duration{time.Second, 2 * time.Second} {
+			must(t, job.SetMinimumNotificationInterval(s.ctx(), every))
+			if got, err := job.MinimumNotificationInterval(s.ctx()); err != nil || got != every {
+				t.Errorf("the monitor's interval is %v, %v", got, err)
+			}
+		}
 		// Complete too early keeps nothing, which is an error to the updater; so it suspends first and looks.
 		must(t, job.Suspend(s.ctx()))
 		if info := s.info(job); info.State != bits.Suspended || info.Progress.BytesTransferred < mib || info.ErrorCount != 0 || info.Error != nil || info.Files[0].Remote != e.URL() || info.Times.Created.IsZero() {
@@ -240,6 +251,9 @@ func TestMozillaUpdater(t *testing.T) {
 		e.Set(func(p *faultserver.Program) { p.Cut = faultserver.Cut{} })
 		must(t, job.Resume(s.ctx()))
 		s.settled(job, bits.Transferred)
+		if n := <-monitor.news; n.Event.Kind != bits.EventTransferred {
+			t.Errorf("the monitor is told %+v, though it wants no modifications", n.Event)
+		}
 		s.complete(job)
 		s.isWhole(filepath.Join(s.dir, "update.mar"), e)
 		requests := srv.RequestsFor("/update.mar")
@@ -318,6 +332,12 @@ func TestWiXBurn(t *testing.T) {
 	must(t, err, job.AddFiles(s.ctx(), bits.FileSpec{Remote: url, Local: local}),
 		job.SetNotifyFlags(s.ctx(), bits.NotifyTransferred|bits.NotifyError|bits.NotifyModification),
 		job.SetNoProgressTimeout(s.ctx(), 2*time.Minute), job.SetPriority(s.ctx(), bits.Foreground))
+	for _, scheme := range []bits.AuthScheme{bits.AuthNTLM, bits.AuthNegotiate} { // without a user: its owner's own identity
+		must(t, job.SetCredential(s.ctx(), bits.Credential{CredentialName: bits.CredentialName{Target: bits.TargetProxy, Scheme: scheme}}))
+	}
+	if names, err := job.Credentials(s.ctx()); err != nil || fmt.Sprint(names) != "[PROXY/NTLM PROXY/NEGOTIATE]" {
+		t.Errorf("the job has the credentials %v, %v", names, err)
+	}
 
 	// The engine's callback; it asks its user when something went wrong, and the same job goes on.
 	asked := 0
@@ -434,6 +454,7 @@ bitsadmin /addfile nightly "$URL" "$DEST" >/dev/null
 bitsadmin /setminretrydelay nightly 60
 bitsadmin /setpriority nightly HIGH
 bitsadmin /setnotifyflags nightly 1
+bitsadmin /setnotifycmdline nightly /bin/sh "sh -c 'echo told >$DEST.told'"
 bitsadmin /resume nightly
 while :; do
 	state=$(bitsadmin /rawreturn /getstate nightly)
@@ -475,6 +496,9 @@ func TestBitsadminBatch(t *testing.T) {
 		}
 	}
 	s.isWhole(dest, e)
+	if told := appears(t, dest+".told"); told != "told\n" {
+		t.Errorf("the notify command wrote %q", told)
+	}
 	got = s.script(batch, "URL="+srv.URL()+"/missing", "DEST="+dest).want(t, 9)
 	if !strings.Contains(got.out, "ERROR CODE:    0x80190194") || !strings.Contains(got.out, "Job canceled.") {
 		t.Errorf("of a failure the script prints\n%s", got.out)
@@ -482,6 +506,9 @@ func TestBitsadminBatch(t *testing.T) {
 	// /transfer and /reset in one line each.
 	s.script(`"$EBB" bitsadmin /transfer one /download /priority normal "$URL" "$DEST" && "$EBB" bitsadmin /create left && "$EBB" bitsadmin /reset`, "URL="+e.URL(), "DEST="+dest+"2").want(t, 0)
 	s.isWhole(dest+"2", e)
+	up := startServing(t, "", "--uploads")
+	s.script(`"$EBB" bitsadmin /transfer up /upload "$URL" "$SOURCE"`, "URL="+up.url+"/up.log", "SOURCE="+s.text("up.log", "a log")).want(t, 0)
+	up.isFile("up.log", "a log")
 }
 
 // TestOmaha: Google's updater has the local path as the job's name, and learns from the file's URL
@@ -511,6 +538,41 @@ func TestOmaha(t *testing.T) {
 	s.complete(found)
 	s.isWhole(local, e)
 
+	t.Run("news, and a job that is closed", func(t *testing.T) {
+		s := s.in(t)
+		proxy := newGate(t, true)
+		slow := srv.File("/closed.exe", faultserver.File{Seed: 3, Size: mib})
+		slow.Set(func(p *faultserver.Program) { p.Cut = faultserver.Cut{How: faultserver.Stall, After: kib} })
+		local := filepath.Join(s.dir, "closed.exe")
+		job, err := s.Create(s.ctx(), bits.NewJob{Settings: bits.Settings{Name: &local}})
+		must(t, err, job.SetPriority(s.ctx(), bits.Foreground), job.SetProxySettings(s.ctx(), bits.ProxySettings{Usage: bits.ProxyAutodetect}),
+			job.SetNotifyFlags(s.ctx(), bits.NotifyTransferred|bits.NotifyError|bits.NotifyModification))
+		if got, err := job.ProxySettings(s.ctx()); err != nil || got.Usage != bits.ProxyAutodetect {
+			t.Errorf("the proxy is %+v, %v", got, err)
+		}
+		// With the server on the bypass list the proxy, which would refuse, is not asked.
+		must(t, job.SetProxySettings(s.ctx(), bits.ProxySettings{Usage: bits.ProxyOverride, List: []string{proxy.URL}, Bypass: []string{"127.0.0.1"}}),
+			job.AddFiles(s.ctx(), bits.FileSpec{Remote: srv.URL() + "/nowhere", Local: local}))
+		l := s.listen(well, job.ID)
+		s.registered(job, true)
+		must(t, job.Resume(s.ctx()))
+		if n := l.next(t, bits.EventError); n.Event.Error == nil || n.Event.Error.Err().Code != bits.HTTPStatus(404) {
+			t.Errorf("the error is %+v", n.Event.Error)
+		}
+		_, err = job.SetRemoteName(s.ctx(), 0, slow.URL())
+		must(t, err, job.Resume(s.ctx()))
+		s.moved(job, kib)
+		l.stop() // Close: the interface is cleared first
+		s.registered(job, false)
+		_, err = job.Cancel(s.ctx())
+		must(t, err)
+		if info := s.info(job); info.State != bits.Cancelled {
+			t.Errorf("the closed job is %s", info.State)
+		}
+		if got := names(t, s.dir); slices.ContainsFunc(got, func(name string) bool { return strings.Contains(name, "closed") }) {
+			t.Errorf("of the closed job is left: %q", got)
+		}
+	})
 	t.Run("a proxy that asks", func(t *testing.T) {
 		s := s.in(t)
 		proxy := newGate(t, true, "Negotiate", "NTLM", digestGate)
