@@ -301,6 +301,8 @@ type FileDetail struct {
 	Filled          []Range `json:"filled" doc:"Parts of the file here, or of its part file, that are fetched and durable, in order"`
 	Wanted          []Range `json:"wanted,omitempty" doc:"Parts of the file here that were asked for and are not fetched yet"`
 	Position        int64   `json:"position,omitempty" doc:"What is missing at and after this offset is fetched before the rest"`
+	BytesFromOrigin int64   `json:"bytes_from_origin" doc:"Bytes of a download that are here and came from servers (BITS's GetPeerDownloadStats)"`
+	BytesFromPeers  int64   `json:"bytes_from_peers" doc:"Bytes of a download that are here and came from peers"`
 	ResponseHeaders string  `json:"response_headers,omitempty" doc:"Status line and header of the server's last answer to a request for the file, also if it was an error, a line for each field, without cookies (BITS's HTTP_RESPONSE_HEADERS). Of more than 4 KiB some fields are left out, and the last line, Ebb-Left-Out, says how many"`
 }
 

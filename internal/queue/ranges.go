@@ -138,6 +138,7 @@ func (q *Queue) File(c Caller, id bits.ID, index int) (bits.FileDetail, error) {
 	if v.rec.Type == bits.Download {
 		out.Filled = append(out.Filled, transfer.Filled(f)...)
 		out.Wanted = transfer.Wanted(f)
+		out.BytesFromOrigin = out.BytesTransferred // nothing comes from peers yet
 		if f.Extra != nil && f.State == store.FilePending {
 			out.Position = f.Extra.Position
 		}

@@ -428,6 +428,9 @@ func TestOnDemandFetchesWhatIsAskedFor(t *testing.T) {
 	if f := filled("1000:10,500000:100"); !strings.Contains(f.ResponseHeaders, "X-Colour: blue\r\n") || strings.Contains(f.ResponseHeaders, "secret") {
 		t.Errorf("the headers are %q", f.ResponseHeaders)
 	}
+	if f, err := q.File(alice, id, 0); err != nil || f.BytesFromOrigin != 110 || f.BytesFromPeers != 0 {
+		t.Errorf("%d bytes are from the server and %d from peers: %v", f.BytesFromOrigin, f.BytesFromPeers, err)
+	}
 	request(t, q, id, "990:30,500050:100") // overlap what is here
 	filled("990:30,500000:150")
 	request(t, q, id, "0:5,3:10,1048570:eof") // overlap each other

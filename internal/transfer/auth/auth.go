@@ -343,7 +343,7 @@ func (t *Attempt) answer(ctx context.Context, c *Credential, offers []Challenge,
 		return plain(c), true
 	case bits.AuthDigest:
 		if t.d = bestDigest(offers); t.d == nil {
-			t.why = append(t.why, "it asks for a kind of Digest that is not known")
+			t.why = append(t.why, "it asks for a kind of Digest that is not known"+digestKind(offers))
 			return "", false
 		}
 		t.now = c
@@ -364,6 +364,16 @@ func (t *Attempt) answer(ctx context.Context, c *Credential, offers []Challenge,
 		return t.begin("NTLM", c)
 	}
 	return "", false
+}
+
+// digestKind names what the first challenge of Digest asks for, where that is for the integrity of bodies.
+func digestKind(offers []Challenge) string {
+	for _, o := range offers {
+		if o.Scheme == "digest" && strings.EqualFold(strings.TrimSpace(o.Params["qop"]), "auth-int") {
+			return " (auth-int)"
+		}
+	}
+	return ""
 }
 
 // begin sends the first message of NTLM.

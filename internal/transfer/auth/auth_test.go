@@ -116,6 +116,16 @@ func at(t *testing.T, raw string) *url.URL {
 	return u
 }
 
+// TestOnlyAuthInt: a server that takes Digest only with the integrity of bodies is told nothing, and the
+// owner why.
+func TestOnlyAuthInt(t *testing.T) {
+	try := New([]Credential{{Target: bits.TargetServer, Scheme: bits.AuthDigest, User: "d", Password: "p"}}, nil).Begin(bits.TargetServer, at(t, "http://h/x"))
+	value, ok := try.Next(t.Context(), challenges(`Digest realm="r", nonce="n", qop="auth-int"`), "GET", "/x")
+	if ok || value != "" || !strings.Contains(try.Why(), "kind of Digest that is not known (auth-int)") {
+		t.Errorf("the answer is %q, %t, because %q", value, ok, try.Why())
+	}
+}
+
 // TestServersOfferPicks: of what the owner gave, the strongest that the server offers is used, then
 // the next one.
 func TestServersOfferPicks(t *testing.T) {
