@@ -8,7 +8,7 @@ import (
 )
 
 // RedactURL returns a URL for logs and errors: its password is replaced by xxxxx, and so is what in
-// its query lets whoever has it do what the owner may: the signature, credential or token of a
+// its query lets whoever has it do what the owner may: the signature, credential, key or token of a
 // presigned URL. What has nothing of these, such as a path, stays as it is. What cannot be parsed
 // loses all that may be a user and a password.
 func RedactURL(s string) string {
@@ -22,9 +22,11 @@ func RedactURL(s string) string {
 	return s
 }
 
-// Query parameters that are secrets, by the names that Amazon, Google, Azure and others have for
-// them: in a URL, and in a text, where the value ends before the punctuation.
-const secretNames = `([?&;#](?i:X-Amz-(?:Signature|Credential|Security-Token)|X-Goog-(?:Signature|Credential)|Signature|sig|token|access_token)=)`
+// Query parameters that are secrets, by the end of the names that Amazon, Google, Azure, Akamai,
+// CloudFront, nginx and others have for them: in a URL, and in a text, where the value ends before
+// the punctuation. Rather a harmless one too many than a secret.
+const secretNames = `([?&;#](?i:[^=?&;#\s"'<>]*(?:token_{0,2}|signature|sig|credentials?|key|key-pair-id|policy|secret|password|passwd|passphrase|pass|pwd|auth|authorization|` +
+	`session|session_?id|sid|ticket|code|jwt|hmac|md5|hash|sas|hdnea|hdnts|hdntl))=)`
 
 var (
 	secretParameter = regexp.MustCompile(secretNames + `[^&#]+`)

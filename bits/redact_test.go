@@ -46,6 +46,11 @@ func TestRedactURL(t *testing.T) {
 		{"http://host/%zz?token=a", "http://host/%zz?token=xxxxx"},
 		{"http://host/token=a?design=b&sig=", "http://host/token=a?design=b&sig="},
 		{"/d/a?token=b", "/d/a?token=b"},
+		{"https://h/k?alt=media&key=AIza1&monkey=2", "https://h/k?alt=media&key=xxxxx&monkey=xxxxx"}, // rather one too many
+		{"https://h/k?Expires=1&Policy=eyJ&Key-Pair-Id=K1&Signature=s", "https://h/k?Expires=1&Policy=xxxxx&Key-Pair-Id=xxxxx&Signature=xxxxx"},
+		{"https://h/k?X-Goog-Algorithm=a&X-Goog-Credential=c&X-Goog-SignedHeaders=host&X-Goog-Signature=s", "https://h/k?X-Goog-Algorithm=a&X-Goog-Credential=xxxxx&X-Goog-SignedHeaders=host&X-Goog-Signature=xxxxx"},
+		{"https://h/k?sp=r&st=1&se=2&sv=3&sr=b&sig=s", "https://h/k?sp=r&st=1&se=2&sv=3&sr=b&sig=xxxxx"},
+		{"https://h/k?apiKey=a&auth=b&user_password=c&sessionid=d&__token__=e&hdnts=f&md5=g&keys=h&page=2", "https://h/k?apiKey=xxxxx&auth=xxxxx&user_password=xxxxx&sessionid=xxxxx&__token__=xxxxx&hdnts=xxxxx&md5=xxxxx&keys=h&page=2"},
 	} {
 		if got := RedactURL(c.in); got != c.want {
 			t.Errorf("RedactURL(%q) = %q, want %q", c.in, got, c.want)

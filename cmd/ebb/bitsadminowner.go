@@ -9,7 +9,7 @@ import (
 
 // adminOwner are the switches about who a job acts for, and what it identifies with.
 var adminOwner = []adminSwitch{
-	{"setcredentials", "JOB SERVER|PROXY BASIC|DIGEST|NTLM|NEGOTIATE USER PASSWORD", 5, 5, "gives a job credentials; all users can read arguments, `ebb credentials set` takes the password in private", "set credentials", withJob((*bitsadmin).setCredentials)},
+	{"setcredentials", "JOB SERVER|PROXY BASIC|DIGEST|NTLM|NEGOTIATE USER PASSWORD", 5, 5, "gives a job credentials; all users can read arguments: with - as PASSWORD it is asked for, or is the first line of the input", "set credentials", withJob((*bitsadmin).setCredentials)},
 	{"removecredentials", "JOB SERVER|PROXY BASIC|DIGEST|NTLM|NEGOTIATE", 3, 3, "takes credentials from a job", "remove credentials", withJob((*bitsadmin).removeCredentials)},
 	{"getcustomheaders", "JOB", 1, 1, "prints the request headers to the job's owner", "get custom headers", withJob((*bitsadmin).customHeaders)},
 	{"takeownership", "JOB", 1, 1, "makes the caller, an administrator, the job's owner", "take ownership", withJob((*bitsadmin).takeOwnership)},
@@ -24,7 +24,7 @@ func adminCredential(args []string) (n bits.CredentialName, err error) {
 }
 
 // setCredentials takes NULL for the user and the password as the original does: they are the owner's
-// own identity then.
+// own identity then. A password "-" comes from the terminal or the input.
 func (b *bitsadmin) setCredentials(job *client.Job, _ *bits.Job, args []string) error {
 	name, err := adminCredential(args)
 	if err != nil {
@@ -33,7 +33,12 @@ func (b *bitsadmin) setCredentials(job *client.Job, _ *bits.Job, args []string) 
 	c := bits.Credential{CredentialName: name}
 	for i, field := range []**string{&c.User, &c.Password} {
 		if arg := args[2+i]; !strings.EqualFold(arg, "NULL") {
-			*field = &arg
+			*field = &args[2+i]
+		}
+	}
+	if args[3] == "-" {
+		if args[3], err = b.a.readSecret(); err != nil { // c.Password points to it
+			return err
 		}
 	}
 	if e := c.Check(); e != nil {

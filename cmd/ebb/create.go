@@ -11,7 +11,7 @@ import (
 )
 
 func newCreateCmd(a *app) *cobra.Command {
-	var kind, priority, transferPolicy, protocol string
+	var kind, priority, transferPolicy, protocol, headerFrom string
 	var properties []string
 	cmd := &cobra.Command{
 		Use:   "create NAME",
@@ -56,6 +56,16 @@ A name need not be unique, but a job is easier to refer to when it is.`,
 					return err
 				}
 			}
+			if headerFrom != "" {
+				lines, err := a.linesFrom(headerFrom)
+				if err != nil {
+					return err
+				}
+				if spec.Headers != nil {
+					lines = append(*spec.Headers, lines...)
+				}
+				spec.Headers = &lines
+			}
 			if e := spec.Check(true); e != nil {
 				return usagef("%s", e.Sentence())
 			}
@@ -75,6 +85,7 @@ A name need not be unique, but a job is easier to refer to when it is.`,
 	cmd.Flags().StringVar(&priority, "priority", "normal", "`priority`: foreground, high, normal or low")
 	protocolFlag(cmd, &protocol, "", "`how` an upload is sent: auto (which asks the server), bits, tus, ietf, s3 or put (default bits)")
 	transferPolicyFlag(cmd, &transferPolicy)
+	cmd.Flags().StringVar(&headerFrom, "header-from", "", "request headers that are the lines of `FILE`; '-' is the standard input")
 	cmd.Flags().StringArrayVar(&properties, "set", nil, "set a `property`, as NAME=VALUE; may be given several times")
 	_ = cmd.RegisterFlagCompletionFunc("set", func(_ *cobra.Command, _ []string, begun string) ([]string, cobra.ShellCompDirective) {
 		return completeProperty(begun)

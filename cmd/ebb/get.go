@@ -28,6 +28,7 @@ type jobOptions struct {
 	detach     bool
 	keep       bool
 	headers    []string
+	headerFrom string
 	name       string
 	retryDelay string
 	timeout    string
@@ -110,7 +111,8 @@ func (o *jobOptions) flags(cmd *cobra.Command) {
 	f.Lookup("background").NoOptDefVal = "normal"
 	f.BoolVarP(&o.detach, "detach", "d", false, "print the job's id and leave the job to the service")
 	f.BoolVar(&o.keep, "keep", false, "keep the job when it fails or when waiting is interrupted")
-	f.StringArrayVar(&o.headers, "header", nil, "send the request header `'Name: value'`; repeat it for more")
+	f.StringArrayVar(&o.headers, "header", nil, "send the request header `'Name: value'`; repeat it for more; what is secret comes from a file")
+	f.StringVar(&o.headerFrom, "header-from", "", "send the request headers that are the lines of `FILE`; '-' is the standard input")
 	f.StringVar(&o.name, "name", "", "display `name` of the job (default the file's name)")
 	f.StringVar(&o.retryDelay, "retry-delay", "", "least `time` until a failed attempt is repeated, such as 30 or 10m (default 5 s; 10 min in the background)")
 	f.StringVar(&o.timeout, "timeout", "", "give up after this `time` without progress (default 1 h; 14 days in the background)")
@@ -132,6 +134,9 @@ func complete(cmd *cobra.Command, flag string, values ...string) {
 }
 
 func (a *app) get(ctx context.Context, o getOptions, args []string) error {
+	if err := a.readHeaders(&o.jobOptions, o.list); err != nil {
+		return err
+	}
 	a, err := a.withList(ctx, o.list, o.jobOptions)
 	if err != nil {
 		return err

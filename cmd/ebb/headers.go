@@ -79,6 +79,19 @@ read by everybody on the machine.`,
 	return a.mayDryRun(cmd)
 }
 
+// readHeaders reads the file of --header-from. The list of files may not come from the standard input too.
+func (a *app) readHeaders(o *jobOptions, list string) error {
+	if o.headerFrom == "" {
+		return nil
+	}
+	if o.headerFrom == "-" && list == "-" {
+		return usagef("the list and the headers cannot both come from the standard input")
+	}
+	lines, err := a.linesFrom(o.headerFrom)
+	o.headers = append(o.headers, lines...)
+	return err
+}
+
 // linesFrom reads the lines of a file, or of the input, that are not empty.
 func (a *app) linesFrom(name string) ([]string, error) {
 	in := a.in

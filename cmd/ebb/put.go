@@ -77,7 +77,7 @@ are whole, and replace what has them.`,
   ebb put --background=low --detach image.iso https://example.org/upload/
   ebb put --reply answer.xml order.xml https://example.org/orders/7.xml
   ebb put image.iso smb://nas/backup/image.iso
-  ebb put --header 'Authorization: Bearer 1234' --protocol tus a.bin https://example.org/files/`,
+  ebb put --header-from ~/.config/ebb-token --protocol tus a.bin https://example.org/files/`,
 		RunE: func(cmd *cobra.Command, args []string) error { return a.put(cmd.Context(), o, args) },
 	}
 	f := cmd.Flags()
@@ -107,6 +107,9 @@ type upload struct {
 }
 
 func (a *app) put(ctx context.Context, o putOptions, args []string) error {
+	if err := a.readHeaders(&o.jobOptions, o.list); err != nil {
+		return err
+	}
 	uploads, err := a.planPut(o, args)
 	if err != nil {
 		return err

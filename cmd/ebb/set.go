@@ -22,9 +22,10 @@ func newSetCmd(a *app) *cobra.Command {
 		Use:   "set JOB PROPERTY=VALUE...",
 		Short: "Change properties of a job",
 		Long: "Change properties of a job: all that are named or, with an error, none.\n" +
-			"JOB is an id, a unique beginning of one, or a name. The properties:\n\n" + table.String(),
+			"JOB is an id, a unique beginning of one, or a name. Everybody on the machine can read the\n" +
+			"arguments: `ebb credentials set` and `ebb headers set --from` take what is secret. The properties:\n\n" + table.String(),
 		Example: `  ebb set nightly priority=low minimum_retry_delay=10m
-  ebb set nightly 'header=Authorization: Bearer 1234' 'header=X-Site: 7'`,
+  ebb set nightly 'header=X-Site: 7' http_method=POST`,
 		Args:              cobra.MinimumNArgs(2),
 		ValidArgsFunction: a.completeSetting,
 		RunE: func(cmd *cobra.Command, args []string) error {

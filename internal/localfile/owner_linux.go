@@ -1,14 +1,10 @@
 package localfile
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
-	"os/user"
 	"runtime"
-	"strconv"
 	"sync"
 	"time"
 	"unsafe"
@@ -146,56 +142,13 @@ func become(uid, gid uint32, groups []uint32) error {
 // noGroup is the group of users that the user database does not know.
 const noGroup = 65534
 
-// groupsOf looks up a user's groups.
+// groupsOf looks up a user's groups. A user that is not known has none.
 func groupsOf(uid uint32) (gid uint32, groups []uint32, err error) {
-	u, err := user.LookupId(strconv.FormatUint(uint64(uid), 10))
-	var unknown user.UnknownUserIdError
-	if errors.As(err, &unknown) {
-		return viaNSS(uid)
-	}
-	if err != nil {
-		return 0, nil, fmt.Errorf("look up the user %d: %w", uid, err)
-	}
-	ids, err := u.GroupIds()
-	if err != nil {
-		return 0, nil, fmt.Errorf("look up the groups of %s: %w", u.Username, err)
-	}
-	return parseGroups(u.Gid, ids)
-}
-
-// viaNSS asks getent(1), which knows users that are not in /etc/passwd also where this program was
-// built without the C library that does. A user that it does not know either has no groups.
-func viaNSS(uid uint32) (gid uint32, groups []uint32, err error) {
-	out, err := exec.Command("getent", "passwd", strconv.FormatUint(uint64(uid), 10)).Output()
-	fields := bytes.Split(bytes.TrimSpace(out), []byte(":"))
-	if err != nil || len(fields) < 7 || string(fields[2]) != strconv.FormatUint(uint64(uid), 10) {
+	a, known, err := AccountOf(uid)
+	if err == nil && !known {
 		return noGroup, nil, nil
 	}
-	ids := []string{}
-	// "name gid gid ..."
-	if out, err := exec.Command("getent", "initgroups", "--", string(fields[0])).Output(); err == nil {
-		if words := bytes.Fields(out); len(words) > 1 {
-			for _, w := range words[1:] {
-				ids = append(ids, string(w))
-			}
-		}
-	}
-	return parseGroups(string(fields[3]), ids)
-}
-
-func parseGroups(primary string, ids []string) (gid uint32, groups []uint32, err error) {
-	n, err := strconv.ParseUint(primary, 10, 32)
-	if err != nil {
-		return 0, nil, err
-	}
-	for _, id := range ids {
-		g, err := strconv.ParseUint(id, 10, 32)
-		if err != nil {
-			return 0, nil, err
-		}
-		groups = append(groups, uint32(g))
-	}
-	return uint32(n), groups, nil
+	return a.GID, a.Groups, err
 }
 
 // mode returns the mode of a finished file: what the process's umask leaves or, for another user,

@@ -9,12 +9,12 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/user"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/ebbtransfer/ebb/bits"
+	"github.com/ebbtransfer/ebb/internal/localfile"
 	"github.com/ebbtransfer/ebb/internal/notify/helper"
 	"github.com/ebbtransfer/ebb/internal/queue"
 )
@@ -54,35 +54,21 @@ type account struct {
 // owner returns the account of a user.
 func (n *Notifier) owner(uid uint32) (account, error) {
 	a := account{home: "/"}
-	u, err := user.LookupId(strconv.FormatUint(uint64(uid), 10))
-	if err == nil {
-		a.name, a.home = u.Username, u.HomeDir
+	known, ok, err := localfile.AccountOf(uid)
+	if ok {
+		a.name, a.home = known.Name, known.Home
 	}
-	if !n.System {
-		if uid != uint32(os.Geteuid()) {
-			return a, errors.New("the service runs programs of its own user only")
-		}
+	switch {
+	case !n.System && uid != uint32(os.Geteuid()):
+		return a, errors.New("the service runs programs of its own user only")
+	case !n.System:
 		return a, nil
-	}
-	if err != nil {
-		return a, fmt.Errorf("the job's owner is not known to the system: %w", err)
-	}
-	gid, err := strconv.ParseUint(u.Gid, 10, 32)
-	if err != nil {
+	case err != nil:
 		return a, err
+	case !ok:
+		return a, fmt.Errorf("the job's owner, the user %d, is not known to the system", uid)
 	}
-	a.User = helper.User{Switch: true, UID: uid, GID: uint32(gid)}
-	ids, err := u.GroupIds()
-	if err != nil {
-		return a, fmt.Errorf("the groups of the job's owner are not known: %w", err)
-	}
-	for _, id := range ids {
-		g, err := strconv.ParseUint(id, 10, 32)
-		if err != nil {
-			return a, err
-		}
-		a.Groups = append(a.Groups, uint32(g))
-	}
+	a.User = helper.User{Switch: true, UID: uid, GID: known.GID, Groups: known.Groups}
 	return a, nil
 }
 

@@ -247,6 +247,14 @@ func (s *service) cli(args ...string) result {
 	return s.begin(args...).end()
 }
 
+// cliWith runs a verb with a standard input.
+func (s *service) cliWith(input string, args ...string) result {
+	s.t.Helper()
+	c := s.prepareCall(args...)
+	c.cmd.Stdin = strings.NewReader(input)
+	return c.begin().end()
+}
+
 // call is a verb that runs.
 type call struct {
 	t        *testing.T

@@ -111,6 +111,22 @@ func TestBitsadminCredentials(t *testing.T) {
 		s.raw("/complete", "locked")
 		holdsText(t, filepath.Join(s.dir, "locked.txt"), "inside")
 
+		if out := s.cliWith("geheim\n", "bitsadmin", "/rawreturn", "/setcredentials", "again", "SERVER", "basic", "alice", "-"); out.code == 0 {
+			t.Errorf("a job that is not there gets a password: %q", out.out)
+		}
+		s.raw("/create", "again")
+		s.raw("/addfile", "again", server.URL+"/f", "again.txt")
+		s.cliWith(secret+"\n", "bitsadmin", "/setcredentials", "again", "SERVER", "basic", "alice", "-").want(t, 0)
+		s.raw("/resume", "again")
+		s.settled(s.named("again"), bits.Transferred)
+		authorization := "Authorization: Basic " + base64.StdEncoding.EncodeToString([]byte("alice:"+secret)) + "\n"
+		s.cliWith(authorization, "get", "--header-from", "-", server.URL+"/f", "headed.txt").want(t, 0)
+		holdsText(t, filepath.Join(s.dir, "headed.txt"), "inside")
+		s.cliWith(authorization, "create", "--header-from", "-", "headed").want(t, 0)
+		if names := s.info(s.named("headed")).Properties.HeaderNames; len(names) != 1 || names[0] != "Authorization" {
+			t.Errorf("the job has the headers %q", names)
+		}
+
 		s.raw("/create", "proxied")
 		s.raw("/addfile", "proxied", "http://there.example/f", "proxied.txt")
 		s.raw("/setproxysettings", "proxied", "OVERRIDE", proxy.URL)
