@@ -137,6 +137,7 @@ func Run(ctx context.Context, c Config) error {
 		})
 	})
 	if err := s.open(s.policy.Policy(), s.firstState(states)); err != nil {
+		c.Log.Error("the service cannot start", audit.Event(audit.StartFailed), "err", err)
 		return err
 	}
 	s.notifier = notify.New(notify.Config{Queue: s.queue, System: s.System, Socket: listener.Addr().String(), Log: c.Log})

@@ -61,3 +61,8 @@ func (t *tx) auditSet(c Caller, j *job, s *bits.Settings) {
 	}
 	t.audit(c, event, j, "job changed", facts...)
 }
+
+// overQuota tells of a call that was refused because the caller would have too much of something.
+func (q *Queue) overQuota(c Caller, event audit.ID, e *bits.Error) {
+	q.log.Warn("call refused", audit.Event(event), "by", q.names.name(c.UID), "pid", c.PID, "process", c.Process, "why", e.Message)
+}

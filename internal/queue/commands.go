@@ -253,7 +253,7 @@ func (t *tx) tooManyJobs(c Caller) error {
 		if code == bits.TooManyJobsPerMachine {
 			event = audit.TooManyPerMachine
 		}
-		t.q.log.Warn("job refused", audit.Event(event), "by", t.q.names.name(c.UID), "pid", c.PID, "process", c.Process, "why", e.Message)
+		t.q.overQuota(c, event, e)
 		return e
 	}
 	jobs := t.q.policy.Jobs
@@ -277,7 +277,9 @@ func (q *Queue) tooManyFiles(c Caller, n int) *bits.Error {
 	if n <= most {
 		return nil
 	}
-	return bits.Errorf(bits.TooManyFilesInJob, "the job would have %d files; %d are allowed%s", n, most, why)
+	e := bits.Errorf(bits.TooManyFilesInJob, "the job would have %d files; %d are allowed%s", n, most, why)
+	q.overQuota(c, audit.TooManyFiles, e)
+	return e
 }
 
 // checkFiles validates files to be added to a job of a type.

@@ -2,6 +2,7 @@ package queue
 
 import (
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/ebbtransfer/ebb/bits"
@@ -167,13 +168,25 @@ func (q *Queue) setCaps(level bits.Priority) {
 	if caps != q.holds.caps {
 		q.holds.caps = caps
 		q.gov.SetCaps(caps)
+		q.log.Info("another bandwidth limit holds", audit.Event(audit.LimitChanged), "priority", level, "foreground", limitText(caps.Foreground), "background", limitText(caps.Background))
 	}
+}
+
+// limitText says a limit in bytes per second for the log.
+func limitText(rate int64) string {
+	if rate == governor.Unlimited {
+		return "none"
+	}
+	return strconv.FormatInt(rate, 10)
 }
 
 // SetConditions tells what the machine allows now.
 func (q *Queue) SetConditions(c conditions.State) {
 	q.post(func(t *tx) error {
 		users := q.conditions.Users
+		if c.Cost != q.conditions.Cost {
+			q.log.Info("the network costs something else", audit.Event(audit.CostChanged), "cost", c.Cost, "source", c.CostSource, "interface", c.Interface)
+		}
 		q.mu.Lock()
 		q.conditions = c
 		q.mu.Unlock()

@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/ebbtransfer/ebb/bits"
+	"github.com/ebbtransfer/ebb/internal/audit"
 	"github.com/ebbtransfer/ebb/internal/extent"
 	"github.com/ebbtransfer/ebb/internal/store"
 	"github.com/ebbtransfer/ebb/internal/transfer"
@@ -115,6 +116,7 @@ func (q *Queue) tooManyRanges(c Caller, specs []bits.FileSpec) error {
 		if n := len(specs[i].Ranges); n > most {
 			e := bits.Errorf(bits.TooManyRangesInFile, "the file has %d ranges; %d are allowed (jobs.max_ranges)", n, most)
 			e.Context, e.File = bits.ContextRemoteFile, bits.RedactURL(specs[i].Remote)
+			q.overQuota(c, audit.TooManyRanges, e)
 			return e
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/ebbtransfer/ebb/bits"
+	"github.com/ebbtransfer/ebb/internal/audit"
 	"github.com/ebbtransfer/ebb/internal/localfile"
 	"github.com/ebbtransfer/ebb/internal/store"
 	"github.com/ebbtransfer/ebb/internal/transfer/auth"
@@ -219,14 +220,14 @@ func (q *Queue) readAs(uid uint32, name string, most int64) ([]byte, error) {
 	return io.ReadAll(io.LimitReader(f, most))
 }
 
-// identified logs what became of a credential (events 203 and 204 of client.md 10).
+// identified logs what became of a credential.
 func (q *Queue) identified(v *version, n auth.News) {
 	attrs := []any{"job", v.rec.ID, "name", v.rec.Name, "target", n.Target, "scheme", n.Scheme, "origin", n.Origin}
 	if n.Accepted {
-		q.log.Info("credentials accepted", attrs...)
+		q.log.Info("credentials accepted", append(attrs, audit.Event(audit.CredentialsTaken))...)
 		return
 	}
-	q.log.Warn("credentials refused", attrs...)
+	q.log.Warn("credentials refused", append(attrs, audit.Event(audit.CredentialsDenied))...)
 }
 
 func (q *Queue) credentials(id bits.ID, d *store.Detail) ([]auth.Credential, error) {

@@ -250,12 +250,12 @@ func TestCredentialsOfServers(t *testing.T) {
 					s.identifies(job, way.wrong, append([]string{"server"}, way.args...)...)
 					s.resume(job)
 					s.refusedWith(job, 401)
-					s.logged("credentials refused", job.ID.String())
+					s.logged("credentials refused", "event=204", job.ID.String())
 				}
 				s.identifies(job, way.secret, append([]string{"server"}, way.args...)...)
 				s.resume(job)
 				s.settled(job, bits.Transferred)
-				s.logged("credentials accepted", job.ID.String())
+				s.logged("credentials accepted", "event=203", job.ID.String())
 				s.keeps(job, way)
 				s.complete(job)
 				for _, name := range []string{"a", "b"} {
