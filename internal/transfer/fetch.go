@@ -326,30 +326,11 @@ func (d *download) request(ctx context.Context) error {
 			return err
 		}
 	}
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	stalled := time.AfterFunc(headerPatience(d.stallTime()), func() { cancel(d.stallError()) })
-	defer stalled.Stop()
-	var conn *governor.Conn
-	end := func() {
-		if conn != nil {
-			conn.End()
-		}
-		conn = nil
-	}
-	defer end()
-	got := func(c *governor.Conn) {
-		end() // of the request that was redirected
-		d.run.live.took(c)
-		stalled.Stop() // the wait for room is not the server's
-		if err := c.Begin(ctx); err == nil {
-			conn = c
-		}
-		stalled.Reset(headerPatience(d.stallTime()))
-	}
+	ctx, under := d.ask(ctx, d.stallError)
+	defer under.end()
 
 	resp, err := d.get(ctx, httpget.Request{URL: d.src.url, Header: d.job.Header, Offset: d.offset(), Validator: d.validator, Whole: d.job.whole(),
-		Class: d.job.Class, Got: got, Answered: d.answer.came})
+		Class: d.job.Class, Got: under.got, Answered: d.answer.came})
 	if err != nil {
 		return err
 	}
@@ -371,7 +352,47 @@ func (d *download) request(ctx context.Context) error {
 		return err
 	}
 	d.once.Do(d.sink.Connected)
-	return d.copy(ctx, resp, stalled)
+	return d.copy(ctx, resp, under.stalled)
+}
+
+// asked is a request that is under way: on which connection, and how long nothing may come.
+type asked struct {
+	*run
+	ctx     context.Context
+	cancel  context.CancelCauseFunc
+	stalled *time.Timer
+	conn    *governor.Conn // nil while it has none
+}
+
+// ask begins a request, which ends with the error of stall if its answer does not begin in time. end
+// must be called.
+func (r *run) ask(ctx context.Context, stall func() error) (context.Context, *asked) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	return ctx, &asked{run: r, ctx: ctx, cancel: cancel, stalled: time.AfterFunc(headerPatience(r.stallTime()), func() { cancel(stall()) })}
+}
+
+// got is told which connection the request goes over.
+func (a *asked) got(c *governor.Conn) {
+	a.leave() // that of the request that was redirected
+	a.live.took(c)
+	a.stalled.Stop() // the wait for room is not the server's
+	if err := c.Begin(a.ctx); err == nil {
+		a.conn = c
+	}
+	a.stalled.Reset(headerPatience(a.stallTime()))
+}
+
+func (a *asked) leave() {
+	if a.conn != nil {
+		a.conn.End()
+		a.conn = nil
+	}
+}
+
+func (a *asked) end() {
+	a.leave()
+	a.stalled.Stop()
+	a.cancel(nil)
 }
 
 // headerPatience is how long an answer may take to begin: a server may have to fetch or make

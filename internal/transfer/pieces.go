@@ -16,7 +16,6 @@ import (
 
 	"github.com/ebbtransfer/ebb/bits"
 	"github.com/ebbtransfer/ebb/internal/extent"
-	"github.com/ebbtransfer/ebb/internal/governor"
 	"github.com/ebbtransfer/ebb/internal/localfile"
 	"github.com/ebbtransfer/ebb/internal/store"
 	"github.com/ebbtransfer/ebb/internal/transfer/httpconn"
@@ -432,28 +431,9 @@ func (p *pieces) here() int64 { return p.filled.Bytes() + p.now.Length }
 
 // request asks for parts of the file; for nothing but its size if todo is empty.
 func (p *pieces) request(ctx context.Context, todo []span) error {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	stalled := time.AfterFunc(headerPatience(p.stallTime()), func() { cancel(p.stallError()) })
-	defer stalled.Stop()
-	var conn *governor.Conn
-	end := func() {
-		if conn != nil {
-			conn.End()
-		}
-		conn = nil
-	}
-	defer end()
-	got := func(c *governor.Conn) {
-		end() // of the request that was redirected
-		p.run.live.took(c)
-		stalled.Stop() // the wait for room is not the server's
-		if err := c.Begin(ctx); err == nil {
-			conn = c
-		}
-		stalled.Reset(headerPatience(p.stallTime()))
-	}
-	req := httpget.PartsRequest{URL: p.f.Remote, Header: p.job.Header, Validator: p.known(), Class: p.job.Class, Got: got, Answered: p.answer.came}
+	ctx, under := p.ask(ctx, p.stallError)
+	defer under.end()
+	req := httpget.PartsRequest{URL: p.f.Remote, Header: p.job.Header, Validator: p.known(), Class: p.job.Class, Got: under.got, Answered: p.answer.came}
 	for _, s := range todo {
 		req.Ranges = append(req.Ranges, bits.Range{Offset: s.remote, Length: s.length})
 	}
@@ -496,14 +476,14 @@ func (p *pieces) request(ctx context.Context, todo []span) error {
 	slices.SortFunc(todo, func(a, b span) int { return cmp.Compare(a.remote, b.remote) })
 	before := p.here()
 	for {
-		stalled.Reset(p.stallTime())
+		under.stalled.Reset(p.stallTime())
 		part, body, err := resp.Next(ctx)
-		stalled.Stop()
+		under.stalled.Stop()
 		if err == io.EOF {
 			break
 		}
 		if err == nil {
-			err = p.take(ctx, part, body, todo, stalled)
+			err = p.take(ctx, part, body, todo, under.stalled)
 		}
 		if err != nil {
 			return err
