@@ -68,12 +68,10 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 
 // ServeHTTP answers one request. What is wrong in any way gets an empty error (section 7.5).
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if r.Method != http.MethodPost || !strings.EqualFold(r.URL.Path, Path) || r.ContentLength > MaxRequest+3 {
-		w.WriteHeader(http.StatusBadRequest)
-		return
-	}
+	// Read before anything is refused: a connection that is closed while its request comes is reset, and
+	// the client may never see the answer. MaxBytesReader lets it linger.
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, MaxRequest+3))
-	if err != nil {
+	if err != nil || r.Method != http.MethodPost || !strings.EqualFold(r.URL.Path, Path) {
 		w.WriteHeader(http.StatusBadRequest)
 		return
 	}
@@ -241,6 +239,14 @@ func (g *guarded) left(from netip.Addr) {
 type guardedConn struct {
 	net.Conn
 	leave func()
+}
+
+// CloseWrite is what net/http ends a connection with whose request it did not read to the end.
+func (c *guardedConn) CloseWrite() error {
+	if t, ok := c.Conn.(*net.TCPConn); ok {
+		return t.CloseWrite()
+	}
+	return nil
 }
 
 func (c *guardedConn) Close() error {
