@@ -29,8 +29,8 @@ type shares struct {
 	mu     sync.Mutex
 	moving map[content]*share    // guarded by mu
 	left   map[content]*leavings // guarded by mu: what was left last
-	places map[string]*leavings  // guarded by mu: the same by part file
 	order  list.List             // guarded by mu: the same, the oldest first
+	lent   map[*leavings]int     // guarded by mu: by how many they are copied, of which newer ones may have taken the place
 }
 
 // content is what an owner gets when asking for a URL in one way.
@@ -115,7 +115,7 @@ func (s *shares) leave(l *leavings) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.left == nil {
-		s.left, s.places = map[content]*leavings{}, map[string]*leavings{}
+		s.left = map[content]*leavings{}
 	}
 	old := s.left[l.content]
 	if old == nil && len(s.left) >= mostLeavings {
@@ -123,47 +123,74 @@ func (s *shares) leave(l *leavings) {
 	}
 	if old != nil {
 		delete(s.left, old.content)
-		if s.places[old.part] == old {
-			delete(s.places, old.part)
-		}
 		s.order.Remove(old.turn)
 	}
-	s.left[l.content], s.places[l.part] = l, l
+	s.left[l.content] = l
 	l.turn = s.order.PushBack(l)
 }
 
-// find returns what was left of a content after a job was made; nil if nothing was.
-func (s *shares) find(c content, made time.Time) *leavings {
+// borrow returns what was left of a content after a job was made; nil if nothing was. It is followed
+// until it is given back.
+func (s *shares) borrow(c content, made time.Time) *leavings {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if l := s.left[c]; l != nil && l.at.After(made) {
-		return l
+	l := s.left[c]
+	if l == nil || !l.at.After(made) {
+		return nil
 	}
-	return nil
+	if s.lent == nil {
+		s.lent = map[*leavings]int{}
+	}
+	s.lent[l]++
+	return l
 }
 
-func (s *shares) at(path string) *leavings {
+func (s *shares) giveBack(l *leavings) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.places[path]
+	if s.lent[l]--; s.lent[l] == 0 {
+		delete(s.lent, l)
+	}
+}
+
+// at returns what was left at a path, and may still be copied.
+func (s *shares) at(part string) []*leavings {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var all []*leavings
+	for l := range s.lent {
+		if l.part == part {
+			all = append(all, l)
+		}
+	}
+	for _, l := range s.left {
+		if l.part == part && s.lent[l] == 0 {
+			all = append(all, l)
+		}
+	}
+	return all
 }
 
 // Place puts a part file into its place, see localfile.Owner.Place, and keeps track of it where other
 // jobs may want its bytes.
 func (e *Engine) Place(o localfile.Owner, part, local string, inode uint64) error {
-	l := e.shares.at(part)
-	if l == nil {
+	left := e.shares.at(part)
+	if len(left) == 0 {
 		return o.Place(part, local, inode)
 	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
+	for _, l := range left {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+	}
 	before, _ := stat(o, part) // of no file: nothing is equal to it
 	if err := o.Place(part, local, inode); err != nil {
 		return err
 	}
 	after, info := stat(o, local)
-	if before == l.stands && info != nil && after.inode == before.inode && after.size == before.size {
-		l.path, l.stands = local, after
+	for _, l := range left {
+		if before == l.stands && info != nil && after.inode == before.inode && after.size == before.size {
+			l.path, l.stands = local, after
+		}
 	}
 	return nil
 }
@@ -277,8 +304,12 @@ func (d *download) borrow(ctx context.Context) error {
 	if !ok || d.share == nil || d.src.url != d.f.Remote || d.src.origin != d.f.Remote {
 		return nil
 	}
-	l := d.shares.find(c, d.job.Created)
-	if l == nil || l.job == d.job.ID && d.offset() > 0 {
+	l := d.shares.borrow(c, d.job.Created)
+	if l == nil {
+		return nil
+	}
+	defer d.shares.giveBack(l)
+	if l.job == d.job.ID && d.offset() > 0 {
 		return nil
 	}
 	n := min(l.bytes, l.validator.Size-1)

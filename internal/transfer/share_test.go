@@ -3,12 +3,15 @@ package transfer
 import (
 	"context"
 	"fmt"
+	"os"
+	"path/filepath"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/ebbtransfer/ebb/bits"
 	"github.com/ebbtransfer/ebb/internal/governor"
+	"github.com/ebbtransfer/ebb/internal/localfile"
 )
 
 // TestWhoWaitsForWhom has transfers that want the same content come one after the other.
@@ -83,14 +86,67 @@ func TestLeavingsAreFew(t *testing.T) {
 		s.leave(&leavings{content: name(i), at: began.Add(time.Duration(i+1) * time.Second), part: fmt.Sprint(i)})
 		s.leave(&leavings{content: name(i), at: began.Add(time.Duration(i+1) * time.Second), part: fmt.Sprint("again ", i)})
 	}
-	if len(s.left) != mostLeavings || len(s.places) != mostLeavings {
-		t.Errorf("%d are remembered by content and %d by place, want %d", len(s.left), len(s.places), mostLeavings)
+	if len(s.left) != mostLeavings || s.order.Len() != mostLeavings {
+		t.Errorf("%d are remembered by content and %d by age, want %d", len(s.left), s.order.Len(), mostLeavings)
 	}
 	last := 2*mostLeavings - 1
-	if s.find(name(0), began) != nil || s.find(name(last), began) == nil || s.at(fmt.Sprint("again ", last)) == nil {
+	if s.borrow(name(0), began) != nil || s.borrow(name(last), began) == nil || len(s.at(fmt.Sprint("again ", last))) != 1 {
 		t.Error("not the oldest are forgotten")
 	}
-	if s.find(name(last), began.Add(time.Hour)) != nil {
+	if s.borrow(name(last), began.Add(time.Hour)) != nil {
 		t.Error("a job that was made later takes what was left before")
+	}
+}
+
+// TestWhatIsCopiedIsFollowed has a job completed while others copy what it left: also those go on that
+// began before newer leavings took the place.
+func TestWhatIsCopiedIsFollowed(t *testing.T) {
+	var e Engine
+	var o localfile.Owner
+	of := content{Identity{1}, "http://a/b"}
+	dir, began := t.TempDir(), time.Now()
+	leave := func(part string) {
+		t.Helper()
+		stands, info := stat(o, part)
+		if info == nil {
+			t.Fatalf("%s is not there", part)
+		}
+		e.shares.leave(&leavings{content: of, at: began.Add(time.Second), part: part, path: part, stands: stands})
+	}
+	borrow := func() (*leavings, *os.File) {
+		t.Helper()
+		l := e.shares.borrow(of, began)
+		f := l.open(o)
+		if f == nil {
+			t.Fatal("what was left cannot be opened")
+		}
+		t.Cleanup(func() { f.Close() })
+		return l, f
+	}
+	part, other := filepath.Join(dir, "part"), filepath.Join(dir, "other")
+	for _, name := range []string{part, other} {
+		if err := os.WriteFile(name, []byte("bytes"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	leave(part)
+	first, f1 := borrow()
+	leave(part) // the same file once more, by its job that went on
+	second, f2 := borrow()
+	leave(other) // and another job's
+	info, err := f1.Stat()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := e.Place(o, part, filepath.Join(dir, "file"), identityOf(info).inode); err != nil {
+		t.Fatal(err)
+	}
+	if !first.intact(f1) || !second.intact(f2) {
+		t.Error("what is copied counts as changed when it is put into its place")
+	}
+	e.shares.giveBack(first)
+	e.shares.giveBack(second)
+	if len(e.shares.lent) != 0 || len(e.shares.at(part)) != 0 {
+		t.Error("what nobody copies any more is followed")
 	}
 }
