@@ -31,6 +31,7 @@ import (
 	"github.com/ebbtransfer/ebb/internal/governor"
 	"github.com/ebbtransfer/ebb/internal/localfile"
 	"github.com/ebbtransfer/ebb/internal/notify"
+	"github.com/ebbtransfer/ebb/internal/peers"
 	"github.com/ebbtransfer/ebb/internal/policy"
 	"github.com/ebbtransfer/ebb/internal/queue"
 	"github.com/ebbtransfer/ebb/internal/store"
@@ -87,6 +88,7 @@ type service struct {
 	policy   *policy.File
 	governor *governor.Governor
 	notifier *notify.Notifier
+	peers    *peers.Node
 	conns    *httpconn.Client
 	started  time.Time
 	notices  []string
@@ -193,6 +195,7 @@ func Run(ctx context.Context, c Config) error {
 	// then drop the clients, so that those that were answered have their answers.
 	_ = listener.Close()
 	err = errors.Join(err, s.queue.Close())
+	s.peers.Close()
 	if err := s.governor.Close(); err != nil {
 		c.Log.Warn("what was learned of the network could not be kept", "err", err)
 	}
@@ -246,6 +249,7 @@ func (s *service) listen(ctx context.Context) (net.Listener, error) {
 func (s *service) open(p policy.Policy, c conditions.State) error {
 	s.governor = governor.New(filepath.Join(s.State, "paths.json"), s.Log)
 	s.conns = httpconn.New("Ebb/"+s.Version, s.governor)
+	s.peers = peers.Open(filepath.Join(s.State, "peers"), s.Log)
 	s.engine = transfer.NewEngine(httpget.New(s.conns), time.Duration(p.Transfer.StallTimeout), uploaders(s.conns))
 	try := func() error {
 		st, err := store.Open(s.State, s.storeTrouble)

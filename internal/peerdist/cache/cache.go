@@ -39,7 +39,7 @@ var ErrFull = errors.New("the cache is full")
 
 // Limits are those of a cache.
 type Limits struct {
-	Size   int64         // bytes of blocks; less when the disk has less than a tenth of it left
+	Size   int64         // bytes of blocks, 0: a twentieth of the disk; less when the disk has less than a tenth of it left
 	MaxAge time.Duration // for how long a segment is kept, at least 1 s
 }
 
@@ -105,6 +105,9 @@ func (c *Cache) Limit() int64 {
 	size := c.limits.Load().Size
 	if err != nil || total <= 0 {
 		return size
+	}
+	if size == 0 {
+		size = total / 20
 	}
 	k := (float64(free)/float64(total)*100 - 2) / 8
 	return int64(float64(size) * min(max(k, 0), 1))

@@ -1,0 +1,142 @@
+package peers
+
+import (
+	"bytes"
+	"crypto/rand"
+	"log/slog"
+	"net"
+	"net/netip"
+	"net/url"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/ebbtransfer/ebb/bits"
+	"github.com/ebbtransfer/ebb/internal/peerdist"
+	"github.com/ebbtransfer/ebb/internal/peerdist/cache"
+)
+
+// described returns random bytes and their segments.
+func described(t *testing.T, size int, a peerdist.Algorithm) ([]byte, []*peerdist.Segment) {
+	t.Helper()
+	data := make([]byte, size)
+	_, _ = rand.Read(data)
+	h, err := peerdist.Generate(t.Context(), bytes.NewReader(data), a, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	info, err := h.Info(a.ServerKey([]byte("secret")), bits.Range{Length: int64(size)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all []*peerdist.Segment
+	for i := range info.Segments {
+		all = append(all, &info.Segments[i])
+	}
+	return data, all
+}
+
+// freePort returns a port that nobody listens at.
+func freePort(t *testing.T) uint16 {
+	t.Helper()
+	l, err := net.Listen("tcp", ":0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return uint16(l.Addr().(*net.TCPAddr).Port)
+}
+
+// opened returns a node with the settings that change makes of the defaults.
+func opened(t *testing.T, change func(*Settings)) *Node {
+	t.Helper()
+	n := Open(filepath.Join(t.TempDir(), "cache"), slog.New(slog.DiscardHandler))
+	t.Cleanup(n.Close)
+	s := Defaults()
+	s.Limits = cache.Limits{Size: 1 << 40, MaxAge: time.Hour}
+	s.Port = freePort(t)
+	change(&s)
+	if err := n.Apply(s); err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// TestBetweenTwo lets one machine get from another's cache what that has, as from a hosted cache.
+func TestBetweenTwo(t *testing.T) {
+	for _, a := range []peerdist.Algorithm{peerdist.SHA256, peerdist.TruncatedSHA512} {
+		data, all := described(t, 1<<20, a)
+		one := opened(t, func(s *Settings) { s.Mode, s.HostedCaches = Hosted, []string{"127.0.0.1:1"} })
+		for _, s := range all[:max(1, len(all)/2)] {
+			for i := range s.Blocks() {
+				at, n := s.Block(i)
+				if err := one.Cache().Put(s, i, data[s.Offset+int64(at):][:n]); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		at := netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), one.Settings().Port)
+		two := opened(t, func(s *Settings) { s.Mode, s.HostedCaches = Hosted, []string{at.String()} })
+		who := two.Find(t.Context(), all)
+		for i, s := range all {
+			has := i < max(1, len(all)/2)
+			if has != (len(who[i]) == 1 && who[i][0] == at) {
+				t.Fatalf("segment %d of version %d is said to be with %v", i, a.Version(), who[i])
+			}
+			var blocks []int
+			for b := range s.Blocks() {
+				blocks = append(blocks, b)
+			}
+			var got int
+			if _, err := two.Fetch(t.Context(), s, blocks, who[i], func(b int, block []byte) error {
+				o, _ := s.Block(b)
+				if !bytes.Equal(block, data[s.Offset+int64(o):][:len(block)]) {
+					t.Errorf("block %d of segment %d is wrong", b, i)
+				}
+				got += len(block)
+				return nil
+			}); err != nil || has != (got == s.Length) {
+				t.Errorf("%d of %d bytes of segment %d came: %v", got, s.Length, i, err)
+			}
+		}
+	}
+}
+
+// TestOffAndOn turns a node on and off.
+func TestOffAndOn(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "cache")
+	n := Open(dir, slog.New(slog.DiscardHandler))
+	defer n.Close()
+	u, _ := url.Parse("https://origin.example/file")
+	plain, _ := url.Parse("http://origin.example/file")
+	if n.Cache() != nil || n.Wants(u) {
+		t.Error("a node that nobody turned on does something")
+	}
+	if _, all := described(t, 1<<10, peerdist.SHA256); len(n.Find(t.Context(), all)[0]) != 0 {
+		t.Error("it finds somebody")
+	}
+	s := Defaults()
+	s.Port = freePort(t)
+	for range 2 {
+		s.Mode = Local
+		if err := n.Apply(s); err != nil {
+			t.Fatal(err)
+		}
+		if n.Cache() == nil || !n.Wants(u) || n.Wants(plain) {
+			t.Error("a node that was turned on wants no content information, or of origins without TLS")
+		}
+		n.Refused(u)
+		if n.Wants(u) {
+			t.Error("an origin that does not speak it is asked again at once")
+		}
+		s.Mode = Off
+		if err := n.Apply(s); err != nil || n.Cache() != nil || n.Wants(u) {
+			t.Error("a node that was turned off does something:", err)
+		}
+	}
+	if c, err := cache.Open(dir, s.Limits); err != nil {
+		t.Error("the cache of a node that is off is locked:", err)
+	} else {
+		c.Close()
+	}
+}
