@@ -11,7 +11,7 @@ import (
 )
 
 // maxAnswer bounds the answers that are read, in bytes; a list of 1,000 parts has some 300 KB.
-const maxAnswer = 4 << 20
+const maxAnswer = 1 << 20
 
 // transport makes the requests of the SDK over the connections of everything else, under the
 // governor.
