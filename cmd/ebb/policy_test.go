@@ -21,7 +21,7 @@ foreground = "80 Mbit/s"
 [bandwidth.work]
 low = "block"   # no updates
 [bits]
-EnablePeercaching = 1
+Throttling.MaintenanceSchedule.LowBandwidthLimit = 1
 `
 
 // withPolicy returns the socket of a service with a configuration file.
@@ -55,7 +55,7 @@ func read(t *testing.T, name string) string {
 
 func TestPolicyShow(t *testing.T) {
 	f, socket, name := withPolicy(t, office)
-	o := ebb(t, socket, "policy", "show").want(t, 0, "# "+name+", read ", name+":8: bits.EnablePeercaching: has no effect")
+	o := ebb(t, socket, "policy", "show").want(t, 0, "# "+name+", read ", name+":8: bits.Throttling.MaintenanceSchedule.LowBandwidthLimit: has no effect")
 	for _, want := range []string{"\n[bandwidth.work]\ndays = \"Mon-Fri\"                 # default\n", "\nlow = \"block\"                    # line 6\n", "\nbackground = 1                   # default\n"} {
 		if !strings.Contains(o.out, want) {
 			t.Errorf("%q is not in\n%s", want, o.out)
@@ -88,7 +88,7 @@ func TestPolicyCheck(t *testing.T) {
 	good, bad := filepath.Join(dir, "good.toml"), filepath.Join(dir, "bad.toml")
 	write(t, good, office)
 	write(t, bad, "[jobs]\nbackgrount = 1\nforeground = 0\n")
-	o := ebb(t, none, "policy", "check", good).want(t, 0, good+" is fine; it sets 3 values\n", "note: "+good+":8: bits.EnablePeercaching: has no effect: Ebb has no peer cache yet\n")
+	o := ebb(t, none, "policy", "check", good).want(t, 0, good+" is fine; it sets 3 values\n", "note: "+good+":8: bits.Throttling.MaintenanceSchedule.LowBandwidthLimit: has no effect: Throttling.EnableMaintenanceLimits is not 1\n")
 	if strings.Count(o.err, "\n") != 1 {
 		t.Errorf("stderr: %s", o.err)
 	}
@@ -119,7 +119,7 @@ func TestPolicyCheck(t *testing.T) {
 
 func TestPolicySet(t *testing.T) {
 	f, socket, name := withPolicy(t, office)
-	ebb(t, socket, "policy", "set", "bandwidth.work.low=10 KB/s", "jobs.background=3", "bandwidth.foreground=").want(t, 0, "changed "+name+"; it is in effect\n", "bits.EnablePeercaching")
+	ebb(t, socket, "policy", "set", "bandwidth.work.low=10 KB/s", "jobs.background=3", "bandwidth.foreground=").want(t, 0, "changed "+name+"; it is in effect\n", "bits.Throttling.MaintenanceSchedule")
 	want := strings.Replace(office, "low = \"block\" ", "low = \"10 KB/s\" ", 1)
 	want = strings.Replace(want, "foreground = \"80 Mbit/s\"\n", "", 1) + "\n[jobs]\nbackground = 3\n"
 	if got := read(t, name); got != want {

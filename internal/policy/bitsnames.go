@@ -25,14 +25,15 @@ type bitsName struct {
 const (
 	dword       = 1<<32 - 1
 	maxKbit     = 4_294_967_200
-	noPeers     = "Ebb has no peer cache yet"
-	noCache     = "Ebb has no BranchCache yet"
 	outsideWork = "non-work is all that is outside of the work schedule"
 )
 
 func inDays(n int64) string    { return strconv.FormatInt(n, 10) + "d" }
 func inSeconds(n int64) string { return strconv.FormatInt(n, 10) + "s" }
 func inKbit(n int64) string    { return strconv.FormatInt(n, 10) + " kbit/s" }
+func inBit(n int64) string     { return strconv.FormatInt(n, 10) + " bit/s" }
+func inPercent(n int64) string { return strconv.FormatInt(n, 10) + "%" }
+func asNot(n int64) string     { return strconv.FormatBool(n == 0) }
 func asNumber(n int64) string  { return strconv.FormatInt(n, 10) }
 func asBool(n int64) string    { return strconv.FormatBool(n == 1) }
 
@@ -54,13 +55,13 @@ var bitsNames = func() []bitsName {
 		{name: "MaxJobsPerUser", lo: 1, hi: 1e7, key: "jobs.max_per_user", form: asNumber},
 		{name: "MaxFilesPerJob", lo: 1, hi: bits.MaxFilesPerJob, key: "jobs.max_files", form: asNumber},
 		{name: "MaxRangesPerFile", lo: 1, hi: bits.MaxRangesPerFile, key: "jobs.max_ranges", form: asNumber},
-		{name: "DisableBranchCache", hi: 1, unused: noCache},
-		{name: "EnablePeercaching", hi: 1, unused: noPeers},
-		{name: "DisablePeerCachingClient", hi: 1, unused: noPeers},
-		{name: "DisablePeerCachingServer", hi: 1, unused: noPeers},
-		{name: "MaxCacheSize", lo: 1, hi: 80, unused: noPeers},
-		{name: "MaxContentAge", lo: 1, hi: 120, unused: noPeers},
-		{name: "MaxBandwidthServed", lo: 1_048_576, hi: maxKbit, unused: noPeers},
+		{name: "DisableBranchCache", hi: 1},
+		{name: "EnablePeercaching", hi: 1},
+		{name: "DisablePeerCachingClient", hi: 1, key: "peers.fetch", form: asNot},
+		{name: "DisablePeerCachingServer", hi: 1, key: "peers.serve", form: asNot},
+		{name: "MaxCacheSize", lo: 1, hi: mostPercent, key: "peers.cache_size", form: inPercent},
+		{name: "MaxContentAge", lo: 1, hi: 120, key: "peers.max_age", form: inDays},
+		{name: "MaxBandwidthServed", lo: 1_048_576, hi: maxKbit, key: "peers.upload_rate", form: inBit},
 		{name: "EnableBITSMaxBandwidth", hi: 1},
 		{name: "MaxTransferRateOnSchedule", hi: maxKbit},
 		{name: "MaxBandwidthValidFrom", hi: 23},
@@ -128,6 +129,7 @@ func (r *reader) readBITS(settings []setting) {
 			b.give(n.key, n.form(v.n), n.name)
 		}
 	}
+	b.peers()
 	b.interval()
 	b.schedules()
 }
@@ -221,6 +223,22 @@ func (b *bitsReader) off(enable string, names ...string) bool {
 		}
 	}
 	return true
+}
+
+// peers reads the switches of BITS's two kinds of peer caching. The one that EnablePeercaching is about
+// ended with BITS 4.0; what took its place is BranchCache, which DisableBranchCache keeps BITS from.
+func (b *bitsReader) peers() {
+	const enable, disable = "EnablePeercaching", "DisableBranchCache"
+	if b.number(enable, 0) == 1 {
+		b.give("peers.mode", string(PeersDistributed), enable)
+	}
+	if b.number(disable, 0) == 0 {
+		return
+	}
+	b.give("peers.mode", string(PeersOff), disable)
+	if v, ok := b.values[enable]; ok && v.n == 1 {
+		b.notice(v.line, bitsTable+"."+enable, "has no effect: %s is 1", disable)
+	}
 }
 
 // interval reads the simple limit.

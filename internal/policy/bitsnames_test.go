@@ -61,9 +61,11 @@ LowBandwidthType = "mbps"
 			"bandwidth.maintenance.hours = 01:00-01:00\nbandwidth.maintenance.low = 9 kbit/s\n", ""},
 		{"cost", "TransferPolicy = { Foreground = 1, High = 5, Normal = 2, Low = 0x21 }\n", "cost.foreground = always\ncost.high = unrestricted\ncost.normal = not-roaming\ncost.low = flat-rate|overcap-throttled\n", ""},
 		{"cost by other numbers", "TransferPolicy = { High = 3, Normal = 4 }\n", "cost.high = no-surcharge\ncost.normal = standard\n", ""},
-		{"without effect", "EnablePeercaching = 1\nMaxCacheSize = 5\nDisableBranchCache = 0\n", "",
-			"line 2: bits.EnablePeercaching: has no effect: Ebb has no peer cache yet\nline 3: bits.MaxCacheSize: has no effect: Ebb has no peer cache yet\n" +
-				"line 4: bits.DisableBranchCache: has no effect: Ebb has no BranchCache yet\n"},
+		{"peer caching", "EnablePeercaching = 1\nDisableBranchCache = 0\nDisablePeerCachingClient = 0\nDisablePeerCachingServer = 1\nMaxCacheSize = 3\nMaxContentAge = 7\nMaxBandwidthServed = 1048576\n",
+			"peers.mode = distributed\npeers.fetch = true\npeers.serve = false\npeers.cache_size = 3%\npeers.max_age = 7d\npeers.upload_rate = 128 KiB/s\n", ""},
+		{"no BranchCache", "EnablePeercaching = 1\nDisableBranchCache = 1\nDisablePeerCachingClient = true\n", "peers.mode = off\npeers.fetch = false\n",
+			"line 2: bits.EnablePeercaching: has no effect: DisableBranchCache is 1\n"},
+		{"peer caching that nobody speaks of", "EnablePeercaching = 0\nDisableBranchCache = 0\n", "", ""},
 		{"Ebb's keys take precedence", "MaxJobsPerUser = 60\nMaxFilesPerJob = 200\n[jobs]\nmax_per_user = 61\n", "jobs.max_per_user = 61\njobs.max_files = 200\n",
 			"line 2: bits.MaxJobsPerUser: has no effect: jobs.max_per_user in line 5 takes precedence\n"},
 	} {
@@ -89,6 +91,9 @@ func TestBITSProblems(t *testing.T) {
 	for _, c := range []struct{ text, want string }{
 		{"MaxJobsPerUsr = 1\n", "line 2: bits.MaxJobsPerUsr: BITS has no such policy; did you mean bits.MaxJobsPerUser?\n"},
 		{"JobInactivityTimeout = 1000\n", "line 2: bits.JobInactivityTimeout: want a number from 1 to 999, without quotes\n"},
+		{"MaxCacheSize = 81\n", "line 2: bits.MaxCacheSize: want a number from 1 to 80, without quotes\n"},
+		{"MaxContentAge = 121\n", "line 2: bits.MaxContentAge: want a number from 1 to 120, without quotes\n"},
+		{"MaxBandwidthServed = 1000\n", "line 2: bits.MaxBandwidthServed: want a number from 1048576 to 4294967200, without quotes\n"},
 		{"JobInactivityTimeout = '90'\n", "line 2: bits.JobInactivityTimeout: want a number from 1 to 999, without quotes\n"},
 		{"JobInactivityTimeout = true\n", "line 2: bits.JobInactivityTimeout: want a number from 1 to 999, without quotes\n"},
 		{"MaxBandwidthValidFrom = 24\n", "line 2: bits.MaxBandwidthValidFrom: want a number from 0 to 23, without quotes\n"},

@@ -78,6 +78,22 @@ var keys = []key{
 	{"notify.commands", func(p *Policy) any { return &p.Notify.Commands }, 0, 0, "what jobs may run as their owners: \"any\", \"none\", or \"/usr/bin/x, /opt/hooks/*\""},
 	{"notify.hooks", func(p *Policy) any { return &p.Notify.Hooks }, 0, 0, "servers that web hooks may go to: \"any\", \"none\", or \"a.example.com, *.example.org\""},
 	{"notify.timeout", func(p *Policy) any { return &p.Notify.Timeout }, 1, oneDay, "a program that is told of a job has to be done by then"},
+
+	{"peers.mode", func(p *Policy) any { return &p.Peers.Mode }, 0, 0, "where downloads get blocks from besides the server: \"off\", \"local\" (own cache), \"distributed\" (machines of the same network), \"hosted\""},
+	{"peers.fetch", func(p *Policy) any { return &p.Peers.Fetch }, 0, 0, "downloads may get blocks from others"},
+	{"peers.serve", func(p *Policy) any { return &p.Peers.Serve }, 0, 0, "others may get blocks from this machine"},
+	{"peers.port", func(p *Policy) any { return &p.Peers.Port }, 1, 65535, "TCP port that blocks are served on"},
+	{"peers.interfaces", func(p *Policy) any { return &p.Peers.Interfaces }, 0, 0, "networks with peers: \"auto\" (private addresses, nothing virtual), or \"eth0, wlan0\""},
+	{"peers.hosted_caches", func(p *Policy) any { return &p.Peers.HostedCaches }, 0, 0, "for mode hosted: \"none\", or \"cache.example.com, 192.0.2.7:2178\"; the port is 80 unless given"},
+	{"peers.cache_size", func(p *Policy) any { return &p.Peers.CacheSize }, 0, 0, "of the blocks that are kept: \"1%\" to \"80%\" of the disk, or \"64 MiB\" to \"1024 TiB\"; less when the disk is nearly full"},
+	{"peers.max_age", func(p *Policy) any { return &p.Peers.MaxAge }, hour, year, "blocks are kept for so long"},
+	{"peers.uploads", func(p *Policy) any { return &p.Peers.Uploads }, 1, 16384, "answers to peers at once"},
+	{"peers.upload_rate", func(p *Policy) any { return &p.Peers.UploadRate }, 0, 0, "all answers to peers together; in any case no more than other traffic leaves"},
+	{"peers.serve_on_battery", func(p *Policy) any { return &p.Peers.ServeOnBattery }, 0, 0, "others may also while this machine runs on battery"},
+	{"peers.plain_http", func(p *Policy) any { return &p.Peers.PlainHTTP }, 0, 0, "also files from http:// servers: who can change an answer on its way chooses what the file has, as without peers"},
+	{"peers.version1_only", func(p *Policy) any { return &p.Peers.Version1Only }, 0, 0, "speak as Windows 7 and Server 2008 R2 do"},
+	{"peers.throttle_lan", func(p *Policy) any { return &p.Peers.ThrottleLAN }, 0, 0, "the limits of [bandwidth] hold for bytes from peers too"},
+	{"peers.digest_mode", func(p *Policy) any { return &p.Peers.DigestMode }, 0, 0, "also files that only a digest is known of; who knows the digest can get such a file from here"},
 }
 
 // policies returns the names of the transfer policies that can be given to a priority.

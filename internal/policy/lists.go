@@ -34,7 +34,7 @@ func (p Programs) String() string { return string(p) }
 
 // UnmarshalText implements encoding.TextUnmarshaler.
 func (p *Programs) UnmarshalText(b []byte) error {
-	text, err := parseList(string(b), func(item string) error {
+	text, err := parseList(string(b), anything, nothing, func(item string) error {
 		if dir, _ := strings.CutSuffix(item, "/*"); !strings.HasPrefix(item, "/") || strings.Contains(dir, "*") || dir != "" && dir != path.Clean(dir) {
 			return fmt.Errorf("%q is not an absolute path without \"..\", of which the last part may be *", item)
 		}
@@ -66,7 +66,7 @@ func (h Hosts) String() string { return string(h) }
 
 // UnmarshalText implements encoding.TextUnmarshaler.
 func (h *Hosts) UnmarshalText(b []byte) error {
-	text, err := parseList(strings.ToLower(string(b)), func(item string) error {
+	text, err := parseList(strings.ToLower(string(b)), anything, nothing, func(item string) error {
 		if name := strings.TrimPrefix(item, "*."); name == "" || strings.ContainsAny(name, "*/@[] ") {
 			return fmt.Errorf("%q is not the name or the address of a server, with *. before it for all below", item)
 		}
@@ -92,17 +92,22 @@ func listed(text string, fits func(item string) bool) bool {
 	return false
 }
 
-// parseList checks the items of a list and returns it in the form that listed reads.
-func parseList(text string, check func(item string) error) (string, error) {
+// parseList checks the items of a list and returns it in the form that listed reads. It may be a word
+// instead: the one for all or the one for none, where there is one.
+func parseList(text, all, none string, check func(item string) error) (string, error) {
 	text = strings.TrimSpace(text)
-	if text == anything || text == nothing {
+	if text != "" && (text == all || text == none) {
 		return text, nil
+	}
+	words := fmt.Sprintf("%q, %q", all, none)
+	if all == "" || none == "" {
+		words = fmt.Sprintf("%q", all+none)
 	}
 	var items []string
 	for item := range strings.SplitSeq(text, ",") {
 		item = strings.TrimSpace(item)
 		if item == "" {
-			return "", fmt.Errorf("%q has an empty item (want %q, %q, or a list with commas)", text, anything, nothing)
+			return "", fmt.Errorf("%q has an empty item (want %s, or a list with commas)", text, words)
 		}
 		if err := check(item); err != nil {
 			return "", err

@@ -184,6 +184,9 @@ func (r *reader) check() {
 			r.notice(from.Line, k.name, "has no effect: there is no limit in [%s]", table)
 		}
 	}
+	if p.Peers.Mode == PeersHosted && len(p.Peers.HostedCaches.Addresses()) == 0 {
+		r.problem(p.from["peers.mode"].Line, "peers.mode", "%q needs peers.hosted_caches", PeersHosted)
+	}
 	for _, level := range []string{".high", ".normal", ".low"} {
 		from, limited := p.from["bandwidth.maintenance"+level]
 		if _, ok := p.from["bandwidth.maintenance.hours"]; limited && !ok {

@@ -20,6 +20,7 @@ type Policy struct {
 	Power       Power
 	Credentials Credentials
 	Notify      Notify
+	Peers       Peers
 
 	// Notices are what is worth knowing about the file that this was read from: what has no
 	// effect, what takes precedence.
@@ -121,5 +122,15 @@ func Default() Policy {
 		Power:       Power{OnBattery: Run, PowerSaver: BackgroundWaits},
 		Credentials: Credentials{Own: anything},
 		Notify:      Notify{Commands: anything, Hooks: anything, Timeout: Duration(10 * time.Minute)},
+		Peers: Peers{
+			Mode: PeersOff, Fetch: true, Serve: true,
+			Port:         2178, // registered for BITS's peers (peercache.md 20)
+			Interfaces:   automatic,
+			HostedCaches: nothing,
+			CacheSize:    Size{Percent: 5},
+			MaxAge:       Duration(28 * day),
+			Uploads:      64,
+			UploadRate:   Rate(Unlimited),
+		},
 	}
 }

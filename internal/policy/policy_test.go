@@ -64,6 +64,7 @@ func TestProblemsNameLineKeyAndRemedy(t *testing.T) {
 		{"cost that allows nothing", "cost.low = 'default'\n", "line 1: cost.low: \"default\" allows no network at all (want always, not-roaming, no-surcharge, standard, unmetered, unrestricted)\n"},
 		{"power", "power.on_battery = 'stop'\n", "line 1: power.on_battery: \"stop\" is not a power rule (want \"run\" or \"background-waits\")\n"},
 		{"maintenance at no time", "bandwidth.maintenance.low = 'block'\n", "line 1: bandwidth.maintenance.low: needs bandwidth.maintenance.hours\n"},
+		{"hosted by nobody", "peers.mode = 'hosted'\n", "line 1: peers.mode: \"hosted\" needs peers.hosted_caches\n"},
 		{"BITS's name", "[jobs]\nx = 1\n[bandwidth]\nMaxJobsPerUser = 60\n", "line 2: jobs.x: there is no such key\nline 4: bandwidth.MaxJobsPerUser: is a name of BITS; it goes into the table [bits]\n"},
 		{"BITS's name at the top", "MaxJobsPerUser = 60\n", "line 1: MaxJobsPerUser: is a name of BITS; it goes into the table [bits]\n"},
 		{"several", "[jobs]\nforeground = 0\nx = 1\n[transfer]\nstall_timeout = 1\n", "line 2: jobs.foreground: 0 is out of range; want 1 to 1000\nline 3: jobs.x: there is no such key\n" +
@@ -143,6 +144,23 @@ own = "*.Example.com, none.example"
 commands = "/usr/bin/logger , /opt/hooks/*"
 hooks = "Hooks.example.com"
 timeout = "30s"
+
+[peers]
+mode = "Hosted"
+fetch = false
+serve = false
+port = 80
+interfaces = "eth0,  wlan0"
+hosted_caches = "cache.example.com, [2001:db8::7]:2178,2001:db8::8"
+cache_size = "1.5 GB"
+max_age = "1h"
+uploads = 1
+upload_rate = "block"
+serve_on_battery = true
+plain_http = true
+version1_only = true
+throttle_lan = true
+digest_mode = true
 `)
 	want := Policy{
 		Jobs: Jobs{Logon: LogonStrict, Foreground: 8, Background: 2, TimeSlice: Duration(10 * time.Second), KeepEvents: Duration(36 * time.Hour),
@@ -159,6 +177,8 @@ timeout = "30s"
 		Power:       Power{OnBattery: BackgroundWaits, PowerSaver: Run},
 		Credentials: Credentials{Own: "*.example.com, none.example"},
 		Notify:      Notify{Commands: "/usr/bin/logger, /opt/hooks/*", Hooks: "hooks.example.com", Timeout: Duration(30 * time.Second)},
+		Peers: Peers{Mode: PeersHosted, Port: 80, Interfaces: "eth0, wlan0", HostedCaches: "cache.example.com:80, [2001:db8::7]:2178, [2001:db8::8]:80",
+			CacheSize: Size{Bytes: 1_500_000_000}, MaxAge: Duration(time.Hour), Uploads: 1, ServeOnBattery: true, PlainHTTP: true, Version1Only: true, ThrottleLAN: true, DigestMode: true},
 	}
 	if p.Bandwidth.Zone.String() != "Asia/Kathmandu" {
 		t.Errorf("zone %v", p.Bandwidth.Zone)
@@ -189,6 +209,7 @@ func TestParseKeepsDefaultsOfAbsentKeys(t *testing.T) {
 func TestNotices(t *testing.T) {
 	for _, c := range []struct{ text, want string }{
 		{"[jobs]\nmax_per_user = 10\n", ""},
+		{"peers.hosted_caches = 'a'\n", ""},
 		{"[jobs]\nmax_per_machine = 10\n", "line 2: jobs.max_per_user: 10000 has no effect: it is more than jobs.max_per_machine, 10\n"},
 		{"bandwidth.background = '1 kbit/s'\n", "line 1: bandwidth.background: behaves as 2 kbit/s; write \"block\" to let nothing through\n"},
 		{"bandwidth.background = '2 kbit/s'\n", ""},
@@ -257,6 +278,9 @@ func TestTexts(t *testing.T) {
 		{new(Hours), "8:00-17:30", "08:00-17:30"}, {new(Hours), "00:00-00:00", "00:00-24:00"}, {new(Hours), "08:00-08:00", "08:00-08:00"}, {new(Hours), "22:00 - 24:00", "22:00-24:00"}, {new(Hours), "00:00-24:00", "00:00-24:00"},
 		{new(Network), "Auto", "auto"}, {new(Network), "METERED", "metered"}, {new(Network), "usage-based|roaming", "usage-based|roaming"},
 		{new(PowerRule), " Run", "run"},
+		{new(PeerMode), "Distributed", "distributed"}, {new(Interfaces), "auto", "auto"}, {new(Interfaces), " eth0 ,wlan0", "eth0, wlan0"},
+		{new(Caches), "none", "none"}, {new(Caches), "a", "a:80"}, {new(Caches), "[::1],192.0.2.1:2178", "[::1]:80, 192.0.2.1:2178"},
+		{new(Size), "5%", "5%"}, {new(Size), "1024 MiB", "1 GiB"}, {new(Size), "2000 MB", "2 GB"}, {new(Size), "64.3MiB", "67.423436 MB"}, {new(Size), "1 TiB", "1 TiB"},
 	} {
 		if err := c.v.UnmarshalText([]byte(c.text)); err != nil || c.v.String() != c.show {
 			t.Errorf("%q: %s, %v", c.text, c.v, err)
@@ -274,6 +298,9 @@ func TestTexts(t *testing.T) {
 		{new(Hours), "24:00-08:00"}, {new(Hours), "08:60-09:00"}, {new(Hours), "08:00-25:00"}, {new(Hours), "08:00-24:01"}, {new(Hours), "08:00"},
 		{new(Network), ""}, {new(Network), "near-cap|below-cap"}, {new(Network), "0x21"}, {new(Network), "ignore-congestion"},
 		{new(Zone), ""}, {new(Zone), "../../etc/passwd"}, {new(Zone), "Mars/Phobos"},
+		{new(PeerMode), "on"}, {new(PeerMode), ""}, {new(Interfaces), ""}, {new(Interfaces), "none,"}, {new(Interfaces), "a b"}, {new(Interfaces), "../x"},
+		{new(Caches), "any,"}, {new(Caches), ""}, {new(Caches), "a:0"}, {new(Caches), "a:65536"}, {new(Caches), "http://a"}, {new(Caches), ":80"}, {new(Caches), "a:b:c"}, {new(Caches), "u@a"},
+		{new(Size), "0%"}, {new(Size), "81%"}, {new(Size), "1.5%"}, {new(Size), "63 MiB"}, {new(Size), "1025 TiB"}, {new(Size), "5"}, {new(Size), "5 KiB"}, {new(Size), "-5 GiB"}, {new(Size), "99999999999999999999%"},
 	} {
 		if err := c.v.UnmarshalText([]byte(c.s)); err == nil {
 			t.Errorf("%q is read as %v", c.s, c.v)
