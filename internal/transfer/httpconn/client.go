@@ -171,7 +171,7 @@ func (c *Client) checkRedirect(req *http.Request, via []*http.Request) error {
 }
 
 // ownHeader lists the headers that the client itself sets.
-var ownHeader = map[string]bool{"Range": true, "If-Range": true, "Accept": true, "Accept-Encoding": true, "User-Agent": true, "If-None-Match": true, "If-Modified-Since": true}
+var ownHeader = map[string]bool{"X-P2P-PeerDist": true, "X-P2P-PeerDistEx": true, "Range": true, "If-Range": true, "Accept": true, "Accept-Encoding": true, "User-Agent": true, "If-None-Match": true, "If-Modified-Since": true}
 
 // allowed reports why a server may not send a request on from one URL to another; nil if it may.
 func allowed(from, to *url.URL) error {

@@ -20,6 +20,7 @@ import (
 
 	"github.com/ebbtransfer/ebb/bits"
 	"github.com/ebbtransfer/ebb/internal/governor"
+	"github.com/ebbtransfer/ebb/internal/peerdist/pccrtp"
 	"github.com/ebbtransfer/ebb/internal/transfer/httpconn"
 )
 
@@ -93,6 +94,7 @@ type Request struct {
 	Offset    int64       // bytes already here
 	Validator Validator   // of the version they belong to; must be usable if Offset > 0
 	Whole     bool        // ask without Range
+	PeerDist  PeerDist    // content information may be the answer, see Response.Info
 	Class     governor.Class
 	// Got is called with the connection that the request goes over, before it is sent; several
 	// times if there are redirects. It may be nil.
@@ -102,7 +104,7 @@ type Request struct {
 	Answered func(*http.Response)
 }
 
-// Response is an answer whose body may be appended at Offset.
+// Response is an answer whose body may be appended at Offset, unless Info is set.
 type Response struct {
 	Body      io.ReadCloser
 	Offset    int64 // Request.Offset, or 0 if the file must be started again
@@ -115,6 +117,11 @@ type Response struct {
 	Header    http.Header // of the answer
 	URL       *url.URL    // that the answer came from in the end
 	Moved     string      // the same, if it is another than was asked and the job is to keep it; else empty
+	Info      bool        // the body is content information of the file from Offset on, for ReadInfo
+	Speaks    bool        // the server gives content information of some files
+	Makes     bool        // and will have it for this one soon
+
+	limit int64 // bytes that content information may have
 }
 
 // Get sends a request and checks its answer. Errors are of type *bits.Error or *httpconn.RetryError,
@@ -127,6 +134,7 @@ func (c *Client) Get(ctx context.Context, r Request) (*Response, error) {
 	if err != nil {
 		return nil, err
 	}
+	r.PeerDist.set(req.Header)
 	if !r.Whole {
 		req.Header.Set("Range", "bytes="+strconv.FormatInt(r.Offset, 10)+"-")
 		if r.Offset > 0 {
@@ -149,6 +157,10 @@ func (c *Client) Get(ctx context.Context, r Request) (*Response, error) {
 	out, err := c.check(r, resp)
 	if err != nil || out == nil || out.Body == nil {
 		httpconn.Drain(resp)
+	}
+	if r.PeerDist.Version > 0 && (err == errInfo || err != nil && refusesInfo(resp.StatusCode)) {
+		r.PeerDist = PeerDist{Missing: err == errInfo}
+		return c.Get(ctx, r)
 	}
 	if out != nil {
 		out.Moved = c.moved(ctx, req, resp)
@@ -181,11 +193,19 @@ func (c *Client) check(r Request, resp *http.Response) (*Response, error) {
 	if status != http.StatusOK && status != http.StatusPartialContent {
 		return c.checkStatus(r, resp)
 	}
+	out := &Response{Body: resp.Body, Length: resp.ContentLength, Validator: validatorOf(resp.Header), Header: resp.Header, URL: resp.Request.URL}
+	out.Modified, _ = http.ParseTime(out.Validator.LastModified) // zero if there is none
+	says, ok := pccrtp.Answered(resp.Header)
+	out.Speaks, out.Makes = ok, says.MakeHash
+	if says.Encoded && r.PeerDist.Version > 0 {
+		if !ok {
+			return nil, errInfo
+		}
+		return out, checkInfo(r, resp, out, says.Length)
+	}
 	if err := checkEncoding(r.URL, resp.Header); err != nil {
 		return nil, err
 	}
-	out := &Response{Body: resp.Body, Length: resp.ContentLength, Validator: validatorOf(resp.Header), Header: resp.Header, URL: resp.Request.URL}
-	out.Modified, _ = http.ParseTime(out.Validator.LastModified) // zero if there is none
 	if status == http.StatusOK {
 		out.Validator.Size = resp.ContentLength
 		if r.Offset > 0 {

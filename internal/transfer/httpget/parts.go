@@ -34,6 +34,7 @@ type PartsRequest struct {
 	Header    http.Header  // what the job's owner wants to send
 	Ranges    []bits.Range // 1 to MaxRanges, disjoint, in the order in which they are wanted
 	Validator Validator    // of the version that they must be of; all zero if any will do
+	PeerDist  PeerDist     // with Missing alone, or nothing
 	Class     governor.Class
 	Got       func(*governor.Conn) // as in Request
 	Answered  func(*http.Response) // as in Request
@@ -76,6 +77,7 @@ func (c *Client) GetParts(ctx context.Context, r PartsRequest) (*Parts, error) {
 		return nil, err
 	}
 	req.Header.Set("Range", rangeHeader(r.Ranges))
+	r.PeerDist.set(req.Header)
 	switch v := r.Validator; {
 	case v.ETag != "":
 		req.Header.Set("If-Range", v.ETag)
