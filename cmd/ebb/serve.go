@@ -239,7 +239,8 @@ func newServeCheckCmd(a *app) *cobra.Command {
 		Use:   "check FILE",
 		Short: "Check a configuration file, and start nothing",
 		Long: `Check a configuration file: its keys and values, and that the directories of its
-groups are there. Nothing is started.`,
+groups and the certificates are there and can be used. Nothing is started, and no
+bucket is asked.`,
 		Example: "  ebb serve check /etc/ebb/serve.toml",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
@@ -247,15 +248,8 @@ groups are there. Nothing is started.`,
 			if err != nil {
 				return a.problems(err)
 			}
-			for _, g := range c.Groups {
-				if g.Dir == "" {
-					continue
-				}
-				if st, err := os.Stat(g.Dir); err != nil {
-					return fmt.Errorf("the group %s: %w", g.Path, err)
-				} else if !st.IsDir() {
-					return fmt.Errorf("the group %s: %s is not a directory", g.Path, g.Dir)
-				}
+			if err := serve.Check(c); err != nil {
+				return err
 			}
 			a.printf("ok\n")
 			return nil

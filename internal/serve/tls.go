@@ -5,9 +5,11 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 
 	"github.com/ebbtransfer/ebb/internal/serve/certs"
+	"github.com/ebbtransfer/ebb/internal/serve/config"
 )
 
 // tlsConfig returns how TLS is spoken, nil if it is not. It notes a certificate that is self-signed.
@@ -49,13 +51,8 @@ func (s *server) tlsConfig(listeners []listener, started *Started) (*tls.Config,
 	}
 	t := &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: pair.Certificate, NextProtos: []string{"h2", "http/1.1"}}
 	if o.ClientCA != "" {
-		pem, err := os.ReadFile(o.ClientCA)
-		if err != nil {
+		if t.ClientCAs, err = clientCAs(o.ClientCA); err != nil {
 			return nil, err
-		}
-		t.ClientCAs = x509.NewCertPool()
-		if !t.ClientCAs.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("there is no certificate in %s", o.ClientCA)
 		}
 		t.ClientAuth = tls.VerifyClientCertIfGiven
 		if o.ClientRequired {
@@ -63,4 +60,44 @@ func (s *server) tlsConfig(listeners []listener, started *Started) (*tls.Config,
 		}
 	}
 	return t, nil
+}
+
+// clientCAs reads who may sign the certificates of clients.
+func clientCAs(file string) (*x509.CertPool, error) {
+	pem, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(pem) {
+		return nil, fmt.Errorf("there is no certificate in %s", file)
+	}
+	return pool, nil
+}
+
+// Check says what a server with a configuration would lack of the files that it names: the directories
+// of its groups, and certificates. It starts nothing and asks nobody. The error joins all that it finds.
+func Check(c config.Config) error {
+	var missing []error
+	for _, g := range c.Groups {
+		if g.Dir == "" {
+			continue
+		}
+		if st, err := os.Stat(g.Dir); err != nil {
+			missing = append(missing, fmt.Errorf("the group %s: %w", g.Path, err))
+		} else if !st.IsDir() {
+			missing = append(missing, fmt.Errorf("the group %s: %s is not a directory", g.Path, g.Dir))
+		}
+	}
+	if c.TLS.Cert != "" {
+		if _, err := certs.Open(c.TLS.Cert, c.TLS.Key, slog.New(slog.DiscardHandler)); err != nil {
+			missing = append(missing, fmt.Errorf("tls: %w", err))
+		}
+	}
+	if c.TLS.ClientCA != "" {
+		if _, err := clientCAs(c.TLS.ClientCA); err != nil {
+			missing = append(missing, fmt.Errorf("tls: client_ca: %w", err))
+		}
+	}
+	return errors.Join(missing...)
 }

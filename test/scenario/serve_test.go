@@ -545,6 +545,17 @@ func TestServeTellsWhatIsWrong(t *testing.T) {
 			t.Errorf("%v: %d %s", c.args, r.code, r.err)
 		}
 	}
+	// All that is missing is told at once.
+	broken := filepath.Join(t.TempDir(), "serve.toml")
+	if err := os.WriteFile(broken, []byte("[tls]\ncert = \"no.pem\"\nkey = \"no.key\"\nclient_ca = \"serve.toml\"\n[[group]]\npath = \"/\"\ndir = \"nowhere\"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r = s.cli("check", broken)
+	for _, want := range []string{"the group /: ", "nowhere", "no.pem", "there is no certificate in " + broken} {
+		if r.code != 1 || !strings.Contains(r.err, want) {
+			t.Errorf("%s is not in: %d %s", want, r.code, r.err)
+		}
+	}
 }
 
 // Two servers behind one name share a bucket: each goes on with what the other began.
