@@ -98,11 +98,13 @@ func (c *Cache) SetLimits(l Limits) { c.limits.Store(&l) }
 // Used returns the bytes of blocks that are here.
 func (c *Cache) Used() int64 { return c.used.Load() }
 
-// Limit returns how many bytes the cache may have now: its size, and less of it the less space the disk
-// has, down to none at 2 % (peercache.md 12).
-func (c *Cache) Limit() int64 {
-	free, total, err := space(c.root)
-	size := c.limits.Load().Size
+// Limit returns how many bytes the cache may have now.
+func (c *Cache) Limit() int64 { return Room(c.root, c.limits.Load().Size) }
+
+// Room returns how many bytes something of a size may have in a directory now: less than its size the less
+// space the disk has, down to none at 2 % (peercache.md 12).
+func Room(dir string, size int64) int64 {
+	free, total, err := space(dir)
 	if err != nil || total <= 0 {
 		return size
 	}
@@ -111,6 +113,16 @@ func (c *Cache) Limit() int64 {
 	}
 	k := (float64(free)/float64(total)*100 - 2) / 8
 	return int64(float64(size) * min(max(k, 0), 1))
+}
+
+// Part returns how many bytes a percentage of a directory's disk is, and the same of otherwise where the size
+// of the disk is not known.
+func Part(dir string, percent, otherwise int64) int64 {
+	_, total, err := space(dir)
+	if err != nil || total <= 0 {
+		total = otherwise
+	}
+	return total / 100 * percent
 }
 
 func (c *Cache) path(id []byte, suffix string) string {
