@@ -250,6 +250,7 @@ func (s *service) open(p policy.Policy, c conditions.State) error {
 	s.governor = governor.New(filepath.Join(s.State, "paths.json"), s.Log)
 	s.conns = httpconn.New("Ebb/"+s.Version, s.governor)
 	s.peers = peers.Open(filepath.Join(s.State, "peers"), s.Log)
+	s.startPeers(p.Peers)
 	s.engine = transfer.NewEngine(httpget.New(s.conns), time.Duration(p.Transfer.StallTimeout), uploaders(s.conns))
 	try := func() error {
 		st, err := store.Open(s.State, s.storeTrouble)
@@ -376,7 +377,7 @@ func (s *service) watchConditions(ctx context.Context, states <-chan conditions.
 	}
 }
 
-// keepHouse makes the backup, and forgets old events now and then.
+// keepHouse makes the backup, and forgets old events and old segments of peers now and then.
 func (s *service) keepHouse(ctx context.Context) {
 	timer := time.NewTimer(backupDelay)
 	defer timer.Stop()
@@ -394,6 +395,11 @@ func (s *service) keepHouse(ctx context.Context) {
 		}
 		if err := s.queue.Prune(time.Now()); err != nil {
 			s.Log.Warn("old events could not be removed", "err", err)
+		}
+		if c := s.peers.Cache(); c != nil && !first { // it was cleaned when it was opened
+			if err := c.Clean(); err != nil {
+				s.Log.Warn("the cache of peers could not be cleaned", "err", err)
+			}
 		}
 		timer.Reset(pruneEvery)
 	}
@@ -423,6 +429,7 @@ func (s *service) watchdog(ctx context.Context) {
 func (s *service) setPolicy(p policy.Policy) {
 	s.engine.SetStall(time.Duration(p.Transfer.StallTimeout))
 	s.queue.SetPolicy(p)
+	s.applyPeers(p.Peers)
 }
 
 // reload reads the configuration again on SIGHUP. A file with an error changes nothing.

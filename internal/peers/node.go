@@ -38,7 +38,7 @@ const (
 const DefaultPort = 2178
 
 // DefaultLimits are those of the cache: a twentieth of the disk, 28 days (section 12).
-var DefaultLimits = cache.Limits{MaxAge: 28 * 24 * time.Hour}
+var DefaultLimits = cache.Limits{Percent: 5, MaxAge: 28 * 24 * time.Hour}
 
 // Settings are what the administrator decides.
 type Settings struct {
@@ -47,9 +47,10 @@ type Settings struct {
 	Interfaces   []string // names of those whose networks are shared with; none: the private ones that are not virtual
 	HostedCaches []string // host or host:port
 	Limits       cache.Limits
-	Uploads      int   // answers at a time, 1 to 16384
+	Uploads      int   // answers at a time, 1 to 16384; 0: nothing is served
 	UploadRate   int64 // bytes per second that are served at most; 0: what is idle
 
+	ServeOnly      bool // downloads get nothing of others
 	ServeOnBattery bool
 	PlainHTTP      bool // content information that came over http:// counts too
 	Version1Only   bool // of content information
@@ -69,7 +70,7 @@ func (s Settings) equal(o Settings) bool {
 	}
 	s.Interfaces, o.Interfaces, s.HostedCaches, o.HostedCaches = nil, nil, nil, nil
 	return s.Mode == o.Mode && s.Port == o.Port && s.Limits == o.Limits && s.Uploads == o.Uploads && s.UploadRate == o.UploadRate &&
-		s.ServeOnBattery == o.ServeOnBattery && s.PlainHTTP == o.PlainHTTP && s.Version1Only == o.Version1Only && s.ThrottleLAN == o.ThrottleLAN && s.DigestMode == o.DigestMode
+		s.ServeOnly == o.ServeOnly && s.ServeOnBattery == o.ServeOnBattery && s.PlainHTTP == o.PlainHTTP && s.Version1Only == o.Version1Only && s.ThrottleLAN == o.ThrottleLAN && s.DigestMode == o.DigestMode
 }
 
 // Node is the part of one machine.
@@ -130,7 +131,7 @@ func (n *Node) Apply(s Settings) error {
 		n.unserve()
 	}
 	var err error
-	if n.serving == nil && s.Mode != Local {
+	if n.serving == nil && s.Mode != Local && s.Uploads > 0 {
 		err = n.serve(s)
 	}
 	n.mu.Lock()
@@ -256,7 +257,7 @@ func (n *Node) Find(ctx context.Context, segments []*peerdist.Segment) [][]netip
 	n.mu.RLock()
 	client, s := n.client, n.settings
 	n.mu.RUnlock()
-	if client == nil || s.Mode == Local {
+	if client == nil || s.Mode == Local || s.ServeOnly {
 		return out
 	}
 	ids := make([][]byte, len(segments))

@@ -39,8 +39,11 @@ var ErrFull = errors.New("the cache is full")
 
 // Limits are those of a cache.
 type Limits struct {
-	Size   int64         // bytes of blocks, 0: a twentieth of the disk; less when the disk has less than a tenth of it left
-	MaxAge time.Duration // for how long a segment is kept, at least 1 s
+	// Size is in bytes of blocks, or Percent of the disk where that is not 0. The limit is less when the
+	// disk has less than a tenth of it left.
+	Size    int64
+	Percent int
+	MaxAge  time.Duration // for how long a segment is kept, at least 1 s
 }
 
 // Cache is a directory of segments. One process has it.
@@ -99,7 +102,13 @@ func (c *Cache) SetLimits(l Limits) { c.limits.Store(&l) }
 func (c *Cache) Used() int64 { return c.used.Load() }
 
 // Limit returns how many bytes the cache may have now.
-func (c *Cache) Limit() int64 { return Room(c.root, c.limits.Load().Size) }
+func (c *Cache) Limit() int64 {
+	l := c.limits.Load()
+	if l.Percent > 0 {
+		return Room(c.root, Part(c.root, int64(l.Percent), 0))
+	}
+	return Room(c.root, l.Size)
+}
 
 // Room returns how many bytes something of a size may have in a directory now: less than its size the less
 // space the disk has, down to none at 2 % (peercache.md 12).
@@ -107,9 +116,6 @@ func Room(dir string, size int64) int64 {
 	free, total, err := space(dir)
 	if err != nil || total <= 0 {
 		return size
-	}
-	if size == 0 {
-		size = total / 20
 	}
 	k := (float64(free)/float64(total)*100 - 2) / 8
 	return int64(float64(size) * min(max(k, 0), 1))
