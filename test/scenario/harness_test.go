@@ -39,6 +39,8 @@ const (
 	patience = 60 * time.Second
 	// fastStall is the configuration of services whose connections stall in a test.
 	fastStall = "[transfer]\nstall_timeout = \"1s\"\n"
+	// patientStall is that of services whose connections may be silent until the test wants them to go on.
+	patientStall = "[transfer]\nstall_timeout = \"1h\"\n"
 )
 
 // ebb is the program under test.

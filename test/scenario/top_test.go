@@ -73,14 +73,14 @@ func TestTop(t *testing.T) {
 	t.Parallel()
 	srv := serve(t, faultserver.Options{})
 	e := srv.File("/file", faultserver.File{Seed: 1, Size: 64 * mib})
-	e.Set(func(p *faultserver.Program) { p.Rate = mib })
+	e.Set(func(p *faultserver.Program) { p.Rate = 128 * kib }) // for longer than the test takes on a busy machine
 	s := start(t, options{})
 	job := s.create(fetched{name: "the job", files: []bits.FileSpec{s.file(e.URL(), "file")}})
 
 	at := newScreen(t, fmt.Sprintf("LC_ALL=C.UTF-8 EBB_SOCKET=%s %s top; echo left with $?; read wait", s.socket, ebb))
 	at.shows("ebb  ", "1 running", "> the job", "TRANSFERRING", "iB/s", "q quit  ? help")
+	// What the last line says goes away after some seconds, in which a busy machine may not have looked.
 	at.tmux("send-keys", "s")
-	at.shows("suspended the job")
 	at.shows("SUSPENDED")
 	if got := s.info(job).State; got != bits.Suspended {
 		t.Errorf("the job is %s", got)
@@ -91,7 +91,6 @@ func TestTop(t *testing.T) {
 	at.shows("the service does not answer")
 	s.up()
 	at.tmux("send-keys", "r")
-	at.shows("resumed the job")
 	at.shows("1 running")
 	at.tmux("send-keys", "c")
 	at.shows("cancel the job? [y/N]")
