@@ -11,11 +11,12 @@ const (
 	PaceYielding     PaceState = "yielding"      // someone else uses the path; ebb stepped back
 	PaceCapped       PaceState = "capped"        // policy allows no more
 	PaceShared       PaceState = "shared"        // of a job: another one fetches the same file
+	PaceSilent       PaceState = "silent"        // of a job: nothing comes of its server
 )
 
 // Pace says how fast a running job moves and why.
 type Pace struct {
-	State PaceState `json:"state" enum:"unrestricted,probing,idle_capacity,yielding,capped,shared"`
+	State PaceState `json:"state" enum:"unrestricted,probing,idle_capacity,yielding,capped,shared,silent"`
 	Why   string    `json:"why" doc:"The same for people"`
 	Rate  int64     `json:"rate" doc:"Bytes per second that the job moves now"`
 }

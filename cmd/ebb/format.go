@@ -133,7 +133,7 @@ func rate(n int64) string { return size(n) + "/s" }
 
 // paceText is how fast a job moves and why.
 func paceText(p bits.Pace) string {
-	if p.State == bits.PaceShared {
+	if p.State == bits.PaceShared || p.State == bits.PaceSilent {
 		return safe(p.Why)
 	}
 	return rate(p.Rate) + ", " + safe(p.Why)
@@ -154,6 +154,8 @@ func heldBack(p *bits.Pace) string {
 		return "capped by policy"
 	case bits.PaceShared:
 		return "fetched by another"
+	case bits.PaceSilent:
+		return "server silent"
 	case bits.PaceUnrestricted, bits.PaceIdle:
 	}
 	return ""

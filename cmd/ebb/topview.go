@@ -206,7 +206,7 @@ func paceStyle(s bits.PaceState) string {
 	switch s {
 	case bits.PaceIdle:
 		return green
-	case bits.PaceYielding, bits.PaceCapped:
+	case bits.PaceYielding, bits.PaceCapped, bits.PaceSilent:
 		return yellow
 	case bits.PaceUnrestricted, bits.PaceProbing, bits.PaceShared:
 	}
@@ -487,6 +487,7 @@ func (t *top) help() []string {
 		{bits.PaceYielding, "somebody else uses the link; background jobs stepped back"},
 		{bits.PaceCapped, "policy allows no more"},
 		{bits.PaceShared, "another job fetches the same file; its bytes are taken"},
+		{bits.PaceSilent, "nothing comes of the server"},
 	} {
 		add(strings.ReplaceAll(string(s.state), "_", " "), s.means)
 	}

@@ -228,6 +228,12 @@ func (t *tx) explainRunning(r *reasons, j *job, v *version, ref string) {
 		return
 	}
 	if v.rec.State == bits.Connecting {
+		if j.run != nil {
+			if silence, ok := j.run.live.Silence(); ok {
+				r.add("", "%s", sentence(silence.Tell(t.now)))
+				return
+			}
+		}
 		r.add("", "The job waits for an answer of %s.", nextHost(v))
 		return
 	}
@@ -239,6 +245,10 @@ func (t *tx) explainRunning(r *reasons, j *job, v *version, ref string) {
 	help := ""
 	if v.rec.Priority != bits.Foreground {
 		help = fmt.Sprintf("`ebb set %s priority=foreground` lets it compete with other programs for the network.", ref)
+	}
+	if p.State == bits.PaceSilent {
+		r.add("", "%s", sentence(p.Why))
+		return
 	}
 	r.add(help, "The job moves at %.1f KiB/s: %s.", float64(p.Rate)/1024, strings.TrimSuffix(cmp.Or(p.Why, string(p.State)), "."))
 }

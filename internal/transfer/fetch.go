@@ -326,7 +326,7 @@ func (d *download) request(ctx context.Context) error {
 			return err
 		}
 	}
-	ctx, under := d.ask(ctx, d.stallError)
+	ctx, under := d.ask(ctx, d.src.url)
 	defer under.end()
 
 	resp, err := d.get(ctx, httpget.Request{URL: d.src.url, Header: d.job.Header, Offset: d.offset(), Validator: d.validator, Whole: d.job.whole(),
@@ -352,34 +352,35 @@ func (d *download) request(ctx context.Context) error {
 		return err
 	}
 	d.once.Do(d.sink.Connected)
-	return d.copy(ctx, resp, under.stalled)
+	return d.copy(ctx, resp, under.patience)
 }
 
 // asked is a request that is under way: on which connection, and how long nothing may come.
 type asked struct {
 	*run
-	ctx     context.Context
-	cancel  context.CancelCauseFunc
-	stalled *time.Timer
-	conn    *governor.Conn // nil while it has none
+	ctx      context.Context
+	cancel   context.CancelCauseFunc
+	patience *httpconn.Patience
+	conn     *governor.Conn // nil while it has none
 }
 
-// ask begins a request, which ends with the error of stall if its answer does not begin in time. end
+// ask begins a request to u, which ends with an error if its answer does not begin in time. end
 // must be called.
-func (r *run) ask(ctx context.Context, stall func() error) (context.Context, *asked) {
+func (r *run) ask(ctx context.Context, u string) (context.Context, *asked) {
 	ctx, cancel := context.WithCancelCause(ctx)
-	return ctx, &asked{run: r, ctx: ctx, cancel: cancel, stalled: time.AfterFunc(headerPatience(r.stallTime()), func() { cancel(stall()) })}
+	ctx, patience := r.live.asking.Begin(ctx, headerPatience(r.stallTime()), func(s httpconn.Silence) { cancel(s.Err(u)) })
+	return ctx, &asked{run: r, ctx: ctx, cancel: cancel, patience: patience}
 }
 
 // got is told which connection the request goes over.
 func (a *asked) got(c *governor.Conn) {
 	a.leave() // that of the request that was redirected
 	a.live.took(c)
-	a.stalled.Stop() // the wait for room is not the server's
+	a.patience.Rest() // the wait for room is not the server's
 	if err := c.Begin(a.ctx); err == nil {
 		a.conn = c
 	}
-	a.stalled.Reset(headerPatience(a.stallTime()))
+	a.patience.Wait(httpconn.Reply, headerPatience(a.stallTime()))
 }
 
 func (a *asked) leave() {
@@ -391,16 +392,14 @@ func (a *asked) leave() {
 
 func (a *asked) end() {
 	a.leave()
-	a.stalled.Stop()
+	a.patience.End()
 	a.cancel(nil)
 }
 
 // headerPatience is how long an answer may take to begin: a server may have to fetch or make
 // the file first.
-func headerPatience(stall time.Duration) time.Duration { return 2 * stall }
-
-func (d *download) stallError() error {
-	return &bits.Error{Code: bits.WinHTTPTimeout, Context: bits.ContextGeneralTransport, File: d.src.url, Message: fmt.Sprintf("no byte came for %v", d.stallTime())}
+func headerPatience(stall time.Duration) time.Duration {
+	return min(2*stall, httpconn.HeaderTimeout)
 }
 
 // accept prepares the part file for an answer.
@@ -452,12 +451,12 @@ func (d *download) accept(ctx context.Context, resp *httpget.Response) error {
 }
 
 // copy appends the body. It returns nil when the file is whole.
-func (d *download) copy(ctx context.Context, resp *httpget.Response, stalled *time.Timer) error {
+func (d *download) copy(ctx context.Context, resp *httpget.Response, patience *httpconn.Patience) error {
 	left := resp.Length
 	for {
-		stalled.Reset(d.stallTime())
+		patience.Wait(httpconn.Arrival, d.stallTime())
 		n, err := resp.Body.Read(d.part.Space())
-		stalled.Stop() // what follows is the disk's time
+		patience.Rest() // what follows is the disk's time
 		if n > 0 {
 			if left >= 0 {
 				if left -= int64(n); left < 0 {

@@ -431,7 +431,7 @@ func (p *pieces) here() int64 { return p.filled.Bytes() + p.now.Length }
 
 // request asks for parts of the file; for nothing but its size if todo is empty.
 func (p *pieces) request(ctx context.Context, todo []span) error {
-	ctx, under := p.ask(ctx, p.stallError)
+	ctx, under := p.ask(ctx, p.f.Remote)
 	defer under.end()
 	req := httpget.PartsRequest{URL: p.f.Remote, Header: p.job.Header, Validator: p.known(), Class: p.job.Class, Got: under.got, Answered: p.answer.came}
 	for _, s := range todo {
@@ -476,14 +476,14 @@ func (p *pieces) request(ctx context.Context, todo []span) error {
 	slices.SortFunc(todo, func(a, b span) int { return cmp.Compare(a.remote, b.remote) })
 	before := p.here()
 	for {
-		under.stalled.Reset(p.stallTime())
+		under.patience.Wait(httpconn.Arrival, p.stallTime())
 		part, body, err := resp.Next(ctx)
-		under.stalled.Stop()
+		under.patience.Rest()
 		if err == io.EOF {
 			break
 		}
 		if err == nil {
-			err = p.take(ctx, part, body, todo, under.stalled)
+			err = p.take(ctx, part, body, todo, under.patience)
 		}
 		if err != nil {
 			return err
@@ -506,10 +506,6 @@ func (p *pieces) known() httpget.Validator {
 		return httpget.Validator{}
 	}
 	return p.validator
-}
-
-func (p *pieces) stallError() error {
-	return &bits.Error{Code: bits.WinHTTPTimeout, Context: bits.ContextGeneralTransport, File: p.f.Remote, Message: fmt.Sprintf("no byte came for %v", p.stallTime())}
 }
 
 // errSettle makes move ask again when the file, which was changed this very moment, has settled.
@@ -559,28 +555,28 @@ func (p *pieces) accept(resp *httpget.Parts, todo []span) error {
 }
 
 // take writes what was asked for of one part of an answer. todo is sorted by remote.
-func (p *pieces) take(ctx context.Context, part bits.Range, body io.Reader, todo []span, stalled *time.Timer) error {
+func (p *pieces) take(ctx context.Context, part bits.Range, body io.Reader, todo []span, patience *httpconn.Patience) error {
 	at := part.Offset
 	for _, s := range todo {
 		from, to := max(at, s.remote), min(part.End(), s.remote+s.length)
 		if from >= to {
 			continue
 		}
-		if err := p.skip(ctx, body, from-at, stalled); err != nil {
+		if err := p.skip(ctx, body, from-at, patience); err != nil {
 			return err
 		}
-		if err := p.write(ctx, body, bits.Range{Offset: s.local + from - s.remote, Length: to - from}, stalled); err != nil {
+		if err := p.write(ctx, body, bits.Range{Offset: s.local + from - s.remote, Length: to - from}, patience); err != nil {
 			return err
 		}
 		at = to
 	}
-	return p.skip(ctx, body, part.End()-at, stalled)
+	return p.skip(ctx, body, part.End()-at, patience)
 }
 
 // skip reads bytes that nobody asked for.
-func (p *pieces) skip(ctx context.Context, body io.Reader, n int64, stalled *time.Timer) error {
-	stalled.Reset(p.stallTime())
-	defer stalled.Stop()
+func (p *pieces) skip(ctx context.Context, body io.Reader, n int64, patience *httpconn.Patience) error {
+	patience.Wait(httpconn.Arrival, p.stallTime())
+	defer patience.Rest()
 	if _, err := io.CopyN(io.Discard, body, n); err != nil {
 		return p.broken(ctx, err)
 	}
@@ -596,7 +592,7 @@ func (p *pieces) broken(ctx context.Context, err error) error {
 }
 
 // write copies the next bytes of a body to a place in the part file.
-func (p *pieces) write(ctx context.Context, body io.Reader, to bits.Range, stalled *time.Timer) error {
+func (p *pieces) write(ctx context.Context, body io.Reader, to bits.Range, patience *httpconn.Patience) error {
 	p.fold()
 	if err := p.file.GoTo(to.Offset); err != nil {
 		return localfile.Err(err, p.path)
@@ -607,10 +603,10 @@ func (p *pieces) write(ctx context.Context, body io.Reader, to bits.Range, stall
 		every = urgentEvery
 	}
 	for left := to.Length; left > 0; {
-		stalled.Reset(p.stallTime())
+		patience.Wait(httpconn.Arrival, p.stallTime())
 		space := p.file.Space()
 		n, err := body.Read(space[:min(int64(len(space)), left)])
-		stalled.Stop() // what follows is the disk's time
+		patience.Rest() // what follows is the disk's time
 		if n > 0 {
 			left -= int64(n)
 			if err := p.file.Advance(n); err != nil {

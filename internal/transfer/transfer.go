@@ -114,6 +114,7 @@ type Live struct {
 	active  map[int]*liveFile   // guarded by mu: the files that move now
 	changed map[int]*store.File // guarded by mu: what the job's owner changed since the transfer began
 	conn    *governor.Conn      // guarded by mu: the connection of the last request
+	asking  httpconn.Waits      // the requests that wait for their servers
 	moved   atomic.Int64        // bytes received in all
 	since   time.Time           // guarded by mu: when the rate was last measured
 	before  int64               // guarded by mu: moved at that time
@@ -195,12 +196,26 @@ func (l *Live) Pace() *bits.Pace {
 	if job, ok := l.waiting(); ok {
 		return &bits.Pace{State: bits.PaceShared, Why: fmt.Sprintf("job %s fetches the same file; this one waits for it and takes its bytes", short(job))}
 	}
+	silence, silent := l.asking.Silence()
+	silent = silent && now.Sub(silence.Since) >= silentAfter
 	if l.conn == nil {
+		if silent {
+			return &bits.Pace{State: bits.PaceSilent, Why: silence.Tell(now)}
+		}
 		return nil
 	}
 	state, why := l.conn.Pace()
+	if silent && state != bits.PaceYielding && state != bits.PaceCapped { // which let little come
+		return &bits.Pace{State: bits.PaceSilent, Why: silence.Tell(now)}
+	}
 	return &bits.Pace{State: state, Why: why, Rate: int64(l.rate)}
 }
+
+// silentAfter is how long nothing comes before people are told so.
+const silentAfter = 3 * time.Second
+
+// Silence returns for what of its servers the transfer waits; ok is false if it moves.
+func (l *Live) Silence() (s httpconn.Silence, ok bool) { return l.asking.Silence() }
 
 // took notes the connection that a request goes over.
 func (l *Live) took(c *governor.Conn) {

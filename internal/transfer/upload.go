@@ -63,7 +63,7 @@ func (r *run) upload(ctx context.Context) error {
 	s.task = upload.Task{
 		URL: s.f.Remote, Header: r.job.Header, Class: r.job.Class, State: s.up.State, Stall: r.stallTime, Reply: r.job.Type == bits.UploadReply,
 		Save: s.save, Sent: s.sent, Connected: func() { r.once.Do(r.sink.Connected) }, On: r.live.took,
-		Note: s.note,
+		Waits: &r.live.asking, Note: s.note,
 	}
 	if !s.up.State.Done {
 		if err := s.send(ctx, begun); err != nil {
@@ -423,7 +423,7 @@ func (e *Engine) Cancel(ctx context.Context, job Job) Outcome {
 	if err == nil {
 		err = u.Cancel(ctx, &upload.Task{
 			URL: f.Remote, Header: job.Header, Class: job.Class, State: f.Part.Upload.State, Stall: e.stallTime, Reply: job.Type == bits.UploadReply,
-			Save: func(upload.State) error { return nil }, Sent: func(int64) {}, Connected: func() {}, On: func(*governor.Conn) {},
+			Save: func(upload.State) error { return nil }, Sent: func(int64) {}, Connected: func() {}, On: func(*governor.Conn) {}, Waits: &httpconn.Waits{},
 		})
 	}
 	if err != nil && ctx.Err() != nil {

@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"fmt"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -396,7 +397,7 @@ func TestExplainTruth(t *testing.T) {
 
 func TestExplain(t *testing.T) {
 	t.Parallel()
-	s := start(t, options{config: "[jobs]\nforeground = 1\n"})
+	s := start(t, options{config: "[jobs]\nforeground = 1\n[transfer]\nstall_timeout = \"10m\"\n"})
 	srv := serve(t, faultserver.Options{})
 	stalls := srv.File("/stalls", faultserver.File{Seed: 1, Size: 4 * mib})
 	stalls.Set(func(p *faultserver.Program) { p.Cut = faultserver.Cut{How: faultserver.Stall, After: mib} })
@@ -420,7 +421,7 @@ func TestExplain(t *testing.T) {
 	says(transient, "503", "next attempt is in", "no_progress_timeout")
 	first := s.create(fetched{name: "the first", files: []bits.FileSpec{s.file(stalls.URL(), "s")}})
 	s.moved(first, mib)
-	says(first, "moves at")
+	s.silent(first, "has sent nothing for ", "after 10 min at the latest")
 	second := s.create(fetched{files: []bits.FileSpec{s.file(srv.File("/b", faultserver.File{Size: 1}).URL(), "b")}})
 	says(second, "1 foreground jobs run", `"the first"`)
 	if _, err := first.Cancel(s.ctx()); err != nil {
@@ -428,6 +429,51 @@ func TestExplain(t *testing.T) {
 	}
 	s.settled(second, bits.Transferred)
 	says(second, "ebb complete")
+
+	// What nobody answers.
+	s.reconfigure("[jobs]\nforeground = 3\n[transfer]\nstall_timeout = \"10m\"\n")
+	mute := srv.File("/mute", faultserver.File{Seed: 1, Size: 1})
+	mute.Set(func(p *faultserver.Program) { p.Silent = true })
+	deaf, err := net.Listen("tcp", "127.0.0.1:0") // takes connections, and nothing else
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer deaf.Close()
+	file, _ := s.source("up", 10, 1)
+	for _, c := range []struct {
+		job  *client.Job
+		says []string
+	}{
+		{s.fetch(mute.URL(), "mute"), []string{strings.TrimPrefix(srv.URL(), "http://") + " has not answered for ", "after 60 s at the latest the connection is given up and made again"}},
+		{s.fetch("https://"+deaf.Addr().String()+"/", "deaf"), []string{"no connection to " + deaf.Addr().String()}},
+		{s.upload(uploaded{url: "http://" + deaf.Addr().String() + "/up", file: file}), []string{deaf.Addr().String() + " has not answered for ", "after 5 min"}},
+	} {
+		info := s.silent(c.job, c.says...)
+		if info.State != bits.Connecting {
+			t.Errorf("the job is %s, and nothing came for it", info.State)
+		}
+		says(c.job, c.says[1:]...)
+		s.says(c.job, "show", append(c.says[1:], "waits")...)
+		if _, err := c.job.Cancel(s.ctx()); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// silent waits until a job is told to wait for a silent server, in these words.
+func (s *service) silent(job *client.Job, says ...string) *bits.Job {
+	s.t.Helper()
+	return s.until(job, "waiting for a server", func(j *bits.Job) bool {
+		if j.Pace == nil || j.Pace.State != bits.PaceSilent {
+			return false
+		}
+		for _, w := range says {
+			if !strings.Contains(j.Pace.Why, w) {
+				return false
+			}
+		}
+		return true
+	})
 }
 
 // TestDirectoriesAndWildcards brings a directory to a server and files of this machine from one place to another.

@@ -59,7 +59,7 @@ func (l *link) reach(ctx context.Context, t *upload.Task, u *url.URL) error {
 		}
 		l.hangUp()
 	}
-	conn, err := l.conns.Dial(ctx, u, t.Class)
+	conn, err := l.dial(ctx, t, u)
 	if err != nil {
 		return err
 	}
@@ -68,6 +68,14 @@ func (l *link) reach(ctx context.Context, t *upload.Task, u *url.URL) error {
 	l.watch(ctx)
 	t.On(conn.Governed)
 	return nil
+}
+
+func (l *link) dial(ctx context.Context, t *upload.Task, u *url.URL) (*httpconn.Conn, error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	ctx, patience := t.Waits.Begin(ctx, responseTime, func(s httpconn.Silence) { cancel(s.Err(u.String())) })
+	defer patience.End()
+	return l.conns.Dial(ctx, u, t.Class)
 }
 
 // watch ends the connection with the context.
@@ -181,7 +189,7 @@ func (s *session) tell(ctx context.Context, p bupwire.Request, from int64) (*ans
 		if err != nil {
 			return nil, s.broken(bits.InvalidArg, "the upload cannot be asked for: %v", err)
 		}
-		resp, err = s.roundTrip(head, from, from+p.Length)
+		resp, err = s.roundTrip(ctx, head, from, from+p.Length)
 		if err != nil {
 			s.hangUp()
 			var known *bits.Error
@@ -221,14 +229,15 @@ func (s *session) tell(ctx context.Context, p bupwire.Request, from int64) (*ans
 
 // roundTrip sends a request and reads the answer to it, which may come before all is sent: then the
 // rest is not, and the connection ends.
-func (s *session) roundTrip(head []byte, from, to int64) (*http.Response, error) {
+func (s *session) roundTrip(ctx context.Context, head []byte, from, to int64) (*http.Response, error) {
 	conn := s.conn
 	var late atomic.Bool
-	patience := time.AfterFunc(s.Stall(), func() {
+	_, patience := s.Waits.Begin(ctx, s.Stall(), func(httpconn.Silence) {
 		late.Store(true)
 		conn.Close()
 	})
-	defer patience.Stop()
+	defer patience.End()
+	patience.At(s.to.Host)
 	s.in.sending.Add(1)
 	all, err := s.send(head, from, to, patience)
 	s.in.sending.Add(1)
@@ -237,9 +246,9 @@ func (s *session) roundTrip(head []byte, from, to int64) (*http.Response, error)
 		return nil, err // the source failed
 	}
 	if all {
-		patience.Reset(responseTime)
+		patience.Wait(httpconn.Reply, responseTime)
 	} else {
-		patience.Reset(lateTime)
+		patience.Wait(httpconn.Reply, lateTime)
 	}
 	r, more := <-s.in.heard // something comes, since nobody can read from a connection that is closed
 	if !more {
@@ -265,7 +274,7 @@ func (s *session) roundTrip(head []byte, from, to int64) (*http.Response, error)
 
 // send writes a request, until it is answered, and reports whether that was all of it. Patience is
 // for what the connection takes next. An error of the source is a *bits.Error.
-func (s *session) send(head []byte, from, to int64, patience *time.Timer) (all bool, err error) {
+func (s *session) send(head []byte, from, to int64, patience *httpconn.Patience) (all bool, err error) {
 	s.buf = append(s.buf[:0], head...)
 	for {
 		b := s.buf
@@ -282,7 +291,7 @@ func (s *session) send(head []byte, from, to int64, patience *time.Timer) (all b
 			return false, nil
 		}
 		begun := time.Now()
-		patience.Reset(s.Stall())
+		patience.Wait(httpconn.Departure, s.Stall())
 		if _, err := s.conn.Write(b); err != nil {
 			return false, err
 		}

@@ -252,6 +252,7 @@ func (k *carrier) CloseIdleConnections() {
 // that can be reached.
 func (k *carrier) RoundTrip(req *http.Request) (*http.Response, error) {
 	ctx := req.Context()
+	asksHost(ctx, req.URL.Host)
 	a := k.c.access(ctx)
 	ways, err := a.ways(ctx, req.URL)
 	if err != nil {

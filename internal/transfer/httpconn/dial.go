@@ -50,6 +50,7 @@ func (c *Client) Dial(ctx context.Context, u *url.URL, class governor.Class) (*C
 
 // dialAny connects by the first way that leads to a server.
 func (c *Client) dialAny(ctx context.Context, u *url.URL, class governor.Class) (*Conn, error) {
+	asksHost(ctx, u.Host)
 	a := c.access(ctx)
 	ways, err := a.ways(ctx, u)
 	if err != nil {

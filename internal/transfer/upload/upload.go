@@ -12,6 +12,7 @@ import (
 
 	"github.com/ebbtransfer/ebb/bits"
 	"github.com/ebbtransfer/ebb/internal/governor"
+	"github.com/ebbtransfer/ebb/internal/transfer/httpconn"
 )
 
 // Protocol is a way to upload.
@@ -83,6 +84,8 @@ type Task struct {
 	Connected func()
 	// On is told of the connection that the next request goes over.
 	On func(*governor.Conn)
+	// Waits has the requests that wait for the server.
+	Waits *httpconn.Waits
 	// Note is told what a person should know, such as why a protocol was chosen.
 	Note func(string)
 	// Reply says that the server's application must answer (an upload-reply job).

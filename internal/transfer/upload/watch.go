@@ -2,12 +2,10 @@ package upload
 
 import (
 	"context"
-	"fmt"
 	"net/http/httptrace"
 	"sync"
 	"time"
 
-	"github.com/ebbtransfer/ebb/bits"
 	"github.com/ebbtransfer/ebb/internal/governor"
 	"github.com/ebbtransfer/ebb/internal/transfer/httpconn"
 )
@@ -19,9 +17,9 @@ const answerPatience = 6 * time.Minute
 // Watch is over one request: it has the governor's leave to send while the request lasts, and ends
 // one that stands still.
 type Watch struct {
-	t       *Task
-	cancel  context.CancelCauseFunc
-	stalled *time.Timer
+	t        *Task
+	cancel   context.CancelCauseFunc
+	patience *httpconn.Patience
 
 	mu       sync.Mutex
 	conn     *governor.Conn // guarded by mu
@@ -36,9 +34,7 @@ type Watch struct {
 func (t *Task) Watch(ctx context.Context, u string, sends bool) (context.Context, *Watch) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	w := &Watch{t: t, cancel: cancel}
-	w.stalled = time.AfterFunc(answerPatience, func() {
-		cancel(&bits.Error{Code: bits.WinHTTPTimeout, Context: bits.ContextGeneralTransport, File: u, Message: fmt.Sprintf("the server took no byte for %v", t.Stall())})
-	})
+	ctx, w.patience = t.Waits.Begin(ctx, answerPatience, func(s httpconn.Silence) { cancel(s.Err(u)) })
 	ctx = httpconn.OnConn(ctx, func(c *governor.Conn) { w.got(ctx, c, sends) })
 	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
 		WroteRequest: func(httptrace.WroteRequestInfo) {
@@ -61,9 +57,11 @@ func (w *Watch) got(ctx context.Context, c *governor.Conn, sends bool) {
 	w.t.On(c)
 	begun := false
 	if sends {
-		w.stalled.Stop() // the wait for room is not the server's
+		w.patience.Rest() // the wait for room is not the server's
 		begun = c.BeginSend(ctx) == nil
-		w.stalled.Reset(2 * w.t.Stall()) // before the first byte, a server may be asked whether it wants the body
+		w.patience.Wait(httpconn.Departure, 2*w.t.Stall()) // before the first byte, a server may be asked whether it wants the body
+	} else {
+		w.patience.Wait(httpconn.Reply, answerPatience)
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -88,19 +86,19 @@ func (w *Watch) endSend() {
 // Moved says that bytes of the body were taken, and whether they were the last.
 func (w *Watch) Moved(last bool) {
 	if last {
-		w.stalled.Reset(answerPatience)
+		w.patience.Wait(httpconn.Reply, answerPatience)
 	} else {
-		w.stalled.Reset(w.t.Stall())
+		w.patience.Wait(httpconn.Departure, w.t.Stall())
 	}
 }
 
 // Answered says that the answer's header came.
-func (w *Watch) Answered() { w.stalled.Reset(2 * w.t.Stall()) }
+func (w *Watch) Answered() { w.patience.Wait(httpconn.Arrival, 2*w.t.Stall()) }
 
 // End ends the watch, and the request if it still goes on.
 func (w *Watch) End() {
 	w.cancel(nil)
-	w.stalled.Stop()
+	w.patience.End()
 	w.mu.Lock()
 	w.over = true
 	w.mu.Unlock()

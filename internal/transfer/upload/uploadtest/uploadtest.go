@@ -93,7 +93,8 @@ func New(tb testing.TB, u string, s upload.Source) *Task {
 			defer t.mu.Unlock()
 			t.begins++
 		},
-		On: func(*governor.Conn) {},
+		On:    func(*governor.Conn) {},
+		Waits: &httpconn.Waits{},
 		Note: func(text string) {
 			t.mu.Lock()
 			defer t.mu.Unlock()
