@@ -199,6 +199,11 @@ func identities(t *testing.T, schemes ...string) []identity {
 	const secret, wrong = `Str0ng"und\geheim-f1c9`, "wr0ng-secret-77ab"
 	var all []identity
 	for _, scheme := range schemes {
+		if scheme == "Bearer" {
+			const token = "bearer.token-5a0e/0f=="
+			all = append(all, identity{name: scheme, asks: servers.Asks{Scheme: scheme, Password: token}, wrong: wrong, secret: token, args: []string{"bearer"}})
+			continue
+		}
 		if scheme != "Negotiate" {
 			all = append(all, identity{name: scheme, asks: servers.Asks{Scheme: scheme, User: "alice", Password: secret},
 				wrong: wrong, secret: secret, args: []string{strings.ToLower(scheme), "alice"}})
@@ -231,7 +236,7 @@ func TestCredentialsOfServers(t *testing.T) {
 	}
 	for _, srv := range []starter{
 		{"Apache", servers.Apache, identities(t, "Basic", "Digest", "Negotiate", "NTLM")},
-		{"nginx", servers.Nginx, identities(t, "Basic")},
+		{"nginx", servers.Nginx, identities(t, "Basic", "Bearer")},
 	} {
 		for _, way := range srv.ways {
 			t.Run(srv.name+" "+way.name, func(t *testing.T) {
@@ -296,15 +301,23 @@ func (s *service) keeps(job *client.Job, way identity) {
 	}
 }
 
+// asks starts a proxy that asks: Squid, or Apache for NTLM, which Squid only has with a domain.
+func asks(a servers.Asks) (*servers.Server, error) {
+	if a.Scheme == "NTLM" {
+		return servers.Apache(os.TempDir(), servers.Options{Asks: &a, AccessLog: true, Forward: true})
+	}
+	return servers.Squid(servers.Options{Asks: &a, AccessLog: true})
+}
+
 // TestCredentialsOfProxies: a proxy that wants to know who comes is told, for what it fetches
 // itself and for what goes through it.
 func TestCredentialsOfProxies(t *testing.T) {
 	t.Parallel()
-	for _, way := range identities(t, "Basic", "Digest", "Negotiate") {
+	for _, way := range identities(t, "Basic", "Digest", "Negotiate", "NTLM") {
 		t.Run(way.name, func(t *testing.T) {
 			t.Parallel()
 			const size = 2*mib + 5
-			proxy := authenticating(t)(servers.Squid(servers.Options{Asks: &way.asks, AccessLog: true}))
+			proxy := authenticating(t)(asks(way.asks))
 			dir := served(t, size)
 			s := start(t, options{env: append(trusting(t), way.env...)})
 			usage := bits.ProxySettings{Usage: bits.ProxyOverride, List: []string{strings.Replace(proxy.URL, "127.0.0.1", "localhost", 1)}}
@@ -396,6 +409,48 @@ func TestStoredCredentials(t *testing.T) {
 	}
 }
 
+// TestTicketsOfUsers: the service of all users shows each owner's own tickets and nobody else's, also not
+// where a link or the name of a file would lead to them.
+func TestTicketsOfUsers(t *testing.T) {
+	t.Parallel()
+	isRoot(t)
+	realm := kerberos(t, "kerberos-secret-5c2e")
+	asking := strings.Replace(authenticating(t)(servers.Apache(served(t, 1000), servers.Options{Asks: &servers.Asks{Scheme: "Negotiate", Realm: realm}})).URL, "127.0.0.1", "localhost", 1)
+	// As /tmp is: all write to it, and each file is its owner's.
+	caches, err := os.MkdirTemp("", "ebb-tickets")
+	must(t, err, os.Chmod(caches, 0o777|os.ModeSticky))
+	t.Cleanup(func() { _ = os.RemoveAll(caches) })
+	text, err := os.ReadFile(realm.Config)
+	must(t, err)
+	config := filepath.Join(t.TempDir(), "krb5.conf")
+	must(t, os.WriteFile(config, []byte(strings.Replace(string(text), "[libdefaults]", "[libdefaults]\n\tdefault_ccache_name = FILE:"+caches+"/krb5cc_%{uid}", 1)), 0o600))
+	m := startSystem(t, options{env: []string{"KRB5_CONFIG=" + config, "KRB5CCNAME="}})
+	alice, bob := m.person(aliceUID), m.person(bobUID)
+	of := func(uid int) string { return filepath.Join(caches, fmt.Sprint("krb5cc_", uid)) }
+	fetch := func(u *person) *client.Job {
+		t.Helper()
+		id := u.make(bits.NewJob{Files: []bits.FileSpec{{Remote: asking + "/a", Local: filepath.Join(u.dir, "a")}}})
+		u.cli("credentials", "set", id.String(), "server", "negotiate").want(t, 0)
+		u.cli("resume", id.String()).want(t, 0)
+		return m.Job(id)
+	}
+	must(t, realm.Kinit("alice", "kerberos-secret-5c2e", of(aliceUID)), os.Chown(of(aliceUID), aliceUID, aliceUID))
+	m.settled(fetch(alice), bits.Transferred)
+	for _, way := range []func() error{
+		func() error { return nil }, // he has none
+		func() error {
+			return errors.Join(os.Symlink(of(aliceUID), of(bobUID)), os.Lchown(of(bobUID), bobUID, bobUID))
+		},
+		func() error { // a file of alice's that all may read, by a name that is bob's
+			b, err := os.ReadFile(of(aliceUID))
+			return errors.Join(err, os.Remove(of(bobUID)), os.WriteFile(of(bobUID), b, 0o600), os.Chown(of(bobUID), aliceUID, aliceUID), os.Chmod(of(bobUID), 0o644))
+		},
+	} {
+		must(t, way())
+		m.refusedWith(fetch(bob), 401)
+	}
+}
+
 // TestRemoveCredentials: what was taken away is not used, and there is nothing to take away twice.
 func TestRemoveCredentials(t *testing.T) {
 	t.Parallel()
@@ -454,14 +509,11 @@ func TestCredentialsOfBITSUploads(t *testing.T) {
 			s := start(t, options{env: way.env})
 			arrives(t, s, r, local(front.URL), nil, way, "server", 401)
 		})
-		if way.name == "NTLM" {
-			continue // Squid has none
-		}
-		t.Run("Squid "+way.name, func(t *testing.T) {
+		t.Run("a proxy by "+way.name, func(t *testing.T) {
 			t.Parallel()
 			r := startServing(t, uploads)
 			secured := authenticating(t)(servers.Nginx(t.TempDir(), servers.Options{TLS: true, Proxy: r.url, ProxyStreams: true}))
-			proxy := authenticating(t)(servers.Squid(servers.Options{Asks: &way.asks}))
+			proxy := authenticating(t)(asks(way.asks))
 			s := start(t, options{env: append(trusting(t), way.env...)})
 			usage := bits.ProxySettings{Usage: bits.ProxyOverride, List: []string{local(proxy.URL)}}
 			arrives(t, s, r, r.url, &usage, way, "proxy", 407)

@@ -15,7 +15,8 @@ import (
 
 // Asks is what a server, or a proxy, asks of its clients before it serves them.
 type Asks struct {
-	// Scheme is Basic, Digest, Negotiate or NTLM. nginx has Basic only, Squid no NTLM.
+	// Scheme is Basic, Digest, Negotiate, NTLM, or Bearer, whose token is Password. nginx has Basic only, Squid
+	// neither NTLM nor Bearer, Apache no Bearer.
 	Scheme string
 	// User and Password are who is served, but with Negotiate, where Realm knows.
 	User, Password string

@@ -10,7 +10,12 @@ import (
 
 var nginx = kind{
 	name: "nginx", program: "nginx", pkg: "nginx", log: "access.log",
-	lacks: func(o Options) string { return lacksAsks(o, "Basic") },
+	lacks: func(o Options) string {
+		if o.Forward {
+			return "way to be a proxy to everywhere"
+		}
+		return lacksAsks(o, "Basic", "Bearer")
+	},
 	parse: parseTabs,
 	prepare: func(c config) ([]string, error) {
 		name, err := c.write("nginx.conf", nginxConf)
@@ -45,7 +50,10 @@ http {
 		{{if .TLS}}ssl_certificate "{{.Cert}}"; ssl_certificate_key "{{.Key}}";{{end}}
 		{{if .ClientCA}}ssl_client_certificate "{{.ClientCA}}"; ssl_verify_client on;{{end}}
 		root "{{.Dir}}";
-		{{if .Asks}}auth_basic "{{.AuthRealm}}"; auth_basic_user_file "{{.State}}/basic";{{end}}
+		{{with .Asks}}{{if eq .Scheme "Bearer"}}if ($http_authorization != "Bearer {{.Password}}") { return 401; }
+		error_page 401 @asks;
+		location @asks { internal; add_header WWW-Authenticate 'Bearer realm="{{$.AuthRealm}}"' always; return 401; }
+		{{else}}auth_basic "{{$.AuthRealm}}"; auth_basic_user_file "{{$.State}}/basic";{{end}}{{end}}
 		{{if .Uploads}}dav_methods PUT DELETE;
 		client_max_body_size {{.BodyLimit}};{{end}}
 		{{if .Proxy}}location / { proxy_pass {{.Proxy}};
@@ -81,7 +89,10 @@ DocumentRoot "{{.Dir}}"
 LimitRequestBody {{.BodyLimit}}{{end}}
 {{if .Proxy}}ProxyPass "/" "{{.Proxy}}/"
 RequestHeader unset Authorization
-<Location "/">{{else}}<Directory "{{.Dir}}">{{end}}
+<Location "/">{{else if .Forward}}ProxyRequests On
+ProxyVia Off
+AllowCONNECT 1-65535
+<Proxy "*">{{else}}<Directory "{{.Dir}}">{{end}}
 	{{if .Uploads}}Dav On{{end}}
 	{{with .Asks}}Require valid-user
 	AuthName "{{$.AuthRealm}}"
@@ -94,7 +105,7 @@ RequestHeader unset Authorization
 	GssapiCredStore "keytab:{{.Realm.Keytab}}"{{end}}{{else}}Require all granted{{end}}
 	{{if .RateLimit}}SetOutputFilter RATE_LIMIT
 	SetEnv rate-limit {{.RateLimitKiB}}{{end}}
-</{{if .Proxy}}Location{{else}}Directory{{end}}>
+</{{if .Proxy}}Location{{else if .Forward}}Proxy{{else}}Directory{{end}}>
 {{if .AccessLog}}LogFormat "%m\t%>s\t%B\t%{Range}i\t%U" ebb
 CustomLog "{{.Log}}" ebb{{end}}
 {{if .TLS}}SSLEngine on
@@ -197,6 +208,9 @@ func (c config) values() map[string]any {
 	if c.Proxy != "" {
 		modules = append(modules, "proxy", "proxy_http", "headers")
 	}
+	if c.Forward {
+		modules = append(modules, "proxy", "proxy_http", "proxy_connect")
+	}
 	if c.Asks != nil {
 		modules = append(modules, "authn_core", "authz_user")
 		switch c.Asks.Scheme {
@@ -212,7 +226,7 @@ func (c config) values() map[string]any {
 		"Asks": c.Asks, "Name": c.Name, "AuthRealm": authRealm,
 		"Dir": c.dir, "State": c.state, "Port": c.port, "Cert": c.cert, "Key": c.key, "Root": c.root,
 		"Log": c.log, "ErrorLog": c.errorLog, "TLS": c.TLS, "HTTP2": c.HTTP2, "AccessLog": c.AccessLog,
-		"ClientCA": c.ClientCA, "Uploads": c.Uploads, "BodyLimit": c.BodyLimit, "Proxy": c.Proxy, "ProxyStreams": c.ProxyStreams,
+		"ClientCA": c.ClientCA, "Uploads": c.Uploads, "BodyLimit": c.BodyLimit, "Forward": c.Forward, "Proxy": c.Proxy, "ProxyStreams": c.ProxyStreams,
 		"RateLimit": c.RateLimit, "RateLimitKiB": (c.RateLimit + 1023) / 1024, "Modules": modules,
 	}
 }

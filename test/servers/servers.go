@@ -45,6 +45,8 @@ type Options struct {
 	Proxy string
 	// ProxyStreams lets nginx pass requests on by HTTP/1.1, of any size and while they come.
 	ProxyStreams bool
+	// Forward makes Apache a proxy to everywhere, as Squid is.
+	Forward bool
 	// Asks makes it ask who its clients are; nil for no questions. nginx, Apache and Squid do.
 	Asks *Asks
 	// Name is what only Squid knows this machine by; empty for nothing.
