@@ -25,7 +25,7 @@ type Properties struct {
 	NotifyFlags                 NotifyFlags        `json:"notify_flags" doc:"Events that are told to the owner, by name"`
 	MinimumNotificationInterval int64              `json:"minimum_notification_interval" doc:"Least milliseconds between two modification or ranges events"`
 	NotifyCommand               []string           `json:"notify_command,omitempty" doc:"Program, by its absolute path, and its arguments, run as the owner when the job is TRANSFERRED or in ERROR"`
-	NotifyURL                   string             `json:"notify_url,omitempty" doc:"Where the service posts when the job is TRANSFERRED or in ERROR"`
+	NotifyURL                   string             `json:"notify_url,omitempty" doc:"Where the service posts when the job is TRANSFERRED or in ERROR; for others than the owner, and once the job has ended, only the server, followed by /..."`
 	NotifyDesktop               bool               `json:"notify_desktop,omitempty" doc:"The owner's desktop tells of the job's end"`
 	Proxy                       ProxySettings      `json:"proxy"`
 	SecurityFlags               SecurityFlags      `json:"security_flags" doc:"Which certificates and redirects are taken, by name"`

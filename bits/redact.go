@@ -72,6 +72,20 @@ func authority(s string) string {
 	return s
 }
 
+// RedactPath returns of an http or https URL only which server it is of, if it has more: that of a web
+// hook, which as a rule lets whoever knows it post there. Any other text is all hidden.
+func RedactPath(s string) string {
+	u, err := url.Parse(s)
+	if err != nil || u.Host == "" {
+		return "..."
+	}
+	server := u.Scheme + "://" + u.Host
+	if rest := u.User != nil || u.RawQuery != "" || u.Fragment != ""; !rest && (u.Path == "" || u.Path == "/") {
+		return s
+	}
+	return server + "/..."
+}
+
 // password finds the passwords of URLs in a text.
 var password = regexp.MustCompile(`(://[^/?#\s"'<>:@]*):[^/?#\s"'<>]*@`)
 

@@ -58,6 +58,17 @@ func TestRedactURL(t *testing.T) {
 	}
 }
 
+func TestRedactPath(t *testing.T) {
+	for in, want := range map[string]string{
+		"https://h": "https://h", "https://h/": "https://h/", "https://h/T/B/x": "https://h/...", "https://h:1/?x=1": "https://h:1/...", "https://h/...": "https://h/...",
+		"http://[::1]:2/a": "http://[::1]:2/...", "https://u:p@h/": "https://h/...", "https://h/#x": "https://h/...", "https://h o/secret": "...", "secret": "...", "": "...",
+	} {
+		if got := RedactPath(in); got != want {
+			t.Errorf("RedactPath(%q) = %q, want %q", in, got, want)
+		}
+	}
+}
+
 // TestErrorsHideThePassword checks all that turns an error into text.
 func TestErrorsHideThePassword(t *testing.T) {
 	for _, u := range []string{"http://user:secret@host/a", "http://user:secret\"\n@host/a", "http://user:secret@ho st/"} {

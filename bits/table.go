@@ -270,7 +270,7 @@ var PropertyTable = []Property{
 		}),
 	option(Property{Name: "notify_command", BITS: "NotifyCmdLine", Range: "a program by its absolute path, and arguments of up to 4,000 characters", Doc: "run as the owner when the job is TRANSFERRED or in ERROR; words in quotes as in a shell, or a JSON array; empty for none"},
 		wordList, nil, func(o *Options) **[]string { return &o.NotifyCommand }, func(p *Properties) *[]string { return &p.NotifyCommand }, checkCommand),
-	option(Property{Name: "notify_url", Range: "an http or https URL", Doc: "where the service posts when the job is TRANSFERRED or in ERROR; empty for nowhere"},
+	option(Property{Name: "notify_url", Range: "an http or https URL", Doc: "where the service posts when the job is TRANSFERRED or in ERROR; only the owner sees more of it than its server; empty for nowhere"},
 		plainText, "", func(o *Options) **string { return &o.NotifyURL }, func(p *Properties) *string { return &p.NotifyURL }, checkHook),
 	option(Property{Name: "notify_desktop", Range: "true, false", Doc: "the owner's desktop tells of the job's end"},
 		boolean, false, func(o *Options) **bool { return &o.NotifyDesktop }, func(p *Properties) *bool { return &p.NotifyDesktop }, nil),
@@ -612,7 +612,7 @@ func checkHook(v *string) *Error {
 	}
 	u, err := url.Parse(*v)
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" {
-		return Errorf(InvalidArg, "notify_url %q is not an http or https URL", RedactURL(*v))
+		return Errorf(InvalidArg, "notify_url is not an http or https URL")
 	}
 	if u.User != nil {
 		return Errorf(InvalidArg, "notify_url has a user or a password; what is posted is signed instead")

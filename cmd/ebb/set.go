@@ -18,20 +18,34 @@ func newSetCmd(a *app) *cobra.Command {
 		}
 		table.WriteByte('\n')
 	}
+	var from string
 	cmd := &cobra.Command{
 		Use:   "set JOB PROPERTY=VALUE...",
 		Short: "Change properties of a job",
 		Long: "Change properties of a job: all that are named or, with an error, none.\n" +
 			"JOB is an id, a unique beginning of one, or a name. Everybody on the machine can read the\n" +
-			"arguments: `ebb credentials set` and `ebb headers set --from` take what is secret. The properties:\n\n" + table.String(),
+			"arguments: `ebb credentials set` takes what is secret, and --from a file (or, as -, the input) with\n" +
+			"a line PROPERTY=VALUE for each property, such as a notify_url. The properties:\n\n" + table.String(),
 		Example: `  ebb set nightly priority=low minimum_retry_delay=10m
-  ebb set nightly 'header=X-Site: 7' http_method=POST`,
-		Args:              cobra.MinimumNArgs(2),
+  ebb set nightly 'header=X-Site: 7' http_method=POST
+  ebb set nightly --from ~/.config/hook`,
+		Args:              cobra.MinimumNArgs(1),
 		ValidArgsFunction: a.completeSetting,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var s bits.Settings
 			var names []string // the values may be secrets
-			for _, arg := range args[1:] {
+			settings := args[1:]
+			if from != "" {
+				lines, err := a.linesFrom(from)
+				if err != nil {
+					return err
+				}
+				settings = append(settings, lines...)
+			}
+			if len(settings) == 0 {
+				return hinted(usagef("there are no properties to set"), "see `ebb set --help`")
+			}
+			for _, arg := range settings {
 				name, _, _ := strings.Cut(arg, "=")
 				names = append(names, name)
 				if err := setProperty(&s, arg); err != nil {
@@ -62,6 +76,7 @@ func newSetCmd(a *app) *cobra.Command {
 			return nil
 		},
 	}
+	cmd.Flags().StringVar(&from, "from", "", "`file` with a line PROPERTY=VALUE for each property; - is the input")
 	return a.mayDryRun(cmd)
 }
 

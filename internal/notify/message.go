@@ -160,7 +160,10 @@ type messageData struct {
 // post posts a job's web hook, by the specification "Standard Webhooks": the same id each time that
 // the same is told, and a signature over id, time and body if the job has a secret.
 func (n *Notifier) post(notice *queue.Notice) error {
-	to := notice.Job.Properties.NotifyURL
+	to, err := n.Queue.HookURL(notice)
+	if err != nil {
+		return err
+	}
 	if !n.Queue.NotifyPolicy().Hooks.Allow(to) {
 		return errors.New("the policy does not let jobs post there (notify.hooks)")
 	}

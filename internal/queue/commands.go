@@ -189,6 +189,9 @@ func (q *Queue) Create(c Caller, spec bits.NewJob) (bits.Summary, error) {
 		if spec.Headers != nil {
 			q.setHeaders(id, &d, *spec.Headers)
 		}
+		if spec.NotifyURL != nil {
+			q.sealHook(id, &d)
+		}
 		q.takePasswords(id, &d, files)
 		if spec.Resume {
 			rec.State, rec.Resumed = bits.Queued, true
@@ -483,6 +486,9 @@ func (q *Queue) Set(c Caller, id bits.ID, s bits.Settings) (bits.Summary, error)
 			if s.Headers != nil {
 				q.setHeaders(id, d, *s.Headers)
 			}
+			if s.NotifyURL != nil {
+				q.sealHook(id, d)
+			}
 			d.Changed = changed(d, t.now)
 		})
 		if err := t.get(j).checkRanged(v.files); err != nil {
@@ -564,6 +570,7 @@ func (q *Queue) Get(c Caller, id bits.ID, withFiles bool) (bits.Job, error) {
 	}
 	out := j.now.view(&q.names, q.policy.Jobs.MaxDownloadTime, withFiles, j.moving())
 	out.Pace = j.pace()
+	q.showHook(c, j.now, &out)
 	j.now.tellLogon(&out, q.policy.Jobs.Logon, q.conditions.Users)
 	return out, nil
 }
@@ -642,6 +649,7 @@ func (q *Queue) List(c Caller, o ListOptions, yield func(bits.Job) bool) error {
 			view := s.v.view(&q.names, jobs.MaxDownloadTime, o.Files, s.live)
 			s.v.tellLogon(&view, jobs.Logon, users)
 			view.Pace = s.pace
+			q.showHook(c, s.v, &view)
 			if !yield(view) {
 				return nil
 			}

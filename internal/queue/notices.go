@@ -37,6 +37,7 @@ type Notice struct {
 	Missed int            // how often in a row a program could not be told of a file
 	Local  string         // of the first file, for those who have only one
 	secret *store.Secret  // with which web hooks are signed; nil if they are not
+	hook   *store.Secret  // the whole URL of the web hook; nil if the job shows it
 }
 
 // Wants reports whether the channel is to be told now or later.
@@ -119,7 +120,7 @@ func (q *Queue) notifies(s *bits.Settings) error {
 		return denied("the policy does not let jobs run %s (notify.commands)", (*c)[0])
 	}
 	if u := s.NotifyURL; u != nil && *u != "" && !p.Hooks.Allow(*u) {
-		return denied("the policy does not let jobs post to %s (notify.hooks)", bits.RedactURL(*u))
+		return denied("the policy does not let jobs post to %s (notify.hooks)", bits.RedactPath(*u))
 	}
 	return nil
 }
@@ -140,7 +141,7 @@ func (q *Queue) notice(j *job) Notice {
 	if len(v.files) > 0 {
 		n.Local = v.files[0].Local
 	}
-	n.secret = hookSecret(&d)
+	n.secret, n.hook = secretOf(&d, credentialRecord(hookName)), secretOf(&d, store.Secret{Kind: secretHook})
 	if d.Notice == nil {
 		return n
 	}

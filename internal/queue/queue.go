@@ -147,7 +147,7 @@ func (q *Queue) load() error {
 	var (
 		jobs  []*job
 		files []store.FileRow
-		clear []*job // whose headers the store has in clear
+		clear []*job // of which the store has something in clear
 	)
 	err := q.store.Load(
 		func(r *store.Job) error {
@@ -157,7 +157,7 @@ func (q *Queue) load() error {
 				r = &c
 			}
 			j := &job{num: r.Num, id: r.ID}
-			if r.Detail != nil && len(r.Detail.Headers) > 0 {
+			if headers, hook := openly(r.Detail); headers || hook {
 				r = q.sealOld(r)
 				clear = append(clear, j)
 			}

@@ -22,6 +22,7 @@ import (
 const (
 	secretHeaders    = "headers"    // custom request headers, a JSON array of lines
 	secretCredential = "credential" // by target and scheme, a JSON login
+	secretHook       = "hook"       // the URL of the web hook, of which the job's record has only the server
 	secretURL        = "url"        // the password of a URL; its target is the place that it is for
 )
 
@@ -62,6 +63,8 @@ func (q *Queue) openSecret(id bits.ID, s *store.Secret) ([]byte, error) {
 		what = "custom headers"
 	case secretCertificate:
 		what = "client certificate and its key"
+	case secretHook:
+		what = "URL and secret of the web hook"
 	}
 	if errors.Is(err, vault.ErrKey) {
 		why = "sealed with another key than the service has now"
@@ -88,6 +91,39 @@ func (q *Queue) setHeaders(id bits.ID, d *store.Detail, lines []string) {
 		panic(err) // strings always can be
 	}
 	q.putSecret(id, d, store.Secret{Kind: secretHeaders}, plain)
+}
+
+// sealHook leaves of the URL of a web hook only the server in the job's record, and seals the whole.
+func (q *Queue) sealHook(id bits.ID, d *store.Detail) {
+	dropSecret(d, store.Secret{Kind: secretHook})
+	if d.Options == nil || d.Options.NotifyURL == nil {
+		return
+	}
+	whole := *d.Options.NotifyURL
+	shown := bits.RedactPath(whole)
+	if shown == whole {
+		return
+	}
+	q.putSecret(id, d, store.Secret{Kind: secretHook}, []byte(whole))
+	d.Options = d.Options.Merge(&bits.Options{NotifyURL: &shown})
+}
+
+// hook returns where a job's web hook goes, which may be nowhere.
+func (q *Queue) hook(id bits.ID, shown string, sealed *store.Secret) (string, error) {
+	if sealed == nil {
+		return shown, nil
+	}
+	plain, err := q.openSecret(id, sealed)
+	return string(plain), err
+}
+
+// showHook lets the job's owner see where the web hook goes.
+func (q *Queue) showHook(c Caller, v *version, view *bits.Job) {
+	if d := v.rec.Detail; d != nil && c.UID == v.rec.UID {
+		if whole, err := q.hook(v.rec.ID, view.Properties.NotifyURL, secretOf(d, store.Secret{Kind: secretHook})); err == nil {
+			view.Properties.NotifyURL = whole
+		}
+	}
 }
 
 // headers returns a job's custom headers.
@@ -283,15 +319,19 @@ func (q *Queue) login(id bits.ID, s *store.Secret) (l login, err error) {
 // hookName names the credential with which a job's web hooks are signed.
 var hookName = bits.CredentialName{Target: bits.TargetHook, Scheme: bits.AuthHMAC}
 
-// hookSecret returns the secret of a job's web hook; nil if it has none.
-func hookSecret(d *store.Detail) *store.Secret {
-	want := credentialRecord(hookName)
+// secretOf returns a job's secret of the same kind, target and scheme; nil if it has none.
+func secretOf(d *store.Detail, want store.Secret) *store.Secret {
 	for i := range d.Secrets {
 		if boundTo(&d.Secrets[i]) == boundTo(&want) {
 			return &d.Secrets[i]
 		}
 	}
 	return nil
+}
+
+// HookURL returns where a notice is posted.
+func (q *Queue) HookURL(n *Notice) (string, error) {
+	return q.hook(n.Job.ID, n.Job.Properties.NotifyURL, n.hook)
 }
 
 // HookKey returns the key with which a notice is signed; nil if it is not.
@@ -313,10 +353,13 @@ func keptSecrets(d *store.Detail) []store.Secret {
 	if n == nil || n.Due == 0 || Channel(n.Told)&ToHook != 0 || d.Options == nil || d.Options.NotifyURL == nil {
 		return nil
 	}
-	if s := hookSecret(d); s != nil {
-		return []store.Secret{*s}
+	var kept []store.Secret
+	for _, want := range []store.Secret{credentialRecord(hookName), {Kind: secretHook}} {
+		if s := secretOf(d, want); s != nil {
+			kept = append(kept, *s)
+		}
 	}
-	return nil
+	return kept
 }
 
 func credentialName(s *store.Secret) (n bits.CredentialName, err error) {
@@ -442,10 +485,26 @@ func (q *Queue) Headers(c Caller, id bits.ID) ([]string, error) {
 	return q.headers(id, &d)
 }
 
-// sealOld seals the headers of a job that an older version of the service stored in clear.
+// openly reports whether an older version of the service stored headers, or the web hook, of a job in
+// clear.
+func openly(d *store.Detail) (headers, hook bool) {
+	if d == nil {
+		return false, false
+	}
+	o := d.Options
+	return len(d.Headers) > 0, o != nil && o.NotifyURL != nil && bits.RedactPath(*o.NotifyURL) != *o.NotifyURL
+}
+
+// sealOld seals the headers and the web hook of a job that an older version of the service stored in clear.
 func (q *Queue) sealOld(r *store.Job) *store.Job {
 	sealed, d := *r, *r.Detail
-	q.setHeaders(r.ID, &d, d.Headers)
+	headers, hook := openly(&d)
+	if headers {
+		q.setHeaders(r.ID, &d, d.Headers)
+	}
+	if hook {
+		q.sealHook(r.ID, &d)
+	}
 	sealed.Detail = &d
 	return &sealed
 }

@@ -159,15 +159,15 @@ func TestAnotherKeyIsAnErrorOfTheJob(t *testing.T) {
 	shut(t, q)
 }
 
-// TestOldHeadersAreSealed opens a store that has headers in clear.
-func TestOldHeadersAreSealed(t *testing.T) {
+// TestWhatWasInClearIsSealed opens a store that has headers and a web hook in clear.
+func TestWhatWasInClearIsSealed(t *testing.T) {
 	dir := t.TempDir()
 	s, err := store.Open(dir, func(err error) { t.Error(err) })
 	if err != nil {
 		t.Fatal(err)
 	}
 	id := bits.NewID()
-	err = s.Commit(&store.Change{Jobs: []*store.Job{{Num: 1, ID: id, UID: 1000, State: bits.Suspended, Name: "old", Detail: &store.Detail{Headers: []string{"X-Token: old-Pa55word"}}}}})
+	err = s.Commit(&store.Change{Jobs: []*store.Job{{Num: 1, ID: id, UID: 1000, State: bits.Suspended, Name: "old", Detail: &store.Detail{Headers: []string{"X-Token: old-Pa55word"}, Options: &bits.Options{NotifyURL: new("https://h/old-Pa55word")}}}}})
 	if err = errors.Join(err, s.Close()); err != nil {
 		t.Fatal(err)
 	}
@@ -181,8 +181,13 @@ func TestOldHeadersAreSealed(t *testing.T) {
 	}
 	shut(t, q)
 	q = open(t, dir)
-	if v, err := q.look(me, id); err != nil || v.detail().Headers != nil || len(v.detail().Secrets) != 1 {
+	if v, err := q.look(me, id); err != nil || v.detail().Headers != nil || len(v.detail().Secrets) != 2 || *v.detail().Options.NotifyURL != "https://h/..." {
 		t.Errorf("still in clear: %v", err)
+	}
+	for uid, want := range map[uint32]string{1000: "https://h/old-Pa55word", 0: "https://h/..."} {
+		if j, err := q.Get(Caller{UID: uid, Self: 5}, id, false); err != nil || j.Properties.NotifyURL != want {
+			t.Errorf("the user %d sees %q, %v", uid, j.Properties.NotifyURL, err)
+		}
 	}
 	shut(t, q)
 }

@@ -379,7 +379,9 @@ func TestWebHook(t *testing.T) {
 	}))
 	defer hooks.Close()
 	s := start(t, options{})
-	job := s.told(url, bits.Options{NotifyURL: ptr(hooks.URL + "/x?token=geheim")})
+	job := s.create(fetched{waits: true, files: []bits.FileSpec{s.file(url, "file")}})
+	s.cliWith("notify_url="+hooks.URL+"/path-geheim?x=geheim\n", "set", job.ID.String(), "--from", "-").want(t, 0)
+	s.resume(job)
 	first := <-posts
 	second := <-posts
 	var m struct {
@@ -399,9 +401,16 @@ func TestWebHook(t *testing.T) {
 	if id := first.header.Get("Webhook-Id"); id == "" || id != second.header.Get("Webhook-Id") {
 		t.Errorf("the ids are %q and %q", id, second.header.Get("Webhook-Id"))
 	}
-	log, err := os.ReadFile(s.log)
-	if err != nil || strings.Contains(string(log), "geheim") {
-		t.Errorf("the log has the hook's token, or is not there: %v", err)
+	s.until(job, "told in vain", func(j *bits.Job) bool { return j.Hook != nil || j.State == bits.Transferred })
+	shown := "notify_url=" + hooks.URL + "/path-geheim?x=geheim\n"
+	if out := s.cli("show", "--properties", job.ID.String()).want(t, 0).out; !strings.Contains(out, shown) {
+		t.Errorf("the owner sees\n%s", out)
+	}
+	must(t, job.SetNotifyFlags(s.ctx(), bits.NotifyDisable))
+	s.complete(job)
+	s.keepsSecret(job, "geheim") // nobody sees it once the job has ended
+	if u, err := job.NotifyURL(s.ctx()); err != nil || u != hooks.URL+"/..." {
+		t.Errorf("the hook is shown as %q, %v", u, err)
 	}
 }
 

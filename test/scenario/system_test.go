@@ -382,6 +382,15 @@ func TestSystemOwn(t *testing.T) {
 	}
 	// An administrator may suspend the job, but not give it secrets.
 	must(t, job.Suspend(m.ctx()))
+	if info := m.info(job); info.Properties.NotifyURL != "http://127.0.0.1:1/..." {
+		t.Errorf("root sees alice's web hook: %s", info.Properties.NotifyURL)
+	}
+	if out := m.cli("list", "--all-users", "--json").want(t, 0).out; strings.Contains(out, "127.0.0.1:1/hook") || !strings.Contains(out, `"http://127.0.0.1:1/..."`) {
+		t.Errorf("root lists alice's web hook:\n%s", out)
+	}
+	if out := alice.cli("show", "--properties", id.String()).want(t, 0).out; !strings.Contains(out, "notify_url=http://127.0.0.1:1/hook\n") {
+		t.Errorf("alice does not see her web hook:\n%s", out)
+	}
 	headers := []string{"X-Secret: of-root"}
 	if err := job.Set(m.ctx(), bits.Settings{Headers: &headers}); !isCode(err, bits.AccessDenied) {
 		t.Errorf("root gave alice's job headers: %v", err)
