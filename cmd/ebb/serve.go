@@ -32,6 +32,9 @@ type serveFlags struct {
 	metrics    string
 	state      string
 	verbose    bool
+
+	branchCache, branchCacheHTTP bool
+	branchCacheSecret            string
 }
 
 func newServeCmd(a *app) *cobra.Command {
@@ -85,6 +88,9 @@ tokens, client certificates, limits, notifications. docs/serve.md tells all keys
 	cmd.Flags().StringVar(&f.cert, "tls-cert", "", "PEM `file` of the certificate and its chain; it is read again when it changes")
 	cmd.Flags().StringVar(&f.key, "tls-key", "", "PEM `file` of the certificate's key")
 	cmd.Flags().BoolVar(&f.selfSigned, "self-signed", false, "make a certificate for a start, and print its fingerprint")
+	cmd.Flags().BoolVar(&f.branchCache, "branchcache", false, "describe files to clients that ask for it and then get them from each other, over HTTPS")
+	cmd.Flags().StringVar(&f.branchCacheSecret, "branchcache-secret", "", "`file` of the secret that servers of the same URLs share (default: made at random\nand kept in the state directory)")
+	cmd.Flags().BoolVar(&f.branchCacheHTTP, "branchcache-http", false, "with --branchcache: over HTTP too, where others can read along")
 	cmd.Flags().StringVar(&f.metrics, "metrics", "", "`address` for Prometheus to read from, such as 127.0.0.1:9100")
 	cmd.Flags().StringVar(&f.state, "state", "", "`directory` for groups made at run time and the certificate of --self-signed\n(default: one for each address in ~/.local/state/ebb/serve)")
 	cmd.Flags().BoolVar(&f.verbose, "verbose", false, "log more")
@@ -124,6 +130,9 @@ func (f *serveFlags) load() (config.Config, error) {
 	}
 	if f.metrics != "" {
 		c.Metrics = f.metrics
+	}
+	if err := f.loadBranchCache(&c.BranchCache); err != nil {
+		return c, err
 	}
 	if len(f.listen) > 0 {
 		c.Listen = nil
@@ -176,6 +185,19 @@ func (f *serveFlags) load() (config.Config, error) {
 	}
 	c.Groups = append(c.Groups, g)
 	return c, nil
+}
+
+// loadBranchCache adds what the flags say of BranchCache.
+func (f *serveFlags) loadBranchCache(b *config.BranchCache) (err error) {
+	b.On = b.On || f.branchCache
+	if !b.On && (f.branchCacheSecret != "" || f.branchCacheHTTP) {
+		return usagef("--branchcache-secret and --branchcache-http are for --branchcache, which is missing")
+	}
+	b.PlainHTTP = b.PlainHTTP || f.branchCacheHTTP
+	if f.branchCacheSecret != "" {
+		b.Secret, err = filepath.Abs(f.branchCacheSecret)
+	}
+	return err
 }
 
 // printServing tells what is served where, and how to use it.

@@ -306,7 +306,7 @@ func (s *server) makeGroup(g Group) (*group, error) {
 	if slices.ContainsFunc(s.configured, func(old *group) bool { return old.Path == c.Path }) {
 		return nil, fmt.Errorf("the configuration file has a group %s", g.Name)
 	}
-	made, err := newGroup(c, s.digests, s.Log)
+	made, err := s.newGroup(c)
 	if err != nil {
 		return nil, err
 	}

@@ -3,7 +3,6 @@ package serve
 import (
 	"errors"
 	"fmt"
-	"log/slog"
 	"slices"
 	"strings"
 
@@ -25,7 +24,7 @@ type group struct {
 }
 
 // newGroup opens what is behind a group.
-func newGroup(c config.Group, digests *files.Digests, log *slog.Logger) (*group, error) {
+func (s *server) newGroup(c config.Group) (*group, error) {
 	g := &group{Group: c}
 	if c.Connections > 0 {
 		g.slots = make(chan struct{}, c.Connections)
@@ -43,12 +42,12 @@ func newGroup(c config.Group, digests *files.Digests, log *slog.Logger) (*group,
 			return nil, fmt.Errorf("the group %s: %w", c.Path, err)
 		}
 		g.tree, source = tree, tree
-		g.files = &files.Handler{Source: tree, Digests: digests, Listing: c.Listing, Untrusted: c.Uploads != nil}
+		g.files = &files.Handler{Source: tree, Digests: s.digests, Listing: c.Listing, Describing: s.describing(&c), Untrusted: c.Uploads != nil}
 	case c.Files != nil:
-		g.files = &files.Handler{Source: files.NewTable(c.Files), Digests: digests, Listing: c.Listing}
+		g.files = &files.Handler{Source: files.NewTable(c.Files), Digests: s.digests, Listing: c.Listing, Describing: s.describing(&c)}
 	}
 	if c.Uploads != nil {
-		u, err := openUploads(c, source, log)
+		u, err := openUploads(c, source, s.Log)
 		if err != nil {
 			return nil, errors.Join(fmt.Errorf("uploads to %s: %w", c.Path, err), g.close())
 		}

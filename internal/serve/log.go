@@ -46,6 +46,9 @@ func (s *server) done(l *line, r *http.Request) {
 	if l.principal != "" {
 		attrs = append(attrs, slog.String("principal", l.principal))
 	}
+	if coding := l.Header().Get("Content-Encoding"); coding != "" { // content information in place of the file
+		attrs = append(attrs, slog.String("encoding", coding))
+	}
 	if packet := r.Header.Get("BITS-Packet-Type"); packet != "" {
 		attrs = append(attrs, slog.String("packet", packet))
 	}

@@ -18,7 +18,9 @@ type metrics struct {
 	seconds        *prometheus.HistogramVec
 	sent, received *prometheus.CounterVec
 	running        prometheus.Gauge
-	removed        prometheus.Counter // sessions that were cleaned up
+	removed        prometheus.Counter     // sessions that were cleaned up
+	answers        *prometheus.CounterVec // to clients that speak BranchCache
+	stood          prometheus.Counter     // bytes that content information stood for
 }
 
 func newMetrics() *metrics {
@@ -37,9 +39,13 @@ func newMetrics() *metrics {
 			Name: "ebb_serve_received_bytes_total", Help: "Bytes of requests' bodies, counted when the request ends.",
 		}, []string{"front"}),
 		running: prometheus.NewGauge(prometheus.GaugeOpts{Name: "ebb_serve_requests_running", Help: "Requests under way."}),
+		answers: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "ebb_serve_branchcache_answers_total", Help: "Answers to clients that speak BranchCache, by what they got.",
+		}, []string{"answer"}),
+		stood:   prometheus.NewCounter(prometheus.CounterOpts{Name: "ebb_serve_branchcache_described_bytes_total", Help: "Bytes of files that content information was given for."}),
 		removed: prometheus.NewCounter(prometheus.CounterOpts{Name: "ebb_serve_sessions_cleaned_total", Help: "Upload sessions that were removed as nobody went on with them."}),
 	}
-	m.registry.MustRegister(m.requests, m.seconds, m.sent, m.received, m.running, m.removed,
+	m.registry.MustRegister(m.requests, m.seconds, m.sent, m.received, m.running, m.removed, m.answers, m.stood,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
@@ -52,15 +58,32 @@ func (m *metrics) done(l *line, took time.Duration) {
 	m.received.WithLabelValues(l.front).Add(float64(l.received.Load()))
 }
 
+// described counts what files.NewOrigin tells.
+func (m *metrics) described(answer string, bytes int64) {
+	m.answers.WithLabelValues(answer).Inc()
+	m.stood.Add(float64(bytes))
+}
+
 func (m *metrics) handler() http.Handler {
 	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{})
 }
 
 // Describe implements prometheus.Collector; the sessions are counted when they are asked for.
-func (s *server) Describe(to chan<- *prometheus.Desc) { to <- sessionsDesc }
+func (s *server) Describe(to chan<- *prometheus.Desc) {
+	to <- sessionsDesc
+	to <- hashesDesc
+	to <- hashingDesc
+	to <- hashedDesc
+}
 
 // Collect implements prometheus.Collector.
 func (s *server) Collect(to chan<- prometheus.Metric) {
+	if s.hashes != nil {
+		st := s.hashes.Stats()
+		to <- prometheus.MustNewConstMetric(hashesDesc, prometheus.GaugeValue, float64(st.Used))
+		to <- prometheus.MustNewConstMetric(hashingDesc, prometheus.GaugeValue, float64(st.Waiting))
+		to <- prometheus.MustNewConstMetric(hashedDesc, prometheus.CounterValue, float64(st.Hashed))
+	}
 	for _, g := range *s.groups.Load() {
 		if g.uploads == nil || g.Dir == "" { // to list a bucket takes time, and costs
 			continue
@@ -71,4 +94,9 @@ func (s *server) Collect(to chan<- prometheus.Metric) {
 	}
 }
 
-var sessionsDesc = prometheus.NewDesc("ebb_serve_sessions", "Upload sessions that are kept.", []string{"group"}, nil)
+var (
+	sessionsDesc = prometheus.NewDesc("ebb_serve_sessions", "Upload sessions that are kept.", []string{"group"}, nil)
+	hashesDesc   = prometheus.NewDesc("ebb_serve_branchcache_hashes_bytes", "Bytes on disk of hashes of files.", nil, nil)
+	hashingDesc  = prometheus.NewDesc("ebb_serve_branchcache_hashing", "Files that are hashed, or wait for it.", nil, nil)
+	hashedDesc   = prometheus.NewDesc("ebb_serve_branchcache_hashed_bytes_total", "Bytes of files that were hashed.", nil, nil)
+)

@@ -25,6 +25,7 @@ import (
 
 	"github.com/ebbtransfer/ebb/internal/api"
 	"github.com/ebbtransfer/ebb/internal/localfile"
+	"github.com/ebbtransfer/ebb/internal/peerdist/hashstore"
 	"github.com/ebbtransfer/ebb/internal/serve/access"
 	"github.com/ebbtransfer/ebb/internal/serve/config"
 	"github.com/ebbtransfer/ebb/internal/serve/files"
@@ -74,9 +75,11 @@ type server struct {
 	access  *access.List
 	digests *files.Digests
 	metrics *metrics
-	urls    []string        // where it is, without a slash at the end
-	active  sync.WaitGroup  // requests under way
-	life    context.Context // ends when those that are under way are cut
+	urls    []string         // where it is, without a slash at the end
+	hashes  *hashstore.Store // of files that are described; nil if none are
+	origin  *files.Origin    // the same
+	active  sync.WaitGroup   // requests under way
+	life    context.Context  // ends when those that are under way are cut
 	cut     context.CancelFunc
 
 	groups     atomic.Pointer[table] // in service
@@ -119,6 +122,12 @@ func Run(ctx context.Context, o Options) error {
 		return err
 	}
 	defer closeAll(others)
+	if err := s.openBranchCache(); err != nil {
+		return err
+	}
+	if s.hashes != nil {
+		defer s.hashes.Close()
+	}
 	if err := s.open(); err != nil {
 		return err
 	}
@@ -140,6 +149,7 @@ func Run(ctx context.Context, o Options) error {
 	defer cancel()
 	background.Go(func() { s.keepClean(ctx) })
 	s.warn(listeners)
+	s.warnBranchCache(listeners)
 	_, _ = sd.SdNotify(false, sd.SdNotifyReady)
 	s.Log.Info("server started", "version", o.Version, "urls", started.URLs, "socket", s.Socket, "state", s.State)
 	if o.Started != nil {
@@ -250,7 +260,7 @@ func (s *server) open() (err error) {
 		}
 	}()
 	for _, c := range s.Groups {
-		g, err := newGroup(c, s.digests, s.Log)
+		g, err := s.newGroup(c)
 		if err != nil {
 			return err
 		}

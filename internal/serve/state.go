@@ -118,30 +118,10 @@ func loadGroups(state string) (map[string]Group, error) {
 }
 
 // saveGroups writes the groups, durably, all or nothing.
-func saveGroups(state string, groups map[string]Group) (err error) {
+func saveGroups(state string, groups map[string]Group) error {
 	text, err := json.MarshalIndent(groups, "", "  ")
 	if err != nil {
 		return err
 	}
-	tmp, err := os.CreateTemp(state, ".groups-*")
-	if err != nil {
-		return err
-	}
-	defer func() { _ = os.Remove(tmp.Name()) }() // gone already if all went well
-	_, err = tmp.Write(append(text, '\n'))
-	if err == nil {
-		err = tmp.Sync()
-	}
-	if err := errors.Join(err, tmp.Close()); err != nil {
-		return err
-	}
-	if err := os.Rename(tmp.Name(), filepath.Join(state, stateName)); err != nil {
-		return err
-	}
-	dir, err := os.Open(state)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = dir.Close() }()
-	return dir.Sync()
+	return replace(filepath.Join(state, stateName), append(text, '\n'))
 }

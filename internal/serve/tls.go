@@ -99,5 +99,10 @@ func Check(c config.Config) error {
 			missing = append(missing, fmt.Errorf("tls: client_ca: %w", err))
 		}
 	}
+	if c.BranchCache.On && c.BranchCache.Secret != "" {
+		if _, err := ReadSecret(c.BranchCache.Secret); err != nil {
+			missing = append(missing, fmt.Errorf("branchcache: %w", err))
+		}
+	}
 	return errors.Join(missing...)
 }

@@ -540,6 +540,8 @@ func TestServeTellsWhatIsWrong(t *testing.T) {
 		{[]string{"--root", s.dir, "--listen", "https://:0"}, "needs a certificate"},
 		{[]string{"--root", s.dir, "--tls-cert", "x"}, "are needed both"},
 		{[]string{"--root", s.dir, "--listen", "8080"}, "want HOST:PORT"},
+		{[]string{"--root", s.dir, "--branchcache-http"}, "for --branchcache, which is missing"},
+		{[]string{"--root", s.dir, "--branchcache", "--branchcache-secret", s.dir}, "not a regular file"},
 	} {
 		if r := s.cli(c.args...); r.code == 0 || !strings.Contains(r.err, c.want) {
 			t.Errorf("%v: %d %s", c.args, r.code, r.err)
@@ -547,11 +549,11 @@ func TestServeTellsWhatIsWrong(t *testing.T) {
 	}
 	// All that is missing is told at once.
 	broken := filepath.Join(t.TempDir(), "serve.toml")
-	if err := os.WriteFile(broken, []byte("[tls]\ncert = \"no.pem\"\nkey = \"no.key\"\nclient_ca = \"serve.toml\"\n[[group]]\npath = \"/\"\ndir = \"nowhere\"\n"), 0o600); err != nil {
+	if err := os.WriteFile(broken, []byte("[tls]\ncert = \"no.pem\"\nkey = \"no.key\"\nclient_ca = \"serve.toml\"\n[branchcache]\nsecret = \"no.secret\"\n[[group]]\npath = \"/\"\ndir = \"nowhere\"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	r = s.cli("check", broken)
-	for _, want := range []string{"the group /: ", "nowhere", "no.pem", "there is no certificate in " + broken} {
+	for _, want := range []string{"the group /: ", "nowhere", "no.pem", "no.secret", "there is no certificate in " + broken} {
 		if r.code != 1 || !strings.Contains(r.err, want) {
 			t.Errorf("%s is not in: %d %s", want, r.code, r.err)
 		}

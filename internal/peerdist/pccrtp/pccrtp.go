@@ -144,6 +144,13 @@ func Wanted(r *http.Request) (Want, bool) {
 	return w, ok
 }
 
+// Missing reports whether a request is for bytes that no peer had (kind C).
+func Missing(r *http.Request) bool {
+	p, _ := parameters(r.Header, header)
+	missing, _ := truth(p, "missingdatarequest")
+	return missing
+}
+
 // accepts reports whether the encoding is among those that a client takes.
 func accepts(h http.Header) bool {
 	for member := range strings.SplitSeq(strings.Join(h.Values("Accept-Encoding"), ","), ",") {

@@ -3,6 +3,7 @@
 package config
 
 import (
+	"cmp"
 	"net"
 	"path"
 	"slices"
@@ -20,6 +21,35 @@ type Config struct {
 	Users   map[string]string // name to the hash of the password
 	Tokens  map[string]string // name to the token or its hash
 	Groups  []Group
+
+	BranchCache BranchCache
+}
+
+// BranchCache is how files are described to clients that then get them from each other.
+type BranchCache struct {
+	On         bool
+	Secret     string        // file of the server's secret; empty: in the state directory, made there if it is not yet
+	PlainHTTP  bool          // also without TLS
+	Version    int           // of content information, 1 or 2, at most; 0 is 2
+	HashesSize int64         // bytes that the hashes of files may take; 0 is a hundredth of the disk
+	HashesAge  time.Duration // for how long those are kept that nobody asks for; 0 is 28 days
+}
+
+// In returns what holds in a group.
+func (b BranchCache) In(g *Group) BranchCache {
+	b.On = b.On && !g.BranchCache.Off
+	if g.BranchCache.PlainHTTP != nil {
+		b.PlainHTTP = *g.BranchCache.PlainHTTP
+	}
+	b.Version = cmp.Or(g.BranchCache.Version, b.Version, 2)
+	return b
+}
+
+// GroupBranchCache is what a group says in place of what the server says.
+type GroupBranchCache struct {
+	Off       bool
+	PlainHTTP *bool // nil: as the server says
+	Version   int   // 0: as the server says
 }
 
 // Address is where to listen.
@@ -47,6 +77,7 @@ type Group struct {
 	// Read and Write name who may: principals, or Anyone, or Authenticated.
 	Read, Write []string
 	Uploads     *Uploads // nil: none are taken
+	BranchCache GroupBranchCache
 }
 
 // The names that stand for several principals.

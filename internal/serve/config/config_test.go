@@ -35,6 +35,13 @@ password = "$2y$10$aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
 [tokens.ci]
 token = "0123456789abcdef"
 
+[branchcache]
+secret = "secret"
+http = true
+version = 1
+hashes_size = "2 GB"
+hashes_age = "7d"
+
 [[group]]
 path = "/images"
 dir = "images"
@@ -43,8 +50,12 @@ connections = 25
 bandwidth = "10 MB/s"
 read = ["anyone"]
 
+branchcache = false
+
 [[group]]
 path = "/listed/"
+branchcache_http = false
+branchcache_version = 2
 files = { "a.iso" = "/srv/a.iso", "deep/b" = "b" }
 
 [[group]]
@@ -115,14 +126,16 @@ func TestParse(t *testing.T) {
 	inBucket := DefaultUploads(authenticated)
 	inBucket.Storage = Storage{Bucket: "bucket", Prefix: "a/b/", Endpoint: "http://localhost:7070", Region: "eu-1", AccessKey: "key", SecretKey: "secret"}
 	want := Config{
-		Listen:  []Address{{":8080", true}, {":8443", true}, {"127.0.0.1:80", false}},
-		Metrics: "127.0.0.1:9100",
-		TLS:     TLS{Cert: "/etc/ebb/cert.pem", Key: "/etc/key.pem", ClientCA: "/etc/ebb/ca.pem", ClientRequired: true},
-		Users:   map[string]string{"alice": "$argon2id$v=19$m=19456,t=2,p=1$c2FsdHNhbHRzYWx0c2FsdA$c3VtIHN1bSBzdW0gc3VtIHN1bSBzdW0gc3VtIHN1bSA", "bob": "$2y$10$aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"},
-		Tokens:  map[string]string{"ci": "0123456789abcdef"},
+		Listen:      []Address{{":8080", true}, {":8443", true}, {"127.0.0.1:80", false}},
+		Metrics:     "127.0.0.1:9100",
+		TLS:         TLS{Cert: "/etc/ebb/cert.pem", Key: "/etc/key.pem", ClientCA: "/etc/ebb/ca.pem", ClientRequired: true},
+		Users:       map[string]string{"alice": "$argon2id$v=19$m=19456,t=2,p=1$c2FsdHNhbHRzYWx0c2FsdA$c3VtIHN1bSBzdW0gc3VtIHN1bSBzdW0gc3VtIHN1bSA", "bob": "$2y$10$aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"},
+		Tokens:      map[string]string{"ci": "0123456789abcdef"},
+		BranchCache: BranchCache{On: true, Secret: "/etc/ebb/secret", PlainHTTP: true, Version: 1, HashesSize: 2e9, HashesAge: 7 * 24 * time.Hour},
 		Groups: []Group{
-			{Path: "/images/", Dir: "/etc/ebb/images", Listing: true, Connections: 25, Bandwidth: 10e6, Read: []string{Anyone}, Write: authenticated},
-			{Path: "/listed/", Files: map[string]string{"a.iso": "/srv/a.iso", "deep/b": "/etc/ebb/b"}, Read: authenticated, Write: authenticated},
+			{Path: "/images/", Dir: "/etc/ebb/images", Listing: true, Connections: 25, Bandwidth: 10e6, Read: []string{Anyone}, Write: authenticated,
+				BranchCache: GroupBranchCache{Off: true}},
+			{Path: "/listed/", BranchCache: GroupBranchCache{PlainHTTP: new(bool), Version: 2}, Files: map[string]string{"a.iso": "/srv/a.iso", "deep/b": "/etc/ebb/b"}, Read: authenticated, Write: authenticated},
 			{Path: "/in/", Dir: "/srv/in", Read: authenticated, Write: []string{"alice", "ci"}, Uploads: &Uploads{
 				SessionTimeout: 48 * time.Hour, MaxSize: 10e9, MaxFragment: 8 << 20, Overwrite: true, HostID: "node1.example.org:8443",
 				HostIDFallback: 90 * time.Second, Notify: session.NotifyByValue, NotifyURL: "http://app/done", NotifyTimeout: 30 * time.Second,
@@ -135,6 +148,29 @@ func TestParse(t *testing.T) {
 	}
 	if d := cmp.Diff(want, got); d != "" {
 		t.Error(d)
+	}
+}
+
+func TestBranchCacheOfGroups(t *testing.T) {
+	on, off := true, false
+	for _, c := range []struct {
+		server BranchCache
+		group  GroupBranchCache
+		want   BranchCache
+	}{
+		{BranchCache{}, GroupBranchCache{Version: 1}, BranchCache{Version: 1}},
+		{BranchCache{On: true}, GroupBranchCache{}, BranchCache{On: true, Version: 2}},
+		{BranchCache{On: true, PlainHTTP: true, Version: 1}, GroupBranchCache{}, BranchCache{On: true, PlainHTTP: true, Version: 1}},
+		{BranchCache{On: true, PlainHTTP: true, Version: 1}, GroupBranchCache{PlainHTTP: &off, Version: 2}, BranchCache{On: true, Version: 2}},
+		{BranchCache{On: true}, GroupBranchCache{PlainHTTP: &on}, BranchCache{On: true, PlainHTTP: true, Version: 2}},
+		{BranchCache{On: true}, GroupBranchCache{Off: true}, BranchCache{Version: 2}},
+	} {
+		if got := c.server.In(&Group{BranchCache: c.group}); got != c.want {
+			t.Errorf("%+v in %+v: %+v, want %+v", c.server, c.group, got, c.want)
+		}
+	}
+	if c, err := Parse("x.toml", []byte("[branchcache]\nenabled = false\n")); err != nil || c.BranchCache.On {
+		t.Errorf("%+v %v", c.BranchCache, err)
 	}
 }
 
@@ -191,6 +227,11 @@ func TestProblems(t *testing.T) {
 		{group + "[group.bits]\nBITSSessionTimeout = 0", "x.toml:5: group[0].bits.BITSSessionTimeout: 0 is out of range; want 1 to 4294967295"},
 		{group + "[group.bits]\nBITSCleanupUseDefault = 0\nBITSCleanupUnits = 0\nBITSCleanupCount = 61", "x.toml:7: group[0].bits.BITSCleanupCount: 61 is out of range; want 1 to 60"},
 		{group + "[group.bits]\nBITSMaximumUploadSize = \"-1\"", "x.toml:5: group[0].bits.BITSMaximumUploadSize: "},
+		{"[branchcache]\nversion = 3", "x.toml:2: branchcache.version: want 1, "},
+		{"[branchcache]\nhashes_size = \"1 MB\"", "x.toml:2: branchcache.hashes_size: 1 MB is out of range"},
+		{"[branchcache]\nhashes_age = 28", "x.toml:2: branchcache.hashes_age: want a text such as \"28d\""},
+		{"[branchcache]\nsecrets = \"x\"", "x.toml:2: branchcache.secrets: there is no such key; did you mean secret?"},
+		{group + "branchcache_version = 0", "x.toml:4: group[0].branchcache_version: want 1, "},
 		{"[tls]\ncert = \"a\"", "x.toml:2: tls.cert: cert and key are needed both"},
 		{"[tokens.anyone]\ntoken = \"0123456789abcdef\"", "x.toml:1: tokens.anyone: "},
 		{"[users.alice]\npassword = \"secret\"", "x.toml:2: users.alice.password: the password of alice is not a hash"},

@@ -33,6 +33,17 @@ type file struct {
 	Users   map[string]fileUser  `toml:"users"`
 	Tokens  map[string]fileToken `toml:"tokens"`
 	Group   []fileGroup          `toml:"group"`
+
+	BranchCache *fileBranchCache `toml:"branchcache"`
+}
+
+type fileBranchCache struct {
+	Enabled    *bool   `toml:"enabled"`
+	Secret     string  `toml:"secret"`
+	HTTP       bool    `toml:"http"`
+	Version    *int    `toml:"version"`
+	HashesSize *string `toml:"hashes_size"`
+	HashesAge  *string `toml:"hashes_age"`
 }
 
 type fileTLS struct {
@@ -62,6 +73,10 @@ type fileGroup struct {
 	Write       []string          `toml:"write"`
 	Uploads     *fileUploads      `toml:"uploads"`
 	BITS        *fileBITS         `toml:"bits"`
+
+	BranchCache        *bool `toml:"branchcache"`
+	BranchCacheHTTP    *bool `toml:"branchcache_http"`
+	BranchCacheVersion *int  `toml:"branchcache_version"`
 }
 
 type fileUploads struct {
@@ -158,6 +173,7 @@ func (r *reader) malformed(err error) {
 var examples = map[string]string{
 	"bandwidth": "50 MB/s", "max_size": "20 GB", "max_fragment": "64 MiB", "min_free_space": "1 GB",
 	"session_timeout": "14d", "host_id_fallback": "1d", "notify_timeout": "5m", "cleanup": "12h",
+	"hashes_size": "1 GB", "hashes_age": "28d",
 }
 
 // inWords says what a decoder's error means: of a value of another type, which one is wanted.
@@ -236,6 +252,9 @@ func keysAt(t reflect.Type) []string {
 func (r *reader) config(f file) Config {
 	c := Config{Metrics: f.Metrics, Users: map[string]string{}, Tokens: map[string]string{}}
 	c.TLS = r.tls(f.TLS)
+	if f.BranchCache != nil {
+		c.BranchCache = r.branchCache(f.BranchCache)
+	}
 	for _, text := range f.Listen {
 		a, err := ParseAddress(text, c.TLS.On())
 		if err != nil {
@@ -301,6 +320,37 @@ func (r *reader) tls(f fileTLS) TLS {
 	return t
 }
 
+func (r *reader) branchCache(f *fileBranchCache) BranchCache {
+	const key = "branchcache"
+	b := BranchCache{On: f.Enabled == nil || *f.Enabled, Secret: r.path(f.Secret), PlainHTTP: f.HTTP}
+	b.Version = r.infoVersion(key+".version", f.Version)
+	set(r, key+".hashes_size", f.HashesSize, &b.HashesSize, parseHashes)
+	set(r, key+".hashes_age", f.HashesAge, &b.HashesAge, within(time.Hour, 3650*day))
+	return b
+}
+
+// infoVersion reads a version of content information; 0 if there is none.
+func (r *reader) infoVersion(key string, n *int) int {
+	switch {
+	case n == nil:
+		return 0
+	case *n != 1 && *n != 2:
+		r.problem(key, "want 1, for clients of Windows 7 and large files that never change, or 2")
+	}
+	return *n
+}
+
+// leastHashes has room for the hashes of files of 50 GB or so.
+const leastHashes = 32 << 20
+
+func parseHashes(text string) (int64, error) {
+	n, err := ParseSize(text)
+	if err == nil && n < leastHashes {
+		return 0, fmt.Errorf("%s is out of range; want 32 MiB or more", text)
+	}
+	return n, err
+}
+
 func (r *reader) principal(table, name string) {
 	if name == "" || name == Anyone || name == Authenticated || strings.ContainsAny(name, ":\n") {
 		r.problem(table+"."+name, "%q cannot be the name of a user or a token", name)
@@ -353,6 +403,8 @@ func (r *reader) group(key string, f fileGroup, c *Config) Group {
 	if f.Uploads != nil || f.BITS != nil {
 		r.uploads(key, f, &g)
 	}
+	g.BranchCache = GroupBranchCache{Off: f.BranchCache != nil && !*f.BranchCache, PlainHTTP: f.BranchCacheHTTP,
+		Version: r.infoVersion(key+".branchcache_version", f.BranchCacheVersion)}
 	if g.Dir == "" && f.Files == nil && (g.Uploads == nil || g.Uploads.Storage.Bucket == "") {
 		r.problem(key, "has nothing to serve: set dir or files")
 	}

@@ -24,6 +24,8 @@ type Handler struct {
 	Source  Source
 	Digests *Digests
 	Listing bool // of directories
+	// Describing gives content information to clients that ask for it; nil does not.
+	Describing *Describing
 	// Untrusted says that others put the files there: browsers then store them instead of
 	// running what is in them.
 	Untrusted bool
@@ -131,7 +133,15 @@ func (h *Handler) serveFile(w http.ResponseWriter, r *http.Request, f *os.File, 
 	if h.Untrusted {
 		head.Set("Content-Disposition", "attachment")
 	}
-	if want := r.Header.Values("Want-Repr-Digest"); len(want) > 0 && settled {
+	plain := &writer{w, f, s}
+	var out http.ResponseWriter = plain
+	d := h.Describing.describe(w, r, s, settled, h.reopen(name))
+	if d != nil {
+		defer d.close()
+		out = &describer{plain, d, nil}
+	}
+	// That of content information would be another, and of no use.
+	if want := r.Header.Values("Want-Repr-Digest"); len(want) > 0 && settled && d == nil {
 		d, err := h.Digests.header(r.Context(), want, f, s)
 		if err != nil {
 			refuse(w, r, http.StatusInternalServerError, err.Error())
@@ -141,7 +151,7 @@ func (h *Handler) serveFile(w http.ResponseWriter, r *http.Request, f *os.File, 
 			head.Set("Repr-Digest", d)
 		}
 	}
-	http.ServeContent(&writer{w, f, s}, r, "", modified, f)
+	http.ServeContent(out, r, "", modified, f)
 }
 
 // contentType goes by the name alone: to look into the file would take what somebody uploaded

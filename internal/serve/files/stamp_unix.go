@@ -15,7 +15,7 @@ const openFlags = os.O_RDONLY | syscall.O_NONBLOCK
 func stampOf(info fs.FileInfo) stamp {
 	s := stamp{size: info.Size(), mtime: info.ModTime().UnixNano()}
 	if st, ok := info.Sys().(*syscall.Stat_t); ok {
-		s.inode, s.ctime = st.Ino, changed(st)
+		s.device, s.inode, s.ctime = uint64(st.Dev), st.Ino, changed(st) //nolint:unconvert // of another type elsewhere
 	}
 	return s
 }

@@ -10,10 +10,10 @@ import (
 
 // stamp is what the file system tells of a version of a file.
 type stamp struct {
-	inode uint64
-	size  int64
-	mtime int64 // Unix nanoseconds
-	ctime int64
+	device, inode uint64
+	size          int64
+	mtime         int64 // Unix nanoseconds
+	ctime         int64
 }
 
 // granule is how long after a change a further one may leave the same times behind: kernels take
