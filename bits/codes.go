@@ -178,7 +178,7 @@ var codes = map[Code]codeInfo{
 	InvalidRange:                 {"BG_E_INVALID_RANGE", Fatal, "the range lies outside the file", "give ranges that lie within the file"},
 	OverlappingRanges:            {"BG_E_OVERLAPPING_RANGES", Fatal, "the ranges overlap", "give ranges that do not overlap"},
 	BlockedByPolicy:              {"BG_E_BLOCKED_BY_POLICY", Waiting, "the bandwidth policy allows nothing now", "the job goes on when the policy allows it"},
-	PeerCachingDisabled:          {"BG_E_PEERCACHING_DISABLED", Fatal, "there is no peer cache", "fetch from the server; a peer cache is what BITS has not had since Windows 7"},
+	PeerCachingDisabled:          {"BG_E_PEERCACHING_DISABLED", Fatal, "peer caching is off", "turn it on with `ebb peers enable`"},
 	TooManyJobsPerUser:           {"BG_E_TOO_MANY_JOBS_PER_USER", Fatal, "the user has too many jobs", "complete or cancel some"},
 	TooManyJobsPerMachine:        {"BG_E_TOO_MANY_JOBS_PER_MACHINE", Fatal, "the machine has too many jobs", "complete or cancel some"},
 	TooManyFilesInJob:            {"BG_E_TOO_MANY_FILES_IN_JOB", Fatal, "the job has too many files", "spread them over several jobs"},

@@ -169,9 +169,6 @@ func (m *Manager) do(ctx context.Context, method, path string, in any) (*http.Re
 }
 
 func (m *Manager) send(ctx context.Context, method, path string, body []byte) (*http.Response, error) {
-	if m.socket == "" {
-		return nil, fmt.Errorf("%w, and there is no place for one: %w", ErrNoService, ErrNoHome)
-	}
 	req, err := http.NewRequestWithContext(ctx, method, "http://ebb"+path, bytes.NewReader(body))
 	if err != nil {
 		return nil, err
@@ -179,6 +176,15 @@ func (m *Manager) send(ctx context.Context, method, path string, body []byte) (*
 	if body != nil {
 		req.Header.Set("Content-Type", "application/json")
 	}
+	return m.roundTrip(req)
+}
+
+// roundTrip sends a request.
+func (m *Manager) roundTrip(req *http.Request) (*http.Response, error) {
+	if m.socket == "" {
+		return nil, fmt.Errorf("%w, and there is no place for one: %w", ErrNoService, ErrNoHome)
+	}
+	ctx := req.Context()
 	if m.admin {
 		req.Header.Set("X-Allow-Interaction", "true")
 	}

@@ -100,7 +100,7 @@ func codeExit(c bits.Code) int {
 		return exitNoJob
 	case bits.AccessDenied:
 		return exitNotAllowed
-	case bits.InvalidState, bits.ReadOnlyAfterAddFile, bits.ReadOnlyAfterResume, bits.ReadOnlyWhenJobActive, bits.Pending, bits.Empty:
+	case bits.InvalidState, bits.PeerCachingDisabled, bits.ReadOnlyAfterAddFile, bits.ReadOnlyAfterResume, bits.ReadOnlyWhenJobActive, bits.Pending, bits.Empty:
 		return exitState
 	case bits.InvalidArg, bits.StringTooLong, bits.TooManyFilesInJob, bits.NotImplemented:
 		return exitUsage

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"strings"
 
@@ -36,22 +37,27 @@ that have no ~/.config/ebb/policy.toml of their own; it is made if it is not the
 				}
 				changes[i] = policy.Change{Key: key, Value: value}
 			}
-			f, err := a.openPolicy(cmd.Context(), file)
-			if err != nil {
-				return err
-			}
-			text, err := policy.Edit(f.name, f.text, changes)
-			var wrong policy.Problems
-			switch {
-			case errors.As(err, &wrong):
-				a.printProblem("nothing was changed: the file would have errors", "")
-				return a.problems(err)
-			case err != nil:
-				return usagef("%w", err)
-			}
-			return a.replace(cmd.Context(), f, text)
+			return a.changePolicy(cmd.Context(), file, changes)
 		},
 	}
 	cmd.Flags().StringVar(&file, "file", "", "another `file` than the service's")
 	return cmd
+}
+
+// changePolicy changes values in a configuration file, or in the service's for "".
+func (a *app) changePolicy(ctx context.Context, file string, changes []policy.Change) error {
+	f, err := a.openPolicy(ctx, file)
+	if err != nil {
+		return err
+	}
+	text, err := policy.Edit(f.name, f.text, changes)
+	var wrong policy.Problems
+	switch {
+	case errors.As(err, &wrong):
+		a.printProblem("nothing was changed: the file would have errors", "")
+		return a.problems(err)
+	case err != nil:
+		return usagef("%w", err)
+	}
+	return a.replace(ctx, f, text)
 }

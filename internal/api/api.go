@@ -19,6 +19,7 @@ import (
 	"github.com/ebbtransfer/ebb/bits"
 	"github.com/ebbtransfer/ebb/internal/governor"
 	"github.com/ebbtransfer/ebb/internal/notify"
+	"github.com/ebbtransfer/ebb/internal/peers"
 	"github.com/ebbtransfer/ebb/internal/policy"
 	"github.com/ebbtransfer/ebb/internal/queue"
 )
@@ -28,9 +29,9 @@ type Service func(queue.Caller) bits.Service
 
 // New returns the handler of the API. Requests must carry their caller in the context; see
 // WithCaller.
-func New(q *queue.Queue, gov *governor.Governor, file *policy.File, notifier *notify.Notifier, service Service) http.Handler {
+func New(q *queue.Queue, gov *governor.Governor, file *policy.File, notifier *notify.Notifier, node *peers.Node, service Service) http.Handler {
 	mux := http.NewServeMux()
-	s := &server{q: q, gov: gov, policy: file, notifier: notifier, service: service}
+	s := &server{q: q, gov: gov, policy: file, notifier: notifier, peers: node, service: service}
 	s.register(humago.New(mux, config()))
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if h, pattern := mux.Handler(r); pattern == "" {
@@ -153,6 +154,8 @@ var statusOf = map[bits.Code]int{
 	bits.AccessDenied: http.StatusForbidden,
 	bits.InvalidState: http.StatusConflict,
 	bits.Unexpected:   http.StatusInternalServerError,
+
+	bits.PeerCachingDisabled: http.StatusConflict,
 }
 
 // answer turns an error of the queue into an error answer.
@@ -188,6 +191,7 @@ type server struct {
 	gov      *governor.Governor
 	policy   *policy.File
 	notifier *notify.Notifier
+	peers    *peers.Node
 	service  Service
 }
 
@@ -278,6 +282,7 @@ func (s *server) register(a huma.API) {
 	s.registerCertificates(a)
 	s.registerEvents(a)
 	s.registerCallbacks(a)
+	s.registerPeers(a)
 	s.registerMetrics(a)
 	refine(a.OpenAPI().Components.Schemas.Map())
 }

@@ -18,7 +18,7 @@ low = "block"
 
 func TestPolicy(t *testing.T) {
 	file := configuration(t, officeHours)
-	h := New(nil, governor.New("", slog.New(slog.DiscardHandler)), file, nil, nil)
+	h := New(nil, governor.New("", slog.New(slog.DiscardHandler)), file, nil, nil, nil)
 	p := decode[bits.Policy](t, call(as(alice, h), "GET", "/v1/policy", ""), http.StatusOK)
 	name := file.Describe().File
 	if p.File != name || !p.Exists || len(p.Errors) > 0 || len(p.Notices) > 0 {

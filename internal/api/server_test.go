@@ -22,6 +22,7 @@ import (
 	"github.com/ebbtransfer/ebb/internal/conditions"
 	"github.com/ebbtransfer/ebb/internal/governor"
 	"github.com/ebbtransfer/ebb/internal/notify"
+	"github.com/ebbtransfer/ebb/internal/peers"
 	"github.com/ebbtransfer/ebb/internal/policy"
 	"github.com/ebbtransfer/ebb/internal/queue"
 	"github.com/ebbtransfer/ebb/internal/store"
@@ -69,7 +70,7 @@ func newAPIBy(t testing.TB, file *policy.File, rules policy.Policy) http.Handler
 			t.Error(err)
 		}
 	})
-	return New(q, governor.New("", slog.New(slog.DiscardHandler)), file, notify.New(notify.Config{Queue: q, Log: slog.New(slog.DiscardHandler)}), func(queue.Caller) bits.Service { return bits.Service{Version: "test"} })
+	return New(q, governor.New("", slog.New(slog.DiscardHandler)), file, notify.New(notify.Config{Queue: q, Log: slog.New(slog.DiscardHandler)}), peers.Open(filepath.Join(t.TempDir(), "peers"), slog.New(slog.DiscardHandler)), func(queue.Caller) bits.Service { return bits.Service{Version: "test"} })
 }
 
 // configuration returns a configuration file with a text.

@@ -162,7 +162,7 @@ func Run(ctx context.Context, c Config) error {
 		background.Go(func() { s.exitWhenIdle(ctx, cancel) })
 	}
 
-	handler := api.New(s.queue, s.governor, s.policy, s.notifier, s.describe)
+	handler := api.New(s.queue, s.governor, s.policy, s.notifier, s.peers, s.describe)
 	if c.System {
 		handler = api.EveryUser(api.FairShare(handler))
 		listener = api.LimitPeers(listener)

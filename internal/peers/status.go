@@ -76,3 +76,8 @@ func (n *Node) Status() Status {
 	}
 	return s
 }
+
+var modeNames = [...]string{Off: "off", Local: "local", Distributed: "distributed", Hosted: "hosted"}
+
+// String returns the mode as it is configured.
+func (m Mode) String() string { return modeNames[m] }

@@ -25,7 +25,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/ebbtransfer/ebb/bits"
 	"github.com/ebbtransfer/ebb/internal/localfile"
 	"github.com/ebbtransfer/ebb/internal/peerdist"
 )
@@ -199,8 +198,7 @@ func (r *record) append(b []byte) []byte {
 	b = binary.BigEndian.AppendUint64(append(b, magic...), uint64(r.created.UnixNano()))
 	sum := crc32.Checksum(b, castagnoli)
 	b = append(b, r.held[:]...)
-	info := peerdist.Info{Range: bits.Range{Offset: r.segment.Offset, Length: int64(r.segment.Length)}, Segments: []peerdist.Segment{r.segment}}
-	text := info.Append(nil)
+	text := alone(&r.segment)
 	return append(binary.BigEndian.AppendUint32(b, crc32.Update(sum, castagnoli, text)), text...)
 }
 
@@ -331,6 +329,9 @@ func (c *Cache) mark(id []byte, r *record) error {
 // segment's: whoever described it could give its id to other bytes.
 var ErrUnproven = errors.New("a segment with hashes of some blocks only")
 
+// errWrong says that a block is not what it should be.
+var errWrong = errors.New("the block has another hash")
+
 // Put keeps block i of a segment. It checks it, so that nothing wrong comes here, whoever sent it. It
 // returns ErrUnproven, ErrFull if there is no room, and errors of the disk.
 func (c *Cache) Put(s *peerdist.Segment, i int, block []byte) error {
@@ -338,7 +339,7 @@ func (c *Cache) Put(s *peerdist.Segment, i int, block []byte) error {
 		return ErrUnproven
 	}
 	if !s.Verify(i, block) {
-		return fmt.Errorf("block %d of a segment has another hash", i)
+		return fmt.Errorf("block %d: %w", i, errWrong)
 	}
 	if err := c.room(int64(len(block))); err != nil {
 		return err
@@ -515,7 +516,16 @@ type Entry struct {
 // List returns the segments of which blocks are here, as far as they are not too old.
 func (c *Cache) List() ([]Entry, error) {
 	var out []Entry
-	err := c.each(func(id []byte, suffix string) error {
+	err := c.Walk(func(e Entry) error {
+		out = append(out, e)
+		return nil
+	})
+	return out, err
+}
+
+// Walk calls f with each of them, in the order of their ids. An error of f ends it.
+func (c *Cache) Walk(f func(Entry) error) error {
+	return c.each(func(id []byte, suffix string) error {
 		if suffix != meta {
 			return nil
 		}
@@ -527,10 +537,8 @@ func (c *Cache) List() ([]Entry, error) {
 		if i, err := os.Lstat(c.path(id, data)); err == nil {
 			e.Used = i.ModTime()
 		}
-		out = append(out, e)
-		return nil
+		return f(e)
 	})
-	return out, err
 }
 
 // each calls f with each file of a segment.
