@@ -627,10 +627,10 @@ func TestPropertyByState(t *testing.T) {
 		"reply_file":          repeat("E_NOTIMPL", 9),
 	}
 	values := map[string]string{
-		"name": "another name", "description": "text", "minimum_retry_delay": "900", "no_progress_timeout": "100000", "maximum_download_time": "86400", "connections": "7",
-		"transfer_policy": "always", "run_when": "always", "protocol": "put", "reply_file": "/tmp/reply", "header": "X-A: b", "headers_write_only": "true",
+		"name": "another name", "priority": "LOW", "auto_complete": "true", "description": "text", "minimum_retry_delay": "900", "no_progress_timeout": "100000", "maximum_download_time": "86400", "connections": "7",
+		"transfer_policy": "always", "run_when": "logged-on", "protocol": "put", "reply_file": "/tmp/reply", "header": "X-A: b", "headers_write_only": "true",
 		"http_method": "POST", "security_flags": "redirect-report", "tls_min_version": "1.2", "tls_pins": "sha256/47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=", "proxy": "no-proxy",
-		"use_stored_credentials": "PROXY", "notify_flags": "disable", "notify_command": "/bin/true 'a b'", "notify_url": "https://hook.invalid/", "notify_desktop": "false",
+		"use_stored_credentials": "PROXY", "notify_flags": "disable", "notify_command": "/bin/true 'a b'", "notify_url": "https://hook.invalid/", "notify_desktop": "true",
 		"minimum_notification_interval": "1000", "dynamic_content": "true", "high_performance": "true", "on_demand": "true", "maximum_download_size": "1000000000",
 		"only_if_newer": "true", "verify_certificates": "true", "acl_flags": "owner|group", "peer_caching_flags": "disable-branchcache",
 	}
@@ -649,21 +649,21 @@ func TestPropertyByState(t *testing.T) {
 			id := make(&l, s)
 			for k := range bits.PropertyTable {
 				p := &bits.PropertyTable[k]
+				id := id
+				if p.Name == "auto_complete" && s == bits.Transferred {
+					id = make(&l, s) // for it is completed
+				}
 				before := l.wait(id, s) // a change may have made the transfer start again
 				value, ok := values[p.Name]
-				switch p.Name {
-				case "priority":
-					value = before.Priority.String() // another one would change the state
-				case "auto_complete":
-					value = fmt.Sprint(s != bits.Transferred) // which would complete it
-				default:
-					if !ok {
-						t.Fatalf("this test has no value for %s", p.Name)
-					}
+				if !ok {
+					t.Fatalf("this test has no value for %s", p.Name)
 				}
 				expected := always
 				if w, ok := want[p.Name]; ok {
 					expected = w
+				}
+				if value == p.Text(&before) {
+					t.Errorf("%s is %q already", p.Name, value)
 				}
 				got := word(t, l.give(id, p.Name, value))
 				if got != expected[i] {
@@ -679,6 +679,9 @@ func TestPropertyByState(t *testing.T) {
 					t.Errorf("%s is %q, want %q", p.Name, shown, value)
 				case got != "ok" && shown != p.Text(&before):
 					t.Errorf("%s is refused and is %q", p.Name, shown)
+				}
+				if got == "ok" && (p.Name == "priority" || p.Name == "run_when") { // with which the job may wait
+					l.give(id, p.Name, p.Text(&before))
 				}
 				if got == "ok" && p.When == bits.MethodSetBeforeResume { // they do not all go together
 					l.give(id, p.Name, p.Default)
