@@ -481,11 +481,14 @@ func TestPreconfig(t *testing.T) {
 	t.Setenv("PATH", home) // no gsettings
 	ask := func() string {
 		t.Helper()
-		ways, err := New().Preconfig(t.Context(), uid, mustURL(t, "http://h.example/"))
+		found, err := New().Preconfig(t.Context(), uid, mustURL(t, "http://h.example/"))
 		if err != nil {
 			return err.Error()
 		}
-		return show(ways)
+		if found.ByNetwork {
+			t.Error("the network named it")
+		}
+		return show(found.Ways)
 	}
 	if got := ask(); got != "direct" {
 		t.Errorf("nothing set: %s", got)

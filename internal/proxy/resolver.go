@@ -24,6 +24,13 @@ const (
 	fetchTime   = 10 * time.Second // for a script
 )
 
+// Found are the proxies for a URL.
+type Found struct {
+	Ways []*url.URL // in the order to try; nil among them is none
+	// ByNetwork says that the network named them (WPAD): neither the job's owner nor who runs the machine.
+	ByNetwork bool
+}
+
 // Resolver knows the proxies of this machine and of its users.
 type Resolver struct {
 	env     func(*url.URL) (*url.URL, error) // nil if the environment names none
@@ -80,37 +87,38 @@ func (r *Resolver) Forget() {
 // Preconfig returns the proxies for a URL by the settings of a user: those of the environment and
 // of his desktop. The environment is the service's, so it counts first for the user who runs the
 // service and last for others.
-func (r *Resolver) Preconfig(ctx context.Context, owner uint32, u *url.URL) ([]*url.URL, error) {
+func (r *Resolver) Preconfig(ctx context.Context, owner uint32, u *url.URL) (Found, error) {
 	own := int64(owner) == int64(os.Getuid())
 	if own && r.env != nil {
 		return r.environment(u)
 	}
 	d, err := r.desktop(ctx, owner)
 	if err != nil {
-		return nil, err
+		return Found{}, err
 	}
 	switch {
 	case d.list != nil:
-		return d.list.For(u), nil
+		return Found{Ways: d.list.For(u)}, nil
 	case d.script != "":
-		return r.run(ctx, owner, d.script, u)
+		ways, err := r.run(ctx, owner, d.script, u)
+		return Found{Ways: ways}, err
 	case d.auto:
 		return r.Autodetect(ctx, owner, u)
 	case r.env != nil:
 		return r.environment(u)
 	}
-	return direct, nil
+	return Found{Ways: direct}, nil
 }
 
-func (r *Resolver) environment(u *url.URL) ([]*url.URL, error) {
+func (r *Resolver) environment(u *url.URL) (Found, error) {
 	p, err := r.env(u)
 	if err != nil || p == nil {
-		return direct, err
+		return Found{Ways: direct}, err
 	}
 	if p, err = parseProxy(p.String(), "http"); err != nil {
-		return nil, fmt.Errorf("the environment names a proxy that is of no use: %w", err)
+		return Found{}, fmt.Errorf("the environment names a proxy that is of no use: %w", err)
 	}
-	return []*url.URL{p}, nil
+	return Found{Ways: []*url.URL{p}}, nil
 }
 
 func (r *Resolver) desktop(ctx context.Context, owner uint32) (desktop, error) {
@@ -133,7 +141,7 @@ func (r *Resolver) desktop(ctx context.Context, owner uint32) (desktop, error) {
 
 // Autodetect returns the proxies for a URL by the script that the network names (WPAD); none if it
 // names none. The script is run for the owner of a job, as that of a user is.
-func (r *Resolver) Autodetect(ctx context.Context, owner uint32, u *url.URL) ([]*url.URL, error) {
+func (r *Resolver) Autodetect(ctx context.Context, owner uint32, u *url.URL) (Found, error) {
 	r.mu.Lock()
 	k := r.network
 	r.mu.Unlock()
@@ -146,7 +154,7 @@ func (r *Resolver) Autodetect(ctx context.Context, owner uint32, u *url.URL) ([]
 			}
 		}
 		if ctx.Err() != nil {
-			return nil, context.Cause(ctx)
+			return Found{}, context.Cause(ctx)
 		}
 		k.until = time.Now().Add(scriptAge)
 		r.mu.Lock()
@@ -154,9 +162,10 @@ func (r *Resolver) Autodetect(ctx context.Context, owner uint32, u *url.URL) ([]
 		r.mu.Unlock()
 	}
 	if k.value == "" {
-		return direct, nil
+		return Found{Ways: direct}, nil
 	}
-	return r.run(ctx, owner, k.value, u)
+	ways, err := r.run(ctx, owner, k.value, u)
+	return Found{ways, true}, err
 }
 
 // run asks the script at a URL for the proxies.

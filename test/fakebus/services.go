@@ -61,6 +61,15 @@ func (nm NetworkManager) Device(iface, udi string) error {
 	)
 }
 
+// DHCP sets an option that the DHCP server of the primary connection gave.
+func (nm NetworkManager) DHCP(name, value string) error {
+	const config = managerPath + "/DHCP4Config/1"
+	return first(
+		nm.Set(config, "org.freedesktop.NetworkManager.DHCP4Config", "Options", map[string]dbus.Variant{name: dbus.MakeVariant(value)}),
+		nm.Set(connectionPath, "org.freedesktop.NetworkManager.Connection.Active", "Dhcp4Config", config),
+	)
+}
+
 // Primary sets whether there is a primary connection.
 func (nm NetworkManager) Primary(up bool) error {
 	path := connectionPath

@@ -154,8 +154,10 @@ type Attempt struct {
 	ntlm   bool          // the first message of NTLM was sent last
 	mech   bool          // by Kerberos
 	krbOff bool          // Kerberos is of no use here: NTLM
-	legs   int
-	why    []string
+	// withheld says that there is something for a proxy that the owner would have named.
+	withheld bool
+	legs     int
+	why      []string
 }
 
 // Begin returns an Attempt to get past a target: the server of the URL u, or the proxy at u. It is
@@ -166,6 +168,19 @@ func (a *Agent) Begin(t bits.AuthTarget, u *url.URL) *Attempt {
 		return nil
 	}
 	return &Attempt{a: a, target: t, u: u, place: PlaceOf(u), left: fit}
+}
+
+// BeginProxy is Begin for a proxy. One that only the network named (WPAD) is whoever answered first there:
+// it gets the owner's tickets, which say who one is and give no secret away, but no password and nothing
+// made of one.
+func (a *Agent) BeginProxy(u *url.URL, byNetwork bool) *Attempt {
+	t := a.Begin(bits.TargetProxy, u)
+	if t != nil && byNetwork {
+		n := len(t.left)
+		t.left = slices.DeleteFunc(t.left, func(c *Credential) bool { return !c.own() })
+		t.withheld = len(t.left) < n
+	}
+	return t
 }
 
 // Bound reports whether the target may have to be spoken to by a scheme that identifies a
@@ -271,6 +286,10 @@ func (t *Attempt) Next(ctx context.Context, h http.Header, method, uri string) (
 			return value, true
 		}
 		t.left = t.left[1:]
+	}
+	if t.withheld {
+		t.why = append(t.why, "the network named this proxy, and nobody else, so it gets no password; to use it all the same name it in the job's proxy settings")
+		t.withheld = false
 	}
 	return "", false
 }

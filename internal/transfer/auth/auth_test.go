@@ -250,6 +250,32 @@ func TestImplicitProxyIdentityIsForServersToo(t *testing.T) {
 	}
 }
 
+// TestProxiesOfTheNetwork: nothing secret answers a proxy that nobody but the network named, and who waits
+// for it learns why.
+func TestProxiesOfTheNetwork(t *testing.T) {
+	u := at(t, "http://proxy.example:3128")
+	for _, scheme := range strength {
+		c := Credential{Target: bits.TargetProxy, Scheme: scheme, User: "alice", Password: "secret", Unasked: true}
+		for _, byNetwork := range []bool{false, true} {
+			try := New([]Credential{c}, nil).BeginProxy(u, byNetwork)
+			said := try.First(t.Context(), "GET", "/")
+			next, ok := try.Next(t.Context(), challenges("Basic realm=x", `Digest realm=x, nonce=y, qop="auth"`, "NTLM", "Negotiate", "Bearer"), "GET", "/")
+			if byNetwork && (said+next != "" || ok || try.Bound() || !strings.Contains(try.Why(), "the network named this proxy")) {
+				t.Errorf("%s: it said %q and %q; why: %q", scheme, said, next, try.Why())
+			}
+			if !byNetwork && (said == "" || strings.Contains(try.Why(), "network")) {
+				t.Errorf("%s: to the owner's proxy it said nothing; why: %q", scheme, try.Why())
+			}
+		}
+	}
+	if New([]Credential{Implicit(bits.TargetProxy)}, nil).BeginProxy(u, true) == nil {
+		t.Error("nor do the owner's tickets, which are no secret to it")
+	}
+	if New(nil, nil).BeginProxy(u, true) != nil {
+		t.Error("who has nothing says something")
+	}
+}
+
 // TestNTLMThatMakesNoSense: no message of a server ends the service, or is answered for ever.
 func TestNTLMThatMakesNoSense(t *testing.T) {
 	for _, token := range []string{"", "AAAA", "TlRMTVNTUAACAAAA", base64.StdEncoding.EncodeToString(append([]byte("NTLMSSP\x00\x02\x00\x00\x00"), make([]byte, 40)...)), "!!!"} {

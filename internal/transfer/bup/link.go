@@ -162,7 +162,7 @@ func (s *session) tell(ctx context.Context, p bupwire.Request, from int64) (*ans
 		server = s.conns.Identity(ctx).Begin(bits.TargetServer, to)
 	}
 	if s.conn.Proxy != nil {
-		via = s.conns.Identity(ctx).Begin(bits.TargetProxy, s.conn.Proxy)
+		via = s.conns.Identity(ctx).BeginProxy(s.conn.Proxy, s.conn.ByNetwork)
 	}
 	h := s.header(to)
 	say := func(name, value string) {

@@ -139,22 +139,26 @@ func (a *Access) key() string {
 	return fmt.Sprintf("%d %q %q %d %d %q %q", s.Proxy.Usage, s.Proxy.List, s.Proxy.Bypass, owner, s.Security&tlsFlags, s.MinVersion, pins)
 }
 
-// ways returns the proxies to try, in order, for a request to u; nil among them is none.
-func (a *Access) ways(ctx context.Context, u *url.URL) ([]*url.URL, error) {
-	var ways []*url.URL
+// ways returns the ways to try, in order, for a request to u.
+func (a *Access) ways(ctx context.Context, u *url.URL) ([]*way, error) {
+	var found proxy.Found
 	var err error
 	switch a.set.Proxy.Usage {
 	case bits.ProxyNone:
-		return direct, nil
+		found.Ways = direct
 	case bits.ProxyOverride:
-		ways = a.list.For(u)
+		found.Ways = a.list.For(u)
 	case bits.ProxyAutodetect:
-		ways, err = a.c.proxies.Autodetect(ctx, a.set.Owner, u)
+		found, err = a.c.proxies.Autodetect(ctx, a.set.Owner, u)
 	default:
-		ways, err = a.c.proxies.Preconfig(ctx, a.set.Owner, u)
+		found, err = a.c.proxies.Preconfig(ctx, a.set.Owner, u)
 	}
 	if err != nil {
 		return nil, &bits.Error{Code: bits.InvalidProxyInfo, Context: bits.ContextGeneralTransport, File: u.String(), Message: err.Error(), Cause: err}
+	}
+	ways := make([]*way, len(found.Ways))
+	for i, p := range found.Ways {
+		ways[i] = &way{access: a, target: u, proxy: p, byNetwork: found.ByNetwork}
 	}
 	if len(ways) < 2 {
 		return ways, nil
@@ -163,8 +167,7 @@ func (a *Access) ways(ctx context.Context, u *url.URL) ([]*url.URL, error) {
 	a.c.mu.Lock()
 	defer a.c.mu.Unlock()
 	now := time.Now()
-	ways = slices.Clone(ways)
-	slices.SortStableFunc(ways, func(x, y *url.URL) int { return a.c.downRank(x, now) - a.c.downRank(y, now) })
+	slices.SortStableFunc(ways, func(x, y *way) int { return a.c.downRank(x.proxy, now) - a.c.downRank(y.proxy, now) })
 	return ways, nil
 }
 
@@ -196,9 +199,10 @@ func (c *Client) noteDown(u *url.URL) {
 
 // way is how one request, or the connection for it, goes.
 type way struct {
-	access *Access
-	target *url.URL
-	proxy  *url.URL // nil for none
+	access    *Access
+	target    *url.URL
+	proxy     *url.URL // nil for none
+	byNetwork bool     // see proxy.Found
 }
 
 type wayKey struct{}
@@ -258,13 +262,13 @@ func (k *carrier) RoundTrip(req *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	for i, proxy := range ways {
-		out := req.WithContext(context.WithValue(ctx, wayKey{}, &way{access: a, target: req.URL, proxy: proxy}))
-		resp, err := k.lanes.roundTrip(k.Transport, out, a.set.Identity, proxy)
-		if err == nil || proxy == nil || !unreached(err) {
+	for i, w := range ways {
+		out := req.WithContext(context.WithValue(ctx, wayKey{}, w))
+		resp, err := k.lanes.roundTrip(k.Transport, out, w)
+		if err == nil || w.proxy == nil || !unreached(err) {
 			return resp, err
 		}
-		k.c.noteDown(proxy)
+		k.c.noteDown(w.proxy)
 		if i == len(ways)-1 || ctx.Err() != nil {
 			return nil, err
 		}

@@ -29,6 +29,8 @@ type Conn struct {
 	// same name; it may ask for what Identity has for it.
 	Proxy              *url.URL
 	ProxyAuthorization string
+	// ByNetwork says that only the network named Proxy, see auth.Agent.BeginProxy.
+	ByNetwork bool
 
 	tcp net.Conn
 }
@@ -57,16 +59,16 @@ func (c *Client) dialAny(ctx context.Context, u *url.URL, class governor.Class) 
 		return nil, err
 	}
 	err = errNoWay
-	for _, proxy := range ways {
+	for _, w := range ways {
 		var conn *Conn
-		conn, err = c.connect(ctx, &way{access: a, target: u, proxy: proxy}, class, "http/1.1")
+		conn, err = c.connect(ctx, w, class, "http/1.1")
 		if err == nil {
 			return conn, nil
 		}
-		if proxy == nil || !unreached(err) || ctx.Err() != nil {
+		if w.proxy == nil || !unreached(err) || ctx.Err() != nil {
 			return nil, err
 		}
-		c.noteDown(proxy)
+		c.noteDown(w.proxy)
 	}
 	return nil, err
 }
@@ -127,10 +129,10 @@ func (c *Conn) prepare(ctx context.Context, w *way, agent, proto string) error {
 			c.ProxyAuthorization = "Basic " + base64.StdEncoding.EncodeToString([]byte(user.Username()+":"+password))
 		}
 		if u.Scheme != "https" {
-			c.Proxy = proxy
+			c.Proxy, c.ByNetwork = proxy, w.byNetwork
 			return nil
 		}
-		if err := c.tunnel(ctx, net.JoinHostPort(u.Hostname(), port(u)), agent, w.access.set.Identity.Begin(bits.TargetProxy, proxy)); err != nil {
+		if err := c.tunnel(ctx, net.JoinHostPort(u.Hostname(), port(u)), agent, w.access.set.Identity.BeginProxy(proxy, w.byNetwork)); err != nil {
 			return err
 		}
 	}

@@ -99,16 +99,16 @@ func place(req *http.Request) (*url.URL, bool) {
 // could not be identified.
 type whyKey struct{}
 
-// roundTrip sends a request, through a proxy if that is not nil, and tells those on the way who
-// want to know it who the owner is.
-func (l *lanes) roundTrip(base *http.Transport, req *http.Request, who *auth.Agent, proxy *url.URL) (*http.Response, error) {
+// roundTrip sends a request by a way, and tells those on it who want to know it who the owner is.
+func (l *lanes) roundTrip(base *http.Transport, req *http.Request, w *way) (*http.Response, error) {
 	ctx := req.Context()
+	who, proxy := w.access.set.Identity, w.proxy
 	var server, via *auth.Attempt
 	if to, named := place(req); named && req.Header.Get("Authorization") == "" {
 		server = who.Begin(bits.TargetServer, to)
 	}
 	if proxy != nil && req.URL.Scheme == "http" && strings.HasPrefix(proxy.Scheme, "http") {
-		via = who.Begin(bits.TargetProxy, proxy)
+		via = who.BeginProxy(proxy, w.byNetwork)
 	}
 	if server == nil && via == nil {
 		if req.Method == http.MethodPut && expects(req) {
