@@ -35,7 +35,7 @@ does, and what it does not protect from.`,
 		Args: noSuchVerb,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(newPeersStatusCmd(a), newPeersEnableCmd(a), newPeersDisableCmd(a), newPeersListCmd(a), newPeersStatsCmd(a))
+	cmd.AddCommand(newPeersStatusCmd(a), newPeersEnableCmd(a), newPeersDisableCmd(a), newPeersListCmd(a), newPeersStatsCmd(a), newPeersSecretCmd(a))
 	return cmd
 }
 

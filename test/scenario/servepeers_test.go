@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -159,4 +160,72 @@ branchcache = false
 		}
 	}
 	s.logged("encoding=peerdist")
+}
+
+// The secret travels in a file that Windows reads too, under a passphrase that is never in the arguments.
+func TestPeersSecretExportAndImport(t *testing.T) {
+	t.Parallel()
+	home := t.TempDir()
+	peers := func(passphrase string, args ...string) result {
+		t.Helper()
+		c := &call{t: t, cmd: exec.Command(ebb, append([]string{"peers", "secret"}, args...)...)}
+		c.cmd.Dir, c.cmd.Stdin = home, strings.NewReader(passphrase+"\n")
+		c.cmd.Env = append(os.Environ(), "XDG_STATE_HOME="+home)
+		c.cmd.Stdout, c.cmd.Stderr = &c.out, &c.err
+		return c.begin().end()
+	}
+	if r := peers("p", "export", "a.key"); r.code == 0 || !strings.Contains(r.err, "--secret") {
+		t.Errorf("without a secret: %d %s", r.code, r.err)
+	}
+	// What a server made is found.
+	state := filepath.Join(home, "ebb", "serve", "8080")
+	if err := os.MkdirAll(state, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	own := filepath.Join(state, "branchcache.secret")
+	if err := os.WriteFile(own, golden(32), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	peers("pass phrase ä", "export", "a.key").want(t, 0)
+	sealed, err := os.ReadFile(filepath.Join(home, "a.key"))
+	if err != nil || len(sealed) != 80 { // SHA-256, 32 bytes and 16 that fill it up
+		t.Fatalf("%d bytes, %v", len(sealed), err)
+	}
+	if i, err := os.Stat(filepath.Join(home, "a.key")); err != nil || i.Mode().Perm() != 0o600 {
+		t.Errorf("%v %v", i.Mode(), err)
+	}
+	if p, err := peerdist.ImportSecret(sealed, "pass phrase ä"); err != nil || string(p) != string(golden(32)) {
+		t.Errorf("%d bytes, %v", len(p), err)
+	}
+	if r := peers("p", "export", "a.key"); r.code == 0 {
+		t.Error("a file was overwritten")
+	}
+	if r := peers("", "export", "b.key"); r.code == 0 {
+		t.Error("exported without a passphrase")
+	}
+	if r := peers("wrong", "import", "a.key", "--secret", "other"); r.code == 0 || !strings.Contains(r.err, "passphrase") {
+		t.Errorf("a wrong passphrase: %d %s", r.code, r.err)
+	}
+	if err := os.WriteFile(filepath.Join(home, "phrase"), []byte("pass phrase ä\nsecond line\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	peers("", "import", "a.key", "--secret", "other", "--from", "phrase").want(t, 0)
+	i, err := os.Stat(filepath.Join(home, "other"))
+	if b, _ := os.ReadFile(filepath.Join(home, "other")); err != nil || string(b) != string(golden(32)) || i.Mode().Perm() != 0o600 {
+		t.Errorf("%d bytes with mode %v, %v", len(b), i.Mode(), err)
+	}
+	// The same again is no change; another is one.
+	peers("pass phrase ä", "import", "a.key", "--secret", "other").want(t, 0)
+	if err := os.WriteFile(own, golden(64), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if r := peers("pass phrase ä", "import", "a.key"); r.code == 0 || !strings.Contains(r.err, "--replace") {
+		t.Errorf("another secret was replaced: %d %s", r.code, r.err)
+	}
+	if r := peers("pass phrase ä", "import", "a.key", "--replace", "--json").want(t, 0); !strings.Contains(r.out, `"bytes": 32`) {
+		t.Error(r.out)
+	}
+	if b, _ := os.ReadFile(own); string(b) != string(golden(32)) {
+		t.Errorf("%d bytes", len(b))
+	}
 }
