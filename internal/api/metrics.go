@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/ebbtransfer/ebb/bits"
+	"github.com/ebbtransfer/ebb/internal/peers"
 	"github.com/ebbtransfer/ebb/internal/queue"
 )
 
@@ -23,6 +24,14 @@ var (
 	pathsDesc    = prometheus.NewDesc("ebb_paths", "Network paths in use.", nil, nil)
 	startDesc    = prometheus.NewDesc("ebb_start_time_seconds", "When the service started, in Unix time.", nil, nil)
 	onlineDesc   = prometheus.NewDesc("ebb_online", "1 if there is a network.", nil, nil)
+	sharedDesc   = prometheus.NewDesc("ebb_peers_download_bytes_total", "Bytes of downloads for which content information was there, by where they came from.", []string{"source"}, nil)
+	peerDesc     = prometheus.NewDesc("ebb_peers_bytes_total", "Bytes of blocks that were received from peers and right, and that were sent to them.", []string{"direction"}, nil)
+	askedDesc    = prometheus.NewDesc("ebb_peers_probes_total", "Questions who has something: sent, answered by others, received from others, answered, and datagrams that were dropped.", []string{"kind"}, nil)
+	busyDesc     = prometheus.NewDesc("ebb_peers_refused_total", "Requests of peers that got an empty answer as there were too many at once.", nil, nil)
+	offersDesc   = prometheus.NewDesc("ebb_peers_offers_total", "Segments that hosted caches were offered.", nil, nil)
+	cacheDesc    = prometheus.NewDesc("ebb_peers_cache_bytes", "Bytes in the cache of peers; absent while peer caching is off.", nil, nil)
+	roomDesc     = prometheus.NewDesc("ebb_peers_cache_limit_bytes", "Bytes that the cache may have now; absent while peer caching is off.", nil, nil)
+	servingDesc  = prometheus.NewDesc("ebb_peers_serving", "1 while blocks are served to peers.", nil, nil)
 	problemsDesc = prometheus.NewDesc("ebb_notices", "What a person should know about the service; `ebb version` tells it.", nil, nil)
 )
 
@@ -47,7 +56,7 @@ func (s *server) registerMetrics(a huma.API) {
 
 // Describe implements prometheus.Collector.
 func (s *server) Describe(to chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{jobsDesc, eventsDesc, bytesDesc, noticesDesc, pathsDesc, startDesc, onlineDesc, problemsDesc} {
+	for _, d := range []*prometheus.Desc{jobsDesc, eventsDesc, bytesDesc, noticesDesc, pathsDesc, startDesc, onlineDesc, problemsDesc, sharedDesc, peerDesc, askedDesc, busyDesc, offersDesc, cacheDesc, roomDesc, servingDesc} {
 		to <- d
 	}
 }
@@ -83,4 +92,26 @@ func (s *server) Collect(to chan<- prometheus.Metric) {
 	}
 	gauge(onlineDesc, online)
 	gauge(problemsDesc, float64(len(service.Notices)))
+
+	p := s.peers.Status()
+	for source, n := range map[string]int64{"peers": p.Stats.FromPeers, "origin": p.Stats.FromOrigin} {
+		counter(sharedDesc, float64(n), source)
+	}
+	for direction, n := range map[string]int64{"received": p.Stats.Fetched, "sent": p.Stats.Served} {
+		counter(peerDesc, float64(n), direction)
+	}
+	for kind, n := range map[string]int64{"sent": p.Stats.Probes, "answers": p.Stats.Answers, "received": p.Stats.Probed, "answered": p.Stats.Answered, "dropped": p.Stats.Dropped} {
+		counter(askedDesc, float64(n), kind)
+	}
+	counter(busyDesc, float64(p.Stats.Refused))
+	counter(offersDesc, float64(p.Stats.Offers))
+	if p.Settings.Mode != peers.Off {
+		gauge(cacheDesc, float64(p.Used))
+		gauge(roomDesc, float64(p.Limit))
+	}
+	serving := 0.0
+	if len(p.Serving) > 0 {
+		serving = 1
+	}
+	gauge(servingDesc, serving)
 }

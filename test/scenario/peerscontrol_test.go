@@ -1,0 +1,213 @@
+package scenario
+
+import (
+	"bytes"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ebbtransfer/ebb/bits"
+	"github.com/ebbtransfer/ebb/internal/peerdist"
+	"github.com/ebbtransfer/ebb/internal/peerdist/cache"
+)
+
+// exported makes an export of a cache with the segments of a file, and returns their ids.
+func exported(t *testing.T, name string, body []byte) []string {
+	t.Helper()
+	c, err := cache.Open(filepath.Join(t.TempDir(), "cache"), cache.Limits{Size: 1 << 40, MaxAge: time.Hour})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	h, err := peerdist.Generate(t.Context(), bytes.NewReader(body), peerdist.TruncatedSHA512, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	info, err := h.Info(peerdist.TruncatedSHA512.ServerKey([]byte("secret of the origin")), bits.Range{Length: int64(len(body))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var ids []string
+	for i := range info.Segments {
+		s := &info.Segments[i]
+		if err := c.Put(s, 0, body[s.Offset:][:s.Length]); err != nil {
+			t.Fatal(err)
+		}
+		ids = append(ids, hex.EncodeToString(s.ID()))
+	}
+	f, err := os.Create(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if _, err := c.Export(t.Context(), f, nil); err != nil {
+		t.Fatal(err)
+	}
+	return ids
+}
+
+// tellsAll checks that a text has all of these.
+func (r result) tellsAll(t *testing.T, parts ...string) result {
+	t.Helper()
+	for _, p := range parts {
+		if !strings.Contains(r.out+r.err, p) {
+			t.Errorf("%q is not in\n%s%s", p, r.out, r.err)
+		}
+	}
+	return r
+}
+
+// An administrator turns peer caching on and off, and looks after the cache, while the service runs.
+func TestPeersAreLookedAfter(t *testing.T) {
+	t.Parallel()
+	s := start(t, options{config: "# ours\n"})
+	dir := filepath.Join(s.state, "peers")
+	from := filepath.Join(s.dir, "from.tar")
+	_, body := s.source("body", mib, 77)
+	ids := exported(t, from, body)
+	var about bits.CacheInfo
+	info := func() bits.CacheInfo {
+		t.Helper()
+		about = bits.CacheInfo{}
+		s.cli("cache", "info", "--json").want(t, 0).decode(t, &about)
+		return about
+	}
+
+	// Off, as it is at first: nothing is there, and nothing listens.
+	s.cli("peers", "status").want(t, 0).tellsAll(t, "off: downloads get everything from their servers")
+	for _, verb := range []string{"list", "export -", "import from.tar", "delete abcd"} {
+		s.cli(append([]string{"cache"}, strings.Fields(verb)...)...).want(t, 6).tellsAll(t, "BG_E_PEERCACHING_DISABLED", "ebb peers enable")
+	}
+	if _, err := os.Stat(dir); !os.IsNotExist(err) {
+		t.Errorf("there is a cache: %v", err)
+	}
+
+	s.cli("peers", "enable", "local").want(t, 0).tellsAll(t, "it is in effect")
+	if i, err := os.Stat(dir); err != nil || i.Mode().Perm() != 0o700 {
+		t.Errorf("the cache's directory: %v, %v", i, err)
+	}
+	s.cli("cache", "list").want(t, 0).tellsAll(t, "the cache is empty")
+	s.cli("peers", "list").want(t, 0).tellsAll(t, "no peers")
+
+	// What another machine exported comes in; what is no export does not.
+	var copied bits.CacheCopied
+	s.cli("cache", "import", from, "--json").want(t, 0).decode(t, &copied)
+	if copied.Segments != len(ids) || copied.Bytes != 1<<20 || copied.Damaged != 0 {
+		t.Errorf("imported %+v of %d segments", copied, len(ids))
+	}
+	s.cliWith(strings.Repeat("no tar", 1000), "cache", "import", "-").want(t, 2).tellsAll(t, "ebb cache export")
+	if i := info(); i.Segments != len(ids) || i.Bytes != 1<<20 || !i.Open || i.Directory != dir {
+		t.Errorf("%+v", i)
+	}
+	var list []bits.CacheEntry
+	s.cli("cache", "list", "--json").want(t, 0).decode(t, &list)
+	if len(list) != len(ids) {
+		t.Errorf("%d segments are listed, want %d", len(list), len(ids))
+	}
+	s.cli("cache", "list", "--limit", "1").want(t, 0).tellsAll(t, list[0].ID[:16])
+
+	// An export is the administrator's alone, also where another file was before.
+	to := filepath.Join(s.dir, "to.tar")
+	must(t, os.WriteFile(to, nil, 0o644))
+	s.cli("cache", "export", to, ids[0]).want(t, 0)
+	if i, err := os.Stat(to); err != nil || i.Mode().Perm() != 0o600 {
+		t.Errorf("the export: %v, %v", i, err)
+	}
+	s.cli("cache", "export", filepath.Join(s.dir, "none.tar"), "ffffffff").want(t, 4).tellsAll(t, "ebb cache list")
+	if names, err := filepath.Glob(filepath.Join(s.dir, "*none*")); err != nil || names != nil {
+		t.Errorf("an export that failed left %v: %v", names, err)
+	}
+	s.cli("cache", "delete", ids[0][:16]).want(t, 0)
+	s.cli("cache", "delete", ids[0][:16]).want(t, 4)
+	if i := info(); i.Segments != len(ids)-1 {
+		t.Errorf("%+v", i)
+	}
+	s.cli("cache", "import", to).want(t, 0)
+
+	// Limits, which the file keeps, and what is wrong with them.
+	s.cli("cache", "limit", "64MiB", "--max-age", "2d").want(t, 0)
+	s.cli("cache", "limit").want(t, 0).tellsAll(t, "64 MiB", "kept for 2d")
+	s.cli("cache", "limit", "81%").want(t, 2).tellsAll(t, "want 1% to 80%")
+	if i := info(); i.Size != "64 MiB" || i.MaxAge != "2d" || i.Segments != len(ids) {
+		t.Errorf("%+v", i)
+	}
+	s.cli("peers", "enable", "hosted").want(t, 1).tellsAll(t, "needs peers.hosted_caches")
+
+	// A port that is taken is told at once.
+	taken, err := net.Listen("tcp", ":0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	s.cli("peers", "enable", "--port", fmt.Sprint(taken.Addr().(*net.TCPAddr).Port)).want(t, 6).tellsAll(t, "peer caching is on, but")
+	s.cli("peers", "enable", "local").want(t, 0)
+
+	// It is as it was after a restart.
+	s.restart()
+	if i := info(); i.Segments != len(ids) || i.Bytes != 1<<20 || i.Size != "64 MiB" {
+		t.Errorf("after a restart: %+v", i)
+	}
+	c := http.Client{Transport: &http.Transport{Dial: func(string, string) (net.Conn, error) { return net.Dial("unix", s.socket) }}}
+	defer c.CloseIdleConnections()
+	resp, err := c.Get("http://ebb/v1/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := io.ReadAll(resp.Body)
+	resp.Body.Close()
+	for _, want := range []string{"ebb_peers_cache_bytes 1.048576e+06\n", "ebb_peers_cache_limit_bytes ", "ebb_peers_serving 0\n", `ebb_peers_bytes_total{direction="sent"} 0`, `ebb_peers_download_bytes_total{source="peers"} 0`} {
+		if err != nil || !strings.Contains(string(text), want) {
+			t.Errorf("the metrics lack %s: %v", want, err)
+		}
+	}
+
+	// Off again: the cache is closed, what it had stays until it is cleared.
+	s.cli("peers", "disable").want(t, 0)
+	if i := info(); i.Open || !i.Left {
+		t.Errorf("%+v", i)
+	}
+	s.cli("cache", "info").want(t, 0).tellsAll(t, "stays on the disk until")
+	s.cli("cache", "clear", "--yes").want(t, 0)
+	if _, err := os.Stat(dir); !os.IsNotExist(err) {
+		t.Errorf("there still is a cache: %v", err)
+	}
+	if b, err := os.ReadFile(s.args[1]); err != nil || !strings.HasPrefix(string(b), "# ours\n") || !strings.Contains(string(b), "mode = \"off\"") {
+		t.Errorf("the configuration is %s, %v", b, err)
+	}
+}
+
+// Users of a service for all see whether peer caching is on; the rest is for administrators.
+func TestUsersAndTheCacheOfPeers(t *testing.T) {
+	t.Parallel()
+	s := everyUser(t, options{config: "[peers]\nmode = \"local\"\n"})
+	from := filepath.Join(s.dir, "from.tar")
+	_, body := s.source("body", 200000, 78)
+	ids := exported(t, from, body)
+	must(t, os.Chmod(from, 0o644))
+	s.cli("cache", "import", from).want(t, 0)
+	for _, args := range [][]string{{"peers", "status"}, {"peers", "status", "--json"}, {"peers", "stats"}, {"cache", "info", "--json"}, {"cache", "limit"}} {
+		r := s.as(worker, args...).want(t, 0)
+		for _, secret := range []string{ids[0][:8], s.state} {
+			if strings.Contains(r.out+r.err, secret) {
+				t.Errorf("%v tells %s: %s", args, secret, r.out)
+			}
+		}
+	}
+	for _, args := range [][]string{{"cache", "list"}, {"cache", "clear"}, {"cache", "delete", ids[0]}, {"cache", "export", "-"}, {"cache", "import", from}, {"peers", "list"}, {"peers", "disable"}, {"cache", "limit", "1%"}} {
+		if r := s.as(worker, args...).want(t, 5); strings.Contains(r.out+r.err, ids[0][16:]) {
+			t.Errorf("%v tells too much: %s%s", args, r.out, r.err)
+		}
+	}
+	var i bits.CacheInfo
+	s.cli("cache", "info", "--json").want(t, 0).decode(t, &i)
+	if i.Segments != len(ids) || i.Bytes != 200000 || i.Size != "5%" {
+		t.Errorf("a user changed the cache: %+v", i)
+	}
+}
