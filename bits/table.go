@@ -229,7 +229,7 @@ var PropertyTable = []Property{
 	headerProperty(),
 	option(Property{Name: "headers_write_only", BITS: "MakeCustomHeadersWriteOnly", Range: "true, for good", Doc: "the custom headers can never be read back", OwnerOnly: true},
 		boolean, false, func(o *Options) **bool { return &o.HeadersWriteOnly }, func(p *Properties) *bool { return &p.HeadersWriteOnly }, nil),
-	option(Property{Name: "http_method", BITS: "HttpMethod", Range: "a method", Doc: "method of a download's requests; empty for GET. Another one makes the job FOREGROUND, which cannot be changed then, and every error fatal", When: MethodSetBeforeResume},
+	option(Property{Name: "http_method", BITS: "HttpMethod", Range: "a method", Doc: "method of a download's requests; empty for GET. Another one makes the job FOREGROUND, which cannot be changed then, and every error fatal. A redirect keeps it, but for 303, and 301 and 302 of POST, which make it GET", When: MethodSetBeforeResume},
 		plainText, "", func(o *Options) **string { return &o.HTTPMethod }, func(p *Properties) *string { return &p.HTTPMethod }, checkMethod),
 	option(Property{Name: "security_flags", BITS: "SecurityFlags", Range: flagNames(securityNames), Doc: "which certificates and redirects are taken; joined by '|', a number, or none", Restarts: true},
 		textual[SecurityFlags](), 0, func(o *Options) **SecurityFlags { return &o.SecurityFlags }, func(p *Properties) *SecurityFlags { return &p.SecurityFlags }, func(f *SecurityFlags) *Error {

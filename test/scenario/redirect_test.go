@@ -7,6 +7,9 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -47,6 +50,32 @@ func (s *stranger) heardNothing(t *testing.T) {
 	defer s.mu.Unlock()
 	for _, l := range s.leaked {
 		t.Errorf("what is the owner's went to a server that he did not name: %s", l)
+	}
+}
+
+// A method of a job's own goes where a server sends it, but where that says that the answer is to be got.
+func TestRedirectsOfAnotherMethod(t *testing.T) {
+	t.Parallel()
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if status, err := strconv.Atoi(r.URL.Path[1:]); err == nil {
+			http.Redirect(w, r, "/end", status)
+			return
+		}
+		_, _ = io.WriteString(w, r.Method)
+	}))
+	t.Cleanup(srv.Close)
+	s := start(t, options{})
+	for _, c := range []struct {
+		status         int
+		method, arrive string
+	}{{302, "REPORT", "REPORT"}, {301, "REPORT", "REPORT"}, {303, "REPORT", "GET"}, {307, "REPORT", "REPORT"}, {302, "POST", "GET"}, {308, "POST", "POST"}} {
+		name := fmt.Sprint(c.method, c.status)
+		job := s.create(fetched{name: name, settings: bits.Settings{Options: bits.Options{HTTPMethod: &c.method}}, files: []bits.FileSpec{s.file(fmt.Sprint(srv.URL, "/", c.status), name)}})
+		s.settled(job, bits.Transferred)
+		s.complete(job)
+		if got, err := os.ReadFile(filepath.Join(s.dir, name)); err != nil || string(got) != c.arrive {
+			t.Errorf("%s sent on with %d arrives as %s, want %s; %v", c.method, c.status, got, c.arrive, err)
+		}
 	}
 }
 

@@ -17,6 +17,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -401,6 +402,11 @@ func TestRedirectPolicies(t *testing.T) {
 		switch r.URL.Path {
 		case "/moved":
 			http.Redirect(w, r, "/end", http.StatusPermanentRedirect)
+		case "/301", "/302", "/303", "/307":
+			status, _ := strconv.Atoi(r.URL.Path[1:])
+			http.Redirect(w, r, "/end", status)
+		case "/303then302":
+			http.Redirect(w, r, "/302", http.StatusSeeOther)
 		default:
 			_, _ = io.WriteString(w, r.Method+" "+r.URL.Path+r.Header.Get("X-Secret"))
 		}
@@ -419,6 +425,14 @@ func TestRedirectPolicies(t *testing.T) {
 		{"downgrade", Settings{}, secure.URL, bits.HTTPStatus(302).String()},
 		{"downgrade allowed", Settings{Security: bits.SecurityRedirectInsecure}, secure.URL, "200 OK GET /end"},
 		{"a method of its own", Settings{Method: "REPORT"}, plain.URL + "/moved", "200 OK REPORT /endowner's"},
+		{"a method of its own, 301", Settings{Method: "REPORT"}, plain.URL + "/301", "200 OK REPORT /endowner's"},
+		{"a method of its own, 302", Settings{Method: "REPORT"}, plain.URL + "/302", "200 OK REPORT /endowner's"},
+		{"a method of its own, 303", Settings{Method: "REPORT"}, plain.URL + "/303", "200 OK GET /endowner's"},
+		{"a method of its own, 307", Settings{Method: "REPORT"}, plain.URL + "/307", "200 OK REPORT /endowner's"},
+		{"a method of its own, 303 and 302", Settings{Method: "REPORT"}, plain.URL + "/303then302", "200 OK GET /endowner's"},
+		{"POST, 302", Settings{Method: "POST"}, plain.URL + "/302", "200 OK GET /endowner's"},
+		{"POST, 307", Settings{Method: "POST"}, plain.URL + "/307", "200 OK POST /endowner's"},
+		{"HEAD, 302", Settings{Method: "HEAD"}, plain.URL + "/302", "200 OK "},
 	} {
 		got, err := get(t, client, c.set, c.url)
 		if err != nil {

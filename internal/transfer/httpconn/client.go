@@ -141,12 +141,18 @@ func (c *Client) checkRedirect(req *http.Request, via []*http.Request) error {
 	if len(via) > maxRedirects {
 		return errRedirectLoop
 	}
-	err := allowed(via[len(via)-1].URL, req.URL)
+	// A 301 or 302 may make GET of POST, for what POST once was, and of no other method (RFC 9110 15.4.2,
+	// 15.4.3); net/http makes it of all. A 303 does of all (15.4.4).
+	last := via[len(via)-1]
+	if s := req.Response.StatusCode; (s == http.StatusMovedPermanently || s == http.StatusFound) && last.Method != http.MethodPost {
+		req.Method = last.Method
+	}
+	err := allowed(last.URL, req.URL)
 	if err != nil && (err != errRedirectDowngrade || a.set.Security&bits.SecurityRedirectInsecure == 0) {
 		return err
 	}
 	if may, ok := req.Context().Value(redirectKey{}).(func(from, to *url.URL) error); ok {
-		if err := may(via[len(via)-1].URL, req.URL); err != nil {
+		if err := may(last.URL, req.URL); err != nil {
 			return err
 		}
 	}
