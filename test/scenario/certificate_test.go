@@ -316,13 +316,24 @@ func TestServerCertificateCallback(t *testing.T) {
 	if n := asked.Load(); n != 1 {
 		t.Errorf("asked %d times, want 1", n)
 	}
-	stop()
 
-	// What was trusted is not asked again, until the property is set again.
+	// What was trusted is not asked again, though it is a new connection, until the property is set again.
+	if err := srv.Restart(); err != nil {
+		t.Fatal(err)
+	}
 	if err := job.AddFiles(s.ctx(), s.file(srv.URL+"/file?2", "again")); err != nil {
 		t.Fatal(err)
 	}
-	s.settled(job, bits.Transferred)
+	if err := job.Resume(s.ctx()); err != nil {
+		t.Fatal(err)
+	}
+	if info = s.settled(job, bits.Transferred); info.Files[1].BytesTransferred != 300_000 {
+		t.Errorf("the second file is %+v", info.Files[1])
+	}
+	if n := asked.Load(); n != 1 {
+		t.Errorf("asked %d times in all, want 1", n)
+	}
+	stop()
 	if err := job.Suspend(s.ctx()); err != nil {
 		t.Fatal(err)
 	}
@@ -332,7 +343,9 @@ func TestServerCertificateCallback(t *testing.T) {
 	if err := job.AddFiles(s.ctx(), s.file(srv.URL+"/file?3", "third")); err != nil {
 		t.Fatal(err)
 	}
-	_ = job.Resume(s.ctx())
+	if err := job.Resume(s.ctx()); err != nil {
+		t.Fatal(err)
+	}
 	s.until(job, "asking again", func(j *bits.Job) bool {
 		return j.State == bits.TransientError && j.Error.Code == bits.ServerCertAnswerRequired.Name()
 	})
