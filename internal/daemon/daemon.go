@@ -250,6 +250,7 @@ func (s *service) open(p policy.Policy, c conditions.State) error {
 	s.governor = governor.New(filepath.Join(s.State, "paths.json"), s.Log)
 	s.conns = httpconn.New("Ebb/"+s.Version, s.governor)
 	s.peers = peers.Open(filepath.Join(s.State, "peers"), s.Log)
+	s.peers.SetConditions(c)
 	s.startPeers(p.Peers)
 	s.engine = transfer.NewEngine(httpget.New(s.conns), time.Duration(p.Transfer.StallTimeout), uploaders(s.conns))
 	try := func() error {
@@ -315,6 +316,7 @@ func (s *service) watchNetwork(ctx context.Context) {
 		was := online
 		online = conditions.Online()
 		s.queue.NetworkChanged(online && !was)
+		s.peers.NetworkChanged()
 	}
 	s.watch(ctx, "network changes", func() error {
 		if again {
@@ -373,6 +375,7 @@ func (s *service) watchConditions(ctx context.Context, states <-chan conditions.
 		case c := <-states:
 			s.Log.Debug("conditions", "cost", c.Cost, "source", c.CostSource, "interface", c.Interface, "on_battery", c.OnBattery, "power_saver", c.PowerSaver)
 			s.queue.SetConditions(c)
+			s.peers.SetConditions(c)
 		}
 	}
 }

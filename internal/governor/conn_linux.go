@@ -14,13 +14,15 @@ const lowerEffort = 1 << 2
 // setLowerEffort marks what is sent as the least important, where that is allowed; nothing
 // depends on it.
 func (s *socket) setLowerEffort(remote netip.Addr) {
-	s.control(func(fd int) {
-		if remote.Is4() {
-			_ = unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_TOS, lowerEffort)
-		} else {
-			_ = unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_TCLASS, lowerEffort)
-		}
-	})
+	s.control(func(fd int) { setLowerEffort(fd, remote) })
+}
+
+func setLowerEffort(fd int, remote netip.Addr) {
+	if remote.Is4() {
+		_ = unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_TOS, lowerEffort)
+	} else {
+		_ = unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_TCLASS, lowerEffort)
+	}
 }
 
 // setWindow bounds the window that is offered to the peer.

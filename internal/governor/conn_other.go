@@ -20,4 +20,5 @@ func (*socket) setWindow(int)                 {}
 func (*socket) setPacing(uint64)              {}
 func (*socket) look(last reading) reading     { return last }
 func (*socket) lookSend(last reading) reading { return last }
+func setLowerEffort(int, netip.Addr)          {}
 func pause(d time.Duration)                   { time.Sleep(d) }

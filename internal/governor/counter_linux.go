@@ -37,3 +37,19 @@ func (c *counter) read(device string, up bool) (int64, error) {
 	}
 	return strconv.ParseInt(string(bytes.TrimSpace(text[:n])), 10, 64)
 }
+
+// linkSpeed returns how many bytes per second an interface can send; 0 if that is not known.
+func linkSpeed(device string) float64 {
+	if device == "" || filepath.Base(device) != device {
+		return 0
+	}
+	text, err := os.ReadFile(filepath.Join("/sys/class/net", device, "speed"))
+	if err != nil {
+		return 0
+	}
+	mbit, err := strconv.ParseInt(string(bytes.TrimSpace(text)), 10, 64)
+	if err != nil || mbit <= 0 {
+		return 0
+	}
+	return float64(mbit) * 1e6 / 8
+}

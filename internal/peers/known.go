@@ -23,8 +23,9 @@ type known struct {
 
 // answers are those to a question for one segment.
 type answers struct {
-	asked time.Time
-	peers []answer // the one that was told last is the last
+	asked  time.Time
+	missed time.Time // when peers were asked for blocks in vain
+	peers  []answer  // the one that was told last is the last
 }
 
 type answer struct {
@@ -80,6 +81,34 @@ func (k *known) add(id []byte, peer netip.AddrPort, now time.Time) {
 	a.peers = append(a.peers, answer{peer, now.Add(peerFor)})
 }
 
+// hint says that a peer may have a segment soon, if somebody here wants that.
+func (k *known) hint(id []byte, peer netip.AddrPort, now time.Time) {
+	k.mu.Lock()
+	a := k.segments[string(id)]
+	here := a == nil || slices.ContainsFunc(a.peers, func(p answer) bool { return p.at.Addr() == peer.Addr() })
+	k.mu.Unlock()
+	if !here {
+		k.add(id, peer, now)
+	}
+}
+
+// miss says that none of the peers had a segment after all.
+func (k *known) miss(id []byte, peers []netip.AddrPort, now time.Time) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	a := k.of(id, now)
+	a.missed = now
+	a.peers = slices.DeleteFunc(a.peers, func(p answer) bool { return slices.Contains(peers, p.at) })
+}
+
+// missed reports whether peers were asked for a segment in vain, lately.
+func (k *known) missed(id []byte, now time.Time) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	a := k.segments[string(id)]
+	return a != nil && !a.missed.IsZero() && now.Sub(a.missed) < emptyFor
+}
+
 // of returns the answers for a segment; mu is held.
 func (k *known) of(id []byte, now time.Time) *answers {
 	a := k.segments[string(id)]
@@ -95,8 +124,8 @@ func (k *known) of(id []byte, now time.Time) *answers {
 				delete(k.segments, id)
 			}
 		}
-		for id := range k.segments { // any
-			if len(k.segments) < maxKnown {
+		for id := range k.segments { // any; many at once, so that this is not done for each
+			if len(k.segments) < maxKnown*3/4 {
 				break
 			}
 			delete(k.segments, id)

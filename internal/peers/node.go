@@ -7,19 +7,19 @@
 package peers
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/netip"
 	"net/url"
 	"slices"
 	"sync"
 	"time"
 
-	"github.com/ebbtransfer/ebb/internal/peerdist"
+	"github.com/ebbtransfer/ebb/bits"
+	"github.com/ebbtransfer/ebb/internal/conditions"
 	"github.com/ebbtransfer/ebb/internal/peerdist/cache"
+	"github.com/ebbtransfer/ebb/internal/peerdist/disco"
 	"github.com/ebbtransfer/ebb/internal/peerdist/pccrr"
 )
 
@@ -63,16 +63,6 @@ func Defaults() Settings {
 	return Settings{Port: DefaultPort, Limits: DefaultLimits, Uploads: pccrr.DefaultUploads}
 }
 
-// equal reports whether nothing changes.
-func (s Settings) equal(o Settings) bool {
-	if !slices.Equal(s.Interfaces, o.Interfaces) || !slices.Equal(s.HostedCaches, o.HostedCaches) {
-		return false
-	}
-	s.Interfaces, o.Interfaces, s.HostedCaches, o.HostedCaches = nil, nil, nil, nil
-	return s.Mode == o.Mode && s.Port == o.Port && s.Limits == o.Limits && s.Uploads == o.Uploads && s.UploadRate == o.UploadRate &&
-		s.ServeOnly == o.ServeOnly && s.ServeOnBattery == o.ServeOnBattery && s.PlainHTTP == o.PlainHTTP && s.Version1Only == o.Version1Only && s.ThrottleLAN == o.ThrottleLAN && s.DigestMode == o.DigestMode
-}
-
 // Node is the part of one machine.
 type Node struct {
 	dir string
@@ -80,16 +70,22 @@ type Node struct {
 
 	applying sync.Mutex // held by who starts or stops something
 
-	mu       sync.RWMutex // guards what follows
-	settings Settings
-	cache    *cache.Cache // nil while off
-	client   *pccrr.Client
-	serving  *serving // nil while nothing is served
-	refused  map[string]time.Time
-	problem  error
+	mu        sync.RWMutex // guards what follows, together with applying where it changes
+	settings  Settings
+	state     conditions.State
+	problem   error
+	cache     *cache.Cache // nil while off
+	client    *pccrr.Client
+	serving   *serving         // nil while nothing is served
+	networks  []disco.Network  // that are shared with
+	discovery *disco.Discovery // nil while nobody is asked or answered
+	past      disco.Counts     // of those that ended
+	hosted    *hosted          // nil in other modes
+	refused   map[string]time.Time
 
-	known known
-	stats counters
+	known  known
+	sticky sticky
+	stats  counters
 }
 
 // Open returns a node that keeps its cache in dir. Nothing runs until Apply.
@@ -109,12 +105,17 @@ func (n *Node) Apply(s Settings) error {
 		n.mu.Unlock()
 		return nil
 	}
-	if n.Cache() == nil {
-		c, err := cache.Open(n.dir, s.Limits)
-		if err != nil {
+	n.mu.Lock()
+	old := n.settings
+	n.settings = s
+	c := n.cache
+	n.mu.Unlock()
+	if c == nil {
+		var err error
+		if c, err = cache.Open(n.dir, s.Limits); err != nil {
 			err = fmt.Errorf("peer caching cannot use its directory: %w", err)
 			n.mu.Lock()
-			n.settings, n.problem = s, err
+			n.problem = err
 			n.mu.Unlock()
 			return err
 		}
@@ -122,22 +123,129 @@ func (n *Node) Apply(s Settings) error {
 		n.cache, n.client = c, pccrr.NewClient(n.log)
 		n.mu.Unlock()
 	}
-	n.mu.Lock()
-	old := n.settings
-	n.settings = s
-	n.mu.Unlock()
-	n.cache.SetLimits(s.Limits)
-	if n.serving != nil && !old.equal(s) {
+	c.SetLimits(s.Limits)
+	if n.hosted == nil || old.Port != s.Port || old.Version1Only != s.Version1Only || old.Mode != s.Mode || !slices.Equal(old.HostedCaches, s.HostedCaches) {
+		n.unhost()
+		if s.Mode == Hosted {
+			n.mu.Lock()
+			n.hosted = newHosted(s, n.log, &n.stats.offers)
+			n.mu.Unlock()
+		}
+	}
+	if old.Mode != s.Mode || old.Port != s.Port || old.Uploads != s.Uploads || old.UploadRate != s.UploadRate {
 		n.unserve()
 	}
-	var err error
-	if n.serving == nil && s.Mode != Local && s.Uploads > 0 {
-		err = n.serve(s)
+	return n.adjust()
+}
+
+// NetworkChanged says that interfaces, addresses or routes changed.
+func (n *Node) NetworkChanged() { n.adapt(func() {}) }
+
+// SetConditions says what the network costs and how the machine is powered.
+func (n *Node) SetConditions(c conditions.State) {
+	n.adapt(func() {
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		n.state = c
+	})
+}
+
+// adapt makes the node what it should be after a change of the machine.
+func (n *Node) adapt(change func()) {
+	n.applying.Lock()
+	defer n.applying.Unlock()
+	change()
+	if n.Cache() == nil {
+		return
 	}
+	if err := n.adjust(); err != nil {
+		n.log.Warn("peer caching does not work as it is wanted", "err", err)
+	}
+}
+
+// adjust starts and stops what serves and what discovers, after settings or the machine changed; applying is
+// held.
+func (n *Node) adjust() error {
+	s := n.Settings()
+	var errs []error
+	var networks []disco.Network
+	if s.Mode == Distributed {
+		var err error
+		networks, err = disco.Networks(s.Interfaces, func(name string) bool {
+			return name == n.state.Interface && n.state.Cost != 0 && n.state.Cost&bits.CostUnrestricted == 0
+		})
+		errs = append(errs, err)
+	}
+	n.mu.Lock()
+	moved := !slices.EqualFunc(n.networks, networks, disco.Network.Equal)
+	n.networks = networks
+	n.mu.Unlock()
+	n.mu.RLock()
+	serves := n.holds() == ""
+	n.mu.RUnlock()
+	switch {
+	case !serves:
+		n.unserve()
+	case n.serving == nil:
+		errs = append(errs, n.serve(s))
+	}
+	// What is answered is where blocks are served; so the two change together.
+	answers := n.serving != nil
+	wanted := len(networks) > 0 && (answers || !s.ServeOnly)
+	if d := n.discovery; d != nil && (moved || !wanted || answers != (d.Held != nil) || answers && d.Port != s.Port) {
+		n.mu.Lock()
+		n.discovery = nil
+		n.mu.Unlock()
+		d.Close()
+		n.mu.Lock()
+		n.past = n.past.Add(d.Counts())
+		n.mu.Unlock()
+	}
+	if n.discovery == nil && wanted {
+		errs = append(errs, n.discover(s, networks, answers))
+	}
+	err := errors.Join(errs...)
 	n.mu.Lock()
 	n.problem = err
 	n.mu.Unlock()
 	return err
+}
+
+// holds returns what holds the node back from serving, in words; empty if nothing does. mu is held.
+func (n *Node) holds() string {
+	s := &n.settings
+	switch {
+	case s.Mode != Distributed && s.Mode != Hosted:
+		return "the mode is for this machine alone"
+	case s.Uploads == 0:
+		return "the policy allows no uploads"
+	case n.state.OnBattery && !s.ServeOnBattery:
+		return "the machine runs on battery"
+	}
+	return ""
+}
+
+// discover starts to ask and, if blocks are served, to answer; applying is held.
+func (n *Node) discover(s Settings, networks []disco.Network, answers bool) error {
+	c := disco.Config{Networks: networks, Port: s.Port, Log: n.log,
+		Found: func(id []byte, peer netip.AddrPort) { n.known.add(id, peer, time.Now()) },
+		Heard: n.heard,
+	}
+	if answers {
+		kept := n.cache
+		c.Held = func(id []byte) (disco.Holding, bool) {
+			e, err := kept.Look(id)
+			return disco.Holding{Blocks: e.Blocks, All: e.Held == int64(e.Length), Age: time.Since(e.Created)}, err == nil
+		}
+	}
+	d, err := disco.Open(c)
+	if err != nil {
+		return fmt.Errorf("peers cannot be discovered: %w", err)
+	}
+	n.mu.Lock()
+	n.discovery = d
+	n.mu.Unlock()
+	return nil
 }
 
 // Close stops all.
@@ -147,11 +255,35 @@ func (n *Node) Close() {
 	n.stop()
 }
 
+// unhost forgets the hosted caches, and who has what; applying is held.
+func (n *Node) unhost() {
+	n.mu.Lock()
+	h := n.hosted
+	n.hosted = nil
+	n.mu.Unlock()
+	if h != nil {
+		h.close()
+	}
+	n.known.clear()
+	n.sticky.clear()
+}
+
 // stop stops all; applying is held.
 func (n *Node) stop() {
 	n.unserve()
+	n.unhost()
+	n.mu.Lock()
+	d := n.discovery
+	n.discovery, n.networks = nil, nil
+	n.mu.Unlock()
+	if d != nil {
+		d.Close()
+	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	if d != nil {
+		n.past = n.past.Add(d.Counts())
+	}
 	if n.cache == nil {
 		return
 	}
@@ -159,49 +291,7 @@ func (n *Node) stop() {
 	n.cache.Close()
 	n.cache, n.client = nil, nil
 	clear(n.refused)
-	n.known.clear()
 }
-
-// serving is the server of blocks that runs.
-type serving struct {
-	cancel context.CancelFunc
-	done   sync.WaitGroup
-}
-
-// serve starts the server of blocks; applying is held.
-func (n *Node) serve(s Settings) error {
-	l, err := net.Listen("tcp", fmt.Sprintf(":%d", s.Port))
-	if err != nil {
-		return fmt.Errorf("blocks cannot be served to peers: %w", err)
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	r := &serving{cancel: cancel}
-	server := pccrr.NewServer(n.cache, s.Uploads, n.allowed)
-	r.done.Go(func() {
-		if err := server.Serve(ctx, l); err != nil {
-			n.log.Error("blocks are not served to peers any more", "err", err)
-		}
-	})
-	n.mu.Lock()
-	n.serving = r
-	n.mu.Unlock()
-	return nil
-}
-
-// unserve stops it; applying is held.
-func (n *Node) unserve() {
-	n.mu.Lock()
-	r := n.serving
-	n.serving = nil
-	n.mu.Unlock()
-	if r != nil {
-		r.cancel()
-		r.done.Wait()
-	}
-}
-
-// allowed reports whether an address may fetch blocks.
-func (n *Node) allowed(netip.Addr) bool { return true }
 
 // Settings returns those in force.
 func (n *Node) Settings() Settings {
@@ -250,108 +340,8 @@ func (n *Node) Refused(u *url.URL) {
 
 func origin(u *url.URL) string { return u.Scheme + "://" + u.Host }
 
-// Find returns, for each segment, the machines that say to have blocks of it, at most pccrr.MaxPeers. What
-// is not known yet is asked for, which takes a moment.
-func (n *Node) Find(ctx context.Context, segments []*peerdist.Segment) [][]netip.AddrPort {
-	out := make([][]netip.AddrPort, len(segments))
-	n.mu.RLock()
-	client, s := n.client, n.settings
-	n.mu.RUnlock()
-	if client == nil || s.Mode == Local || s.ServeOnly {
-		return out
-	}
-	ids := make([][]byte, len(segments))
-	var unknown [][]byte
-	now := time.Now()
-	for i := range segments {
-		ids[i] = segments[i].ID()
-		if !n.known.has(ids[i], now) {
-			unknown = append(unknown, ids[i])
-		}
-	}
-	if len(unknown) > 0 && s.Mode == Hosted {
-		n.askHosted(ctx, client, s.HostedCaches, unknown)
-	}
-	now = time.Now()
-	for i, id := range ids {
-		out[i] = slices.DeleteFunc(n.known.get(id, now), func(p netip.AddrPort) bool {
-			banned, _ := client.Banned(p.Addr())
-			return banned
-		})
-	}
-	return out
-}
-
-// Fetch fetches blocks of a segment from peers, as pccrr.Client.Fetch does.
-func (n *Node) Fetch(ctx context.Context, s *peerdist.Segment, blocks []int, peers []netip.AddrPort, got func(i int, data []byte) error) (map[netip.AddrPort]int, error) {
-	n.mu.RLock()
-	client := n.client
-	n.mu.RUnlock()
-	if client == nil {
-		return nil, nil
-	}
-	return client.Fetch(ctx, s, blocks, peers, func(i int, data []byte) error {
-		n.stats.fetched.Add(int64(len(data)))
-		return got(i, data)
-	})
-}
-
-// Offer says that a download has blocks of these segments now, so that hosted caches can be told.
-func (n *Node) Offer([]*peerdist.Segment) {}
-
 // Count counts bytes of a download: those that came from peers and those that came from the origin.
 func (n *Node) Count(fromPeers, fromOrigin int64) {
 	n.stats.fromPeers.Add(fromPeers)
 	n.stats.fromOrigin.Add(fromOrigin)
-}
-
-// askHosted asks hosted caches who has segments.
-func (n *Node) askHosted(ctx context.Context, client *pccrr.Client, caches []string, ids [][]byte) {
-	now := time.Now()
-	for _, id := range ids {
-		n.known.asked(id, now)
-	}
-	for _, name := range caches {
-		at, err := resolve(ctx, name)
-		if err != nil {
-			n.log.Debug("a hosted cache has no address", "name", name, "err", err)
-			continue
-		}
-		if banned, _ := client.Banned(at.Addr()); banned {
-			continue
-		}
-		for some := range slices.Chunk(ids, perList) {
-			has, err := client.Segments(ctx, at, some)
-			if err != nil {
-				break
-			}
-			now := time.Now()
-			for _, i := range has {
-				n.known.add(some[i], at, now)
-			}
-		}
-	}
-}
-
-// perList is how many segments a hosted cache is asked for at a time.
-const perList = 256
-
-// resolve returns the address of a hosted cache.
-func resolve(ctx context.Context, name string) (netip.AddrPort, error) {
-	host, port, err := net.SplitHostPort(name)
-	if err != nil {
-		host, port = name, "80"
-	}
-	p, err := net.DefaultResolver.LookupPort(ctx, "tcp", port)
-	if err != nil {
-		return netip.AddrPort{}, err
-	}
-	addrs, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
-	if err != nil {
-		return netip.AddrPort{}, err
-	}
-	if len(addrs) == 0 {
-		return netip.AddrPort{}, errors.New("no address")
-	}
-	return netip.AddrPortFrom(addrs[0].Unmap(), uint16(p)), nil
 }

@@ -140,3 +140,83 @@ func TestOffAndOn(t *testing.T) {
 		c.Close()
 	}
 }
+
+// TestStrangers: only hosted caches, or machines of the shared networks, are given anything.
+func TestStrangers(t *testing.T) {
+	data, all := described(t, 100<<10, peerdist.SHA256)
+	one := opened(t, func(s *Settings) { s.Mode, s.HostedCaches = Hosted, []string{"192.0.2.1:80"} })
+	if err := one.Cache().Put(all[0], 0, data[:65536]); err != nil {
+		t.Fatal(err)
+	}
+	at := netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), one.Settings().Port)
+	two := opened(t, func(s *Settings) { s.Mode, s.HostedCaches = Hosted, []string{at.String()} })
+	if from, err := two.Fetch(t.Context(), all[0], []int{0}, []netip.AddrPort{at}, func(int, []byte) error { return nil }); err != nil || len(from) != 0 {
+		t.Errorf("a stranger gets %v: %v", from, err)
+	}
+}
+
+// TestPortInUse goes on without serving, and serves once it can.
+func TestPortInUse(t *testing.T) {
+	l, err := net.Listen("tcp", ":0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := Open(filepath.Join(t.TempDir(), "cache"), slog.New(slog.DiscardHandler))
+	defer n.Close()
+	s := Defaults()
+	s.Mode, s.HostedCaches, s.Port = Hosted, []string{"127.0.0.1:80"}, uint16(l.Addr().(*net.TCPAddr).Port)
+	if err := n.Apply(s); err == nil {
+		t.Error("a port that another program has can be served at")
+	}
+	if st := n.Status(); st.Problem == "" || len(st.Serving) > 0 || n.Cache() == nil {
+		t.Errorf("the status is %+v", st)
+	}
+	l.Close()
+	n.NetworkChanged()
+	if st := n.Status(); st.Problem != "" || len(st.Serving) == 0 {
+		t.Errorf("later the status is %+v", st)
+	}
+}
+
+// TestKnown forgets what is old, and what is too much.
+func TestKnown(t *testing.T) {
+	var k known
+	now := time.Now()
+	id, peer := []byte("id"), netip.MustParseAddrPort("10.0.0.1:2178")
+	if k.has(id, now) {
+		t.Error("nothing was asked yet")
+	}
+	k.hint(id, peer, now)
+	if len(k.get(id, now)) > 0 {
+		t.Error("a hint counts of what nobody wants")
+	}
+	k.asked(id, now)
+	if !k.has(id, now.Add(emptyFor/2)) || k.has(id, now.Add(2*emptyFor)) {
+		t.Error("that nobody answered is not remembered, or for too long")
+	}
+	k.hint(id, peer, now)
+	k.add(id, peer, now)
+	if got := k.get(id, now.Add(peerFor/2)); len(got) != 1 || got[0] != peer {
+		t.Errorf("%v have it", got)
+	}
+	if len(k.get(id, now.Add(2*peerFor))) > 0 {
+		t.Error("an answer is remembered for too long")
+	}
+	k.add(id, peer, now)
+	k.miss(id, []netip.AddrPort{peer}, now)
+	if len(k.get(id, now)) > 0 || !k.missed(id, now) || k.missed(id, now.Add(2*emptyFor)) {
+		t.Error("a peer that did not have it is asked again")
+	}
+	for i := range 2 * 16 {
+		k.add(id, netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, 1, byte(i)}), 2178), now)
+	}
+	if got := k.get(id, now); len(got) != 16 || got[15].Addr() != netip.AddrFrom4([4]byte{10, 0, 1, 31}) {
+		t.Errorf("%v have it", got)
+	}
+	for i := range 2 * maxKnown {
+		k.asked([]byte{byte(i), byte(i >> 8), byte(i >> 16)}, now)
+	}
+	if len(k.segments) > maxKnown {
+		t.Errorf("%d segments are remembered", len(k.segments))
+	}
+}

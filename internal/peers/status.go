@@ -11,9 +11,9 @@ type Status struct {
 	Settings Settings
 	Problem  string           // why not all of it runs; empty if all does
 	Serving  []netip.AddrPort // where blocks are served; none while they are not
-	WhyNot   string           // why none are served though the mode wants it, as on battery
-	Networks []Network        // that are asked, in the distributed mode
-	Peers    []Peer           // machines that blocks came from, or that had something, lately
+	WhyNot   string           // why none are served, in words
+	Networks []Network        // that are asked and answered, in the distributed mode
+	Peers    []Peer           // machines that blocks came from
 	Used     int64            // bytes of the cache
 	Limit    int64            // bytes that it may have now
 	Stats    Stats
@@ -30,7 +30,7 @@ type Peer struct {
 	Address netip.AddrPort
 	Hosted  bool      // it is a hosted cache
 	Fetched int64     // bytes that came from it
-	Used    time.Time // when it last gave a block; zero if it did not
+	Used    time.Time // when it last gave a block
 	Banned  bool      // it is not asked at present
 	Lied    bool      // and that is because it sent what is wrong
 }
@@ -50,29 +50,54 @@ type Stats struct {
 	Offers                int64 // segments that were offered to hosted caches
 }
 
-// counters are Stats as they are counted.
+// counters are those of Stats that are counted here.
 type counters struct {
-	fromPeers, fromOrigin, fetched, served, servedBlocks, refused, probes, answers, probed, answered, dropped, offers atomic.Int64
-}
-
-func (c *counters) stats() Stats {
-	return Stats{
-		FromPeers: c.fromPeers.Load(), FromOrigin: c.fromOrigin.Load(), Fetched: c.fetched.Load(), Served: c.served.Load(), ServedBlocks: c.servedBlocks.Load(),
-		Refused: c.refused.Load(), Probes: c.probes.Load(), Answers: c.answers.Load(), Probed: c.probed.Load(), Answered: c.answered.Load(),
-		Dropped: c.dropped.Load(), Offers: c.offers.Load(),
-	}
+	fromPeers, fromOrigin, fetched, served, servedBlocks, refused, offers atomic.Int64
 }
 
 // Status describes the node.
 func (n *Node) Status() Status {
 	n.mu.RLock()
 	defer n.mu.RUnlock()
-	s := Status{Settings: n.settings, Stats: n.stats.stats()}
+	c := &n.stats
+	s := Status{Settings: n.settings, Stats: Stats{FromPeers: c.fromPeers.Load(), FromOrigin: c.fromOrigin.Load(), Fetched: c.fetched.Load(),
+		Served: c.served.Load(), ServedBlocks: c.servedBlocks.Load(), Refused: c.refused.Load(), Offers: c.offers.Load()}}
 	if n.problem != nil {
 		s.Problem = n.problem.Error()
 	}
-	if n.cache != nil {
-		s.Used, s.Limit = n.cache.Used(), n.cache.Limit()
+	if n.cache == nil {
+		return s
+	}
+	s.Used, s.Limit = n.cache.Used(), n.cache.Limit()
+	if n.serving != nil {
+		c := n.serving.Counts()
+		s.Stats.Served += c.Bytes
+		s.Stats.ServedBlocks += c.Blocks
+		s.Stats.Refused += c.Refused
+		for _, w := range n.networks {
+			for _, p := range w.Addresses {
+				s.Serving = append(s.Serving, netip.AddrPortFrom(p.Addr(), n.settings.Port))
+			}
+		}
+		if n.hosted != nil { // which may come by any way
+			s.Serving = append(s.Serving, netip.AddrPortFrom(netip.IPv6Unspecified(), n.settings.Port))
+		}
+	} else {
+		s.WhyNot = n.holds()
+	}
+	d := n.past
+	if n.discovery != nil {
+		d = d.Add(n.discovery.Counts())
+	}
+	for _, w := range n.networks {
+		s.Networks = append(s.Networks, Network{w.Name, w.Addresses})
+	}
+	s.Stats.Probes, s.Stats.Answers, s.Stats.Probed, s.Stats.Answered, s.Stats.Dropped = d.Probes, d.Answers, d.Probed, d.Answered, d.Dropped
+	s.Peers = n.sticky.list()
+	for i := range s.Peers {
+		p := &s.Peers[i]
+		p.Hosted = n.hosted != nil && n.hosted.at(p.Address)
+		p.Banned, p.Lied = n.client.Banned(p.Address)
 	}
 	return s
 }

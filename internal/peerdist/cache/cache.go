@@ -17,6 +17,7 @@ import (
 	"hash/crc32"
 	"io"
 	"io/fs"
+	mathbits "math/bits"
 	"os"
 	"path/filepath"
 	"slices"
@@ -264,6 +265,15 @@ func (c *Cache) Held(id []byte) (Bitmap, error) {
 	return r.held, nil
 }
 
+// Look tells of a segment without reading its blocks; ErrNotHeld if there is none of them.
+func (c *Cache) Look(id []byte) (Entry, error) {
+	r, err := c.load(id)
+	if err != nil || r.held == (Bitmap{}) {
+		return Entry{}, ErrNotHeld
+	}
+	return r.entry(id), nil
+}
+
 // Block is a block that was read.
 type Block struct {
 	Data   []byte
@@ -509,8 +519,18 @@ type Entry struct {
 	ID      []byte
 	Length  int       // bytes of the segment
 	Held    int64     // bytes that are here
+	Blocks  int       // that are here
 	Created time.Time // when the first of them came
 	Used    time.Time // the last time, to the hour
+}
+
+// entry describes the segment, but for its last use.
+func (r *record) entry(id []byte) Entry {
+	e := Entry{ID: id, Length: r.segment.Length, Held: r.bytes(), Created: r.created, Used: r.created}
+	for _, b := range r.held {
+		e.Blocks += mathbits.OnesCount8(b)
+	}
+	return e
 }
 
 // List returns the segments of which blocks are here, as far as they are not too old.
@@ -533,7 +553,7 @@ func (c *Cache) Walk(f func(Entry) error) error {
 		if err != nil || r.held == (Bitmap{}) {
 			return nil
 		}
-		e := Entry{ID: id, Length: r.segment.Length, Held: r.bytes(), Created: r.created, Used: r.created}
+		e := r.entry(id)
 		if i, err := os.Lstat(c.path(id, data)); err == nil {
 			e.Used = i.ModTime()
 		}

@@ -17,6 +17,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/ebbtransfer/ebb/internal/peerdist/bound"
 	"github.com/ebbtransfer/ebb/internal/peerdist/pccrd"
 )
 
@@ -28,6 +29,8 @@ type Config struct {
 	Port uint16 // of TCP where this machine serves blocks
 	// Found is told of each machine that has blocks of a segment, also if it answers late.
 	Found func(id []byte, peer netip.AddrPort)
+	// Heard is told of machines that ask for segments, which they will have soon.
+	Heard func(ids [][]byte, from netip.Addr)
 	Log   *slog.Logger
 }
 
@@ -47,6 +50,11 @@ type Counts struct {
 	Dropped  int64 // what was malformed, from elsewhere or too much
 }
 
+// Add returns the sums.
+func (c Counts) Add(o Counts) Counts {
+	return Counts{c.Probes + o.Probes, c.Answers + o.Answers, c.Probed + o.Probed, c.Answered + o.Answered, c.Dropped + o.Dropped}
+}
+
 // Discovery asks and answers on some networks.
 type Discovery struct {
 	Config
@@ -58,7 +66,7 @@ type Discovery struct {
 	number                                       atomic.Uint32 // of the last answer
 	probes, answers, probed, answered, discarded atomic.Int64
 
-	probesIn, answersIn, answersOut, probesOut budget
+	probesIn, answersIn, answersOut, probesOut bound.PerSecond
 
 	mu     sync.Mutex // guards what follows
 	closed bool
@@ -170,34 +178,6 @@ func (l *link) source() netip.Addr {
 		}
 	}
 	return netip.Addr{}
-}
-
-// budget bounds what is done in a second, for all and for each address.
-type budget struct {
-	mu     sync.Mutex
-	second int64
-	all    int
-	of     map[netip.Addr]int
-}
-
-// take reports whether there may be another one.
-func (b *budget) take(from netip.Addr, each, most int) bool {
-	now := time.Now().Unix()
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if now != b.second {
-		b.second, b.all = now, 0
-		clear(b.of)
-	}
-	if b.all >= most || b.of[from] >= each {
-		return false
-	}
-	if b.of == nil {
-		b.of = map[netip.Addr]int{}
-	}
-	b.all++
-	b.of[from]++
-	return true
 }
 
 // memory is the last strings of many.

@@ -80,7 +80,7 @@ func machine(text string, in io.Reader, out io.Writer) error {
 		defer mu.Unlock()
 		s := hex.EncodeToString(id)
 		found[s] = append(found[s], p)
-	}}
+	}, Heard: func([][]byte, netip.Addr) {}}
 	if len(r.Held) > 0 {
 		c.Held = func(id []byte) (Holding, bool) {
 			if !slices.Contains(r.Held, hex.EncodeToString(id)) {

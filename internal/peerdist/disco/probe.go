@@ -51,7 +51,7 @@ func (d *Discovery) Probe(ctx context.Context, version int, wants []Want) int {
 	var sent []*asking
 	asked := 0
 	for some := range slices.Chunk(wants, each) {
-		if !d.probesOut.take(netip.Addr{}, maxSent, maxSent) {
+		if !d.probesOut.Take(netip.Addr{}, maxSent, maxSent) {
 			break
 		}
 		p := &pccrd.Probe{MessageID: pccrd.NewID(), Version: version}
@@ -188,7 +188,7 @@ func (d *Discovery) send(a *asking) bool {
 
 // reply takes an answer.
 func (d *Discovery) reply(_ *net.UDPConn, l *link, from netip.AddrPort, b []byte) bool {
-	if !d.answersIn.take(from.Addr(), repliesOf, maxReplies) {
+	if !d.answersIn.Take(from.Addr(), repliesOf, maxReplies) {
 		return false
 	}
 	d.mu.Lock()

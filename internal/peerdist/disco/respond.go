@@ -30,7 +30,7 @@ type tally struct {
 
 // answer answers a probe that came, if there is something to say.
 func (d *Discovery) answer(c *net.UDPConn, l *link, from netip.AddrPort, b []byte) bool {
-	if !d.probesIn.take(from.Addr(), probesOfOne, maxProbes) {
+	if !d.probesIn.Take(from.Addr(), probesOfOne, maxProbes) {
 		return false
 	}
 	p, err := pccrd.DecodeProbe(b)
@@ -44,6 +44,7 @@ func (d *Discovery) answer(c *net.UDPConn, l *link, from netip.AddrPort, b []byt
 		return true // once more, by another way, or our own
 	}
 	d.probed.Add(1)
+	d.Heard(p.IDs[:min(len(p.IDs), maxLooked)], from.Addr())
 	ours := l.ours(from.Addr())
 	m := pccrd.Match{Endpoint: d.endpoint, Address: netip.AddrPortFrom(ours, d.Port)}
 	for i, id := range p.IDs[:min(len(p.IDs), maxLooked)] {
@@ -56,7 +57,7 @@ func (d *Discovery) answer(c *net.UDPConn, l *link, from netip.AddrPort, b []byt
 	if len(m.Held) == 0 {
 		return true
 	}
-	if !d.answersOut.take(from.Addr(), maxAnswers, maxAnswers) {
+	if !d.answersOut.Take(from.Addr(), maxAnswers, maxAnswers) {
 		return false
 	}
 	time.AfterFunc(time.Millisecond+rand.N(maxDelay-time.Millisecond), func() {

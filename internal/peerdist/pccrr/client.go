@@ -30,7 +30,7 @@ const (
 	simple       = 3 // blocks in a row up to which nobody is asked for a list (section 8)
 	liarTime     = 10 * time.Minute
 	firstRest    = 15 * time.Second // of a peer that did not answer; twice as long the next time, up to liarTime
-	maxRested    = 1024             // addresses that are remembered
+	maxRested    = 1024             // peers that are remembered
 )
 
 // Client fetches blocks from peers. It remembers which of them lied or did not answer, and does not ask
@@ -38,16 +38,15 @@ const (
 type Client struct {
 	http   *http.Client
 	log    *slog.Logger
-	mu     sync.Mutex // guards rested
-	rested map[netip.Addr]rest
-	spaces sync.Pool // of []byte with room for a response
+	mu     sync.Mutex              // guards rested
+	rested map[netip.AddrPort]rest // of who lied the port is 0: the machine has others
+	spaces sync.Pool               // of []byte with room for a response
 }
 
 // rest is why and for how long a peer is not asked.
 type rest struct {
 	until time.Time
 	last  time.Duration
-	lied  bool
 }
 
 // NewClient returns a client, which tells the log of peers that lie.
@@ -67,7 +66,7 @@ func NewClient(log *slog.Logger) *Client {
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		},
 		log:    log,
-		rested: map[netip.Addr]rest{},
+		rested: map[netip.AddrPort]rest{},
 		spaces: sync.Pool{New: func() any { return new([]byte) }},
 	}
 }
@@ -81,38 +80,43 @@ type lie struct{ error }
 func lied(format string, args ...any) error { return lie{fmt.Errorf(format, args...)} }
 
 // Banned reports whether a peer is not asked at present, and whether that is because it lied.
-func (c *Client) Banned(peer netip.Addr) (banned, lied bool) {
+func (c *Client) Banned(peer netip.AddrPort) (banned, lied bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	r := c.rested[peer]
-	return time.Now().Before(r.until), r.lied
+	now := time.Now()
+	if now.Before(c.rested[machine(peer)].until) {
+		return true, true
+	}
+	return now.Before(c.rested[peer].until), false
 }
 
+// machine returns what stands for all ports of a peer.
+func machine(peer netip.AddrPort) netip.AddrPort { return netip.AddrPortFrom(peer.Addr(), 0) }
+
 // blame remembers what came of asking a peer: nil makes all good.
-func (c *Client) blame(ctx context.Context, peer netip.Addr, err error) {
+func (c *Client) blame(ctx context.Context, peer netip.AddrPort, err error) {
 	if err != nil && ctx.Err() != nil && !errors.Is(context.Cause(ctx), errSlow) {
 		return // it was the caller who gave up
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	now := time.Now()
-	old, known := c.rested[peer]
 	if err == nil {
-		if !old.lied || now.After(old.until) {
-			delete(c.rested, peer)
-		}
+		delete(c.rested, peer)
 		return
 	}
-	r := rest{last: min(max(firstRest, 2*old.last), liarTime)}
+	now := time.Now()
 	var l lie
-	if errors.As(err, &l) {
-		r.last, r.lied = liarTime, true
+	lied := errors.As(err, &l)
+	if lied {
+		peer = machine(peer)
 	}
+	old, known := c.rested[peer]
 	if now.Before(old.until) {
-		r.lied = r.lied || old.lied
-		if r.last <= old.last && r.lied == old.lied {
-			return // several of its blocks were on the way
-		}
+		return // several of its blocks were on the way
+	}
+	r := rest{last: min(max(firstRest, 2*old.last), liarTime)}
+	if lied {
+		r.last = liarTime
 	}
 	r.until = now.Add(r.last)
 	if len(c.rested) >= maxRested && !known {
@@ -129,8 +133,8 @@ func (c *Client) blame(ctx context.Context, peer netip.Addr, err error) {
 		}
 	}
 	c.rested[peer] = r
-	if r.lied {
-		c.log.Warn("a peer sent what is wrong and is not asked for a while", "peer", peer, "for", r.last, "error", err)
+	if lied {
+		c.log.Warn("a peer sent what is wrong and is not asked for a while", "peer", peer.Addr(), "for", r.last, "error", err)
 	} else {
 		c.log.Debug("a peer does not answer and is not asked for a while", "peer", peer, "for", r.last, "error", err)
 	}
@@ -263,7 +267,7 @@ func (c *Client) Segments(ctx context.Context, peer netip.AddrPort, ids [][]byte
 			err = lied("an answer to another request, of type %d", m.Type())
 		}
 	}
-	c.blame(ctx, peer.Addr(), err)
+	c.blame(ctx, peer, err)
 	if err != nil {
 		return nil, err
 	}
@@ -291,7 +295,7 @@ func (c *Client) Fetch(ctx context.Context, s *peerdist.Segment, blocks []int, p
 	f := &fetching{client: c, segment: s, id: s.ID(), wanted: blocks, idle: slices.Clone(blocks), flying: map[int]bool{}, got: got, from: map[netip.AddrPort]int{}}
 	f.changed.L = &f.mu
 	usable := slices.DeleteFunc(slices.Clone(peers), func(p netip.AddrPort) bool {
-		banned, _ := c.Banned(p.Addr())
+		banned, _ := c.Banned(p)
 		return banned
 	})
 	usable = usable[:min(len(usable), MaxPeers)]
@@ -344,7 +348,7 @@ func (f *fetching) peer(ctx context.Context, peer netip.AddrPort, each int) {
 		var err error
 		wanted, err = f.client.blockList(ctx, peer, f.id, wanted)
 		if err != nil {
-			f.client.blame(ctx, peer.Addr(), err)
+			f.client.blame(ctx, peer, err)
 			return
 		}
 	}
@@ -372,14 +376,14 @@ func (f *fetching) blocks(ctx context.Context, peer netip.AddrPort, has map[int]
 		plain, room, err := f.client.block(ctx, peer, f.segment, f.id, i, *space)
 		*space = room
 		if err == nil {
-			f.client.blame(ctx, peer.Addr(), nil)
+			f.client.blame(ctx, peer, nil)
 			f.done(peer, i, plain)
 			continue
 		}
 		failed.Store(true)
 		f.back(i)
 		if !errors.Is(err, errNone) {
-			f.client.blame(ctx, peer.Addr(), err)
+			f.client.blame(ctx, peer, err)
 		}
 	}
 }

@@ -162,8 +162,8 @@ func fetchAll(t testing.TB, c *Client, s *peerdist.Segment, body []byte, blocks,
 			t.Fatalf("blocks %v came, want %v", all, want)
 		}
 		c.mu.Lock()
-		for a, r := range c.rested {
-			if !r.lied {
+		for a := range c.rested {
+			if a.Port() != 0 {
 				delete(c.rested, a)
 			}
 		}
@@ -462,7 +462,7 @@ func TestPeersThatFail(t *testing.T) {
 				asked.Store(&cancel)
 				came, from := fetch(t, c, s, body, upTo(s.Blocks()), bad, fine)
 				cancel()
-				banned, lied := c.Banned(bad.Addr())
+				banned, lied := c.Banned(bad)
 				if banned && lied == v.lies && from[fine] == s.Blocks() {
 					break
 				}
@@ -477,7 +477,7 @@ func TestPeersThatFail(t *testing.T) {
 			if from := fetchAll(t, c, s, body, upTo(s.Blocks()), upTo(s.Blocks()), peers...); from[good] != s.Blocks() {
 				t.Errorf("after that they came from %v", from)
 			}
-			if banned, _ := c.Banned(bad.Addr()); !banned {
+			if banned, _ := c.Banned(bad); !banned {
 				t.Error("it is not banned")
 			}
 			if named := strings.Contains(log.String(), bad.Addr().String()); named != v.lies {
@@ -506,7 +506,7 @@ func TestAPeerThatTricklesIsLeft(t *testing.T) {
 	if came, _ := fetch(t, c, s, body, []int{0}, peer); len(came) > 0 {
 		t.Errorf("%v came", came)
 	}
-	if banned, lied := c.Banned(peer.Addr()); !banned || lied {
+	if banned, lied := c.Banned(peer); !banned || lied {
 		t.Errorf("banned: %v, lied: %v", banned, lied)
 	}
 }
@@ -540,7 +540,7 @@ func TestFetchEndsWithItsCaller(t *testing.T) {
 			t.Errorf("%d calls, %v", calls, err)
 		}
 	}
-	if banned, _ := c.Banned(peer.Addr()); banned {
+	if banned, _ := c.Banned(peer); banned {
 		t.Error("the peer is banned for what it did not do")
 	}
 	if came, _ := fetch(t, c, s, body, upTo(12)); len(came) != 0 {
@@ -568,7 +568,7 @@ func TestSegmentsOfAHostedCache(t *testing.T) {
 	if _, err := c.Segments(context.Background(), none, ids); err == nil {
 		t.Error("nobody answered")
 	}
-	if banned, _ := c.Banned(none.Addr()); !banned {
+	if banned, _ := c.Banned(none); !banned {
 		t.Error("it would be asked again at once")
 	}
 }
@@ -576,7 +576,7 @@ func TestSegmentsOfAHostedCache(t *testing.T) {
 func TestBansAreBounded(t *testing.T) {
 	c, _ := client(t)
 	for i := range 3 * maxRested {
-		c.blame(context.Background(), netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)}), lied("a test"))
+		c.blame(context.Background(), netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)}), 80), lied("a test"))
 	}
 	if n := len(c.rested); n > maxRested {
 		t.Errorf("%d addresses are remembered", n)

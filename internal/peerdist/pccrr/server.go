@@ -5,14 +5,17 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"math"
 	"net"
 	"net/http"
 	"net/netip"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
+	"github.com/ebbtransfer/ebb/internal/peerdist/bound"
 	"github.com/ebbtransfer/ebb/internal/peerdist/cache"
 )
 
@@ -25,6 +28,7 @@ const (
 	requestTime    = 5 * time.Second  // for a request to come
 	idleTime       = time.Minute      // between two requests of a connection
 	listedIDs      = 256              // of a GetSegmentList that are looked up
+	looksPerClient = 500              // answers without a block in a second: they cost a look at the disk, and bring nothing
 )
 
 // Server gives the blocks of a cache to peers. It knows nobody: blocks are encrypted under the secrets of
@@ -34,6 +38,20 @@ type Server struct {
 	allow  func(netip.Addr) bool
 	slots  chan struct{} // holds one for each upload that is going on
 	spaces sync.Pool
+	looks  bound.PerSecond
+
+	bytes, blocks, refused atomic.Int64
+}
+
+// Counts are those of a server since it was made.
+type Counts struct {
+	Bytes, Blocks int64 // that were given
+	Refused       int64 // requests that came when the limits were reached
+}
+
+// Counts returns how much was served.
+func (s *Server) Counts() Counts {
+	return Counts{Bytes: s.bytes.Load(), Blocks: s.blocks.Load(), Refused: s.refused.Load()}
 }
 
 // NewServer returns a server with a limit of uploads at a time. Connections of addresses that allow does
@@ -82,17 +100,32 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	sp := s.spaces.Get().(*spaces)
 	defer s.spaces.Put(sp)
-	var answer Message
-	select {
-	case s.slots <- struct{}{}:
-		answer, c = s.answer(m, c, sp)
-		defer func() { <-s.slots }()
-	default:
-		answer = empty(m)
+	from := netip.Addr{}
+	if a, err := netip.ParseAddrPort(r.RemoteAddr); err == nil {
+		from = a.Addr()
+	}
+	answer := empty(m)
+	if s.looks.Full(from, looksPerClient) {
+		s.refused.Add(1)
+	} else {
+		select {
+		case s.slots <- struct{}{}:
+			answer, c = s.answer(m, c, sp)
+			defer func() { <-s.slots }()
+		default:
+			s.refused.Add(1)
+		}
+	}
+	b, _ := answer.(Block)
+	if len(b.Data) == 0 {
+		s.looks.Take(from, looksPerClient, math.MaxInt)
 	}
 	sp.message = AppendResponse(sp.message[:0], c, answer)
 	w.Header().Set("Content-Type", "application/octet-stream")
-	_, _ = w.Write(sp.message)
+	if _, err := w.Write(sp.message); err == nil && len(b.Data) > 0 {
+		s.blocks.Add(1)
+		s.bytes.Add(int64(len(b.Data)))
+	}
 }
 
 // empty is the answer that says that we have nothing of what was asked for, or are busy: nobody can tell
@@ -243,7 +276,7 @@ type guardedConn struct {
 
 // CloseWrite is what net/http ends a connection with whose request it did not read to the end.
 func (c *guardedConn) CloseWrite() error {
-	if t, ok := c.Conn.(*net.TCPConn); ok {
+	if t, ok := c.Conn.(interface{ CloseWrite() error }); ok {
 		return t.CloseWrite()
 	}
 	return nil
