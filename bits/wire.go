@@ -77,14 +77,15 @@ const (
 	EventRemoved     EventKind = "removed"     // the job became ACKNOWLEDGED or CANCELLED
 	EventNotify      EventKind = "notify"      // the owner's program could not be told of the job's end
 	EventProgress    EventKind = "progress"    // bytes moved; has no number and is never repeated
+	EventMissed      EventKind = "missed"      // events that the reader has not seen are gone; about no job
 )
 
 // Event is one piece of news about a job. Numbers grow; a stream resumes after any of them.
 type Event struct {
-	Seq      uint64     `json:"seq,omitempty" doc:"Number of the event; 0 for progress"`
+	Seq      uint64     `json:"seq,omitempty" doc:"Number of the event; 0 for progress; with missed: the number after which the stream goes on"`
 	Time     time.Time  `json:"time"`
-	Kind     EventKind  `json:"kind" enum:"added,modified,state,transferred,error,file,ranges,note,removed,notify,progress"`
-	Job      ID         `json:"job"`
+	Kind     EventKind  `json:"kind" enum:"added,modified,state,transferred,error,file,ranges,note,removed,notify,progress,missed"`
+	Job      ID         `json:"job" doc:"All zero with missed, which is about no job; its name, owner and state say nothing"`
 	Name     string     `json:"name"`
 	Owner    string     `json:"owner"`
 	State    State      `json:"state"`
@@ -94,7 +95,7 @@ type Event struct {
 	Ranges   []Range    `json:"ranges,omitempty" doc:"With ranges: parts of the file here that were asked for and have come"`
 	Error    *ErrorInfo `json:"error,omitempty" doc:"With the states ERROR and TRANSIENT_ERROR"`
 	RetryAt  *time.Time `json:"retry_at,omitempty" doc:"With TRANSIENT_ERROR, when a timer decides the next attempt"`
-	Note     string     `json:"note,omitempty" doc:"What a person should know, such as why the service cancelled the job"`
+	Note     string     `json:"note,omitempty" doc:"What a person should know, such as why the service cancelled the job, or why events were missed"`
 }
 
 // Notification is a piece of news for the program that asked for a user's callbacks.

@@ -28,7 +28,8 @@ type Filter struct {
 
 // Watch yields events until ctx ends, the loop breaks or the filter is refused. When the
 // service goes away it waits for it to come back and goes on after the last event it saw, so
-// nothing is missed.
+// nothing is missed that the service still has. If it has forgotten something by then, an event of the
+// kind bits.EventMissed says so, which is about no job: ask for the jobs' states.
 func (m *Manager) Watch(ctx context.Context, f Filter) iter.Seq2[bits.Event, error] {
 	return func(yield func(bits.Event, error) bool) {
 		pause := 100 * time.Millisecond
@@ -168,6 +169,9 @@ func (j *Job) WaitFunc(ctx context.Context, progress bool, see func(bits.Event))
 	for {
 		select {
 		case e := <-events:
+			if e.Kind == bits.EventMissed { // the look below tells how things stand
+				break
+			}
 			see(e)
 			if e.Kind == bits.EventProgress || !settled(e.State) {
 				continue

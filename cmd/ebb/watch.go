@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -18,8 +19,8 @@ func newWatchCmd(a *app) *cobra.Command {
 		Short: "Print news of jobs as it happens",
 		Long: `Print a line for each piece of news about your jobs, or only about the jobs named, until
 Ctrl+C or until all jobs named have been completed or cancelled. When the service goes
-away ebb waits for it and goes on where it stopped, so nothing is missed. Each event has
-a number; --after goes on after one. While a job runs a line also tells when the reason
+away ebb waits for it and goes on where it stopped. Each event has a number; --after goes
+on after one. What the service has forgotten by then an event "missed" tells. While a job runs a line also tells when the reason
 for its rate changes.`,
 		Example: `  ebb watch
   ebb watch --json --after 4711 | jq -r 'select(.kind == "error") | .name'`,
@@ -82,11 +83,22 @@ func (a *app) watch(ctx context.Context, srv *service, f client.Filter) error {
 		} else {
 			a.printf("%s\n", a.eventLine(e))
 		}
-		if e.Kind == bits.EventRemoved {
+		switch e.Kind {
+		case bits.EventRemoved:
 			delete(alive, e.Job)
-			if len(f.Job) > 0 && len(alive) == 0 {
-				return nil
+		case bits.EventMissed: // perhaps also that a job ended
+			for id := range alive {
+				if info, err := srv.Job(id).Status(ctx); err != nil && !errors.Is(err, &bits.Error{Code: bits.NotFound}) {
+					return err
+				} else if err != nil || info.State.Final() {
+					delete(alive, id)
+				}
 			}
+		default:
+			continue
+		}
+		if len(f.Job) > 0 && len(alive) == 0 {
+			return nil
 		}
 	}
 	return nil
@@ -111,6 +123,9 @@ func (p paces) change(e bits.Event) bool {
 
 // eventLine is an event for people.
 func (a *app) eventLine(e bits.Event) string {
+	if e.Kind == bits.EventMissed {
+		return fmt.Sprintf("%s %-8s %s", e.Time.Local().Format("15:04:05"), e.Kind, safe(e.Note))
+	}
 	parts := []string{e.Time.Local().Format("15:04:05"), shortID(e.Job), fmt.Sprintf("%-11s", e.Kind),
 		a.outTerm.paint(stateColour(e.State), fmt.Sprintf("%-15s", e.State)), safe(e.Name)}
 	if e.Progress != nil {

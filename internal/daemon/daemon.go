@@ -389,6 +389,7 @@ func (s *service) keepHouse(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-timer.C:
+		case <-s.queue.Crowded():
 		}
 		if first {
 			if err := s.queue.Backup(ctx); err != nil {

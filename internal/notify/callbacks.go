@@ -317,7 +317,7 @@ func (r *Registration) Modifications(events <-chan bits.Event, stop <-chan struc
 func (m *modifications) see(e bits.Event) {
 	flag := bits.NotifyModification
 	switch e.Kind {
-	case bits.EventTransferred, bits.EventError, bits.EventFile, bits.EventNotify:
+	case bits.EventTransferred, bits.EventError, bits.EventFile, bits.EventNotify, bits.EventMissed:
 		return // they have events of their own, or are about notifications
 	case "ranges":
 		flag = bits.NotifyRanges

@@ -140,6 +140,8 @@ func (n *Notifier) see(e bits.Event) {
 	switch e.Kind {
 	case bits.EventFile:
 		n.seeFile(e)
+	case bits.EventMissed:
+		n.Queue.Noticed(n.consider)
 	case bits.EventRemoved:
 		n.mu.Lock()
 		delete(n.files, e.Job)

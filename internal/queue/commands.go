@@ -11,6 +11,7 @@ import (
 	"github.com/ebbtransfer/ebb/bits"
 	"github.com/ebbtransfer/ebb/internal/audit"
 	"github.com/ebbtransfer/ebb/internal/localfile"
+	"github.com/ebbtransfer/ebb/internal/policy"
 	"github.com/ebbtransfer/ebb/internal/store"
 )
 
@@ -676,20 +677,25 @@ func (q *Queue) Counts(c Caller) map[string]int {
 }
 
 // Prune forgets old events, and cancels the jobs that were idle for too long. It is called now
-// and then by who owns the queue.
+// and then by who owns the queue, and when that is Crowded.
 func (q *Queue) Prune(now time.Time) error {
-	var keep time.Duration
 	for more := true; more; {
 		if err := q.do(func(t *tx) error {
-			keep = time.Duration(q.policy.Jobs.KeepEvents)
 			more = q.cancelIdle(t)
 			return nil
 		}); err != nil {
 			return err
 		}
 	}
-	return q.store.PruneEvents(now.Add(-keep), maxEvents)
+	q.events.pruned()
+	return q.store.PruneEvents(now.Add(-time.Duration(q.keepEvents())), maxEvents)
 }
 
-// maxEvents bounds the events that the store keeps.
+func (q *Queue) keepEvents() policy.Duration {
+	q.mu.RLock()
+	defer q.mu.RUnlock()
+	return q.policy.Jobs.KeepEvents
+}
+
+// maxEvents bounds the events that the store keeps. Who has many loses the oldest, nobody else.
 const maxEvents = 500_000

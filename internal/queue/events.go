@@ -2,6 +2,7 @@ package queue
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"sync"
 	"time"
@@ -20,9 +21,18 @@ type eventRing struct {
 	seq    uint64 // of the newest event ever
 	counts map[bits.EventKind]uint64
 	more   chan struct{} // closed when an event comes, if somebody waits
+	stored int           // events since the store forgot some
+	crowd  chan struct{} // has an element when that is much
 }
 
-func (r *eventRing) init(seq uint64) { r.seq = seq }
+func (r *eventRing) init(seq uint64) { r.seq, r.crowd = seq, make(chan struct{}, 1) }
+
+// pruned says that the store forgets events now.
+func (r *eventRing) pruned() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.stored = 0
+}
 
 func (r *eventRing) last() uint64 {
 	r.mu.Lock()
@@ -46,6 +56,12 @@ func (r *eventRing) add(events []store.Event) {
 	}
 	for i := range events {
 		r.counts[events[i].Kind]++
+	}
+	if r.stored += len(events); r.stored > maxEvents/4 {
+		select {
+		case r.crowd <- struct{}{}:
+		default:
+		}
 	}
 	if r.more != nil {
 		close(r.more)
@@ -90,19 +106,34 @@ type Filter struct {
 // progressEvery is the spacing of progress events of a job (BITS's minimum notification interval).
 const progressEvery = 500 * time.Millisecond
 
+// Crowded tells when Prune should be called before its time: many events have come since.
+func (q *Queue) Crowded() <-chan struct{} { return q.events.crowd }
+
 // LastEvent returns the number of the newest event.
 func (q *Queue) LastEvent() uint64 { return q.events.last() }
 
 // Watch sends the events that the filter lets through until ctx ends, send fails or the queue
-// closes.
+// closes. If some of them are gone that the caller has not seen, an event says so first.
 func (q *Queue) Watch(ctx context.Context, c Caller, f Filter, send func(bits.Event) error) error {
 	if f.AllUsers && !c.Admin() {
 		return denied("only an administrator sees the events of all users")
 	}
+	several := f.AllUsers || c.Admin() && len(f.Jobs) > 0
+	of := func(uid uint32) bool { return several || uid == c.UID }
 	pass := func(e *store.Event) bool {
-		return (f.AllUsers || e.UID == c.UID || c.Admin() && len(f.Jobs) > 0) && (len(f.Jobs) == 0 || slices.Contains(f.Jobs, e.Job))
+		return of(e.UID) && (len(f.Jobs) == 0 || slices.Contains(f.Jobs, e.Job))
 	}
-	seq := min(f.After, q.events.last()) // the numbers began anew if a store was set aside
+	missed := func(last uint64, why string) error {
+		return send(bits.Event{Seq: last, Time: time.Now().UTC(), Kind: bits.EventMissed, Note: why})
+	}
+	seq := f.After
+	if last := q.events.last(); seq > last {
+		seq = last
+		if err := missed(last, "the numbers of events began anew: the job store was set aside, or replaced by a backup"); err != nil {
+			return err
+		}
+	}
+	var told uint64 // up to which it was told that events are gone
 	var tick <-chan time.Time
 	if f.Progress {
 		t := time.NewTicker(progressEvery)
@@ -115,6 +146,19 @@ func (q *Queue) Watch(ctx context.Context, c Caller, f Filter, send func(bits.Ev
 			var err error
 			if events, err = q.store.Events(seq, 512); err != nil {
 				return err
+			}
+			if gone := q.store.Forgotten(of); gone > max(seq, told) {
+				told = gone
+				switch {
+				case !several, len(events) == 0:
+					seq = gone // what is older, if anything, is others'
+				default:
+					seq = max(seq, min(gone, events[0].Seq-1))
+				}
+				if err := missed(seq, fmt.Sprintf("events up to number %d are gone: they were kept for %s, or there were too many", gone, q.keepEvents())); err != nil {
+					return err
+				}
+				continue
 			}
 			if len(events) == 0 { // forgotten: go on with what there is
 				seq = q.events.oldest() - 1

@@ -10,6 +10,8 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -566,4 +568,79 @@ func TestEventsAreTheOwners(t *testing.T) {
 	read("from memory")
 	q.events.recent = nil // as after a restart
 	read("from the store")
+}
+
+// TestMissedEvents: whoever goes on from a number after which events are gone is told so, once, and
+// gets what is left. A user's flood takes nothing from others.
+func TestMissedEvents(t *testing.T) {
+	q, dir := open(t, t.TempDir()), t.TempDir()
+	defer shut(t, q)
+	root, bob := Caller{UID: 0, Self: 0}, Caller{UID: alice.UID + 1, Self: alice.Self}
+	first := create(t, q, bob, "quiet", bits.FileSpec{Remote: "http://h.invalid/b", Local: filepath.Join(dir, "b")})
+	flood := create(t, q, alice, "flood", bits.FileSpec{Remote: "http://h.invalid/a", Local: filepath.Join(dir, "a")})
+	for i := range 40 {
+		if _, err := q.Set(alice, flood, bits.Settings{Description: new(strconv.Itoa(i))}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	last := create(t, q, bob, "quiet too", bits.FileSpec{Remote: "http://h.invalid/c", Local: filepath.Join(dir, "c")})
+	if _, err := q.store.Events(0, 1); err != nil { // all are in the database then
+		t.Fatal(err)
+	}
+	if err := q.store.PruneEvents(time.Unix(0, 0), 20); err != nil {
+		t.Fatal(err)
+	}
+	q.events.recent = nil // as after a restart
+	watch := func(c Caller, f Filter, until func(bits.Event) bool) (seen []bits.Event) {
+		t.Helper()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		err := q.Watch(ctx, c, f, func(e bits.Event) error {
+			seen = append(seen, e)
+			if until(e) {
+				return errSeen
+			}
+			return nil
+		})
+		if !errors.Is(err, errSeen) {
+			t.Fatalf("user %d saw %d events: %v", c.UID, len(seen), err)
+		}
+		return seen
+	}
+	isLast := func(e bits.Event) bool { return e.Job == last }
+	missed := func(seen []bits.Event) (at []int) {
+		for i, e := range seen {
+			if e.Kind == bits.EventMissed {
+				at = append(at, i)
+			}
+		}
+		return at
+	}
+	if seen := watch(bob, Filter{After: 1}, isLast); len(missed(seen)) != 0 {
+		t.Errorf("bob is told that he missed something: %+v", seen)
+	}
+	newest := q.LastEvent()
+	seen := watch(alice, Filter{After: 2}, func(e bits.Event) bool { return e.Kind == bits.EventModified })
+	if !slices.Equal(missed(seen), []int{0}) || seen[0].Seq <= 2 || seen[0].Seq >= newest || seen[0].Note == "" || seen[1].Seq != seen[0].Seq+1 {
+		t.Errorf("alice sees %+v", seen)
+	}
+	if seen := watch(alice, Filter{After: seen[0].Seq}, func(e bits.Event) bool { return e.Kind == bits.EventModified }); len(missed(seen)) != 0 {
+		t.Errorf("alice is told again: %+v", seen)
+	}
+	all := watch(root, Filter{After: 1, AllUsers: true}, isLast)
+	var of []bits.ID
+	for _, e := range all {
+		if e.Kind != bits.EventMissed {
+			of = append(of, e.Job)
+		}
+	}
+	if !slices.Equal(missed(all), []int{0}) || !slices.Contains(of, flood) || !slices.Contains(of, last) {
+		t.Errorf("root sees %+v", all)
+	}
+	if seen := watch(root, Filter{After: 1, Jobs: []bits.ID{first, last}}, isLast); !slices.Equal(missed(seen), []int{0}) {
+		t.Errorf("of some jobs root sees %+v", seen)
+	}
+	if seen := watch(bob, Filter{After: newest + 1000}, func(bits.Event) bool { return true }); seen[0].Kind != bits.EventMissed || seen[0].Seq != newest {
+		t.Errorf("bob, whose number is of another store, sees %+v", seen)
+	}
 }

@@ -8,7 +8,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
+	"math"
 	"os"
+	"slices"
 	"time"
 
 	"modernc.org/sqlite" // the driver "sqlite"
@@ -58,6 +61,17 @@ INSERT INTO journal VALUES(0);
 	// JSON: what most files do not have; NULL for most. A version that does not know it, or the
 	// states that came with it, would fetch files that were skipped.
 	"ALTER TABLE files ADD COLUMN extra TEXT;",
+	// The events of a row are of one user, so that users can be told apart when some are forgotten;
+	// those of older rows may be of several, and are taken for the first one's.
+	`
+ALTER TABLE events ADD COLUMN uid INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE events ADD COLUMN n INTEGER NOT NULL DEFAULT 1; -- events in doc
+UPDATE events SET uid = coalesce(json_extract(doc, '$[0].uid'), 0), n = json_array_length(doc) WHERE json_valid(doc);
+CREATE TABLE forgotten(
+	uid INTEGER PRIMARY KEY,
+	seq INTEGER NOT NULL          -- number of the newest event of the user that was forgotten
+);
+`,
 }
 
 type database struct {
@@ -144,7 +158,7 @@ func (d *database) prepare() error {
 	}{
 		{&d.putJob, "INSERT OR REPLACE INTO jobs VALUES(?,?,?,?,?,?,?,?,?,?,?)"},
 		{&d.putFile, "INSERT OR REPLACE INTO files VALUES(?,?,?,?,?,?,?,?,?)"},
-		{&d.putEvents, "INSERT OR REPLACE INTO events VALUES(?,?,?)"},
+		{&d.putEvents, "INSERT OR REPLACE INTO events VALUES(?,?,?,?,?)"},
 		{&d.dropJob, "DELETE FROM jobs WHERE num = ?"},
 		{&d.dropFiles, "DELETE FROM files WHERE key >= ? AND key < ?"},
 		{&d.setApplied, "UPDATE journal SET applied = ?"},
@@ -210,13 +224,20 @@ func (d *database) apply(b *batch) error {
 		}
 	}
 	for _, events := range b.events {
-		doc, err := json.Marshal(events)
-		if err != nil {
-			return err
-		}
-		last := events[len(events)-1]
-		if _, err := putEvents.Exec(int64(last.Seq), last.Time.UnixNano(), string(doc)); err != nil {
-			return err
+		for len(events) > 0 { // those of one user that follow one another are a row
+			n := 1
+			for n < len(events) && events[n].UID == events[0].UID {
+				n++
+			}
+			doc, err := json.Marshal(events[:n])
+			if err != nil {
+				return err
+			}
+			last := events[n-1]
+			if _, err := putEvents.Exec(int64(last.Seq), last.Time.UnixNano(), string(doc), last.UID, n); err != nil {
+				return err
+			}
+			events = events[n:]
 		}
 	}
 	for n := range b.gone {
@@ -359,10 +380,83 @@ func (d *database) events(after uint64, limit int) ([]Event, error) {
 }
 
 func (d *database) lastEvent() (seq uint64, err error) {
-	return seq, classify(d.sql.QueryRow("SELECT coalesce(max(seq), 0) FROM events").Scan(&seq))
+	return seq, classify(d.sql.QueryRow("SELECT max(coalesce((SELECT max(seq) FROM events), 0), coalesce((SELECT max(seq) FROM forgotten), 0))").Scan(&seq))
 }
 
+// forgotten returns the number of the newest event of each user that was forgotten.
+func (d *database) forgotten() (map[uint32]uint64, error) {
+	out := map[uint32]uint64{}
+	err := each(d.sql, "SELECT uid, seq FROM forgotten", func(uid uint32, seq uint64) { out[uid] = seq })
+	return out, classify(err)
+}
+
+// querier is a database or a transaction.
+type querier interface {
+	Query(query string, args ...any) (*sql.Rows, error)
+}
+
+// each calls row for each row of a query, of a user and a number.
+func each(q querier, query string, row func(uid uint32, n uint64), args ...any) error {
+	rows, err := q.Query(query, args...)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var uid uint32
+		var n uint64
+		if err := rows.Scan(&uid, &n); err != nil {
+			return err
+		}
+		row(uid, n)
+	}
+	return rows.Err()
+}
+
+// pruneEvents forgets the events before a time, and then the oldest of those who have the most until
+// no more than keep are left.
 func (d *database) pruneEvents(before time.Time, keep uint64) error {
-	_, err := d.sql.Exec("DELETE FROM events WHERE time < ? OR seq <= (SELECT max(seq) FROM events) - ?", before.UnixNano(), int64(keep))
-	return err
+	tx, err := d.sql.Begin()
+	if err != nil {
+		return err
+	}
+	defer tx.Rollback() //nolint:errcheck // does nothing after Commit
+	forget := func(which string, args ...any) error {
+		if _, err := tx.Exec("INSERT INTO forgotten SELECT uid, max(seq) FROM events WHERE "+which+" GROUP BY uid ON CONFLICT(uid) DO UPDATE SET seq = max(seq, excluded.seq)", args...); err != nil {
+			return err
+		}
+		_, err := tx.Exec("DELETE FROM events WHERE "+which, args...)
+		return err
+	}
+	if err := forget("time < ?", before.UnixNano()); err != nil {
+		return err
+	}
+	has := map[uint32]uint64{}
+	if err := each(tx, "SELECT uid, sum(n) FROM events GROUP BY uid", func(uid uint32, n uint64) { has[uid] = n }); err != nil {
+		return err
+	}
+	most := fairShare(slices.Collect(maps.Values(has)), keep)
+	for uid, n := range has {
+		if n <= most {
+			continue
+		}
+		if err := forget(`uid = ?1 AND seq <=
+			(SELECT coalesce(max(seq), 0) FROM (SELECT seq, sum(n) OVER (ORDER BY seq DESC) AS sum FROM events WHERE uid = ?1) WHERE sum > ?2)`, uid, most); err != nil {
+			return err
+		}
+	}
+	return tx.Commit()
+}
+
+// fairShare returns how much each may have at most, so that all have no more than all together, and
+// nobody has less because of those who have more.
+func fairShare(has []uint64, all uint64) uint64 {
+	slices.Sort(has)
+	for i, n := range has {
+		if share := all / uint64(len(has)-i); n > share {
+			return share
+		}
+		all -= n
+	}
+	return math.MaxUint64
 }

@@ -227,8 +227,9 @@ type Store struct {
 	log   *journal
 	vault *vault.Vault
 
-	mu      sync.Mutex
-	pending *batch // guarded by mu: committed, not yet in SQLite
+	mu        sync.Mutex
+	pending   *batch            // guarded by mu: committed, not yet in SQLite
+	forgotten map[uint32]uint64 // guarded by mu: of each user the newest event that is gone
 
 	flushing sync.Mutex    // held while pending goes to SQLite
 	warn     func(error)   // told when SQLite takes no changes
@@ -279,6 +280,10 @@ func Open(dir string, warn func(error)) (*Store, error) {
 		s.pending.add(&c)
 		s.pending.seq = r.seq
 		s.pending.bytes += len(r.payload)
+	}
+	if err := s.readForgotten(); err != nil {
+		_ = s.closeFiles()
+		return nil, err
 	}
 	if len(records) > 0 {
 		nudge(s.wake)
@@ -504,11 +509,40 @@ func (s *Store) LastEvent() (uint64, error) {
 	return s.db.lastEvent()
 }
 
-// PruneEvents forgets events older than the time (Unix nanoseconds) and all but the newest keep.
+// PruneEvents forgets events older than the time and, if there are more than keep, the oldest of the
+// users who have the most: nobody's are forgotten because of another's.
 func (s *Store) PruneEvents(before time.Time, keep uint64) error {
 	s.flushing.Lock()
 	defer s.flushing.Unlock()
-	return s.db.pruneEvents(before, keep)
+	err := s.db.pruneEvents(before, keep)
+	if err == nil {
+		err = s.readForgotten()
+	}
+	return err
+}
+
+func (s *Store) readForgotten() error {
+	forgotten, err := s.db.forgotten()
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.forgotten = forgotten
+	return nil
+}
+
+// Forgotten returns the number of the newest event that was forgotten of the users for whom of is
+// true; 0 if none was.
+func (s *Store) Forgotten(of func(uid uint32) bool) (newest uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for uid, seq := range s.forgotten {
+		if seq > newest && of(uid) {
+			newest = seq
+		}
+	}
+	return newest
 }
 
 // batch is a set of changes with only the last version of each record.

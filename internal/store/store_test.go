@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -461,6 +462,102 @@ func TestEventsAreReadFromAnyNumberAndForgotten(t *testing.T) {
 	}
 }
 
+// TestAFloodForgetsOnlyItsOwn: whoever makes many events loses the oldest of them, nobody else does.
+func TestAFloodForgetsOnlyItsOwn(t *testing.T) {
+	dir := t.TempDir()
+	s := mustOpen(t, dir)
+	var seq uint64
+	commit := func(uids ...uint32) {
+		var c Change
+		for _, uid := range uids {
+			seq++
+			c.Events = append(c.Events, Event{bits.Event{Seq: seq, Time: time.Unix(int64(seq), 0)}, uid})
+		}
+		mustCommit(t, s, &c)
+	}
+	commit(1, 2, 1) // users whose events come in one commit stay in order
+	for range 30 {
+		commit(3, 3)
+		commit(3, 1, 3)
+	}
+	commit(2)
+	has := func() (n map[uint32]int) {
+		n = map[uint32]int{}
+		var last uint64
+		for {
+			events, err := s.Events(last, 7)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(events) == 0 {
+				return n
+			}
+			for _, e := range events {
+				if e.Seq <= last {
+					t.Fatalf("the event %d comes after %d", e.Seq, last)
+				}
+				last = e.Seq
+				n[e.UID]++
+			}
+		}
+	}
+	gone := func(of ...uint32) uint64 {
+		return s.Forgotten(func(uid uint32) bool { return slices.Contains(of, uid) })
+	}
+	if err := s.PruneEvents(time.Unix(0, 0), 1000); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(map[uint32]int{1: 32, 2: 2, 3: 120}, has()); diff != "" || gone(1, 2, 3) != 0 {
+		t.Fatalf("before: %s; forgotten up to %d", diff, gone(1, 2, 3))
+	}
+	if err := s.PruneEvents(time.Unix(0, 0), 100); err != nil {
+		t.Fatal(err)
+	}
+	left := has()
+	if left[1] != 32 || left[2] != 2 || left[3] < 60 || left[3] > 66 {
+		t.Errorf("after the flood there are %v, want 32, 2 and at most 66", left)
+	}
+	if gone(1, 2) != 0 || gone(3) == 0 || gone(3) >= seq {
+		t.Errorf("forgotten up to %d of the others and to %d of those of the flood", gone(1, 2), gone(3))
+	}
+	flood := gone(3)
+	if err := s.PruneEvents(time.Unix(3, 0), 100); err != nil { // all before the third second
+		t.Fatal(err)
+	}
+	if n := has(); n[1] != 31 || n[2] != 1 || gone(1) != 1 || gone(2) != 2 || gone(3) != flood {
+		t.Errorf("by time: %v, forgotten %d, %d, %d", n, gone(1), gone(2), gone(3))
+	}
+	if err := s.PruneEvents(time.Unix(int64(seq)+1, 0), 100); err != nil {
+		t.Fatal(err)
+	}
+	mustClose(t, s)
+	s = mustOpen(t, dir)
+	defer mustClose(t, s)
+	if last, err := s.LastEvent(); err != nil || last != seq || gone(2) != seq {
+		t.Errorf("with no event left the last one is %d, %v, and %d the last that was forgotten; want %d", last, err, gone(2), seq)
+	}
+}
+
+func TestFairShare(t *testing.T) {
+	for _, c := range []struct {
+		has  []uint64
+		all  uint64
+		want uint64
+	}{
+		{nil, 10, math.MaxUint64},
+		{[]uint64{10}, 10, math.MaxUint64},
+		{[]uint64{11}, 10, 10},
+		{[]uint64{3, 100}, 10, 7},
+		{[]uint64{100, 3, 100}, 10, 3},
+		{[]uint64{1, 100, 2, 100}, 10, 3},
+		{[]uint64{5, 5, 5}, 2, 0},
+	} {
+		if got := fairShare(slices.Clone(c.has), c.all); got != c.want {
+			t.Errorf("of %d, those who have %v may have %d, want %d", c.all, c.has, got, c.want)
+		}
+	}
+}
+
 func FuzzParseSegment(f *testing.F) {
 	dir := f.TempDir()
 	j, _, err := openJournal(dir, 0)
@@ -545,6 +642,7 @@ func TestStoreOfAnOlderVersion(t *testing.T) {
 	dir := t.TempDir()
 	s := mustOpen(t, dir)
 	mustCommit(t, s, change(3))
+	mustCommit(t, s, &Change{Events: []Event{{bits.Event{Seq: 10}, 7}, {bits.Event{Seq: 11}, 7}}})
 	want := load(t, s)
 	mustClose(t, s)
 	version := func(query string) (n int) {
@@ -560,6 +658,9 @@ func TestStoreOfAnOlderVersion(t *testing.T) {
 		return n
 	}
 	version("ALTER TABLE files DROP COLUMN extra")
+	version("DROP TABLE forgotten")
+	version("ALTER TABLE events DROP COLUMN n")
+	version("ALTER TABLE events DROP COLUMN uid")
 	version("PRAGMA user_version = 1")
 	s = mustOpen(t, dir)
 	if diff := cmp.Diff(want, load(t, s)); diff != "" {
@@ -568,5 +669,8 @@ func TestStoreOfAnOlderVersion(t *testing.T) {
 	mustClose(t, s)
 	if n := version("PRAGMA user_version"); n != len(migrations) {
 		t.Errorf("the schema is %d, want %d", n, len(migrations))
+	}
+	if n := version("SELECT n FROM events WHERE uid = 7"); n != 2 {
+		t.Errorf("the row of old events has %d of the user, want 2", n)
 	}
 }

@@ -3,6 +3,7 @@ package scenario
 import (
 	"context"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -313,6 +314,14 @@ func TestWatchAndWaitForPrograms(t *testing.T) {
 	}
 	if want := "state state state file transferred removed "; kinds != want {
 		t.Errorf("watch printed events %q, want %q", kinds, want)
+	}
+	// A number that only another store had: what came meanwhile is not known, but that the job has ended is.
+	missed := decodeLines[bits.Event](t, s.cli("watch", "--json", "--after", "1000000", "good").want(t, 0).out)
+	if len(missed) != 1 || missed[0].Kind != bits.EventMissed || missed[0].Seq == 0 || missed[0].Seq >= 1000000 {
+		t.Errorf("watch printed %+v", missed)
+	}
+	if out := s.cli("watch", "--after", "1000000", "good").want(t, 0).out; !strings.Contains(out, "missed") || !strings.Contains(out, "began anew") {
+		t.Errorf("watch printed %q", out)
 	}
 	wait = s.begin("wait", "--json", "bad")
 	wait.end().want(t, 1).decode(t, &list)
