@@ -29,7 +29,7 @@ type Section struct {
 // Sections are all parts of the table, in the order of the document.
 func Sections() []Section {
 	var all []Section
-	for _, part := range [][]Section{interfaces, codes, cmdlets, bitsadmin} {
+	for _, part := range [][]Section{interfaces, codes, cmdlets, bitsadmin, branchcache} {
 		all = append(all, part...)
 	}
 	return all
@@ -49,7 +49,7 @@ func Markdown() string {
 	fmt.Fprintf(&b, `# Compatibility with BITS
 
 Made from test/compat by `+"`go test ./test/compat -update`"+`; do not edit. Of %d methods, properties,
-parameters, switches and result codes of BITS 10.3, its cmdlets and bitsadmin, %d have a counterpart in
+parameters, switches and result codes of BITS 10.3, its cmdlets, bitsadmin and BranchCache, %d have a counterpart in
 Ebb, each with the test that proves it, and %d are left out for the reason in their row.
 `, rows, rows-out, out)
 	for _, s := range Sections() {

@@ -5,7 +5,7 @@ const (
 	noCOM      = "an interface of COM; "
 	noElevated = "Linux has no integrity levels and no elevated tokens: whoever may be an administrator is asked by polkit, call by call"
 	noToken    = "helper tokens are a notion of Windows: a job's files and network are those of its owner, and a service that acts for a user creates the job as that user"
-	noPeers    = "the interface is dead since Windows 7, where it answers BG_E_PEERCACHING_DISABLED too"
+	noPeers    = "the interface is dead since Windows 7, where it answers BG_E_PEERCACHING_DISABLED too; what took its place is BranchCache"
 )
 
 // interfaces are the COM interfaces of BITS 1.0 to 10.3. The Go client stands for them; each

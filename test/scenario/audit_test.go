@@ -89,23 +89,30 @@ func TestMetrics(t *testing.T) {
 	s.settled(s.told(url, bits.Options{NotifyCommand: &[]string{"/bin/sh", "-c", `echo >"$1"`, "sh", in + ".told"}}), bits.Transferred)
 	appears(t, in+".told")
 	s.create(fetched{waits: true})
+	text := s.metrics()
+	for _, want := range []string{`ebb_jobs{state="TRANSFERRED"} 1`, `ebb_jobs{state="SUSPENDED"} 1`, `ebb_jobs{state="ERROR"} 0`, `ebb_transferred_bytes_total{direction="received"} 102400`,
+		`ebb_events_total{kind="added"} 2`, `ebb_events_total{kind="transferred"} 1`, "go_goroutines ", "process_resident_memory_bytes "} {
+		if !strings.Contains(text, want) {
+			t.Errorf("the metrics lack %s:\n%s", want, text)
+		}
+	}
+}
+
+// metrics returns what Prometheus reads of the service.
+func (s *service) metrics() string {
+	s.t.Helper()
 	c := http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, "unix", s.socket)
 	}}}
 	defer c.CloseIdleConnections()
 	resp, err := c.Get("http://ebb/v1/metrics")
 	if err != nil {
-		t.Fatal(err)
+		s.t.Fatal(err)
 	}
 	defer func() { _ = resp.Body.Close() }()
 	text, err := io.ReadAll(resp.Body)
 	if err != nil {
-		t.Fatal(err)
+		s.t.Fatal(err)
 	}
-	for _, want := range []string{`ebb_jobs{state="TRANSFERRED"} 1`, `ebb_jobs{state="SUSPENDED"} 1`, `ebb_jobs{state="ERROR"} 0`, `ebb_transferred_bytes_total{direction="received"} 102400`,
-		`ebb_events_total{kind="added"} 2`, `ebb_events_total{kind="transferred"} 1`, "go_goroutines ", "process_resident_memory_bytes "} {
-		if !strings.Contains(string(text), want) {
-			t.Errorf("the metrics lack %s:\n%s", want, text)
-		}
-	}
+	return string(text)
 }
