@@ -1,6 +1,7 @@
 package peers
 
 import (
+	"cmp"
 	"context"
 	"net/netip"
 	"slices"
@@ -14,7 +15,7 @@ import (
 
 // Find returns, for each segment, the machines that say to have blocks of it, and those that may have because
 // they had others: at most pccrr.MaxPeers. What is not known yet is asked for, which takes a third of a second at
-// most in the networks of this machine.
+// most where all that are asked answer.
 func (n *Node) Find(ctx context.Context, segments []*peerdist.Segment) [][]netip.AddrPort {
 	out := make([][]netip.AddrPort, len(segments))
 	n.mu.RLock()
@@ -23,68 +24,135 @@ func (n *Node) Find(ctx context.Context, segments []*peerdist.Segment) [][]netip
 	if client == nil || s.Mode == Local || s.ServeOnly {
 		return out
 	}
+	usable := func(p netip.AddrPort) bool {
+		banned, _ := client.Banned(p)
+		return !banned
+	}
 	ids := make([][]byte, len(segments))
 	var unknown []int
 	now := time.Now()
 	for i := range segments {
 		ids[i] = segments[i].ID()
-		// Who had one segment is asked for others, without asking all: a question costs it little (section 9.3).
-		if !n.known.has(ids[i], now) && (n.known.missed(ids[i], now) || !n.sticky.any(now)) {
+		if len(n.known.get(ids[i], now)) == 0 {
 			unknown = append(unknown, i)
 		}
 	}
+	near := n.sticky.get(now, usable)
 	switch {
-	case len(unknown) == 0:
 	case h != nil:
 		var some [][]byte
 		for _, i := range unknown {
-			some = append(some, ids[i])
+			if !n.known.has(ids[i], now) {
+				some = append(some, ids[i])
+			}
 		}
-		h.find(ctx, client, &n.known, some)
+		if len(some) > 0 {
+			h.find(ctx, client, &n.known, some)
+		}
 	case d != nil:
-		n.probe(ctx, d, segments, ids, unknown)
+		if len(near) == 0 && len(unknown) > 2*fewWants {
+			n.probe(ctx, d, segments, ids, unknown, true) // who has some of them may have all
+			near = n.sticky.get(time.Now(), usable)
+		}
+		unknown = n.list(ctx, client, near, segments, ids, unknown)
+		n.probe(ctx, d, segments, ids, unknown, len(near) > 0)
 	}
 	now = time.Now()
 	for i, id := range ids {
 		peers := n.known.get(id, now)
-		if len(peers) == 0 && !n.known.missed(id, now) {
-			peers = n.sticky.get(now)
+		if !n.known.missed(id, now) {
+			for _, p := range near {
+				// Those that list their segments have said that they do not have it.
+				if (segments[i].Algorithm.Version() == 1 || n.sticky.isMute(p)) && !slices.Contains(peers, p) && len(peers) < pccrr.MaxPeers {
+					peers = append(peers, p)
+				}
+			}
 		}
-		out[i] = slices.DeleteFunc(peers, func(p netip.AddrPort) bool {
-			banned, _ := client.Banned(p)
-			return banned
-		})
+		out[i] = slices.DeleteFunc(peers, func(p netip.AddrPort) bool { return !usable(p) })
 	}
 	return out
 }
 
-// probe asks the networks for segments, by their indexes.
-func (n *Node) probe(ctx context.Context, d *disco.Discovery, segments []*peerdist.Segment, ids [][]byte, unknown []int) {
+// list asks machines that are known for the segments of version 2 that they have, which is much less than to ask
+// all machines for so many. It returns those that are still unknown. The segments of version 1 are few, and each is
+// asked for when its blocks are.
+func (n *Node) list(ctx context.Context, client *pccrr.Client, near []netip.AddrPort, segments []*peerdist.Segment, ids [][]byte, unknown []int) []int {
+	var some [][]byte
+	for _, i := range unknown {
+		if segments[i].Algorithm.Version() == 2 {
+			some = append(some, ids[i])
+		}
+	}
+	if len(near) == 0 || len(some) == 0 {
+		return unknown
+	}
+	ctx, cancel := context.WithTimeout(ctx, listTime)
+	defer cancel()
+	var wait sync.WaitGroup
+	for _, p := range near {
+		if n.sticky.isMute(p) {
+			continue
+		}
+		wait.Go(func() {
+			for chunk := range slices.Chunk(some, perList) {
+				has, err := client.Segments(ctx, p, chunk)
+				if err != nil {
+					n.sticky.mute(p)
+					return
+				}
+				now := time.Now()
+				for _, i := range has {
+					n.known.add(chunk[i], p, now)
+				}
+			}
+		})
+	}
+	wait.Wait()
+	now := time.Now()
+	return slices.DeleteFunc(slices.Clone(unknown), func(i int) bool { return len(n.known.get(ids[i], now)) > 0 })
+}
+
+// listTime is how long machines have to list their segments.
+const listTime = 2 * time.Second
+
+// probe asks the networks for segments, by their indexes: for those that were not asked for lately, or for few of them,
+// here and there, only to find machines.
+func (n *Node) probe(ctx context.Context, d *disco.Discovery, segments []*peerdist.Segment, ids [][]byte, unknown []int, few bool) {
 	for version := 1; version <= 2; version++ {
 		var wants []disco.Want
+		now := time.Now()
 		for _, i := range unknown {
-			if segments[i].Algorithm.Version() == version {
+			if segments[i].Algorithm.Version() == version && !n.known.has(ids[i], now) {
 				wants = append(wants, disco.Want{ID: ids[i], Blocks: segments[i].Blocks()})
 			}
+		}
+		if each := len(wants) / fewWants; few && each > 1 {
+			for i := range fewWants {
+				wants[i] = wants[i*each]
+			}
+			wants = wants[:fewWants]
 		}
 		if len(wants) == 0 {
 			continue
 		}
-		now := time.Now()
-		asked := d.Probe(ctx, version, wants)
-		for _, w := range wants[:asked] {
-			n.known.asked(w.ID, now)
+		for _, w := range wants {
+			n.known.asked(w.ID, now) // before it is: who is heard meanwhile asks for what is wanted here
+		}
+		for _, w := range wants[d.Probe(ctx, version, wants):] {
+			n.known.asked(w.ID, time.Time{})
 		}
 	}
 }
 
-// heard notes that a machine of the networks asks for segments: it will have soon what it asks for, and may be
-// asked if this machine wants the same. It is taken to serve at the port that we do.
+// fewWants is one probe of version 2.
+const fewWants = 16
+
+// heard notes that a machine of the networks asks for segments: if this machine wants the same, the other will
+// have some of it soon, and is asked. It is taken to serve at the port that we do.
 func (n *Node) heard(ids [][]byte, from netip.Addr) {
-	peer := netip.AddrPortFrom(from, n.Settings().Port)
 	now := time.Now()
-	for _, id := range ids {
-		n.known.hint(id, peer, now)
+	if slices.ContainsFunc(ids, func(id []byte) bool { return n.known.has(id, now) }) {
+		n.sticky.met(netip.AddrPortFrom(from, n.Settings().Port), now)
 	}
 }
 
@@ -118,51 +186,66 @@ func (n *Node) Fetch(ctx context.Context, s *peerdist.Segment, blocks []int, pee
 }
 
 const (
-	stickyFor   = time.Minute // after the last block
-	mostMisses  = 4           // in a row, of segments that nobody else had either
-	maxSticky   = pccrr.MaxPeers
-	maxReported = 256 // peers that are remembered for Status
+	stickyFor   = time.Minute // after a machine gave something, or was heard
+	mostMisses  = 4           // in a row, of one that does not list its segments
+	maxReported = 256         // machines that are remembered
 )
 
-// sticky is the peers that gave blocks lately.
+// sticky is the machines that gave blocks lately, or want the same as this one.
 type sticky struct {
 	mu    sync.Mutex
 	peers map[netip.AddrPort]*giver
 }
 
-// giver is a peer that gave blocks.
+// giver is a machine that gave blocks, or may.
 type giver struct {
 	bytes  int64
-	used   time.Time
+	gave   time.Time // zero: never
+	used   time.Time // when it gave something or was heard
+	silent bool      // it does not list its segments
 	misses int
 }
 
-// gave notes that a peer gave bytes.
+// of returns the entry of a machine; mu is held.
+func (s *sticky) of(p netip.AddrPort) *giver {
+	g := s.peers[p]
+	if g != nil {
+		return g
+	}
+	if s.peers == nil {
+		s.peers = map[netip.AddrPort]*giver{}
+	}
+	if len(s.peers) >= maxReported {
+		var oldest netip.AddrPort
+		for a, g := range s.peers {
+			if o := s.peers[oldest]; o == nil || g.used.Before(o.used) {
+				oldest = a
+			}
+		}
+		delete(s.peers, oldest)
+	}
+	g = &giver{}
+	s.peers[p] = g
+	return g
+}
+
+// gave notes that a machine gave bytes.
 func (s *sticky) gave(p netip.AddrPort, bytes int64, now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	g := s.peers[p]
-	if g == nil {
-		if s.peers == nil {
-			s.peers = map[netip.AddrPort]*giver{}
-		}
-		if len(s.peers) >= maxReported {
-			var oldest netip.AddrPort
-			for a, g := range s.peers {
-				if o := s.peers[oldest]; o == nil || g.used.Before(o.used) {
-					oldest = a
-				}
-			}
-			delete(s.peers, oldest)
-		}
-		g = &giver{}
-		s.peers[p] = g
-	}
+	g := s.of(p)
 	g.bytes += bytes
-	g.used, g.misses = now, 0
+	g.gave, g.used, g.misses = now, now, 0
 }
 
-// missed notes that peers did not have what they were asked for.
+// met notes that a machine was heard.
+func (s *sticky) met(p netip.AddrPort, now time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.of(p).used = now
+}
+
+// missed notes that machines did not have what they were asked for.
 func (s *sticky) missed(peers []netip.AddrPort) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -173,34 +256,45 @@ func (s *sticky) missed(peers []netip.AddrPort) {
 	}
 }
 
-func (g *giver) fresh(now time.Time) bool {
-	return now.Sub(g.used) < stickyFor && g.misses < mostMisses
+// mute notes that a machine does not list its segments.
+func (s *sticky) mute(p netip.AddrPort) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if g := s.peers[p]; g != nil {
+		g.silent = true
+	}
 }
 
-// any reports whether there is one to ask.
-func (s *sticky) any(now time.Time) bool { return len(s.get(now)) > 0 }
+func (s *sticky) isMute(p netip.AddrPort) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	g := s.peers[p]
+	return g != nil && g.silent
+}
 
 // get returns those that may be asked, the one that gave most first.
-func (s *sticky) get(now time.Time) []netip.AddrPort {
+func (s *sticky) get(now time.Time, usable func(netip.AddrPort) bool) []netip.AddrPort {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var out []netip.AddrPort
 	for p, g := range s.peers {
-		if g.fresh(now) {
+		if now.Sub(g.used) < stickyFor && (!g.silent || g.misses < mostMisses) && usable(p) {
 			out = append(out, p)
 		}
 	}
-	slices.SortFunc(out, func(a, b netip.AddrPort) int { return int(min(max(s.peers[b].bytes-s.peers[a].bytes, -1), 1)) })
-	return out[:min(len(out), maxSticky)]
+	slices.SortFunc(out, func(a, b netip.AddrPort) int { return cmp.Compare(s.peers[b].bytes, s.peers[a].bytes) })
+	return out[:min(len(out), pccrr.MaxPeers)]
 }
 
-// list returns all that are remembered, the last one used first.
+// list returns all that gave something, the last one first.
 func (s *sticky) list() []Peer {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var out []Peer
 	for p, g := range s.peers {
-		out = append(out, Peer{Address: p, Fetched: g.bytes, Used: g.used})
+		if g.bytes > 0 {
+			out = append(out, Peer{Address: p, Fetched: g.bytes, Used: g.gave})
+		}
 	}
 	slices.SortFunc(out, func(a, b Peer) int { return b.Used.Compare(a.Used) })
 	return out

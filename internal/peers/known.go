@@ -12,7 +12,9 @@ import (
 const (
 	emptyFor = 15 * time.Second // that nobody has a segment is believed so long (section 8)
 	peerFor  = time.Minute      // that somebody has it
-	maxKnown = 16384            // segments that answers are kept of: 1 GiB in version 2
+	// missedFor is how long machines that may have it are not asked again, after they had not.
+	missedFor = 3 * time.Second
+	maxKnown  = 16384 // segments that answers are kept of: 1 GiB in version 2
 )
 
 // known is who has which segments, as far as it was asked for lately.
@@ -39,7 +41,7 @@ func (a *answers) fresh(now time.Time) bool {
 	return len(a.peers) > 0 || now.Sub(a.asked) < emptyFor
 }
 
-// has reports whether there is no need to ask for a segment.
+// has reports whether there is no need to ask all for a segment.
 func (k *known) has(id []byte, now time.Time) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -62,7 +64,7 @@ func (k *known) get(id []byte, now time.Time) []netip.AddrPort {
 	return out
 }
 
-// asked says that everybody is asked for a segment now.
+// asked says when everybody was asked for a segment, the last time.
 func (k *known) asked(id []byte, now time.Time) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -81,17 +83,6 @@ func (k *known) add(id []byte, peer netip.AddrPort, now time.Time) {
 	a.peers = append(a.peers, answer{peer, now.Add(peerFor)})
 }
 
-// hint says that a peer may have a segment soon, if somebody here wants that.
-func (k *known) hint(id []byte, peer netip.AddrPort, now time.Time) {
-	k.mu.Lock()
-	a := k.segments[string(id)]
-	here := a == nil || slices.ContainsFunc(a.peers, func(p answer) bool { return p.at.Addr() == peer.Addr() })
-	k.mu.Unlock()
-	if !here {
-		k.add(id, peer, now)
-	}
-}
-
 // miss says that none of the peers had a segment after all.
 func (k *known) miss(id []byte, peers []netip.AddrPort, now time.Time) {
 	k.mu.Lock()
@@ -106,7 +97,7 @@ func (k *known) missed(id []byte, now time.Time) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	a := k.segments[string(id)]
-	return a != nil && !a.missed.IsZero() && now.Sub(a.missed) < emptyFor
+	return a != nil && !a.missed.IsZero() && now.Sub(a.missed) < missedFor
 }
 
 // of returns the answers for a segment; mu is held.

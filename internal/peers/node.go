@@ -228,7 +228,11 @@ func (n *Node) holds() string {
 // discover starts to ask and, if blocks are served, to answer; applying is held.
 func (n *Node) discover(s Settings, networks []disco.Network, answers bool) error {
 	c := disco.Config{Networks: networks, Port: s.Port, Log: n.log,
-		Found: func(id []byte, peer netip.AddrPort) { n.known.add(id, peer, time.Now()) },
+		Found: func(id []byte, peer netip.AddrPort) {
+			now := time.Now()
+			n.known.add(id, peer, now)
+			n.sticky.met(peer, now)
+		},
 		Heard: n.heard,
 	}
 	if answers {

@@ -186,15 +186,10 @@ func TestKnown(t *testing.T) {
 	if k.has(id, now) {
 		t.Error("nothing was asked yet")
 	}
-	k.hint(id, peer, now)
-	if len(k.get(id, now)) > 0 {
-		t.Error("a hint counts of what nobody wants")
-	}
 	k.asked(id, now)
 	if !k.has(id, now.Add(emptyFor/2)) || k.has(id, now.Add(2*emptyFor)) {
 		t.Error("that nobody answered is not remembered, or for too long")
 	}
-	k.hint(id, peer, now)
 	k.add(id, peer, now)
 	if got := k.get(id, now.Add(peerFor/2)); len(got) != 1 || got[0] != peer {
 		t.Errorf("%v have it", got)
@@ -204,7 +199,7 @@ func TestKnown(t *testing.T) {
 	}
 	k.add(id, peer, now)
 	k.miss(id, []netip.AddrPort{peer}, now)
-	if len(k.get(id, now)) > 0 || !k.missed(id, now) || k.missed(id, now.Add(2*emptyFor)) {
+	if len(k.get(id, now)) > 0 || !k.missed(id, now) || k.missed(id, now.Add(2*missedFor)) {
 		t.Error("a peer that did not have it is asked again")
 	}
 	for i := range 2 * 16 {
