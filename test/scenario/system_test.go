@@ -238,6 +238,54 @@ func TestSystemFilesBelongToTheirUsers(t *testing.T) {
 	bob.holds("got", "secret", "from-alice")
 }
 
+// apiCall is a call of the API; its path has "{job}" in it.
+type apiCall struct {
+	method, path string
+	body         any
+}
+
+// callsOfAJob returns each call of docs/openapi.json that names a job in its path, with a body that
+// makes sense where it takes one.
+func callsOfAJob(t *testing.T) (calls []apiCall) {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join("..", "..", "docs", "openapi.json"))
+	must(t, err)
+	var doc struct {
+		Paths map[string]map[string]struct {
+			OperationID string          `json:"operationId"`
+			RequestBody json.RawMessage `json:"requestBody"`
+		} `json:"paths"`
+	}
+	must(t, json.Unmarshal(text, &doc))
+	bodies := map[string]any{
+		"setProperties": bits.Settings{Description: ptr("mine")}, "setCertificate": bits.ClientCertificateFile{PEM: "-----BEGIN CERTIFICATE-----"},
+		"setCredential": map[string]string{"target": "SERVER", "scheme": "BASIC", "user": "alice", "password": "pw"},
+		"addFiles":      []bits.FileSpec{{Remote: "http://h/", Local: "/f"}}, "changeFile": bits.FileChange{Skipped: ptr(true)},
+		"setPosition": map[string]int{"offset": 1}, "requestRanges": []bits.Range{{Length: 1}}, "setValidated": map[string]bool{"validated": true},
+		"replaceRemotePrefix": bits.PrefixChange{Old: "http", New: "http"},
+	}
+	for path, ops := range doc.Paths {
+		if !strings.Contains(path, "{job}") {
+			continue
+		}
+		path = strings.NewReplacer("{index}", "0", "{target}", "SERVER", "{scheme}", "BASIC").Replace(path)
+		if strings.Count(path, "{") != 1 {
+			t.Fatalf("this test has no value for a part of %s", path)
+		}
+		for method, op := range ops {
+			body, ok := bodies[op.OperationID]
+			if ok != (op.RequestBody != nil) {
+				t.Fatalf("%s has a body: %t, and this test has one: %t", op.OperationID, op.RequestBody != nil, ok)
+			}
+			calls = append(calls, apiCall{strings.ToUpper(method), path, body})
+		}
+	}
+	if len(calls) < len(bodies) {
+		t.Fatalf("there are only %d calls", len(calls))
+	}
+	return calls
+}
+
 // A user sees nothing of another's jobs, whichever way they ask.
 func TestSystemUsersDoNotSeeEachOther(t *testing.T) {
 	t.Parallel()
@@ -254,24 +302,12 @@ func TestSystemUsersDoNotSeeEachOther(t *testing.T) {
 		t.Fatalf("credentials: %d %s", status, answer)
 	}
 
-	// All calls that name the job, with the answer for one that does not exist.
-	calls := []struct{ method, rest string }{
-		{"GET", ""}, {"PATCH", ""}, {"POST", "/files"}, {"POST", "/resume"}, {"POST", "/suspend"}, {"POST", "/cancel"}, {"POST", "/complete"},
-		{"POST", "/own"}, {"GET", "/reply"}, {"GET", "/error"}, {"GET", "/credentials"}, {"PUT", "/credentials"}, {"DELETE", "/credentials/SERVER/BASIC"},
-		{"GET", "/headers"}, {"GET", "/callback"}, {"PATCH", "/files/0"}, {"DELETE", "/files/0"}, {"POST", "/replace-prefix"}, {"GET", "/explain"},
-	}
-	for _, ref := range []string{bobs.String(), bobs.String()[:8], name} {
-		for _, c := range calls {
-			var body any = map[string]any{}
-			switch c.rest {
-			case "/files":
-				body = []bits.FileSpec{}
-			case "/replace-prefix":
-				body = bits.PrefixChange{Old: "http", New: "http"}
-			}
-			status, answer := alice.ask(c.method, "/v1/jobs/"+ref+c.rest, body)
+	// All calls that name a job answer as for one that does not exist.
+	for _, c := range callsOfAJob(t) {
+		for _, ref := range []string{bobs.String(), bobs.String()[:8], name} {
+			status, answer := alice.ask(c.method, strings.Replace(c.path, "{job}", ref, 1), c.body)
 			if status != http.StatusNotFound || bytes.Contains(answer, []byte("bobs-file")) {
-				t.Errorf("%s %s%s: %d %s", c.method, ref, c.rest, status, answer)
+				t.Errorf("%s %s of %s: %d %s", c.method, c.path, ref, status, answer)
 			}
 		}
 	}
