@@ -150,8 +150,25 @@ func TestLockedProperties(t *testing.T) {
 	}
 	id := l.create(`"priority":"NORMAL"`, "a")
 	decode[bits.Summary](t, l.addRanges(id), http.StatusOK)
-	if got := word(t, l.give(id, "dynamic_content", "true")); got != "BG_E_UNSUPPORTED_JOB_CONFIGURATION" {
-		t.Errorf("dynamic_content of a job with ranges: %s", got)
+	before := l.get(id)
+	local := made(t, l.h, "of this machine")
+	decode[bits.Summary](t, call(l.h, "POST", "/v1/jobs/"+local.String()+"/files", fmt.Sprintf(`[{"remote":"file:///etc/hostname","local":%q}]`, filepath.Join(l.dir, "hostname"))), http.StatusOK)
+	for _, c := range []struct {
+		job        bits.ID
+		body, want string
+	}{
+		{id, `{"name":"refused","dynamic_content":true}`, "BG_E_UNSUPPORTED_JOB_CONFIGURATION"},
+		{id, `{"name":"refused","http_method":"POST"}`, "BG_E_NOT_SUPPORTED_WITH_CUSTOM_HTTP_METHOD"},
+		{local, `{"name":"refused","on_demand":true}`, "BG_E_RANDOM_ACCESS_NOT_SUPPORTED"},
+	} {
+		if got := word(t, l.set(c.job, c.body)); got != c.want {
+			t.Errorf("%s of a job with ranges, or with a file of this machine: %s", c.body, got)
+		}
+	}
+	// The next change of the job has nothing of what was refused either.
+	decode[bits.Summary](t, l.set(id, `{"description":"changed"}`), http.StatusOK)
+	if j := l.get(id); j.Name != before.Name || j.Properties.DynamicContent || j.Properties.HTTPMethod != "" || j.Priority != bits.Normal {
+		t.Errorf("what was refused left %+v", j)
 	}
 }
 

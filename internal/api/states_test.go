@@ -12,6 +12,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -103,9 +104,48 @@ func newLab(t *testing.T) *lab {
 	t.Cleanup(func() { close(end) })
 	self := uint32(os.Getuid())
 	service := newAPIBy(t, configuration(t, ""), rules)
-	l.h, l.other = as(queue.Caller{UID: self, Self: self}, service), as(queue.Caller{UID: self + 1, Self: self + 1}, service)
+	l.h, l.other = as(queue.Caller{UID: self, Self: self}, l.noTrace(service)), as(queue.Caller{UID: self + 1, Self: self + 1}, l.noTrace(service))
 	l.wait(l.create(`"priority":"HIGH","resume":true`, "stalls"), bits.Transferring) // keeps those below in QUEUED
 	return l
+}
+
+// noTrace lets each call that is refused prove that it left the job as it was.
+func (l *lab) noTrace(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		parts := strings.Split(r.URL.Path, "/") // "", "v1", "jobs", id, ...
+		if r.Method == http.MethodGet || len(parts) < 4 || parts[2] != "jobs" || strings.HasSuffix(r.URL.Path, "/complete") {
+			h.ServeHTTP(w, r) // what Complete placed before it failed stays there
+			return
+		}
+		look := func() (j bits.Job, ok bool) {
+			get, seen := httptest.NewRequest(http.MethodGet, strings.Join(parts[:4], "/"), nil).WithContext(r.Context()), httptest.NewRecorder()
+			h.ServeHTTP(seen, get)
+			ok = seen.Code == http.StatusOK && json.Unmarshal(seen.Body.Bytes(), &j) == nil
+			return j, ok
+		}
+		before, ok := look()
+		answer := httptest.NewRecorder()
+		h.ServeHTTP(answer, r)
+		maps.Copy(w.Header(), answer.Header())
+		w.WriteHeader(answer.Code)
+		_, _ = w.Write(answer.Body.Bytes())
+		if !ok || answer.Code < 400 {
+			return
+		}
+		after, _ := look()
+		for _, j := range []*bits.Job{&before, &after} { // what changes by itself in a job that is under way
+			if j.State.Action() || j.State == bits.TransientError || before.State != after.State {
+				j.State, j.Times, j.Error, j.ErrorCount, j.Progress, j.Reply, j.Pace, j.Note = 0, bits.Times{}, nil, 0, bits.Progress{}, nil, nil, ""
+				for i := range j.Files {
+					f := &j.Files[i]
+					f.BytesTotal, f.BytesTransferred, f.Completed, f.Temporary, f.Protocol, f.Source, f.Note = 0, 0, false, "", "", "", ""
+				}
+			}
+		}
+		if !reflect.DeepEqual(before, after) {
+			l.t.Errorf("%s %s was refused with %s and changed\n%+v\ninto\n%+v", r.Method, r.URL.Path, answer.Body, before, after)
+		}
+	})
 }
 
 // acknowledge answers a packet of an upload by BITS; the reply is there when the file is.

@@ -311,7 +311,7 @@ func (q *Queue) step(batch []command, now time.Time) {
 	t := &tx{q: q, now: now, staged: map[*job]*version{}}
 	errs := make([]error, len(batch))
 	for i, c := range batch {
-		errs[i] = c.do(t)
+		errs[i] = t.carryOut(c)
 	}
 	q.expire(t)
 	q.applyHolds(t)
@@ -417,7 +417,7 @@ func (q *Queue) shutdown(batch []command) {
 		t := &tx{q: q, now: time.Now(), staged: map[*job]*version{}}
 		errs := make([]error, len(batch))
 		for i, c := range batch {
-			errs[i] = c.do(t)
+			errs[i] = t.carryOut(c)
 		}
 		err := q.commit(t)
 		for i, c := range batch {
@@ -447,7 +447,49 @@ type tx struct {
 	gone    []*job
 	news    []store.Event
 	then    []func() // after the commit
-	unwind  []func() // instead, if the commit fails
+	unwind  []func() // instead, if the commit fails or the command that adds it is refused
+	trail   []trace  // of the command that is carried out
+}
+
+// trace is what takes back one change that a command staged.
+type trace struct {
+	job *job
+	was *version // what was staged of the job; nil for nothing
+	// Of a file's record that took the place of another in files of the batch's own.
+	files []*store.File
+	index int
+	file  *store.File
+}
+
+// carryOut carries out one command of the batch. One that is refused leaves nothing behind, whatever
+// it staged before it was.
+func (t *tx) carryOut(c command) error {
+	clear(t.trail)
+	t.trail = t.trail[:0]
+	touched, fresh, files, gone, news, then, unwind := len(t.touched), len(t.fresh), len(t.files), len(t.gone), len(t.news), len(t.then), len(t.unwind)
+	err := c.do(t)
+	if err == nil {
+		return nil
+	}
+	for _, j := range t.fresh[fresh:] {
+		t.made[t.staged[j].rec.UID]--
+	}
+	for _, s := range slices.Backward(t.trail) {
+		switch {
+		case s.files != nil:
+			s.files[s.index] = s.file
+		case s.was == nil:
+			delete(t.staged, s.job)
+		default:
+			t.staged[s.job] = s.was
+		}
+	}
+	for _, f := range slices.Backward(t.unwind[unwind:]) {
+		f()
+	}
+	t.touched, t.fresh, t.files, t.gone = t.touched[:touched], t.fresh[:fresh], t.files[:files], t.gone[:gone]
+	t.news, t.then, t.unwind = t.news[:news], t.then[:then], t.unwind[:unwind]
+	return err
 }
 
 // get returns the job's version as this batch sees it.
@@ -460,9 +502,11 @@ func (t *tx) get(j *job) *version {
 
 // put stages a new version.
 func (t *tx) put(j *job, v *version) {
-	if _, ok := t.staged[j]; !ok {
+	was, ok := t.staged[j]
+	if !ok {
 		t.touched = append(t.touched, j)
 	}
+	t.trail = append(t.trail, trace{job: j, was: was})
 	t.staged[j] = v
 }
 
@@ -497,6 +541,7 @@ func (t *tx) setFile(j *job, index int, f *store.File) {
 		v.ownFiles = true
 	}
 	if !v.isReply(index) {
+		t.trail = append(t.trail, trace{files: v.files, index: index, file: v.files[index]})
 		v.replace(index, f)
 	}
 	t.put(j, &v)

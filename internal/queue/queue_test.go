@@ -12,11 +12,13 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/ebbtransfer/ebb/bits"
+	"github.com/ebbtransfer/ebb/internal/audit"
 	"github.com/ebbtransfer/ebb/internal/conditions"
 	"github.com/ebbtransfer/ebb/internal/governor"
 	"github.com/ebbtransfer/ebb/internal/policy"
@@ -523,6 +525,108 @@ func TestAFailedCommitIsUndone(t *testing.T) {
 	}
 	close(q.quit)
 	<-q.done
+}
+
+// TestARefusedCommandLeavesNothing has a command stage all that commands can, and then be refused, between
+// others of its batch that change the same job.
+func TestARefusedCommandLeavesNothing(t *testing.T) {
+	dir, quiet := t.TempDir(), slog.New(slog.DiscardHandler)
+	s, err := store.Open(dir, func(err error) { t.Error(err) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	var log logText
+	gov := governor.New("", quiet)
+	q, err := Open(s, transfer.NewEngine(httpget.New(httpconn.New("test", gov)), time.Second, nil), gov, policy.Default(), conditions.State{}, nil, slog.New(slog.NewTextHandler(&log, nil)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	spec := func(name string) bits.FileSpec {
+		return bits.FileSpec{Remote: "http://127.0.0.1:1/" + name, Local: filepath.Join(dir, name)}
+	}
+	id := create(t, q, alice, "changed", spec("a"), spec("b"), spec("c"))
+	other, gone := create(t, q, alice, "untouched", spec("d")), create(t, q, alice, "there")
+	j, k := q.byID[id], q.byID[other]
+	remote := func(t *tx, j *job, i int, to string) {
+		f := edited(t.get(j).at(i))
+		f.Remote = to
+		t.setFile(j, i, f)
+	}
+	name := func(to string) func(*store.Job, *store.Detail) {
+		return func(r *store.Job, d *store.Detail) { r.Name, d.Description = to, to }
+	}
+	refusal := errors.New("refused at last")
+	ran := ""
+	var errs []error
+	before := k.now
+	err = q.do(func(t *tx) error {
+		for _, do := range []func(*tx) error{
+			func(t *tx) error { remote(t, j, 0, "http://first.invalid/"); return nil },
+			func(t *tx) error {
+				t.edit(j, name("REFUSED"))
+				remote(t, j, 0, "http://REFUSED.invalid/0")
+				remote(t, j, 1, "http://REFUSED.invalid/1")
+				remote(t, j, 1, "http://REFUSED.invalid/2")
+				remote(t, k, 0, "http://REFUSED.invalid/3")
+				t.setState(k, bits.Errored)
+				t.event(j, bits.EventModified, nil)
+				t.audit(alice, audit.Resumed, j, "REFUSED")
+				t.begin(j, &operation{cancel: true})
+				fresh := &job{num: q.nextNum, id: bits.NewID()}
+				t.fresh, t.made = append(t.fresh, fresh), map[uint32]int{alice.UID: 1}
+				t.put(fresh, &version{rec: &store.Job{Num: fresh.num, ID: fresh.id, UID: alice.UID, Name: "REFUSED"}})
+				t.gone = append(t.gone, q.byID[gone])
+				t.then = append(t.then, func() { ran += "then " })
+				t.unwind = append(t.unwind, func() { ran += "unwind " })
+				return refusal
+			},
+			func(t *tx) error { remote(t, j, 2, "http://last.invalid/"); return nil },
+		} {
+			errs = append(errs, t.carryOut(command{do: do}))
+		}
+		if len(t.touched) != 1 || len(t.files) != 2 || len(t.news)+len(t.gone)+len(t.fresh)+len(t.then)+len(t.unwind)+t.made[alice.UID] != 0 {
+			errs = append(errs, fmt.Errorf("staged: %+v", t))
+		}
+		return nil
+	})
+	if err != nil || errs[0] != nil || errs[1] != refusal || errs[2] != nil || len(errs) != 3 {
+		t.Fatal(err, errs)
+	}
+	if j.op != nil || k.now != before || ran != "unwind " {
+		t.Errorf("operation %v, other job %+v, ran %q", j.op, k.now.rec, ran)
+	}
+	check := func(when string) {
+		t.Helper()
+		got, err := q.Get(alice, id, true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got.Name != "changed" || got.Properties.Description != "" || got.State != bits.Suspended {
+			t.Errorf("%s: %+v", when, got)
+		}
+		for i, want := range []string{"http://first.invalid/", "http://127.0.0.1:1/b", "http://last.invalid/"} {
+			if got.Files[i].Remote != want {
+				t.Errorf("%s: file %d is from %s, want %s", when, i, got.Files[i].Remote, want)
+			}
+		}
+		if o, err := q.Get(alice, other, true); err != nil || o.State != bits.Suspended || o.Files[0].Remote != spec("d").Remote {
+			t.Errorf("%s: %+v, %v", when, o, err)
+		}
+		if n := q.Counts(alice)["SUSPENDED"]; n != 3 {
+			t.Errorf("%s: %d jobs", when, n)
+		}
+		if events, err := q.Events(0); err != nil || len(events) != 3 { // that the jobs were made
+			t.Errorf("%s: %d events, %v", when, len(events), err)
+		}
+	}
+	check("at once")
+	if text := strings.Join(log.lines(), "\n"); strings.Contains(text, "REFUSED") {
+		t.Error(text)
+	}
+	shut(t, q)
+	q = open(t, dir)
+	defer shut(t, q)
+	check("after a restart")
 }
 
 // countingHandler counts lines of log.
