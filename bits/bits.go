@@ -283,6 +283,8 @@ type File struct {
 	Temporary        string   `json:"temporary,omitempty" doc:"Path of the part file while there is one"`
 	BytesTotal       Size     `json:"bytes_total" doc:"Size; null while unknown"`
 	BytesTransferred int64    `json:"bytes_transferred"`
+	BytesFromPeers   int64    `json:"bytes_from_peers,omitempty" doc:"Bytes of a download that are here and came from peers"`
+	BytesFromCache   int64    `json:"bytes_from_cache,omitempty" doc:"Bytes of a download that are here and came from the cache of this machine, which is there for peers"`
 	Completed        bool     `json:"completed" doc:"The file is in its place under its own name; of an upload, that the server has it"`
 	Checksum         string   `json:"checksum" doc:"Expected digest, or empty, as ALGORITHM:HEX" example:"sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"`
 	Protocol         Protocol `json:"protocol,omitempty" doc:"How the file is uploaded, once that is known"`
@@ -302,7 +304,6 @@ type FileDetail struct {
 	Wanted          []Range `json:"wanted,omitempty" doc:"Parts of the file here that were asked for and are not fetched yet"`
 	Position        int64   `json:"position,omitempty" doc:"What is missing at and after this offset is fetched before the rest"`
 	BytesFromOrigin int64   `json:"bytes_from_origin" doc:"Bytes of a download that are here and came from servers (BITS's GetPeerDownloadStats)"`
-	BytesFromPeers  int64   `json:"bytes_from_peers" doc:"Bytes of a download that are here and came from peers"`
 	ResponseHeaders string  `json:"response_headers,omitempty" doc:"Status line and header of the server's last answer to a request for the file, also if it was an error, a line for each field, without cookies (BITS's HTTP_RESPONSE_HEADERS). Of more than 4 KiB some fields are left out, and the last line, Ebb-Left-Out, says how many"`
 }
 

@@ -297,7 +297,7 @@ var PropertyTable = []Property{
 		textual[ACLFlags](), 0, func(o *Options) **ACLFlags { return &o.ACLFlags }, func(p *Properties) *ACLFlags { return &p.ACLFlags }, func(f *ACLFlags) *Error {
 			return defined("ACL flags", uint32(*f), allFlags(aclNames), InvalidArg)
 		}),
-	option(Property{Name: "peer_caching_flags", BITS: "PeerCachingFlags", Range: flagNames(peerNames), Doc: "what is shared with peers, without effect until the service has peer caching; joined by '|', a number, or none"},
+	option(Property{Name: "peer_caching_flags", BITS: "PeerCachingFlags", Range: flagNames(peerNames), Doc: "what is shared with peers: disable-branchcache keeps the job from it, the others have no effect, as in BITS; joined by '|', a number, or none"},
 		textual[PeerFlags](), 0, func(o *Options) **PeerFlags { return &o.PeerCachingFlags }, func(p *Properties) *PeerFlags { return &p.PeerCachingFlags }, func(f *PeerFlags) *Error {
 			return defined("peer-caching flags", uint32(*f), allFlags(peerNames), InvalidArg)
 		}),

@@ -63,6 +63,9 @@ func (a *app) showFileDetail(w io.Writer, d *bits.FileDetail) {
 	}
 	line("size", "%s", amount(d.BytesTransferred, d.BytesTotal))
 	line("here", "%s", rangesText(d.Filled, shownRanges))
+	if text := fromText(d.File); text != "" {
+		line("came", "%s", text)
+	}
 	if len(d.Wanted) > 0 {
 		line("wanted", "%s", rangesText(d.Wanted, shownRanges))
 	}

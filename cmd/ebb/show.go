@@ -212,6 +212,18 @@ func valueOf(rules *bits.Policy, key string) string {
 	return ""
 }
 
+// fromText says how much of a file came from where, if not all came from its server.
+func fromText(f bits.File) string {
+	if f.BytesFromPeers == 0 && f.BytesFromCache == 0 {
+		return ""
+	}
+	text := size(f.BytesFromPeers) + " from peers"
+	if f.BytesFromCache > 0 {
+		text += ", " + size(f.BytesFromCache) + " from this machine's cache"
+	}
+	return text + ", " + size(max(0, f.BytesTransferred-f.BytesFromPeers-f.BytesFromCache)) + " from the server"
+}
+
 func showFile(w io.Writer, f bits.File, upload bool) {
 	way, end := "from", "in its place"
 	if upload {
@@ -235,6 +247,9 @@ func showFile(w io.Writer, f bits.File, upload bool) {
 		_, _ = fmt.Fprint(w, ", skipped")
 	}
 	_, _ = fmt.Fprintln(w)
+	if text := fromText(f); text != "" {
+		_, _ = fmt.Fprintf(w, "    came  %s\n", text)
+	}
 	if len(f.Ranges) > 0 {
 		_, _ = fmt.Fprintf(w, "    parts %s\n", rangesText(f.Ranges, 8))
 	}

@@ -205,6 +205,14 @@ func appendFile(b []byte, f *bits.File) []byte {
 	b = appendSize(b, f.BytesTotal)
 	b = append(b, `,"bytes_transferred":`...)
 	b = strconv.AppendInt(b, f.BytesTransferred, 10)
+	if f.BytesFromPeers != 0 {
+		b = append(b, `,"bytes_from_peers":`...)
+		b = strconv.AppendInt(b, f.BytesFromPeers, 10)
+	}
+	if f.BytesFromCache != 0 {
+		b = append(b, `,"bytes_from_cache":`...)
+		b = strconv.AppendInt(b, f.BytesFromCache, 10)
+	}
 	b = append(b, `,"completed":`...)
 	b = strconv.AppendBool(b, f.Completed)
 	b = append(b, `,"checksum":`...)

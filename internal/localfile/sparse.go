@@ -133,6 +133,14 @@ func (s *Sparse) Sync() error {
 	return nil
 }
 
+// ReadAt fills b with bytes that were accepted, from an offset on.
+func (s *Sparse) ReadAt(b []byte, offset int64) error {
+	if err := s.flush(); err != nil {
+		return err
+	}
+	return s.wrap("read back", s.f.readAt(b, len(b), offset))
+}
+
 // Hash feeds the first size bytes to h. It ends early, with its error, when ctx does.
 func (s *Sparse) Hash(ctx context.Context, h hash.Hash, size int64) error {
 	if err := s.flush(); err != nil {

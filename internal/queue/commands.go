@@ -13,6 +13,7 @@ import (
 	"github.com/ebbtransfer/ebb/internal/localfile"
 	"github.com/ebbtransfer/ebb/internal/policy"
 	"github.com/ebbtransfer/ebb/internal/store"
+	"github.com/ebbtransfer/ebb/internal/transfer"
 )
 
 // Caller is who makes a call.
@@ -627,7 +628,7 @@ func (q *Queue) List(c Caller, o ListOptions, yield func(bits.Job) bool) error {
 
 	type seen struct {
 		v    *version
-		live map[int]moving
+		live map[int]transfer.Moving
 		pace *bits.Pace
 	}
 	left := o.Limit

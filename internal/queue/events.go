@@ -9,6 +9,7 @@ import (
 
 	"github.com/ebbtransfer/ebb/bits"
 	"github.com/ebbtransfer/ebb/internal/store"
+	"github.com/ebbtransfer/ebb/internal/transfer"
 )
 
 // ringSize is how many events are kept in memory; older ones come from the store.
@@ -242,12 +243,12 @@ func (q *Queue) progressEvents(only []bits.ID) []store.Event {
 }
 
 // moving returns the files of a job of which its record does not tell all; Queue.mu is held.
-func (j *job) moving() map[int]moving {
+func (j *job) moving() map[int]transfer.Moving {
 	if j.live == nil {
 		return nil
 	}
-	m := map[int]moving{}
-	j.live.Files(func(i int, done, size int64) { m[i] = moving{done, size} })
+	m := map[int]transfer.Moving{}
+	j.live.Files(func(i int, f transfer.Moving) { m[i] = f })
 	return m
 }
 

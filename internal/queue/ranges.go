@@ -27,6 +27,14 @@ func (v *version) onDemand() bool {
 	return v.set(func(o *bits.Options) *bool { return o.OnDemand })
 }
 
+// noPeers reports whether the job's owner wants it to have no part in peer caching.
+func (v *version) noPeers() bool {
+	if d := v.rec.Detail; d != nil && d.Options != nil && d.Options.PeerCachingFlags != nil {
+		return *d.Options.PeerCachingFlags&bits.PeerDisableBranch != 0
+	}
+	return false
+}
+
 func (v *version) dynamic() bool {
 	return v.set(func(o *bits.Options) *bool { return o.DynamicContent })
 }
@@ -140,7 +148,7 @@ func (q *Queue) File(c Caller, id bits.ID, index int) (bits.FileDetail, error) {
 	if v.rec.Type == bits.Download {
 		out.Filled = append(out.Filled, transfer.Filled(f)...)
 		out.Wanted = transfer.Wanted(f)
-		out.BytesFromOrigin = out.BytesTransferred // nothing comes from peers yet
+		out.BytesFromOrigin = max(0, out.BytesTransferred-out.BytesFromPeers-out.BytesFromCache)
 		if f.Extra != nil && f.State == store.FilePending {
 			out.Position = f.Extra.Position
 		}

@@ -91,7 +91,7 @@ func (q *Queue) start(j *job) {
 	known, err := q.open(v)
 	spec := transfer.Job{ID: j.id, Owner: q.as(v.rec.UID), Connections: v.connections(), OnlyIfNewer: v.detail().Options.Properties().OnlyIfNewer, Header: known.header, Class: r.class, Files: v.pendingFiles(),
 		Type: v.rec.Type, Protocol: v.protocol(), Reply: v.reply, ReplyFile: v.replyFile(), ACLFlags: v.aclFlags(), Access: q.access(v, known), Created: time.Unix(0, v.rec.Created), Identity: identity(v, known),
-		Dynamic: v.dynamic(), Method: v.httpMethod(), HighPerformance: v.highPerformance(), OnDemand: v.onDemand(), MaxSize: v.maximumDownloadSize(), Before: v.before()}
+		Dynamic: v.dynamic(), Method: v.httpMethod(), HighPerformance: v.highPerformance(), OnDemand: v.onDemand(), NoPeers: v.noPeers(), MaxSize: v.maximumDownloadSize(), Before: v.before()}
 	q.mu.Lock()
 	j.run, j.live = r, r.live
 	q.active[j.num] = j

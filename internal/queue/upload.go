@@ -113,7 +113,7 @@ func (t *tx) setUpload(j *job, v *version, s *bits.Settings) error {
 		return nil
 	}
 	facts := v.facts()
-	if m, ok := j.moving()[transfer.ReplyIndex]; ok && m.size >= 0 { // the record tells of it later
+	if m, ok := j.moving()[transfer.ReplyIndex]; ok && m.Size >= 0 { // the record tells of it later
 		facts.ReplyStarted = true
 	}
 	if err := refused(v, bits.Decide(v.rec.State, bits.MethodSetReplyFileName, facts), "given another reply file"); err != nil {

@@ -287,9 +287,6 @@ func moment(unixNano int64) *time.Time {
 	return &t
 }
 
-// moving is a file on its way: bytes that are here, and its size.
-type moving struct{ done, size int64 }
-
 // properties returns the job's properties as they are in effect. maxTime is the policy's time for
 // jobs that do not say.
 func (v *version) properties(maxTime policy.Duration) bits.Properties {
@@ -313,7 +310,7 @@ func (v *version) properties(maxTime policy.Duration) bits.Properties {
 }
 
 // view makes the snapshot that others see. live are the files on their way.
-func (v *version) view(names *userNames, maxTime policy.Duration, withFiles bool, live map[int]moving) bits.Job {
+func (v *version) view(names *userNames, maxTime policy.Duration, withFiles bool, live map[int]transfer.Moving) bits.Job {
 	r, d := v.rec, v.detail()
 	j := bits.Job{
 		ID: r.ID, Name: r.Name, Type: r.Type, Priority: r.Priority, State: r.State, Owner: names.name(r.UID),
@@ -349,7 +346,7 @@ func (v *version) note() string {
 	return join(d.Note, bits.NoteServerUntold)
 }
 
-func (v *version) progress(live map[int]moving) bits.Progress {
+func (v *version) progress(live map[int]transfer.Moving) bits.Progress {
 	p := bits.Progress{BytesTotal: bits.Size(v.total), BytesTransferred: v.done, FilesTotal: v.number(), FilesTransferred: v.ready - v.gone}
 	unknown := v.unknown
 	for i, m := range live {
@@ -357,10 +354,10 @@ func (v *version) progress(live map[int]moving) bits.Progress {
 		if v.isReply(i) || f.State != store.FilePending {
 			continue // its record is newer
 		}
-		p.BytesTransferred += m.done - f.Done
-		if f.Size < 0 && m.size >= 0 {
+		p.BytesTransferred += m.Done - f.Done
+		if f.Size < 0 && m.Size >= 0 {
 			unknown--
-			p.BytesTotal += bits.Size(m.size)
+			p.BytesTotal += bits.Size(m.Size)
 		}
 	}
 	if unknown > 0 {
@@ -370,7 +367,7 @@ func (v *version) progress(live map[int]moving) bits.Progress {
 }
 
 // replyView makes the snapshot of the reply, nil for a job that gets none.
-func (v *version) replyView(live map[int]moving) *bits.Reply {
+func (v *version) replyView(live map[int]transfer.Moving) *bits.Reply {
 	if v.rec.Type != bits.UploadReply {
 		return nil
 	}
@@ -388,7 +385,7 @@ func begun(f *store.File) bool {
 }
 
 // file makes the snapshot of the file with an index of the record.
-func (v *version) file(i int, live map[int]moving) bits.File {
+func (v *version) file(i int, live map[int]transfer.Moving) bits.File {
 	f := v.at(i)
 	sends := v.rec.Type != bits.Download && !v.isReply(i)
 	out := bits.File{Index: i, Remote: f.Remote, Local: f.Local, BytesTotal: bits.Size(f.Size), BytesTransferred: f.Done, Completed: f.State == store.FilePlaced, Checksum: f.Checksum}
@@ -403,10 +400,13 @@ func (v *version) file(i int, live map[int]moving) bits.File {
 		}
 	}
 	if m, ok := live[i]; ok && f.State == store.FilePending {
-		out.BytesTransferred = m.done
-		if m.size >= 0 {
-			out.BytesTotal = bits.Size(m.size)
+		out.BytesTransferred = m.Done
+		if m.Size >= 0 {
+			out.BytesTotal = bits.Size(m.Size)
 		}
+		out.BytesFromPeers, out.BytesFromCache = m.Peers, m.Cached
+	} else if f.Part != nil {
+		out.BytesFromPeers, out.BytesFromCache = f.Part.Peers, f.Part.Cached
 	}
 	if x := f.Extra; x != nil {
 		out.Mirrors, out.OnlyIfNewer, out.Ranges = x.Mirrors, x.OnlyIfNewer, x.Ranges

@@ -171,6 +171,8 @@ type Part struct {
 	Headers      string       `json:"headers,omitempty"`    // of the server's last answer
 	Validated    bool         `json:"validated,omitempty"`  // the job's owner said that the content is right
 	Digest       string       `json:"digest,omitempty"`     // of the whole file as the server told, ALGORITHM:HEX
+	Peers        int64        `json:"peers,omitempty"`      // bytes here that came from peers
+	Cached       int64        `json:"cached,omitempty"`     // and from the cache of this machine
 	Source       string       `json:"source,omitempty"`     // URL that the bytes are from, if it is not File.Remote
 }
 

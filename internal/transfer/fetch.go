@@ -85,8 +85,14 @@ type download struct {
 	alone     bool   // has the feed's claim
 	share     *share // nil if it shares its content with no other job
 	parts     bool   // the server sends parts of a version that it names
-	borrowed  bool   // bytes of another job are here
-	connected bool   // is among the files that may ask their servers
+	plain     bool   // no description is asked for
+	about     *description
+	makes     bool          // the origin is about to describe the file
+	makesAt   time.Time     // when it is asked for that again
+	makesIn   time.Duration // after which it was last
+	damaged   bool          // the description was of no use
+	borrowed  bool          // bytes of another job are here
+	connected bool          // is among the files that may ask their servers
 	restarts  int
 	began     time.Time
 	saved     time.Time // last checkpoint
@@ -96,6 +102,7 @@ type download struct {
 func (r *run) fetch(ctx context.Context, i int, alone bool) error {
 	row := r.job.Files[i]
 	f := row.File
+	plain, restarts := false, 0
 	for {
 		f = r.live.newest(row.Index, f)
 		if f.State != store.FilePending { // skipped or removed meanwhile
@@ -103,16 +110,18 @@ func (r *run) fetch(ctx context.Context, i int, alone bool) error {
 		}
 		path := r.job.Path(f.Local, row.Index)
 		var err error
-		if r.job.inPieces(f) {
+		if r.job.inPieces(f) && (plain || !r.peerable(f)) {
 			p := &pieces{run: r, alone: alone, index: row.Index, f: *f, path: path}
 			err = p.fetch(ctx)
 			f = &p.f
 		} else {
-			d := &download{run: r, alone: alone, index: row.Index, f: *f, path: path}
+			d := &download{run: r, alone: alone, index: row.Index, f: *f, path: path, plain: plain, restarts: restarts}
 			err = d.fetch(ctx)
-			f = &d.f
+			f, restarts = &d.f, d.restarts
 		}
-		if !errors.Is(err, errChanged) && !errors.Is(err, errInOrder) {
+		if errors.Is(err, errPlain) {
+			plain = true
+		} else if !errors.Is(err, errChanged) && !errors.Is(err, errInOrder) && !errors.Is(err, errAnew) {
 			return err
 		}
 		alone = false
@@ -136,6 +145,9 @@ func (d *download) fetch(ctx context.Context) error {
 	err = d.takeTurn(ctx)
 	if err == nil {
 		d.began = time.Now()
+		err = d.openDescribed(ctx)
+	}
+	if err == nil {
 		err = d.open(ctx)
 	}
 	if err == nil {
@@ -146,6 +158,9 @@ func (d *download) fetch(ctx context.Context) error {
 	}
 	if err == nil {
 		err = d.finish(ctx)
+	}
+	if errors.Is(err, errDescribed) {
+		err = d.swarm(ctx)
 	}
 	if errors.Is(err, errHere) {
 		d.skip()
@@ -329,10 +344,17 @@ func (d *download) request(ctx context.Context) error {
 	ctx, under := d.ask(ctx, d.src.url)
 	defer under.end()
 
+	about := d.peerDist()
 	resp, err := d.get(ctx, httpget.Request{URL: d.src.url, Header: d.job.Header, Offset: d.offset(), Validator: d.validator, Whole: d.job.whole(),
-		Class: d.job.Class, Got: under.got, Answered: d.answer.came})
+		PeerDist: about, Class: d.job.Class, Got: under.got, Answered: d.answer.came})
 	if err != nil {
 		return err
+	}
+	if about.Version > 0 {
+		if err := d.described(ctx, resp, under); err != nil {
+			resp.Body.Close()
+			return err
+		}
 	}
 	if err := d.mayRestart(resp); err != nil {
 		if resp.Body != nil {
@@ -489,6 +511,9 @@ func (d *download) copy(ctx context.Context, resp *httpget.Response, patience *h
 			if err := d.checkpoint(); err != nil {
 				return err
 			}
+			if d.describedNow(ctx, left) {
+				return errDescribed
+			}
 		}
 	}
 }
@@ -589,6 +614,9 @@ func (d *download) finish(ctx context.Context) error {
 		}
 		return d.finish(ctx)
 	}
+	if d.makes && d.askInfo(ctx) { // for others; and it proves every byte
+		return errDescribed
+	}
 	if d.mustConfirm() {
 		why, err := d.confirm(ctx)
 		if ctx.Err() != nil {
@@ -660,8 +688,10 @@ func (d *download) digest() string {
 // mismatch ends a file whose content is not what was expected: what is here is thrown away, so
 // that Resume fetches it again.
 func (d *download) mismatch(got string) error {
-	d.part.Close()
-	d.part = nil
+	if d.part != nil {
+		d.part.Close()
+		d.part = nil
+	}
 	want := d.expected()
 	d.f.Size, d.f.Done = -1, 0
 	part := store.Part{Headers: d.answer.text()}

@@ -11,7 +11,7 @@ import (
 func TestLiveUntilStored(t *testing.T) {
 	l := NewLive()
 	seen := func() (n int) {
-		l.Files(func(int, int64, int64) { n++ })
+		l.Files(func(int, Moving) { n++ })
 		return n
 	}
 	for i := range 3 {

@@ -704,6 +704,7 @@ func (p *pieces) record() {
 	}
 	if old := p.f.Part; old != nil {
 		part.Note, part.Peak = old.Note, old.Peak
+		part.Peers, part.Cached = old.Peers, old.Cached
 	}
 	p.f.Done = p.filled.Bytes()
 	part.Peak = max(part.Peak, p.f.Done)
@@ -765,7 +766,7 @@ func (p *pieces) finish(ctx context.Context) error {
 	}
 	part := store.Part{Inode: p.file.Inode(), Headers: p.answer.text()}
 	if old := p.f.Part; old != nil {
-		part.Note = old.Note
+		part.Note, part.Peers, part.Cached = old.Note, old.Peers, old.Cached
 	}
 	p.f.State, p.f.Done, p.f.Part = store.FileDone, p.f.Size, &part
 	f := p.f

@@ -19,6 +19,7 @@ import (
 	"github.com/ebbtransfer/ebb/bits"
 	"github.com/ebbtransfer/ebb/internal/governor"
 	"github.com/ebbtransfer/ebb/internal/localfile"
+	"github.com/ebbtransfer/ebb/internal/peers"
 	"github.com/ebbtransfer/ebb/internal/store"
 	"github.com/ebbtransfer/ebb/internal/transfer/httpconn"
 	"github.com/ebbtransfer/ebb/internal/transfer/httpget"
@@ -45,6 +46,7 @@ type Job struct {
 	Method          string // other than GET: the same
 	HighPerformance bool   // files are written straight into their places, and forgotten by a crash
 	OnDemand        bool   // only what is wanted of the files is fetched
+	NoPeers         bool   // nothing comes from peers or goes to them
 	MaxSize         int64  // bytes that all files may have; 0: any number
 	Before          int64  // bytes of the files that are done
 
@@ -93,6 +95,9 @@ type Engine struct {
 	stall     atomic.Int64 // time.Duration
 	health    health
 	shares    shares
+	node      *peers.Node // nil: nothing comes from peers
+	proofs    proofs
+	lonely    atomic.Int64 // Unix nanoseconds until which it is believed that no peer has anything
 }
 
 // NewEngine returns an Engine that uploads with the given protocols. A connection without a byte
@@ -129,6 +134,8 @@ type liveFile struct {
 	size atomic.Int64 // -1 if unknown
 	// answer is the header of the last answer; nil while none has come.
 	answer atomic.Pointer[string]
+	// peers and cached are how many of the bytes here came from peers, and from the cache of this machine.
+	peers, cached atomic.Int64
 	// fixed says that what is here would have to be thrown away if the transfer stopped.
 	fixed atomic.Bool
 	waits bits.ID     // guarded by Live.mu: the job that moves the same content; zero for none
@@ -155,13 +162,21 @@ func (l *Live) Fixed() bool {
 	return false
 }
 
-// Files calls f with the bytes and the size (-1 if unknown) of each file that moves now, or whose last
-// record is not stored yet: there is no moment in which what has come is in neither.
-func (l *Live) Files(f func(index int, done, size int64)) {
+// Moving is a file that moves, in bytes.
+type Moving struct {
+	Done   int64 // in the part file or on their way to it
+	Size   int64 // -1 if unknown
+	Peers  int64 // of Done, what came from peers
+	Cached int64 // and from the cache of this machine
+}
+
+// Files calls f with each file that moves now, or whose last record is not stored yet: there is no moment in
+// which what has come is in neither.
+func (l *Live) Files(f func(index int, m Moving)) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for i, lf := range l.active {
-		f(i, lf.done.Load(), lf.size.Load())
+		f(i, Moving{lf.done.Load(), lf.size.Load(), lf.peers.Load(), lf.cached.Load()})
 	}
 }
 
@@ -228,6 +243,10 @@ func (l *Live) begin(index int, f *store.File, stop func(error)) *liveFile {
 	lf := &liveFile{stop: stop}
 	lf.done.Store(f.Done)
 	lf.size.Store(f.Size)
+	if f.Part != nil {
+		lf.peers.Store(f.Part.Peers)
+		lf.cached.Store(f.Part.Cached)
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.active[index] = lf

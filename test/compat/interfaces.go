@@ -115,7 +115,7 @@ var interfaces = []Section{
 		{BITS: "GetTemporaryName", Ebb: "`bits.File.Temporary`", Test: "test/scenario.TestBitsadminFiles//gettemporaryname"},
 		{BITS: "SetValidationState", Ebb: "`client.Job.SetValidationState`", Test: "internal/queue.TestValidation"},
 		{BITS: "GetValidationState", Ebb: "`bits.File.Validated`", Test: "internal/queue.TestValidation"},
-		{BITS: "IsDownloadedFromPeer", Ebb: "`client.Job.File`: `BytesFromPeers` is more than 0; nothing comes from a peer yet", Test: "internal/queue.TestOnDemandFetchesWhatIsAskedFor"},
+		{BITS: "IsDownloadedFromPeer", Ebb: "`client.Job.File`: `BytesFromPeers` is more than 0", Test: "internal/queue.TestOnDemandFetchesWhatIsAskedFor"},
 		{BITS: "GetPeerDownloadStats", Ebb: "`client.Job.File`: `BytesFromOrigin` and `BytesFromPeers`", Test: "internal/queue.TestOnDemandFetchesWhatIsAskedFor"},
 		{BITS: "GetProperty (HTTP_RESPONSE_HEADERS)", Ebb: "`client.Job.File`: `ResponseHeaders`, without cookies", Test: "internal/queue.TestTheLastAnswersHeader"},
 		{BITS: "SetProperty", Why: "the one property of a file, HTTP_RESPONSE_HEADERS, is read-only, and BITS answers BG_E_READ_ONLY_PROPERTY; the API has no request for it"},
