@@ -30,7 +30,7 @@ func (c Cipher) block(kp peerdist.Secret) (cipher.Block, error) {
 }
 
 // Seal encrypts a block under its segment's secret. It returns the data, made in space if that is
-// long enough, and a new vector.
+// long enough, and a new vector. Space may be the block's own.
 func Seal(c Cipher, kp peerdist.Secret, plain, space []byte) (data, iv []byte, err error) {
 	block, err := c.block(kp)
 	if err != nil {

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -62,7 +63,7 @@ func NewServer(c *cache.Cache, uploads int, allow func(netip.Addr) bool) *Server
 }
 
 // spaces are what an answer is made in, so that nothing of its size is allocated for each.
-type spaces struct{ plain, sealed, message []byte }
+type spaces struct{ block, message []byte }
 
 // Serve answers until the context ends; then it closes the listener and all connections.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
@@ -122,6 +123,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	sp.message = AppendResponse(sp.message[:0], c, answer)
 	w.Header().Set("Content-Type", "application/octet-stream")
+	w.Header().Set("Content-Length", strconv.Itoa(len(sp.message))) // not in chunks: the client knows how much room it needs
 	if _, err := w.Write(sp.message); err == nil && len(b.Data) > 0 {
 		s.blocks.Add(1)
 		s.bytes.Add(int64(len(b.Data)))
@@ -189,22 +191,21 @@ func heldOf(held *cache.Bitmap, wanted []Range) []Range {
 // block returns a block, encrypted in the way that the client would like if there is such a way.
 func (s *Server) block(id []byte, i uint32, c Cipher, sp *spaces) (Message, Cipher) {
 	none := Block{Segment: id, Index: i}
-	b, err := s.cache.Read(id, int(i), sp.plain)
+	b, err := s.cache.Read(id, int(i), sp.block)
 	if err != nil {
 		if held, err := s.cache.Held(id); err == nil {
 			none.Next = uint32(held.Next(int(i)))
 		}
 		return none, c
 	}
-	sp.plain = b.Data
 	if c != AES192 && c != AES256 {
 		c = AES128
 	}
-	sealed, iv, err := Seal(c, b.Secret, b.Data, sp.sealed)
+	sealed, iv, err := Seal(c, b.Secret, b.Data, b.Data) // in place
 	if err != nil {
 		return none, c
 	}
-	sp.sealed = sealed
+	sp.block = sealed
 	return Block{Segment: id, Index: i, Next: uint32(b.Next), Data: sealed, IV: iv}, c
 }
 
