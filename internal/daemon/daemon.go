@@ -97,7 +97,13 @@ type service struct {
 }
 
 // Run runs a service until ctx ends, a signal asks it to stop, or it was idle for long enough.
-func Run(ctx context.Context, c Config) error {
+func Run(ctx context.Context, c Config) (err error) {
+	starting := true
+	defer func() {
+		if starting && err != nil {
+			c.Log.Error("the service cannot start", audit.Event(audit.StartFailed), "err", err)
+		}
+	}()
 	debug.SetGCPercent(-1) // what is loaded stays: looking for garbage in it would only hold up the start
 	ctx, cancel := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
 	defer cancel()
@@ -139,9 +145,9 @@ func Run(ctx context.Context, c Config) error {
 		})
 	})
 	if err := s.open(s.policy.Policy(), s.firstState(states)); err != nil {
-		c.Log.Error("the service cannot start", audit.Event(audit.StartFailed), "err", err)
 		return err
 	}
+	starting = false
 	s.notifier = notify.New(notify.Config{Queue: s.queue, System: s.System, Socket: listener.Addr().String(), Log: c.Log})
 	debug.SetGCPercent(gcPercent)
 	// What loading left behind goes back to the system before the long quiet begins.

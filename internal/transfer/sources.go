@@ -250,7 +250,16 @@ func (d *download) guard(ctx context.Context) context.Context {
 	if !d.learned() {
 		return guard(ctx, &d.f, d.src.url)
 	}
-	return httpconn.OnRedirect(httpconn.OnBehalf(ctx, named(&d.f)), upload.Allowed)
+	return httpconn.OnRedirect(httpconn.OnBehalf(abroad(ctx, named(&d.f)), named(&d.f)), upload.Allowed)
+}
+
+// abroad is httpconn.Abroad for the server of a URL that the job's owner named.
+func abroad(ctx context.Context, remote string) context.Context {
+	from, err := url.Parse(remote)
+	if err != nil {
+		from = &url.URL{} // of no server
+	}
+	return httpconn.Abroad(ctx, from)
 }
 
 // mayRestart refuses an answer that would throw away what is here, as long as there is a source

@@ -53,6 +53,7 @@ type sending struct {
 // and tells the server that all is done (client.md 3.6, server.md 1.6).
 func (r *run) upload(ctx context.Context) error {
 	row := r.job.Files[0]
+	ctx = abroad(ctx, row.Remote)
 	s := &sending{run: r, index: row.Index, f: *row.File}
 	begun := s.f.Part != nil && s.f.Part.Upload != nil
 	if begun {
@@ -418,7 +419,7 @@ func (e *Engine) Cancel(ctx context.Context, job Job) Outcome {
 		return outcome(err)
 	}
 	defer access.Close()
-	ctx = access.With(ctx)
+	ctx = abroad(access.With(ctx), f.Remote)
 	u, err := e.uploaderFor(&job, cmp.Or(f.Part.Upload.State.Protocol, job.Protocol), nil)
 	if err == nil {
 		err = u.Cancel(ctx, &upload.Task{

@@ -2,13 +2,18 @@ package scenario
 
 import (
 	"fmt"
+	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/net/dns/dnsmessage"
 
 	"github.com/ebbtransfer/ebb/bits"
 	"github.com/ebbtransfer/ebb/test/faultserver"
@@ -53,6 +58,91 @@ func newNamespace(t *testing.T) *namespace {
 func (n *namespace) ip(args ...string) {
 	n.t.Helper()
 	run(n.t, append([]string{"ip", "-n", n.name}, args...)...)
+}
+
+// within is what begins a command that runs inside, where names of a domain are asked of this machine.
+func (n *namespace) within(domain string) []string {
+	n.t.Helper()
+	conf := filepath.Join(n.t.TempDir(), "resolv.conf")
+	must(n.t, os.WriteFile(conf, []byte("nameserver "+n.host+"\nsearch "+domain+"\n"), 0o644))
+	// ip gives it a table of mounts of its own, too.
+	return []string{"ip", "netns", "exec", n.name, "sh", "-c", `mount --bind "$0" /etc/resolv.conf && exec "$@"`, conf}
+}
+
+// names answers questions of the DNS that are asked inside: it knows some names, by IPv4.
+func (n *namespace) names(addrs map[string]string) {
+	n.t.Helper()
+	c, err := net.ListenPacket("udp", n.host+":53")
+	must(n.t, err)
+	n.t.Cleanup(func() { _ = c.Close() })
+	go func() {
+		b := make([]byte, 512)
+		for {
+			size, from, err := c.ReadFrom(b)
+			if err != nil {
+				return
+			}
+			var m dnsmessage.Message
+			if m.Unpack(b[:size]) != nil || len(m.Questions) != 1 {
+				continue
+			}
+			q := m.Questions[0]
+			answer := dnsmessage.Message{Header: dnsmessage.Header{ID: m.ID, Response: true, Authoritative: true, RecursionDesired: m.RecursionDesired, RecursionAvailable: true}, Questions: m.Questions}
+			addr, known := addrs[strings.ToLower(q.Name.String())]
+			switch {
+			case !known:
+				answer.RCode = dnsmessage.RCodeNameError
+			case q.Type == dnsmessage.TypeA:
+				answer.Answers = []dnsmessage.Resource{{Header: dnsmessage.ResourceHeader{Name: q.Name, Class: q.Class, TTL: 60}, Body: &dnsmessage.AResource{A: netip.MustParseAddr(addr).As4()}}}
+			}
+			if packed, err := answer.Pack(); err == nil {
+				_, _ = c.WriteTo(packed, from)
+			}
+		}
+	}()
+}
+
+// TestServersDoNotLeadInside: what a name means that a server sends a job to is looked at when a connection is
+// made, so that no name leads to what only this machine can reach. The job's owner may go there. It runs alone,
+// as the next one.
+func TestServersDoNotLeadInside(t *testing.T) {
+	n := newNamespace(t)
+	n.names(map[string]string{"files.ebb.test.": n.host, "other.ebb.test.": n.host, "trap.ebb.test.": "127.0.0.1"})
+	l, err := net.Listen("tcp", n.host+":0")
+	must(t, err)
+	_, port, err := net.SplitHostPort(l.Addr().String())
+	must(t, err)
+	at := func(host, path string) string { return "http://" + net.JoinHostPort(host, port) + path }
+	srv := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		if to, ok := strings.CutPrefix(r.URL.Path, "/to/"); ok {
+			http.Redirect(w, r, at(to, "/end"), http.StatusTemporaryRedirect)
+			return
+		}
+		w.WriteHeader(http.StatusCreated)
+	})}
+	go func() { _ = srv.Serve(l) }()
+	t.Cleanup(func() { _ = srv.Close() })
+	s := start(t, options{before: n.within("ebb.test")})
+	for _, c := range []struct {
+		url  string
+		code bits.Code // 0 if it arrives
+	}{
+		{at("files.ebb.test", "/to/other.ebb.test"), 0},
+		{at("files.ebb.test", "/to/trap.ebb.test"), bits.RedirectFailed},
+		{at("trap.ebb.test", "/x"), bits.CannotConnect}, // nobody listens there, but it was asked for
+	} {
+		file, _ := s.source("up", 1000, 1)
+		job := s.sends(bits.Upload, bits.Settings{Protocol: ptr(bits.ProtocolPut)}, c.url, file)
+		if c.code == 0 {
+			s.settled(job, bits.Transferred)
+			continue
+		}
+		info := s.until(job, "refused", func(j *bits.Job) bool { return j.Error != nil })
+		if info.Error.Code != c.code.Name() {
+			t.Errorf("%s: the error is %+v, want %s", c.url, info.Error, c.code.Name())
+		}
+	}
 }
 
 // TestNetworkGoesAndComesBack: a job without a network waits for it and for no timer. It runs

@@ -6,7 +6,6 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -15,8 +14,6 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
-
-	"golang.org/x/net/dns/dnsmessage"
 
 	"github.com/ebbtransfer/ebb/bits"
 	"github.com/ebbtransfer/ebb/client"
@@ -201,7 +198,7 @@ func TestTheNetworksProxy(t *testing.T) {
 // domain (WPAD by DNS), and what the script says is done. It runs alone, see TestNetworkGoesAndComesBack.
 func TestTheNetworksProxyByName(t *testing.T) {
 	n := newNamespace(t)
-	newNameServer(t, n.host+":53", "wpad.corp.ebb.test.", n.host)
+	n.names(map[string]string{"wpad.corp.ebb.test.": n.host})
 	proxy := newAsker(t, n.host+":0", "")
 	l, err := net.Listen("tcp", n.host+":80")
 	must(t, err)
@@ -214,11 +211,7 @@ func TestTheNetworksProxyByName(t *testing.T) {
 	})}
 	go func() { _ = script.Serve(l) }()
 	t.Cleanup(func() { _ = script.Close() })
-	conf := filepath.Join(t.TempDir(), "resolv.conf")
-	must(t, os.WriteFile(conf, []byte("nameserver "+n.host+"\nsearch corp.ebb.test\n"), 0o644))
-	// ip gives the service a table of mounts of its own, too.
-	s := start(t, options{before: []string{"ip", "netns", "exec", n.name, "sh", "-c", `mount --bind "$0" /etc/resolv.conf && exec "$@"`, conf},
-		env: []string{"DBUS_SYSTEM_BUS_ADDRESS=unix:path=/nonexistent"}})
+	s := start(t, options{before: n.within("corp.ebb.test"), env: []string{"DBUS_SYSTEM_BUS_ADDRESS=unix:path=/nonexistent"}})
 	job := s.create(fetched{settings: bits.Settings{Options: bits.Options{Proxy: &bits.ProxySettings{Usage: bits.ProxyAutodetect}}},
 		files: []bits.FileSpec{s.file("http://files.corp.ebb.test/file", "file")}})
 	s.settled(job, bits.Transferred)
@@ -230,38 +223,6 @@ func TestTheNetworksProxyByName(t *testing.T) {
 	if len(proxy.asked) == 0 || proxy.asked[0] != "GET http://files.corp.ebb.test/file" {
 		t.Errorf("the proxy was asked %q", proxy.asked)
 	}
-}
-
-// newNameServer answers questions of the DNS: it knows one name, by IPv4.
-func newNameServer(t *testing.T, at, name, addr string) {
-	t.Helper()
-	c, err := net.ListenPacket("udp", at)
-	must(t, err)
-	t.Cleanup(func() { _ = c.Close() })
-	go func() {
-		b := make([]byte, 512)
-		for {
-			n, from, err := c.ReadFrom(b)
-			if err != nil {
-				return
-			}
-			var m dnsmessage.Message
-			if m.Unpack(b[:n]) != nil || len(m.Questions) != 1 {
-				continue
-			}
-			q := m.Questions[0]
-			answer := dnsmessage.Message{Header: dnsmessage.Header{ID: m.ID, Response: true, Authoritative: true, RecursionDesired: m.RecursionDesired, RecursionAvailable: true}, Questions: m.Questions}
-			switch {
-			case !strings.EqualFold(q.Name.String(), name):
-				answer.RCode = dnsmessage.RCodeNameError
-			case q.Type == dnsmessage.TypeA:
-				answer.Answers = []dnsmessage.Resource{{Header: dnsmessage.ResourceHeader{Name: q.Name, Class: q.Class, TTL: 60}, Body: &dnsmessage.AResource{A: netip.MustParseAddr(addr).As4()}}}
-			}
-			if packed, err := answer.Pack(); err == nil {
-				_, _ = c.WriteTo(packed, from)
-			}
-		}
-	}()
 }
 
 // gnome sets settings of GNOME for the service's user: each the schema, the key and the value.

@@ -202,11 +202,15 @@ func TestSecondServiceOnOneState(t *testing.T) {
 	for _, test := range []struct{ name, state, socket, tell string }{
 		{"the same directory", s.state, s.socket + "2", "another ebb service uses the directory"},
 		{"the same socket", s.state + "2", s.socket, "another service listens on"},
+		{"a file in the place of the directory", s.log, s.socket + "3", "not a directory"},
 	} {
 		cmd := exec.Command(ebb, "daemon", "--state", test.state, "--socket", test.socket)
 		out, err := cmd.CombinedOutput()
 		if err == nil || !strings.Contains(string(out), test.tell) {
 			t.Errorf("%s: %v, %q", test.name, err, out)
+		}
+		if !strings.Contains(string(out), "event=16392 ") { // BITS's number for a service that cannot start
+			t.Errorf("%s: the log does not tell of it as BITS does: %q", test.name, out)
 		}
 	}
 	s.create(fetched{waits: true}) // the first one does not mind

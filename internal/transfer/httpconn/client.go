@@ -21,6 +21,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/ebbtransfer/ebb/bits"
@@ -236,8 +237,8 @@ func (t *trackedConn) Close() error {
 	return t.Conn.Close()
 }
 
-func (c *Client) dial(ctx context.Context, addr string, class governor.Class) (*trackedConn, error) {
-	d := net.Dialer{Timeout: dialTimeout, KeepAlive: 15 * time.Second}
+func (c *Client) dial(ctx context.Context, addr string, class governor.Class, may func(context.Context, string, string, syscall.RawConn) error) (*trackedConn, error) {
+	d := net.Dialer{Timeout: dialTimeout, KeepAlive: 15 * time.Second, ControlContext: may}
 	d.SetMultipathTCP(false) // its subflows would escape the governor
 	conn, err := d.DialContext(ctx, "tcp", addr)
 	if err != nil {

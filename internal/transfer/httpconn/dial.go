@@ -9,8 +9,11 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"os"
+	"strings"
+	"syscall"
 
 	"golang.org/x/net/proxy"
 
@@ -76,11 +79,11 @@ func (c *Client) dialAny(ctx context.Context, u *url.URL, class governor.Class) 
 // connect makes a connection over which the server of a way can be spoken to, or over which its
 // proxy can be asked for what is there.
 func (c *Client) connect(ctx context.Context, w *way, class governor.Class, proto string) (*Conn, error) {
-	next := w.target
+	next, may := w.target, abroad(ctx, w.target)
 	if w.proxy != nil {
-		next = w.proxy
+		next, may = w.proxy, nil // which finds out what the name means
 	}
-	tcp, err := c.dial(ctx, net.JoinHostPort(next.Hostname(), port(next)), class)
+	tcp, err := c.dial(ctx, net.JoinHostPort(next.Hostname(), port(next)), class, may)
 	if err != nil {
 		if w.proxy != nil {
 			err = &net.OpError{Op: opProxy, Net: "tcp", Err: err}
@@ -93,6 +96,42 @@ func (c *Client) connect(ctx context.Context, w *way, class governor.Class, prot
 		return nil, err
 	}
 	return conn, nil
+}
+
+// Abroad returns a context for requests that may go where the server of a URL sends them: not to what only
+// this machine can reach, whatever name that has, unless the URL's own server is there.
+func Abroad(ctx context.Context, from *url.URL) context.Context {
+	return context.WithValue(ctx, abroadKey{}, from)
+}
+
+type abroadKey struct{}
+
+// abroad returns what looks at the addresses that a server's name turns out to mean; nil if any will do.
+func abroad(ctx context.Context, to *url.URL) func(context.Context, string, string, syscall.RawConn) error {
+	from, _ := ctx.Value(abroadKey{}).(*url.URL)
+	if from == nil || strings.EqualFold(from.Hostname(), to.Hostname()) || Here(from.Hostname()) {
+		return nil
+	}
+	return func(_ context.Context, _, addr string, _ syscall.RawConn) error {
+		host, _, err := net.SplitHostPort(addr)
+		if err != nil || Here(host) {
+			return &bits.Error{Code: bits.RedirectFailed, Context: bits.ContextRemoteFile, File: from.Redacted(),
+				Message: "the server directs the job to " + to.Hostname() + ", which is an address that only this machine can reach"}
+		}
+		return nil
+	}
+}
+
+// Here reports whether a host, by its name or its address, is this machine or its link.
+func Here(host string) bool {
+	host, _, _ = strings.Cut(host, "%") // the zone of an address
+	a, err := netip.ParseAddr(host)
+	if err != nil {
+		host = strings.ToLower(strings.TrimSuffix(host, "."))
+		return host == "localhost" || strings.HasSuffix(host, ".localhost")
+	}
+	a = a.Unmap()
+	return a.IsLoopback() || a.IsUnspecified() || a.IsLinkLocalUnicast()
 }
 
 // opProxy is the operation of a net.OpError that says that a proxy could not be reached; net/http

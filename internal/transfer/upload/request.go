@@ -10,7 +10,6 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptrace"
-	"net/netip"
 	"net/textproto"
 	"net/url"
 	"strconv"
@@ -103,7 +102,8 @@ func (t *Task) Concurrent() *Task {
 
 // Allowed reports why the server at from may not direct an upload, or the request for its reply, to
 // another URL, by a redirect or as the place of what it made; nil if it may. A URL that came over the network gets
-// this machine to send a file somewhere, so it must not lead to what only this machine can reach.
+// this machine to send a file somewhere, so it must not lead to what only this machine can reach. What a name
+// means is known when a connection is made: httpconn.Abroad looks at that.
 func Allowed(from, to *url.URL) error {
 	why := ""
 	switch {
@@ -111,7 +111,7 @@ func Allowed(from, to *url.URL) error {
 		why = "something that is neither http nor https"
 	case from.Scheme == "https" && to.Scheme == "http":
 		why = "http, though the upload's URL is https"
-	case private(to.Hostname()) && !strings.EqualFold(from.Hostname(), to.Hostname()) && !private(from.Hostname()):
+	case httpconn.Here(to.Hostname()) && !strings.EqualFold(from.Hostname(), to.Hostname()) && !httpconn.Here(from.Hostname()):
 		why = "an address that only this machine can reach"
 	default:
 		return nil
@@ -119,17 +119,6 @@ func Allowed(from, to *url.URL) error {
 	e := bits.Errorf(bits.RedirectFailed, "the server directs the upload to %s, which is refused", why)
 	e.Context, e.File = bits.ContextRemoteFile, from.String()
 	return e
-}
-
-// private reports whether a host is this machine or its link.
-func private(host string) bool {
-	a, err := netip.ParseAddr(host)
-	if err != nil {
-		host = strings.ToLower(strings.TrimSuffix(host, "."))
-		return host == "localhost" || strings.HasSuffix(host, ".localhost")
-	}
-	a = a.Unmap()
-	return a.IsLoopback() || a.IsUnspecified() || a.IsLinkLocalUnicast()
 }
 
 // once sends a request without following redirects.
