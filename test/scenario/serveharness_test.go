@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -28,7 +29,8 @@ type serving struct {
 	log    string
 	addr   string // host:port
 	args   []string
-	url    string // without a slash at the end; known once it runs
+	before []string // a command that runs ebb, such as ip netns exec
+	url    string   // without a slash at the end; known once it runs
 	print  string // the SHA-256 of its certificate, if that is self-signed
 	cert   string // the file of that
 	*process
@@ -94,7 +96,8 @@ func (s *serving) up() {
 		s.t.Fatal(err)
 	}
 	defer func() { _ = log.Close() }()
-	s.cmd = exec.Command(ebb, s.args...)
+	args := slices.Concat(s.before, []string{ebb}, s.args)
+	s.cmd = exec.Command(args[0], args[1:]...)
 	s.cmd.Stderr = log
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	out, err := s.cmd.StdoutPipe()

@@ -1,0 +1,195 @@
+package scenario
+
+import (
+	"bytes"
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/ebbtransfer/ebb/bits"
+	"github.com/ebbtransfer/ebb/client"
+	"github.com/ebbtransfer/ebb/test/netlab"
+)
+
+// lan is an office: an origin behind a line, and machines that share what they got from it.
+type lan struct {
+	t         *testing.T
+	net       *netlab.Net
+	four, six bool
+	origin    *netlab.Machine
+	server    *serving
+	content   []byte
+}
+
+// newLAN makes one whose origin serves a file of so many bytes, through a line of so many bits per second; 0: as
+// fast as the network.
+func newLAN(t *testing.T, four, six bool, size int, line int64) *lan {
+	t.Helper()
+	isRoot(t)
+	if why := netlab.Missing(); why != "" {
+		if os.Getenv("CI") != "" {
+			t.Fatal(why)
+		}
+		t.Skip(why)
+	}
+	n, err := netlab.New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := n.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	l := &lan{t: t, net: n, four: four, six: six, content: make([]byte, size)}
+	_, _ = rand.NewChaCha8([32]byte{byte(size), byte(size >> 8), byte(size >> 16)}).Read(l.content)
+	if l.origin, err = n.Machine(four, six); err != nil {
+		t.Fatal(err)
+	}
+	at := l.origin.Four
+	if !four {
+		at = l.origin.Six
+	}
+	l.server = newServing(t, "", "--branchcache", "--branchcache-http", "--listen", netip.AddrPortFrom(at, 8080).String())
+	l.server.before = l.origin.Inside()
+	if err := os.WriteFile(filepath.Join(l.server.dir, "file"), l.content, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	l.server.up()
+	if line > 0 {
+		if err := l.origin.Shape(line); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return l
+}
+
+// machine adds one, of a mode: "distributed" shares with its network, "local" with nobody.
+func (l *lan) machine(mode string) *service {
+	l.t.Helper()
+	m, err := l.net.Machine(l.four, l.six)
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	return start(l.t, options{before: m.Inside(), config: `[peers]
+mode = "` + mode + `"
+interfaces = "` + netlab.Interface + `"
+plain_http = true
+cache_size = "1 GiB"
+`})
+}
+
+// sent returns the bytes that the origin has sent, of all kinds.
+func (l *lan) sent() int64 {
+	l.t.Helper()
+	words := append(l.origin.Inside(), "cat", "/sys/class/net/"+netlab.Interface+"/statistics/tx_bytes")
+	out, err := exec.Command(words[0], words[1:]...).Output()
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	n, err := strconv.ParseInt(string(bytes.TrimSpace(out)), 10, 64)
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	return n
+}
+
+// arrives waits for a job that fetches the file.
+func (l *lan) arrives(s *service, job *client.Job) *bits.Job {
+	l.t.Helper()
+	info := s.settled(job, bits.Transferred)
+	s.complete(job)
+	got, err := os.ReadFile(info.Files[0].Local)
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	if !bytes.Equal(got, l.content) {
+		l.t.Fatalf("the file of %d bytes is not the one that the origin has", len(got))
+	}
+	return info
+}
+
+// get fetches the file.
+func (l *lan) get(s *service, name string) *bits.Job {
+	l.t.Helper()
+	return l.arrives(s, s.fetch(l.server.url+"/file", name))
+}
+
+// warm leaves the file with a machine, which takes until the origin had time to describe it.
+func (l *lan) warm(s *service) {
+	l.t.Helper()
+	for i, end := 0, time.Now().Add(patience); ; i++ {
+		l.get(s, fmt.Sprintf("warm%d", i))
+		c, err := s.Cache(s.ctx())
+		if err != nil {
+			l.t.Fatal(err)
+		}
+		if c.Bytes >= int64(len(l.content)) {
+			return
+		}
+		if time.Now().After(end) {
+			l.t.Fatalf("%d of %d bytes are in the cache", c.Bytes, len(l.content))
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+}
+
+// TestPeersOfANetwork: what one machine has the next one gets from it, and hardly anything from the origin.
+func TestPeersOfANetwork(t *testing.T) {
+	for _, by := range []struct {
+		name      string
+		four, six bool
+	}{{"IPv4", true, false}, {"IPv6", false, true}, {"both", true, true}} {
+		t.Run(by.name, func(t *testing.T) {
+			t.Parallel()
+			l := newLAN(t, by.four, by.six, 16*mib, 0)
+			l.warm(l.machine("distributed"))
+			second := l.machine("distributed")
+			before := l.sent()
+			info := l.get(second, "file")
+			sent := l.sent() - before
+			f := info.Files[0]
+			t.Logf("%d bytes came from peers; the origin sent %d in all", f.BytesFromPeers, sent)
+			// 1 % of 16 MiB, and what small things cost: the description, headers, other packets.
+			if most := int64(len(l.content)/100 + 64*kib); sent > most {
+				t.Errorf("the origin sent %d bytes, more than %d", sent, most)
+			}
+			if f.BytesFromPeers != int64(len(l.content)) {
+				t.Errorf("%d of %d bytes are said to have come from peers", f.BytesFromPeers, len(l.content))
+			}
+		})
+	}
+}
+
+// TestPeersThatBeginTogether share one download among them.
+func TestPeersThatBeginTogether(t *testing.T) {
+	const machines = 4
+	l := newLAN(t, true, false, 24*mib, 20e6)
+	var all []*service
+	for range machines {
+		all = append(all, l.machine("distributed"))
+	}
+	// The origin must have described the file before they begin: hashing it takes a moment.
+	l.warm(l.machine("local"))
+	before := l.sent()
+	var jobs []*client.Job
+	for _, s := range all {
+		jobs = append(jobs, s.fetch(l.server.url+"/file", "file"))
+	}
+	for i, s := range all {
+		l.arrives(s, jobs[i])
+	}
+	sent := l.sent() - before
+	t.Logf("the origin sent %.2f times the file", float64(sent)/float64(len(l.content)))
+	// A busy machine may be late to find the others; without them it is as many as there are machines. bench/ has
+	// the target.
+	if sent > 2*int64(len(l.content)) {
+		t.Errorf("the origin sent %.2f times the file to %d machines", float64(sent)/float64(len(l.content)), machines)
+	}
+}
