@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -45,7 +46,7 @@ func TestOffers(t *testing.T) {
 		s.Mode, s.Port, s.HostedCaches = Hosted, freePort(t), []string{cache.Listener.Addr().String()}
 	})
 	n.hosted.port = 2178
-	all := append(one, two...)
+	all := slices.Concat(one, two)
 	n.Offer(all)
 	n.Offer(all)
 	for end := time.Now().Add(patience); n.Status().Stats.Offers < int64(len(all)); time.Sleep(10 * time.Millisecond) {
@@ -105,7 +106,7 @@ func TestOffersOfVersion1(t *testing.T) {
 		t.Error("a certificate that nobody vouches for is believed")
 	}
 	h.http.Transport.(*http.Transport).TLSClientConfig = &tls.Config{RootCAs: server.Client().Transport.(*http.Transport).TLSClientConfig.RootCAs, ServerName: "example.com"}
-	if err := h.tell("127.0.99.1:2178", append(two, all...)); err != nil || infos.Load() != 1 || offers.Load() != 1 {
+	if err := h.tell("127.0.99.1:2178", slices.Concat(two, all)); err != nil || infos.Load() != 1 || offers.Load() != 1 {
 		t.Errorf("%d segments were told of, %d counted: %v", infos.Load(), offers.Load(), err)
 	}
 }
