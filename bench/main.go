@@ -10,6 +10,7 @@
 //	go run ./bench upload        a file of 1 GiB to ebb serve and to nginx
 //	go run ./bench upload-small  10,000 uploads of 16 KiB
 //	go run ./bench upload-kill   kill -9 of either side of a BITS upload at 100 random moments
+//	go run ./bench peers         a file of 200 MB behind a slow line, with peers: one after the other, and six at once
 //	go run ./bench upload-slow   1,000 clients that send 10 KB a second each
 //
 // Contenders take turns, so that a machine that becomes slower does so for all of them, and the
@@ -46,6 +47,7 @@ var subjects = []subject{
 	{"upload-small", uploadSmall},
 	{"upload-kill", uploadKill},
 	{"upload-slow", uploadSlow},
+	{"peers", peers},
 }
 
 func main() {
