@@ -180,7 +180,7 @@ func (q *Queue) completed(t *tx, j *job, placed, lost []int, err error) {
 			by = *op.by
 		}
 		v := t.get(j)
-		t.audit(by, audit.Completed, j, "job completed", "files", len(v.files), "bytes", v.done, "auto", op.by == nil)
+		t.audit(by, audit.Completed, j, "job completed", "files", len(v.files), "bytes", v.done, "bytes_from_peers", v.fromPeers(), "auto", op.by == nil)
 		t.finish(j, nil)
 		return
 	}

@@ -276,7 +276,7 @@ func (q *Queue) ended(t *tx, j *job, out transfer.Outcome) {
 			d.Error, d.Attempts, d.StuckSince, d.Changed, d.Active = nil, 0, 0, 0, 0
 		})
 		t.setState(j, bits.Transferred)
-		q.log.Info("job transferred", audit.Event(audit.Stopped), "job", j.id, "name", v.rec.Name, "files", v.number(), "bytes", v.done)
+		q.log.Info("job transferred", audit.Event(audit.Stopped), "job", j.id, "name", v.rec.Name, "files", v.number(), "bytes", v.done, "bytes_from_peers", v.fromPeers())
 		if v.detail().AutoComplete {
 			q.beginComplete(t, j)
 		}

@@ -154,6 +154,16 @@ func (v *version) replace(i int, f *store.File) {
 // number returns how many files the job has.
 func (v *version) number() int { return len(v.files) - v.gone }
 
+// fromPeers returns how many bytes of the files came from peers.
+func (v *version) fromPeers() (sum int64) {
+	for _, f := range v.files {
+		if f != nil && f.Part != nil {
+			sum += f.Part.Peers
+		}
+	}
+	return sum
+}
+
 func (v *version) detail() store.Detail {
 	if v.rec.Detail == nil {
 		return store.Detail{}

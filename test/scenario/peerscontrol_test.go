@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -200,5 +201,50 @@ func TestUsersAndTheCacheOfPeers(t *testing.T) {
 	s.cli("cache", "info", "--json").want(t, 0).decode(t, &i)
 	if i.Segments != len(ids) || i.Bytes != 200000 || i.Size != "5%" {
 		t.Errorf("a user changed the cache: %+v", i)
+	}
+}
+
+// What came from another machine is told: of the file, by the service, and in the log.
+func TestBytesFromPeersAreTold(t *testing.T) {
+	t.Parallel()
+	origin := startServing(t, "", "--branchcache", "--branchcache-http")
+	_, body := start(t, options{}).source("body", 8*mib, 79)
+	origin.write("file", string(body))
+	origin.info(http.DefaultClient, "/file", "2.0")
+	port := func() int {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		return l.Addr().(*net.TCPAddr).Port
+	}
+	// Each is a hosted cache to the other, so that both are on loopback.
+	one, two := port(), port()
+	machine := func(own, other int) *service {
+		return start(t, options{config: fmt.Sprintf("[peers]\nmode = \"hosted\"\nplain_http = true\nport = %d\nhosted_caches = \"127.0.0.1:%d\"\n", own, other)})
+	}
+	first := machine(one, two)
+	first.settled(first.fetch(origin.url+"/file", "file"), bits.Transferred)
+	second := machine(two, one)
+	job := second.fetch(origin.url+"/file", "file")
+	second.settled(job, bits.Transferred)
+	second.complete(job)
+	f := second.info(job).Files[0]
+	if f.BytesFromPeers == 0 || f.BytesFromPeers+f.BytesFromCache > int64(len(body)) {
+		t.Fatalf("%d bytes came from peers and %d from the cache", f.BytesFromPeers, f.BytesFromCache)
+	}
+	second.logged(fmt.Sprintf("event=60 job=%s name=%s files=1 bytes=%d bytes_from_peers=%d", job.ID, second.info(job).Name, len(body), f.BytesFromPeers))
+	st, err := second.Peers(second.ctx())
+	if err != nil || st.Stats.Fetched < f.BytesFromPeers || len(st.Peers) != 1 || st.Peers[0].Address != fmt.Sprintf("127.0.0.1:%d", one) || st.Peers[0].Bytes < f.BytesFromPeers {
+		t.Errorf("%+v %v", st, err)
+	}
+	second.cli("peers", "list").want(t, 0).tellsAll(t, fmt.Sprintf("127.0.0.1:%d", one))
+	second.cli("peers", "status").want(t, 0).tellsAll(t, "from peers and the own cache")
+	if gave, err := first.Peers(first.ctx()); err != nil || gave.Stats.Served < f.BytesFromPeers {
+		t.Errorf("%+v %v", gave, err)
+	}
+	if text := second.metrics(); !strings.Contains(text, fmt.Sprintf("ebb_peers_serving %d\n", 1)) || strings.Contains(text, `ebb_peers_bytes_total{direction="received"} 0`) {
+		t.Errorf("the metrics are\n%s", text)
 	}
 }
