@@ -35,6 +35,8 @@ type serveFlags struct {
 
 	branchCache, branchCacheHTTP bool
 	branchCacheSecret            string
+	hostedCache                  bool
+	hostedCacheAllow             []string
 }
 
 func newServeCmd(a *app) *cobra.Command {
@@ -91,6 +93,8 @@ tokens, client certificates, limits, notifications. docs/serve.md tells all keys
 	cmd.Flags().BoolVar(&f.branchCache, "branchcache", false, "describe files to clients that ask for it and then get them from each other, over HTTPS")
 	cmd.Flags().StringVar(&f.branchCacheSecret, "branchcache-secret", "", "`file` of the secret that servers of the same URLs share (default: made at random\nand kept in the state directory)")
 	cmd.Flags().BoolVar(&f.branchCacheHTTP, "branchcache-http", false, "with --branchcache: over HTTP too, where others can read along")
+	cmd.Flags().BoolVar(&f.hostedCache, "hosted-cache", false, "keep for machines of the network what they got, as a hosted cache of BranchCache")
+	cmd.Flags().StringSliceVar(&f.hostedCacheAllow, "hosted-cache-allow", nil, "with --hosted-cache: `network` that may use it, such as 10.1.0.0/16 (default: the private\nones that this machine is in)")
 	cmd.Flags().StringVar(&f.metrics, "metrics", "", "`address` for Prometheus to read from, such as 127.0.0.1:9100")
 	cmd.Flags().StringVar(&f.state, "state", "", "`directory` for groups made at run time and the certificate of --self-signed\n(default: one for each address in ~/.local/state/ebb/serve)")
 	cmd.Flags().BoolVar(&f.verbose, "verbose", false, "log more")
@@ -131,7 +135,7 @@ func (f *serveFlags) load() (config.Config, error) {
 	if f.metrics != "" {
 		c.Metrics = f.metrics
 	}
-	if err := f.loadBranchCache(&c.BranchCache); err != nil {
+	if err := errors.Join(f.loadBranchCache(&c.BranchCache), f.loadHostedCache(&c.HostedCache)); err != nil {
 		return c, err
 	}
 	if len(f.listen) > 0 {
@@ -156,8 +160,8 @@ func (f *serveFlags) load() (config.Config, error) {
 		if f.uploads || f.listing {
 			return c, usagef("--uploads and --listing are for the directory of --root, which is missing")
 		}
-		if len(c.Groups) == 0 && f.config == "" {
-			return c, hinted(usagef("there is nothing to serve"), "give --root or --config")
+		if len(c.Groups) == 0 && f.config == "" && !c.HostedCache.On {
+			return c, hinted(usagef("there is nothing to serve"), "give --root or --config, or --hosted-cache")
 		}
 		return c, nil
 	}
@@ -200,6 +204,25 @@ func (f *serveFlags) loadBranchCache(b *config.BranchCache) (err error) {
 	return err
 }
 
+// loadHostedCache adds what the flags say of the hosted cache.
+func (f *serveFlags) loadHostedCache(h *config.HostedCache) error {
+	h.On = h.On || f.hostedCache
+	if !h.On && len(f.hostedCacheAllow) > 0 {
+		return usagef("--hosted-cache-allow is for --hosted-cache, which is missing")
+	}
+	if len(f.hostedCacheAllow) > 0 {
+		h.Allow = nil
+	}
+	for _, text := range f.hostedCacheAllow {
+		p, err := config.ParseNetwork(text)
+		if err != nil {
+			return usagef("--hosted-cache-allow: %w", err)
+		}
+		h.Allow = append(h.Allow, p)
+	}
+	return nil
+}
+
 // printServing tells what is served where, and how to use it.
 func (a *app) printServing(c config.Config, s serve.Started) {
 	if a.json {
@@ -221,6 +244,9 @@ func (a *app) printServing(c config.Config, s serve.Started) {
 			}
 			_, _ = fmt.Fprintf(&b, "serving %s at %s%s\n", what, url, g.Path)
 		}
+	}
+	if c.HostedCache.On {
+		_, _ = fmt.Fprintf(&b, "hosted cache at %s\n", strings.Join(s.URLs, " and "))
 	}
 	url, curl, get := s.URLs[0], "curl ", "ebb get %s%sFILE\n"
 	if s.Certificate != "" {

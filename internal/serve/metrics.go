@@ -74,6 +74,10 @@ func (s *server) Describe(to chan<- *prometheus.Desc) {
 	to <- hashesDesc
 	to <- hashingDesc
 	to <- hashedDesc
+	to <- hostedDesc
+	to <- waitingDesc
+	to <- offersDesc
+	to <- fetchedDesc
 }
 
 // Collect implements prometheus.Collector.
@@ -83,6 +87,13 @@ func (s *server) Collect(to chan<- prometheus.Metric) {
 		to <- prometheus.MustNewConstMetric(hashesDesc, prometheus.GaugeValue, float64(st.Used))
 		to <- prometheus.MustNewConstMetric(hashingDesc, prometheus.GaugeValue, float64(st.Waiting))
 		to <- prometheus.MustNewConstMetric(hashedDesc, prometheus.CounterValue, float64(st.Hashed))
+	}
+	if s.hosted != nil {
+		st := s.hosted.Stats()
+		to <- prometheus.MustNewConstMetric(hostedDesc, prometheus.GaugeValue, float64(st.Used))
+		to <- prometheus.MustNewConstMetric(waitingDesc, prometheus.GaugeValue, float64(st.Waiting))
+		to <- prometheus.MustNewConstMetric(offersDesc, prometheus.CounterValue, float64(st.Offers))
+		to <- prometheus.MustNewConstMetric(fetchedDesc, prometheus.CounterValue, float64(st.Fetched))
 	}
 	for _, g := range *s.groups.Load() {
 		if g.uploads == nil || g.Dir == "" { // to list a bucket takes time, and costs
@@ -98,5 +109,9 @@ var (
 	sessionsDesc = prometheus.NewDesc("ebb_serve_sessions", "Upload sessions that are kept.", []string{"group"}, nil)
 	hashesDesc   = prometheus.NewDesc("ebb_serve_branchcache_hashes_bytes", "Bytes on disk of hashes of files.", nil, nil)
 	hashingDesc  = prometheus.NewDesc("ebb_serve_branchcache_hashing", "Files that are hashed, or wait for it.", nil, nil)
+	hostedDesc   = prometheus.NewDesc("ebb_serve_hosted_cache_bytes", "Bytes on disk of the hosted cache.", nil, nil)
+	waitingDesc  = prometheus.NewDesc("ebb_serve_hosted_cache_waiting", "Segments that were offered and are to be fetched.", nil, nil)
+	offersDesc   = prometheus.NewDesc("ebb_serve_hosted_cache_offers_total", "Segments that were offered.", nil, nil)
+	fetchedDesc  = prometheus.NewDesc("ebb_serve_hosted_cache_fetched_bytes_total", "Bytes that were fetched from machines that offered them.", nil, nil)
 	hashedDesc   = prometheus.NewDesc("ebb_serve_branchcache_hashed_bytes_total", "Bytes of files that were hashed.", nil, nil)
 )

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/ebbtransfer/ebb/internal/bupwire"
+	"github.com/ebbtransfer/ebb/internal/peerdist/hosted"
 	"github.com/ebbtransfer/ebb/internal/serve/config"
 	"github.com/ebbtransfer/ebb/internal/serve/ietf"
 	"github.com/ebbtransfer/ebb/internal/serve/record"
@@ -20,6 +21,10 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer s.active.Done()
 	s.metrics.running.Inc()
 	defer s.metrics.running.Dec()
+	if s.hosted != nil && hosted.Handles(r) { // thousands of small requests, with limits of their own
+		s.hosted.ServeHTTP(w, r)
+		return
+	}
 	ctx, rec := record.New(r.Context())
 	e, r := newExchange(w, r, ctx)
 	l := &line{exchange: e, record: rec, front: "none"}

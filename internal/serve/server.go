@@ -26,6 +26,7 @@ import (
 	"github.com/ebbtransfer/ebb/internal/api"
 	"github.com/ebbtransfer/ebb/internal/localfile"
 	"github.com/ebbtransfer/ebb/internal/peerdist/hashstore"
+	"github.com/ebbtransfer/ebb/internal/peerdist/hosted"
 	"github.com/ebbtransfer/ebb/internal/serve/access"
 	"github.com/ebbtransfer/ebb/internal/serve/config"
 	"github.com/ebbtransfer/ebb/internal/serve/files"
@@ -78,6 +79,7 @@ type server struct {
 	urls    []string         // where it is, without a slash at the end
 	hashes  *hashstore.Store // of files that are described; nil if none are
 	origin  *files.Origin    // the same
+	hosted  *hosted.Server   // nil: there is none
 	active  sync.WaitGroup   // requests under way
 	life    context.Context  // ends when those that are under way are cut
 	cut     context.CancelFunc
@@ -127,6 +129,12 @@ func Run(ctx context.Context, o Options) error {
 	}
 	if s.hashes != nil {
 		defer s.hashes.Close()
+	}
+	if err := s.openHosted(listeners); err != nil {
+		return err
+	}
+	if s.hosted != nil {
+		defer s.hosted.Close()
 	}
 	if err := s.open(); err != nil {
 		return err

@@ -1,11 +1,18 @@
 package scenario
 
 import (
+	"bytes"
+	"context"
 	"crypto/sha256"
 	"crypto/tls"
 	"encoding/binary"
 	"encoding/hex"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -15,6 +22,9 @@ import (
 
 	"github.com/ebbtransfer/ebb/bits"
 	"github.com/ebbtransfer/ebb/internal/peerdist"
+	"github.com/ebbtransfer/ebb/internal/peerdist/cache"
+	"github.com/ebbtransfer/ebb/internal/peerdist/pccrr"
+	"github.com/ebbtransfer/ebb/internal/peerdist/pchc"
 )
 
 // golden is the content of the published vectors.
@@ -227,5 +237,120 @@ func TestPeersSecretExportAndImport(t *testing.T) {
 	}
 	if b, _ := os.ReadFile(own); string(b) != string(golden(32)) {
 		t.Errorf("%d bytes", len(b))
+	}
+}
+
+// A hosted cache keeps what a machine offered when that machine and its own process are gone; without being
+// told to, it takes nothing of this machine itself.
+func TestServeHostedCache(t *testing.T) {
+	t.Parallel()
+	body := golden(3<<20 + 1)
+	h, err := peerdist.Generate(t.Context(), bytes.NewReader(body), peerdist.TruncatedSHA512, 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := h.Info(peerdist.TruncatedSHA512.ServerKey([]byte("p")), bits.Range{Length: h.Size})
+	if err != nil {
+		t.Fatal(err)
+	}
+	machine, err := cache.Open(filepath.Join(t.TempDir(), "cache"), cache.Limits{Size: 1 << 30, MaxAge: time.Hour})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer machine.Close()
+	offer := pchc.BatchedOffer{}
+	for i := range f.Segments {
+		s := &f.Segments[i]
+		if err := machine.Put(s, 0, body[s.Offset:][:s.Length]); err != nil {
+			t.Fatal(err)
+		}
+		offer.Segments = append(offer.Segments, pchc.Offered{BlockSize: uint32(s.Length), SegmentSize: uint32(s.Length), Tag: pchc.TagBITS, Version: 2, ID: s.ID()})
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, gone := context.WithCancel(context.Background())
+	served := make(chan error, 1)
+	go func() { served <- pccrr.NewServer(machine, 64, func(netip.Addr) bool { return true }).Serve(ctx, l) }()
+	offer.Port = netip.MustParseAddrPort(l.Addr().String()).Port()
+
+	refusing := startServing(t, "", "--hosted-cache")
+	if a := refusing.do("POST", pchc.Path2, string(offer.Append(nil))); a.StatusCode != 403 || a.body != "" {
+		t.Errorf("an offer of this machine: %d %q", a.StatusCode, a.body)
+	}
+	s := startServing(t, "[hosted_cache]\nallow = [\"127.0.0.0/8\"]\n")
+	if a := s.do("POST", pchc.Path2, string(offer.Append(nil))).want(t, 200); a.body != "\x00\x00\x00\x01\x00" {
+		t.Errorf("the answer is %q", a.body)
+	}
+	s.do("POST", pchc.Path1, string((&pchc.InitialOffer{Port: 1, ID: offer.Segments[0].ID}).Append(nil))).want(t, 404) // it is not HTTPS
+	for _, metric := range []string{fmt.Sprintf("ebb_serve_hosted_cache_offers_total %d", len(f.Segments)), "ebb_serve_hosted_cache_waiting 0"} {
+		s.measured(metric)
+	}
+	client := pccrr.NewClient(slog.New(slog.DiscardHandler))
+	defer client.Close()
+	addr := netip.MustParseAddrPort(s.addr)
+	var ids [][]byte
+	for i := range f.Segments {
+		ids = append(ids, f.Segments[i].ID())
+	}
+	for end := time.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) { // the last is on its way
+		if has, err := client.Segments(t.Context(), addr, ids); err == nil && len(has) == len(ids) {
+			break
+		} else if time.Now().After(end) {
+			t.Fatalf("%d of %d segments are there, %v", len(has), len(ids), err)
+		}
+	}
+	gone()
+	if err := <-served; err != nil {
+		t.Error(err)
+	}
+	s.kill9()
+	s.up()
+	for i := range f.Segments {
+		g := &f.Segments[i]
+		from := map[netip.AddrPort]int{}
+		for end := time.Now().Add(patience); len(from) == 0; { // a slow machine may need a second try
+			if from, err = client.Fetch(t.Context(), g, []int{0}, []netip.AddrPort{addr}, func(_ int, data []byte) error {
+				if !bytes.Equal(data, body[g.Offset:][:g.Length]) {
+					t.Errorf("segment %d has other bytes", i)
+				}
+				return nil
+			}); err != nil || time.Now().After(end) {
+				t.Fatalf("segment %d does not come: %v", i, err)
+			}
+		}
+	}
+	// It has nothing by which it could read them.
+	err = filepath.WalkDir(s.home, func(name string, d fs.DirEntry, err error) error {
+		if err != nil || !d.Type().IsRegular() {
+			return err
+		}
+		b, err := os.ReadFile(name)
+		if bytes.Contains(b, f.Segments[0].Secret) || bytes.Contains(b, body[:64]) {
+			t.Errorf("%s has a key, or content", name)
+		}
+		return err
+	})
+	if err != nil {
+		t.Error(err)
+	}
+}
+
+// measured waits until the metrics have a line.
+func (s *serving) measured(line string) {
+	s.t.Helper()
+	c := &http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		var d net.Dialer
+		return d.DialContext(ctx, "unix", s.socket)
+	}}}
+	for end := time.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) {
+		a, err := request(c, "GET", "http://ebb/metrics", nil)
+		if err == nil && strings.Contains(a.body, line+"\n") {
+			return
+		}
+		if time.Now().After(end) {
+			s.t.Fatalf("the metrics do not have %q: %v\n%s", line, err, a.body)
+		}
 	}
 }

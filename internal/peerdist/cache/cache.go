@@ -279,6 +279,13 @@ type Block struct {
 	Data   []byte
 	Secret peerdist.Secret // of its segment
 	Next   int             // the next block that is here, or 0 for none
+	Sealed *Sealed         // Data is encrypted already, and there is no Secret; nil: it is not
+}
+
+// Sealed is how a block was encrypted by somebody else: it is passed on as it is.
+type Sealed struct {
+	Cipher uint32 // as pccrr numbers them
+	IV     [16]byte
 }
 
 // Read reads block i of a segment, into space if that is long enough, and checks it. It returns ErrNotHeld

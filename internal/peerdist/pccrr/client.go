@@ -3,6 +3,7 @@ package pccrr
 import (
 	"bytes"
 	"context"
+	"crypto/aes"
 	"crypto/rand"
 	"errors"
 	"fmt"
@@ -234,21 +235,11 @@ func (c *Client) blockList(ctx context.Context, peer netip.AddrPort, id []byte, 
 	return out, nil
 }
 
-// errNone says that a peer does not have a block, or is busy.
-var errNone = errors.New("the peer has no such block")
-
 // block fetches one block and verifies it.
 func (c *Client) block(ctx context.Context, peer netip.AddrPort, s *peerdist.Segment, id []byte, i int, space []byte) (plain, room []byte, err error) {
-	m, cipher, space, err := c.exchange(ctx, peer, GetBlocks{id, []Range{{uint32(i), 1}}}, space)
+	b, cipher, space, err := c.sealed(ctx, peer, id, i, space)
 	if err != nil {
 		return nil, space, err
-	}
-	b, ok := m.(Block)
-	switch {
-	case !ok || !bytes.Equal(b.Segment, id) || b.Index != uint32(i):
-		return nil, space, lied("an answer to another request, of type %d", m.Type())
-	case len(b.Data) == 0:
-		return nil, space, errNone
 	}
 	plain, err = Open(cipher, s.Secret, b)
 	if err != nil || !s.Verify(i, plain) {
@@ -284,6 +275,45 @@ func (c *Client) Segments(ctx context.Context, peer netip.AddrPort, ids [][]byte
 		}
 	}
 	return out, nil
+}
+
+// Blocks asks a peer which of the wanted blocks of a segment it has: indexes in order.
+func (c *Client) Blocks(ctx context.Context, peer netip.AddrPort, id []byte, wanted []int) ([]int, error) {
+	has, err := c.blockList(ctx, peer, id, wanted)
+	c.blame(ctx, peer, err)
+	return has, err
+}
+
+// ErrNone says that a peer does not have a block, or is busy.
+var ErrNone = errors.New("the peer has no such block")
+
+// Sealed fetches a block of n bytes as the peer sealed it, without its segment's secret: nothing but its
+// form tells then whether it is the right one. The result is in space if that is long enough, and is to be
+// used before space is again. The error is ErrNone if the peer does not have the block.
+func (c *Client) Sealed(ctx context.Context, peer netip.AddrPort, id []byte, i, n int, space []byte) (b Block, cipher Cipher, room []byte, err error) {
+	b, cipher, room, err = c.sealed(ctx, peer, id, i, space)
+	if err == nil && (cipher < AES128 || cipher > AES256 || len(b.IV) != aes.BlockSize || len(b.Data) != n+aes.BlockSize-n%aes.BlockSize) {
+		err = lied("a block of %d bytes with cipher %d", len(b.Data), cipher)
+	}
+	if !errors.Is(err, ErrNone) {
+		c.blame(ctx, peer, err)
+	}
+	return b, cipher, room, err
+}
+
+func (c *Client) sealed(ctx context.Context, peer netip.AddrPort, id []byte, i int, space []byte) (Block, Cipher, []byte, error) {
+	m, cipher, space, err := c.exchange(ctx, peer, GetBlocks{id, []Range{{uint32(i), 1}}}, space)
+	if err != nil {
+		return Block{}, 0, space, err
+	}
+	b, ok := m.(Block)
+	switch {
+	case !ok || !bytes.Equal(b.Segment, id) || b.Index != uint32(i):
+		return Block{}, 0, space, lied("an answer to another request, of type %d", m.Type())
+	case len(b.Data) == 0:
+		return Block{}, 0, space, ErrNone
+	}
+	return b, cipher, space, nil
 }
 
 // Fetch fetches blocks of a segment, the given indexes in order, from those of the peers that have them: up
@@ -382,7 +412,7 @@ func (f *fetching) blocks(ctx context.Context, peer netip.AddrPort, has map[int]
 		}
 		failed.Store(true)
 		f.back(i)
-		if !errors.Is(err, errNone) {
+		if !errors.Is(err, ErrNone) {
 			f.client.blame(ctx, peer, err)
 		}
 	}

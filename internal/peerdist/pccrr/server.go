@@ -32,10 +32,19 @@ const (
 	looksPerClient = 500              // answers without a block in a second: they cost a look at the disk, and bring nothing
 )
 
-// Server gives the blocks of a cache to peers. It knows nobody: blocks are encrypted under the secrets of
+// Store has blocks: the cache of a machine, or a hosted one. Its methods may be called by several at the
+// same time.
+type Store interface {
+	// Held returns which blocks of a segment are here; an error if none are.
+	Held(id []byte) (cache.Bitmap, error)
+	// Read reads a block, into space if that is long enough; an error if it is not here.
+	Read(id []byte, i int, space []byte) (cache.Block, error)
+}
+
+// Server gives the blocks of a store to peers. It knows nobody: blocks are encrypted under the secrets of
 // their segments, which the origin gives to those who may have them.
 type Server struct {
-	cache  *cache.Cache
+	cache  Store
 	allow  func(netip.Addr) bool
 	slots  chan struct{} // holds one for each upload that is going on
 	spaces sync.Pool
@@ -57,7 +66,7 @@ func (s *Server) Counts() Counts {
 
 // NewServer returns a server with a limit of uploads at a time. Connections of addresses that allow does
 // not want are closed: they should be those of the own networks alone.
-func NewServer(c *cache.Cache, uploads int, allow func(netip.Addr) bool) *Server {
+func NewServer(c Store, uploads int, allow func(netip.Addr) bool) *Server {
 	return &Server{cache: c, allow: allow, slots: make(chan struct{}, uploads),
 		spaces: sync.Pool{New: func() any { return new(spaces) }}}
 }
@@ -197,6 +206,10 @@ func (s *Server) block(id []byte, i uint32, c Cipher, sp *spaces) (Message, Ciph
 			none.Next = uint32(held.Next(int(i)))
 		}
 		return none, c
+	}
+	sp.block = b.Data
+	if o := b.Sealed; o != nil {
+		return Block{Segment: id, Index: i, Next: uint32(b.Next), Data: b.Data, IV: o.IV[:]}, Cipher(o.Cipher)
 	}
 	if c != AES192 && c != AES256 {
 		c = AES128

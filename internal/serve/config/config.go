@@ -4,7 +4,9 @@ package config
 
 import (
 	"cmp"
+	"fmt"
 	"net"
+	"net/netip"
 	"path"
 	"slices"
 	"strings"
@@ -23,6 +25,15 @@ type Config struct {
 	Groups  []Group
 
 	BranchCache BranchCache
+	HostedCache HostedCache
+}
+
+// HostedCache is what machines of the network leave at the server for others (MS-PCHC).
+type HostedCache struct {
+	On     bool
+	Size   int64          // bytes on disk; 0 is a twentieth of it
+	MaxAge time.Duration  // for how long something is kept; 0 is 28 days
+	Allow  []netip.Prefix // who may use it; empty: the private networks that the machine is in
 }
 
 // BranchCache is how files are described to clients that then get them from each other.
@@ -129,6 +140,18 @@ func DefaultUploads(write []string) Uploads {
 		u.SessionsPerUser = 0
 	}
 	return u
+}
+
+// ParseNetwork reads a network, such as "10.1.0.0/16", or the address of one machine.
+func ParseNetwork(text string) (netip.Prefix, error) {
+	if a, err := netip.ParseAddr(text); err == nil && a.Zone() == "" {
+		return netip.PrefixFrom(a, a.BitLen()), nil
+	}
+	p, err := netip.ParsePrefix(text)
+	if err != nil {
+		return p, fmt.Errorf("%q is not a network, such as \"10.1.0.0/16\", nor an address", text)
+	}
+	return p.Masked(), nil
 }
 
 // ParseAddress reads where to listen: "[http://|https://][host]:port". Without a scheme it is

@@ -2,6 +2,7 @@ package config
 
 import (
 	"errors"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -41,6 +42,11 @@ http = true
 version = 1
 hashes_size = "2 GB"
 hashes_age = "7d"
+
+[hosted_cache]
+size = "50 GB"
+max_age = "14d"
+allow = ["10.1.2.3/16", "fd00::1"]
 
 [[group]]
 path = "/images"
@@ -132,6 +138,7 @@ func TestParse(t *testing.T) {
 		Users:       map[string]string{"alice": "$argon2id$v=19$m=19456,t=2,p=1$c2FsdHNhbHRzYWx0c2FsdA$c3VtIHN1bSBzdW0gc3VtIHN1bSBzdW0gc3VtIHN1bSA", "bob": "$2y$10$aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"},
 		Tokens:      map[string]string{"ci": "0123456789abcdef"},
 		BranchCache: BranchCache{On: true, Secret: "/etc/ebb/secret", PlainHTTP: true, Version: 1, HashesSize: 2e9, HashesAge: 7 * 24 * time.Hour},
+		HostedCache: HostedCache{On: true, Size: 50e9, MaxAge: 14 * 24 * time.Hour, Allow: []netip.Prefix{netip.MustParsePrefix("10.1.0.0/16"), netip.MustParsePrefix("fd00::1/128")}},
 		Groups: []Group{
 			{Path: "/images/", Dir: "/etc/ebb/images", Listing: true, Connections: 25, Bandwidth: 10e6, Read: []string{Anyone}, Write: authenticated,
 				BranchCache: GroupBranchCache{Off: true}},
@@ -146,7 +153,7 @@ func TestParse(t *testing.T) {
 			{Path: "/off/", Dir: "/srv/off", Read: authenticated, Write: authenticated},
 		},
 	}
-	if d := cmp.Diff(want, got); d != "" {
+	if d := cmp.Diff(want, got, cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })); d != "" {
 		t.Error(d)
 	}
 }
@@ -231,6 +238,8 @@ func TestProblems(t *testing.T) {
 		{"[branchcache]\nhashes_size = \"1 MB\"", "x.toml:2: branchcache.hashes_size: 1 MB is out of range"},
 		{"[branchcache]\nhashes_age = 28", "x.toml:2: branchcache.hashes_age: want a text such as \"28d\""},
 		{"[branchcache]\nsecrets = \"x\"", "x.toml:2: branchcache.secrets: there is no such key; did you mean secret?"},
+		{"[hosted_cache]\nallow = [\"10.0.0.0/33\"]", "x.toml:2: hosted_cache.allow: \"10.0.0.0/33\" is not a network"},
+		{"[hosted_cache]\nsize = \"1 MB\"", "x.toml:2: hosted_cache.size: 1 MB is out of range"},
 		{group + "branchcache_version = 0", "x.toml:4: group[0].branchcache_version: want 1, "},
 		{"[tls]\ncert = \"a\"", "x.toml:2: tls.cert: cert and key are needed both"},
 		{"[tokens.anyone]\ntoken = \"0123456789abcdef\"", "x.toml:1: tokens.anyone: "},

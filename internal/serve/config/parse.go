@@ -35,6 +35,14 @@ type file struct {
 	Group   []fileGroup          `toml:"group"`
 
 	BranchCache *fileBranchCache `toml:"branchcache"`
+	HostedCache *fileHostedCache `toml:"hosted_cache"`
+}
+
+type fileHostedCache struct {
+	Enabled *bool    `toml:"enabled"`
+	Size    *string  `toml:"size"`
+	MaxAge  *string  `toml:"max_age"`
+	Allow   []string `toml:"allow"`
 }
 
 type fileBranchCache struct {
@@ -173,7 +181,7 @@ func (r *reader) malformed(err error) {
 var examples = map[string]string{
 	"bandwidth": "50 MB/s", "max_size": "20 GB", "max_fragment": "64 MiB", "min_free_space": "1 GB",
 	"session_timeout": "14d", "host_id_fallback": "1d", "notify_timeout": "5m", "cleanup": "12h",
-	"hashes_size": "1 GB", "hashes_age": "28d",
+	"hashes_size": "1 GB", "hashes_age": "28d", "size": "100 GB", "max_age": "28d",
 }
 
 // inWords says what a decoder's error means: of a value of another type, which one is wanted.
@@ -255,6 +263,9 @@ func (r *reader) config(f file) Config {
 	if f.BranchCache != nil {
 		c.BranchCache = r.branchCache(f.BranchCache)
 	}
+	if f.HostedCache != nil {
+		c.HostedCache = r.hostedCache(f.HostedCache)
+	}
 	for _, text := range f.Listen {
 		a, err := ParseAddress(text, c.TLS.On())
 		if err != nil {
@@ -327,6 +338,32 @@ func (r *reader) branchCache(f *fileBranchCache) BranchCache {
 	set(r, key+".hashes_size", f.HashesSize, &b.HashesSize, parseHashes)
 	set(r, key+".hashes_age", f.HashesAge, &b.HashesAge, within(time.Hour, 3650*day))
 	return b
+}
+
+func (r *reader) hostedCache(f *fileHostedCache) HostedCache {
+	const key = "hosted_cache"
+	h := HostedCache{On: f.Enabled == nil || *f.Enabled}
+	set(r, key+".size", f.Size, &h.Size, parseHosted)
+	set(r, key+".max_age", f.MaxAge, &h.MaxAge, within(time.Hour, 3650*day))
+	for _, text := range f.Allow {
+		p, err := ParseNetwork(text)
+		if err != nil {
+			r.problem(key+".allow", "%s", err)
+		}
+		h.Allow = append(h.Allow, p)
+	}
+	return h
+}
+
+// leastHosted has room for a few segments of version 1.
+const leastHosted = 256 << 20
+
+func parseHosted(text string) (int64, error) {
+	n, err := ParseSize(text)
+	if err == nil && n < leastHosted {
+		return 0, fmt.Errorf("%s is out of range; want 256 MiB or more", text)
+	}
+	return n, err
 }
 
 // infoVersion reads a version of content information; 0 if there is none.
