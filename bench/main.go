@@ -12,6 +12,7 @@
 //	go run ./bench upload-kill   kill -9 of either side of a BITS upload at 100 random moments
 //	go run ./bench peers         a file of 200 MB behind a slow line, with peers: one after the other, and six at once
 //	go run ./bench upload-slow   1,000 clients that send 10 KB a second each
+//	go run ./bench attack        a user who attacks the service of all users, and another who is served
 //
 // Contenders take turns, so that a machine that becomes slower does so for all of them, and the
 // figures are medians. A call builds ebb, starts its own servers and its own service, and removes
@@ -48,6 +49,7 @@ var subjects = []subject{
 	{"upload-kill", uploadKill},
 	{"upload-slow", uploadSlow},
 	{"peers", peers},
+	{"attack", attack},
 }
 
 func main() {
@@ -60,6 +62,9 @@ func main() {
 func run(args []string) error {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	if len(args) > 0 && args[0] == actsAs {
+		return act(args[1:])
+	}
 	s, err := find(args)
 	if err != nil {
 		return err
