@@ -50,12 +50,20 @@ func (n *Node) Find(ctx context.Context, segments []*peerdist.Segment) [][]netip
 			h.find(ctx, client, &n.known, some)
 		}
 	case d != nil:
-		if len(near) == 0 && len(unknown) > 2*fewWants {
-			n.probe(ctx, d, segments, ids, unknown, true) // who has some of them may have all
-			near = n.sticky.get(time.Now(), usable)
+		for _, i := range unknown {
+			n.known.want(ids[i], now)
 		}
-		unknown = n.list(ctx, client, near, segments, ids, unknown)
-		n.probe(ctx, d, segments, ids, unknown, len(near) > 0)
+		if len(near) == 0 {
+			n.probe(ctx, d, segments, ids, unknown)
+			near = n.sticky.get(time.Now(), usable)
+			n.list(ctx, client, near, segments, ids, unknown)
+			break
+		}
+		n.list(ctx, client, near, segments, ids, unknown)
+		if n.mayProbe(now) {
+			// For others than those that are known, who need not be waited for: it ends by itself in a moment.
+			go n.probe(context.WithoutCancel(ctx), d, segments, ids, unknown)
+		}
 	}
 	now = time.Now()
 	for i, id := range ids {
@@ -74,9 +82,8 @@ func (n *Node) Find(ctx context.Context, segments []*peerdist.Segment) [][]netip
 }
 
 // list asks machines that are known for the segments of version 2 that they have, which is much less than to ask
-// all machines for so many. It returns those that are still unknown. The segments of version 1 are few, and each is
-// asked for when its blocks are.
-func (n *Node) list(ctx context.Context, client *pccrr.Client, near []netip.AddrPort, segments []*peerdist.Segment, ids [][]byte, unknown []int) []int {
+// all machines for so many. The segments of version 1 are few, and each is asked for when its blocks are.
+func (n *Node) list(ctx context.Context, client *pccrr.Client, near []netip.AddrPort, segments []*peerdist.Segment, ids [][]byte, unknown []int) {
 	var some [][]byte
 	for _, i := range unknown {
 		if segments[i].Algorithm.Version() == 2 {
@@ -84,7 +91,7 @@ func (n *Node) list(ctx context.Context, client *pccrr.Client, near []netip.Addr
 		}
 	}
 	if len(near) == 0 || len(some) == 0 {
-		return unknown
+		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, listTime)
 	defer cancel()
@@ -108,16 +115,31 @@ func (n *Node) list(ctx context.Context, client *pccrr.Client, near []netip.Addr
 		})
 	}
 	wait.Wait()
-	now := time.Now()
-	return slices.DeleteFunc(slices.Clone(unknown), func(i int) bool { return len(n.known.get(ids[i], now)) > 0 })
 }
 
-// listTime is how long machines have to list their segments.
-const listTime = 2 * time.Second
+const (
+	// listTime is how long machines have to list their segments.
+	listTime = 2 * time.Second
+	// probeAgain is how long it takes at least until more machines are looked for while some are known.
+	probeAgain = 2 * time.Second
+	// fewWants is one probe of version 2.
+	fewWants = 16
+)
 
-// probe asks the networks for segments, by their indexes: for those that were not asked for lately, or for few of them,
-// here and there, only to find machines.
-func (n *Node) probe(ctx context.Context, d *disco.Discovery, segments []*peerdist.Segment, ids [][]byte, unknown []int, few bool) {
+// mayProbe reports whether it is time to look for more machines.
+func (n *Node) mayProbe(now time.Time) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if now.Sub(n.probed) < probeAgain {
+		return false
+	}
+	n.probed = now
+	return true
+}
+
+// probe asks the networks for some of the segments, by their indexes, that were not asked for lately: it is to find
+// machines, which tell the rest themselves.
+func (n *Node) probe(ctx context.Context, d *disco.Discovery, segments []*peerdist.Segment, ids [][]byte, unknown []int) {
 	for version := 1; version <= 2; version++ {
 		var wants []disco.Want
 		now := time.Now()
@@ -126,7 +148,7 @@ func (n *Node) probe(ctx context.Context, d *disco.Discovery, segments []*peerdi
 				wants = append(wants, disco.Want{ID: ids[i], Blocks: segments[i].Blocks()})
 			}
 		}
-		if each := len(wants) / fewWants; few && each > 1 {
+		if each := len(wants) / fewWants; each > 1 { // here and there
 			for i := range fewWants {
 				wants[i] = wants[i*each]
 			}
@@ -136,7 +158,7 @@ func (n *Node) probe(ctx context.Context, d *disco.Discovery, segments []*peerdi
 			continue
 		}
 		for _, w := range wants {
-			n.known.asked(w.ID, now) // before it is: who is heard meanwhile asks for what is wanted here
+			n.known.asked(w.ID, now)
 		}
 		for _, w := range wants[d.Probe(ctx, version, wants):] {
 			n.known.asked(w.ID, time.Time{})
@@ -144,14 +166,11 @@ func (n *Node) probe(ctx context.Context, d *disco.Discovery, segments []*peerdi
 	}
 }
 
-// fewWants is one probe of version 2.
-const fewWants = 16
-
 // heard notes that a machine of the networks asks for segments: if this machine wants the same, the other will
 // have some of it soon, and is asked. It is taken to serve at the port that we do.
 func (n *Node) heard(ids [][]byte, from netip.Addr) {
 	now := time.Now()
-	if slices.ContainsFunc(ids, func(id []byte) bool { return n.known.has(id, now) }) {
+	if slices.ContainsFunc(ids, func(id []byte) bool { return n.known.wanted(id, now) }) {
 		n.sticky.met(netip.AddrPortFrom(from, n.Settings().Port), now)
 	}
 }

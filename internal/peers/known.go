@@ -26,6 +26,7 @@ type known struct {
 // answers are those to a question for one segment.
 type answers struct {
 	asked  time.Time
+	wanted time.Time // when a download looked for it
 	missed time.Time // when peers were asked for blocks in vain
 	peers  []answer  // the one that was told last is the last
 }
@@ -69,6 +70,21 @@ func (k *known) asked(id []byte, now time.Time) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.of(id, now).asked = now
+}
+
+// want says that a download looks for a segment.
+func (k *known) want(id []byte, now time.Time) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.of(id, now).wanted = now
+}
+
+// wanted reports whether a download looked for a segment lately.
+func (k *known) wanted(id []byte, now time.Time) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	a := k.segments[string(id)]
+	return a != nil && now.Sub(a.wanted) < peerFor
 }
 
 // add says that a peer has a segment.

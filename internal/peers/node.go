@@ -82,6 +82,7 @@ type Node struct {
 	past      disco.Counts     // of those that ended
 	hosted    *hosted          // nil in other modes
 	refused   map[string]time.Time
+	probed    time.Time // when more machines were looked for than were known
 
 	known  known
 	sticky sticky

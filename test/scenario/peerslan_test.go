@@ -189,7 +189,7 @@ func TestPeersThatBeginTogether(t *testing.T) {
 	t.Logf("the origin sent %.2f times the file", float64(sent)/float64(len(l.content)))
 	// A busy machine may be late to find the others; without them it is as many as there are machines. bench/ has
 	// the target.
-	if sent > 2*int64(len(l.content)) {
+	if sent > 3*int64(len(l.content)) {
 		t.Errorf("the origin sent %.2f times the file to %d machines", float64(sent)/float64(len(l.content)), machines)
 	}
 }
