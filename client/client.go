@@ -22,6 +22,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/ebbtransfer/ebb/bits"
@@ -101,6 +102,16 @@ type Manager struct {
 	http   *http.Transport // not a Client: there are no redirects and cookies to look for
 	away   func(context.Context, error) error
 	admin  bool
+	dry    bool
+}
+
+// DryRun returns a Manager whose calls that change jobs are answered as if the service had carried them
+// out, with the errors that it would have met, and are not carried out. An older service answers
+// bits.NotFound.
+func (m *Manager) DryRun() *Manager {
+	out := *m
+	out.dry = true
+	return &out
 }
 
 // New returns a Manager for the service on the socket; it connects with the first call.
@@ -169,6 +180,9 @@ func (m *Manager) do(ctx context.Context, method, path string, in any) (*http.Re
 }
 
 func (m *Manager) send(ctx context.Context, method, path string, body []byte) (*http.Response, error) {
+	if rest, ok := strings.CutPrefix(path, "/v1/jobs"); ok && m.dry && method != http.MethodGet {
+		path = "/v1/dry-run/jobs" + rest
+	}
 	req, err := http.NewRequestWithContext(ctx, method, "http://ebb"+path, bytes.NewReader(body))
 	if err != nil {
 		return nil, err

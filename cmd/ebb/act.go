@@ -17,11 +17,10 @@ import (
 
 // An action is a verb that does one thing to each of several jobs.
 type action struct {
-	done   string       // what was done, for people
-	method bits.Method  // what is called
-	all    []bits.State // the jobs that --all means
-	ask    bool         // several jobs are asked for on a terminal
-	do     func(context.Context, *client.Job) (*bits.Outcome, error)
+	done string       // what was done, for people
+	all  []bits.State // the jobs that --all means
+	ask  bool         // several jobs are asked for on a terminal
+	do   func(context.Context, *client.Job) (*bits.Outcome, error)
 	// tell prints more for people; it may be nil.
 	tell func(*bits.Job)
 	// after follows once all jobs had their turn, with those where it went well; it may be nil.
@@ -112,9 +111,6 @@ func (a *app) actOn(ctx context.Context, srv *service, act action, ref string) (
 	if err != nil {
 		return r, err
 	}
-	if a.dryRun {
-		return a.foresee(ctx, act, job)
-	}
 	outcome, err := act.do(ctx, job)
 	if err != nil {
 		return r, err
@@ -130,6 +126,12 @@ func (a *app) actOn(ctx context.Context, srv *service, act action, ref string) (
 		return r, err
 	}
 	r.Job = bits.Summary{ID: info.ID, Name: info.Name, State: info.State}
+	if a.dryRun {
+		if !a.json {
+			a.wouldBe(act, &r, info)
+		}
+		return r, nil
+	}
 	for _, f := range info.Files {
 		if f.Completed && act.tell != nil {
 			r.Files = append(r.Files, f.Local)

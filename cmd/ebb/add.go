@@ -40,20 +40,27 @@ For an upload DEST is the file that is uploaded to URL.`,
 			}
 			files := p.files
 			a.tellOthers(p.finder.others)
-			if dryRun {
-				return a.printPlan(files)
-			}
+			a.dryRun = dryRun
 			srv := a.connect()
 			defer srv.Close()
 			job, err := srv.Find(cmd.Context(), args[0])
 			if err != nil {
 				return err
 			}
-			if err := p.makeDirs(); err != nil {
+			switch {
+			case !dryRun:
+				err = p.makeDirs()
+			case len(p.fresh) > 0: // the service cannot judge files for which there is no directory yet
+				return a.printPlan(files)
+			}
+			if err != nil {
 				return err
 			}
 			if err := job.AddFiles(cmd.Context(), files...); err != nil {
 				return err
+			}
+			if dryRun {
+				return a.printPlan(files)
 			}
 			if a.json {
 				return a.printJob(cmd.Context(), job)

@@ -22,7 +22,7 @@ one job. A JOB is an id, a unique beginning of one, or a name.`,
 		Example: `  ebb cancel nightly
   ebb cancel --all --yes`,
 	}, action{
-		done: "cancelled", method: bits.MethodCancel,
+		done: "cancelled",
 		all: []bits.State{bits.Queued, bits.Connecting, bits.Transferring, bits.Suspended, bits.Errored,
 			bits.TransientError, bits.Transferred},
 		ask:   true,

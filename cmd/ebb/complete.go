@@ -19,7 +19,7 @@ ebb says so; an upload must be TRANSFERRED. It prints where the files are. A JOB
 id, a unique beginning of one, or a name.`,
 		Example: `  ebb wait nightly && ebb complete nightly`,
 	}, action{
-		done: "completed", method: bits.MethodComplete,
+		done: "completed",
 		do:   func(ctx context.Context, j *client.Job) (*bits.Outcome, error) { return j.Complete(ctx) },
 		tell: a.tellComplete,
 	})

@@ -48,6 +48,9 @@ type service struct {
 func (a *app) connect() *service {
 	s := &service{a: a, Manager: client.New(a.socket)}
 	s.mine = a.socket == "" && os.Getenv("EBB_SOCKET") == "" && s.Socket() != "" && s.Socket() == client.UserSocket()
+	if a.dryRun {
+		s.Manager = s.DryRun()
+	}
 	s.OnAway(s.away)
 	if a.admin {
 		s.Administer()

@@ -69,14 +69,14 @@ A name need not be unique, but a job is easier to refer to when it is.`,
 			if e := spec.Check(true); e != nil {
 				return usagef("%s", e.Sentence())
 			}
-			if a.dryRun {
-				return a.wouldCreate(&spec)
-			}
 			srv := a.connect()
 			defer srv.Close()
 			job, err := srv.Create(cmd.Context(), spec)
 			if err != nil {
 				return createFailed(err)
+			}
+			if a.dryRun {
+				return a.wouldCreate(&spec)
 			}
 			return a.printNewJob(cmd.Context(), job)
 		},

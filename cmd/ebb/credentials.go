@@ -123,11 +123,15 @@ func (a *app) onJob(cmd *cobra.Command, ref string, do func(*client.Job) error) 
 	if err != nil {
 		return err
 	}
+	quiet := a.quiet
+	a.quiet = a.quiet || a.dryRun // nothing was done that could be told
+	err = do(job)
+	a.quiet = quiet
+	if err != nil {
+		return err
+	}
 	if a.dryRun {
 		return a.wouldChange(cmd.Context(), job, "")
-	}
-	if err := do(job); err != nil {
-		return err
 	}
 	if a.json {
 		return a.printJob(cmd.Context(), job)

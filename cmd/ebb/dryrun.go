@@ -16,20 +16,18 @@ func dryRunFlag(cmd *cobra.Command, v *bool) {
 	cmd.Flags().BoolVar(v, "dry-run", false, "say which files would be transferred, and do nothing")
 }
 
-// mayDryRun adds --dry-run to a verb that changes jobs. The service is only asked for what there is.
+// mayDryRun adds --dry-run to a verb that changes jobs. The service answers as if it had done what it is
+// asked for: so what it would refuse is refused.
 func (a *app) mayDryRun(cmd *cobra.Command) *cobra.Command {
 	cmd.Flags().BoolVar(&a.dryRun, "dry-run", false, "say what would be done, and do nothing")
 	return cmd
 }
 
-// wouldChange says which job would be changed.
+// wouldChange says which job would be changed, after the service has said that it may be.
 func (a *app) wouldChange(ctx context.Context, job *client.Job, what string) error {
 	info, err := job.Status(ctx)
 	if err != nil {
 		return err
-	}
-	if e := wouldRefuse(info, bits.MethodSetProperty, "changed"); e != nil {
-		return e
 	}
 	if a.json {
 		return a.printJSON(asJSON(info))
@@ -45,9 +43,6 @@ func (a *app) wouldChangeFile(ctx context.Context, job *client.Job, f *bits.File
 
 // wouldCreate says which job would be created, and which properties it would be given.
 func (a *app) wouldCreate(spec *bits.NewJob) error {
-	if e := spec.Refuse(bits.Suspended, bits.Facts{Type: spec.Type}, nil); e != nil {
-		return e
-	}
 	given := []string{} // without the values, which may be secrets
 	for _, p := range spec.Given() {
 		if p.Name != "name" {
@@ -69,40 +64,12 @@ func (a *app) wouldCreate(spec *bits.NewJob) error {
 	return nil
 }
 
-// wouldRefuse returns the error of a call that the job's state does not allow; nil if it does.
-func wouldRefuse(info *bits.Job, m bits.Method, done string) error {
-	v := foresee(info, m)
-	if !v.Code.Failed() {
-		return nil
-	}
-	return bits.Errorf(v.Code, "the job is %s and would not be %s: %s", info.State, done, v.Code.Message())
-}
-
-// foresee tells what a call would do to a job as it is now.
-func foresee(info *bits.Job, m bits.Method) bits.Verdict {
-	p := info.Progress
-	return bits.Decide(info.State, m, bits.Facts{Type: info.Type, Files: p.FilesTotal, Unfinished: p.FilesTotal - p.FilesTransferred, ErrorKept: info.Error != nil})
-}
-
-// foresee tells what an action would do to a job.
-func (a *app) foresee(ctx context.Context, act action, job *client.Job) (r result, err error) {
-	info, err := job.Info(ctx)
-	if err != nil {
-		return r, err
-	}
-	if err := wouldRefuse(info, act.method, act.done); err != nil {
-		return r, err
-	}
-	v := foresee(info, act.method)
-	r.Outcome = bits.Outcome{Code: v.Code.Name(), HResult: v.Code.Hex(), Message: v.Code.Message(), Job: bits.Summary{ID: info.ID, Name: info.Name, State: info.State}}
-	if a.json {
-		return r, nil
-	}
+// wouldBe says what an action would do to a job, after the service has told it.
+func (a *app) wouldBe(act action, r *result, info *bits.Job) {
 	a.printf("would be %s: %s %s (%s, %d of %s)\n", act.done, shortID(info.ID), safe(info.Name), info.State, info.Progress.FilesTransferred, filesText(info.Progress.FilesTotal))
-	if v.Code != bits.OK {
+	if r.Code != bits.OK.Name() {
 		a.note("%s (%s %s)", r.Message, r.Code, r.HResult)
 	}
-	return r, nil
 }
 
 // printPlan says which files would be transferred.

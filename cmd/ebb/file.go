@@ -71,12 +71,12 @@ again. A file that is transferred is not fetched again. A job in ERROR goes on w
 // fileCmd gives a command what all that change a file have in common.
 func (a *app) fileCmd(cmd *cobra.Command, do func(context.Context, *client.Job, *bits.File, []string) (*bits.Outcome, error)) *cobra.Command {
 	return a.oneFileCmd(a.mayDryRun(cmd), func(ctx context.Context, job *client.Job, f *bits.File, args []string) error {
-		if a.dryRun {
-			return a.wouldChangeFile(ctx, job, f)
-		}
 		out, err := do(ctx, job, f, args[2:])
 		if err != nil {
 			return err
+		}
+		if a.dryRun && out.Code != bits.False.Name() {
+			return a.wouldChangeFile(ctx, job, f)
 		}
 		return a.printChange(ctx, job, args[0], out)
 	})
@@ -166,16 +166,25 @@ goes on with ` + "`ebb resume`" + `.`,
 			if err != nil {
 				return err
 			}
-			if a.dryRun {
-				return a.planPrefix(cmd.Context(), job, args[1], args[2])
-			}
 			out, err := job.ReplaceRemotePrefix(cmd.Context(), args[1], args[2])
 			if err != nil {
 				return err
 			}
+			if a.dryRun && out.Code != bits.False.Name() {
+				return a.planPrefix(cmd.Context(), job, args[1], args[2])
+			}
 			return a.printChange(cmd.Context(), job, args[0], out)
 		},
 	})
+}
+
+// pointers returns where the elements of a list are.
+func pointers(list []string) []*string {
+	out := make([]*string, len(list))
+	for i := range list {
+		out[i] = &list[i]
+	}
+	return out
 }
 
 // planPrefix says which files would get which URLs.
@@ -186,8 +195,15 @@ func (a *app) planPrefix(ctx context.Context, job *client.Job, from, to string) 
 	}
 	files := []bits.FileSpec{}
 	for _, f := range info.Files {
-		if rest, ok := strings.CutPrefix(f.Remote, from); ok {
-			files = append(files, bits.FileSpec{Remote: to + rest, Local: f.Local})
+		spec := bits.FileSpec{Remote: f.Remote, Local: f.Local, Mirrors: f.Mirrors}
+		changed := false
+		for _, u := range append([]*string{&spec.Remote}, pointers(spec.Mirrors)...) {
+			if rest, ok := strings.CutPrefix(*u, from); ok {
+				*u, changed = to+rest, true
+			}
+		}
+		if changed {
+			files = append(files, spec)
 		}
 	}
 	return a.printPlan(files)

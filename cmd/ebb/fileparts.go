@@ -142,9 +142,6 @@ the rest afterwards; of one whose server cannot send parts the file is fetched i
 		if err != nil {
 			return usagef("%w", err)
 		}
-		if a.dryRun {
-			return a.wouldChangeFile(ctx, job, f)
-		}
 		if err := job.RequestFileRanges(ctx, f.Index, ranges...); err != nil {
 			return err
 		}
@@ -174,8 +171,11 @@ func (a *app) printFilled(ctx context.Context, job *client.Job, f *bits.File) er
 	return nil
 }
 
-// printFileChange tells that something was asked of a file.
+// printFileChange tells that something was asked of a file, or would be.
 func (a *app) printFileChange(ctx context.Context, job *client.Job, f *bits.File) error {
+	if a.dryRun {
+		return a.wouldChangeFile(ctx, job, f)
+	}
 	if a.json {
 		d, err := job.File(ctx, f.Index)
 		if err != nil {
@@ -202,9 +202,6 @@ bytes of the file here. If the server cannot send parts, the file is fetched in 
 		if err != nil {
 			return usagef("%q is not an offset; want a number of bytes", args[2])
 		}
-		if a.dryRun {
-			return a.wouldChangeFile(ctx, job, f)
-		}
 		if err := job.UpdateDownloadPosition(ctx, f.Index, int64(offset)); err != nil {
 			return err
 		}
@@ -224,9 +221,6 @@ ERROR, and ` + "`ebb resume`" + ` fetches the file again.`,
 	}), func(ctx context.Context, job *client.Job, f *bits.File, args []string) error {
 		if args[2] != "right" && args[2] != "wrong" {
 			return usagef("%q: want right or wrong", args[2])
-		}
-		if a.dryRun {
-			return a.wouldChangeFile(ctx, job, f)
 		}
 		if err := job.SetValidationState(ctx, f.Index, args[2] == "right"); err != nil {
 			return err

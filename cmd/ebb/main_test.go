@@ -285,56 +285,6 @@ func TestCancelSeveral(t *testing.T) {
 	}
 }
 
-// TestDryRunOfChanges tries verbs that change jobs: nothing does.
-func TestDryRunOfChanges(t *testing.T) {
-	f := newFake()
-	socket := startFake(t, f)
-	for _, name := range []string{"one", "two"} {
-		ebb(t, socket, "create", name).want(t, 0, "", "")
-	}
-	ebb(t, socket, "add", "one", "https://h/a", t.TempDir()+"/b").want(t, 0, "", "")
-	before := ebb(t, socket, "list", "--json").want(t, 0, "", "").out
-	for _, c := range []struct {
-		args, out, err string
-		code           int
-	}{
-		{"cancel --all", "would be cancelled: ", "", 0},
-		{"cancel one two", "one (SUSPENDED, 0 of 1 file)", "", 0},
-		{"resume one", "would be resumed: ", "", 0},
-		{"resume two", "", "BG_E_EMPTY", 6},
-		{"suspend one", "would be suspended: ", "", 0},
-		{"complete one", "", "", 0},
-		{"own one", "would be taken over: ", "", 0},
-		{"cancel one --json", "\"code\": \"S_OK\"", "", 0},
-		{"set one priority=low header=Authorization:secret", "would change ", "", 0},
-		{"set one priority=lowest", "", "priority", 2},
-		{"headers clear one", "would change ", "", 0},
-		{"credentials remove one server basic", "would change ", "", 0},
-		{"file remove one 0", "file 0, /", "", 0},
-		{"file skip one 0", "file 0, /", "", 0},
-		{"file ranges one 0 5:10", "file 0, /", "", 0},
-		{"file ranges one 0 5", "", "is not a range", 2},
-		{"file position one 0 4096", "file 0, /", "", 0},
-		{"file validate one 0 wrong", "file 0, /", "", 0},
-		{"file validate one 0 perhaps", "", "want right or wrong", 2},
-		{"create three", "would create three (DOWNLOAD)\n", "", 0},
-		{"create --set header=Authorization:secret --priority low three", "would create three (DOWNLOAD): priority, header\n", "", 0},
-		{"create --set header=Authorization:secret --json three", `"name": "three"`, "", 0},
-		{"create --type upload --set on_demand=true three", "", "only downloads have on_demand", 1},
-		{"create --protocol tus three", "", "E_NOTIMPL", 2},
-		{"create --priority lowest three", "", "priority", 2},
-		{"replace-prefix one https://h/ https://i/", "https://i/a\t/", "", 0},
-	} {
-		o := ebb(t, socket, append(strings.Fields(c.args), "--dry-run")...)
-		if o.code != c.code || !strings.Contains(o.out, c.out) || !strings.Contains(o.err, c.err) || strings.Contains(o.out, "secret") {
-			t.Errorf("%s: %d\n%s%s", c.args, o.code, o.out, o.err)
-		}
-	}
-	if after := ebb(t, socket, "list", "--json").want(t, 0, "", "").out; after != before {
-		t.Errorf("the jobs are %s, they were %s", after, before)
-	}
-}
-
 func TestCancelTellsOfAServerThatIsUntold(t *testing.T) {
 	f := newFake()
 	socket := startFake(t, f)

@@ -20,8 +20,8 @@ job loses what only its old owner may use, and ebb says what that was: credentia
 client certificate, headers, the notify command, the web hook.`,
 		Example: `  sudo ebb own 6af46e48`,
 	}, action{
-		done: "taken over", method: bits.MethodTakeOwnership,
-		do: func(ctx context.Context, j *client.Job) (*bits.Outcome, error) { return j.TakeOwnership(ctx) },
+		done: "taken over",
+		do:   func(ctx context.Context, j *client.Job) (*bits.Outcome, error) { return j.TakeOwnership(ctx) },
 		after: func(_ context.Context, _ *service, taken []result) {
 			for _, r := range taken {
 				if len(r.Dropped) > 0 {

@@ -108,9 +108,16 @@ func (a *app) replace(ctx context.Context, f policyFile, text []byte) error {
 	}
 	did := changedPolicy{File: f.name, Changed: string(text) != string(f.text), Notices: append([]bits.PolicyProblem{}, p.Notices...)}
 	if did.Changed {
-		if err := policy.Replace(f.name, f.text, text); err != nil {
+		replace := policy.Replace
+		if a.dryRun {
+			replace = policy.MayReplace
+		}
+		if err := replace(f.name, f.text, text); err != nil {
 			return notAllowed(err)
 		}
+	}
+	if a.dryRun {
+		return a.wouldReplace(&did)
 	}
 	if did.InEffect, err = a.reload(ctx, f.name); err != nil {
 		return fmt.Errorf("%s is changed, but the service did not read it: %w", f.name, err)
@@ -135,6 +142,22 @@ func (a *app) replace(ctx context.Context, f policyFile, text []byte) error {
 	if did.Changed && f.text == nil && f.name == policy.SystemFile {
 		a.note("the file is new, and holds for all services of this machine whose users have none of their own")
 	}
+	return nil
+}
+
+// wouldReplace tells what replace would have done.
+func (a *app) wouldReplace(did *changedPolicy) error {
+	if a.json {
+		return a.printJSON(did)
+	}
+	for _, n := range did.Notices {
+		a.note("%s", n)
+	}
+	what := "would change"
+	if !did.Changed {
+		what = "there is nothing to change in"
+	}
+	a.printf("%s %s\n", what, a.place(did.File))
 	return nil
 }
 

@@ -41,7 +41,7 @@ that have no ~/.config/ebb/policy.toml of their own; it is made if it is not the
 		},
 	}
 	cmd.Flags().StringVar(&file, "file", "", "another `file` than the service's")
-	return cmd
+	return a.mayDryRun(cmd)
 }
 
 // changePolicy changes values in a configuration file, or in the service's for "".

@@ -18,8 +18,8 @@ where they stopped. A JOB is an id, a unique beginning of one, or a name.`,
 		Example: `  ebb resume nightly
   ebb resume 6af46e48 0b1f`,
 	}, action{
-		done: "resumed", method: bits.MethodResume,
-		all: []bits.State{bits.Suspended, bits.Errored, bits.TransientError},
-		do:  func(ctx context.Context, j *client.Job) (*bits.Outcome, error) { return done(j.Resume(ctx)) },
+		done: "resumed",
+		all:  []bits.State{bits.Suspended, bits.Errored, bits.TransientError},
+		do:   func(ctx context.Context, j *client.Job) (*bits.Outcome, error) { return done(j.Resume(ctx)) },
 	})
 }

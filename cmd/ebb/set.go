@@ -61,11 +61,11 @@ func newSetCmd(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if a.dryRun {
-				return a.wouldChange(cmd.Context(), job, ": "+safe(strings.Join(names, ", ")))
-			}
 			if err := job.Set(cmd.Context(), s); err != nil {
 				return err
+			}
+			if a.dryRun {
+				return a.wouldChange(cmd.Context(), job, ": "+safe(strings.Join(names, ", ")))
 			}
 			if a.json {
 				return a.printJob(cmd.Context(), job)

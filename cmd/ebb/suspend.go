@@ -18,8 +18,8 @@ func newSuspendCmd(a *app) *cobra.Command {
 		Example: `  ebb suspend nightly
   ebb suspend --all`,
 	}, action{
-		done: "suspended", method: bits.MethodSuspend,
-		all: []bits.State{bits.Queued, bits.Connecting, bits.Transferring, bits.TransientError},
-		do:  func(ctx context.Context, j *client.Job) (*bits.Outcome, error) { return done(j.Suspend(ctx)) },
+		done: "suspended",
+		all:  []bits.State{bits.Queued, bits.Connecting, bits.Transferring, bits.TransientError},
+		do:   func(ctx context.Context, j *client.Job) (*bits.Outcome, error) { return done(j.Suspend(ctx)) },
 	})
 }

@@ -12,6 +12,7 @@ import (
 	"io"
 	"net/http"
 	"strconv"
+	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
@@ -34,12 +35,30 @@ func New(q *queue.Queue, gov *governor.Governor, file *policy.File, notifier *no
 	s := &server{q: q, gov: gov, policy: file, notifier: notifier, peers: node, service: service}
 	s.register(humago.New(mux, config()))
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		r = rehearsed(r)
 		if h, pattern := mux.Handler(r); pattern == "" {
 			noSuchCall(w, r, h)
 			return
 		}
 		mux.ServeHTTP(w, r)
 	})
+}
+
+// dryRun is where calls that change jobs are answered as if they were carried out, and are not. It is a
+// place of its own, so that a service that does not know it does nothing.
+const dryRun = "/v1/dry-run"
+
+// rehearsed returns the request that a call below dryRun stands for.
+func rehearsed(r *http.Request) *http.Request {
+	rest, ok := strings.CutPrefix(r.URL.Path, dryRun)
+	if !ok || r.URL.RawPath != "" || rest != "/jobs" && !strings.HasPrefix(rest, "/jobs/") {
+		return r
+	}
+	c := callerOf(r.Context())
+	c.DryRun = true
+	out := r.Clone(context.WithValue(r.Context(), callerKey{}, c))
+	out.URL.Path = "/v1" + rest
+	return out
 }
 
 // noSuchCall answers requests that fit no operation, which h would do as plain text.

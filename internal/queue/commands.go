@@ -26,6 +26,8 @@ type Caller struct {
 	Self uint32
 	// Granted says that the system lets the user administer the service for this call.
 	Granted bool
+	// DryRun says that the call is to be answered as if it were carried out, and is not.
+	DryRun bool
 }
 
 // Admin reports whether the caller may deal with the jobs of all users.
@@ -206,6 +208,10 @@ func (q *Queue) Create(c Caller, spec bits.NewJob) (bits.Summary, error) {
 			return err
 		}
 		v.count()
+		if made = v; c.DryRun {
+			q.nextNum--
+			return nil
+		}
 		t.fresh = append(t.fresh, j)
 		if t.made == nil {
 			t.made = map[uint32]int{}
@@ -221,7 +227,6 @@ func (q *Queue) Create(c Caller, spec bits.NewJob) (bits.Summary, error) {
 		if spec.NotifyCommand != nil {
 			t.auditSet(c, j, &spec.Settings)
 		}
-		made = v
 		return nil
 	})
 	if err != nil {
@@ -439,11 +444,13 @@ func (q *Queue) change(c Caller, id bits.ID, f func(*tx, *job, *version) error) 
 		if err != nil {
 			return err
 		}
-		if err := f(t, j, v); err != nil {
-			return err
-		}
-		s = summary(t.get(j))
-		return nil
+		return t.try(c, j, func(t *tx) error {
+			if err := f(t, j, v); err != nil {
+				return err
+			}
+			s = summary(t.get(j))
+			return nil
+		})
 	})
 	return s, err
 }

@@ -81,11 +81,16 @@ func (q *Queue) operate(c Caller, id bits.ID, begin func(*tx, *job, *version) (*
 		if err != nil {
 			return err
 		}
-		op, err = begin(t, j, v)
-		return err
+		return t.try(c, j, func(t *tx) (err error) {
+			op, err = begin(t, j, v)
+			return err
+		})
 	})
 	if err != nil {
 		return bits.OK, err
+	}
+	if c.DryRun {
+		return op.code, nil
 	}
 	select {
 	case <-op.done:

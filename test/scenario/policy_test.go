@@ -63,6 +63,11 @@ func TestConfigurationIsFollowed(t *testing.T) {
 
 	writeConfig(t, name, "jobs.background = 2 # by hand\n")
 	s.inEffect("jobs.background", 2.0)
+	if out := s.cli("policy", "set", "--dry-run", "jobs.background=7").want(t, 0).out; !strings.HasPrefix(out, "would change ") {
+		t.Errorf("policy set --dry-run prints %q", out)
+	}
+	s.cli("policy", "set", "--dry-run", "jobs.background=-7").want(t, 2)
+	s.inEffect("jobs.background", 2.0)
 	s.cli("policy", "set", "jobs.background=3", "bandwidth.background=1 MB/s").want(t, 0)
 	if b, err := os.ReadFile(name); err != nil || string(b) != "jobs.background = 3 # by hand\n\n[bandwidth]\nbackground = \"1 MB/s\"\n" {
 		t.Errorf("the file is %q, %v", b, err)
