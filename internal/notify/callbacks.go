@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/ebbtransfer/ebb/bits"
+	"github.com/ebbtransfer/ebb/internal/extent"
 	"github.com/ebbtransfer/ebb/internal/queue"
 )
 
@@ -290,14 +291,21 @@ func (r *Registration) Close() {
 // of a file are transferred (client.md 7.1).
 type modifications struct {
 	r    *Registration
-	told map[bits.ID]time.Time
-	held map[bits.ID]bits.Event
+	told map[bits.ID][2]time.Time // when the program was told of the job, by topic.kind
+	held map[topic][]bits.Event   // of a modification the newest, of ranges one for each file
 }
 
-// Modifications reads events until stop is closed, and tells those that the program wants, at most
-// one per job in the job's minimum notification interval: the newest.
+// topic is what is told of at most once in a job's minimum notification interval.
+type topic struct {
+	job  bits.ID
+	kind int // 0: it was modified; 1: ranges of its files are transferred
+}
+
+// Modifications reads events until stop is closed, and tells those that the program wants, each kind
+// once per job in the job's minimum notification interval: of modifications the newest, of ranges
+// all that came in the meantime.
 func (r *Registration) Modifications(events <-chan bits.Event, stop <-chan struct{}) {
-	m := modifications{r: r, told: map[bits.ID]time.Time{}, held: map[bits.ID]bits.Event{}}
+	m := modifications{r: r, told: map[bits.ID][2]time.Time{}, held: map[topic][]bits.Event{}}
 	timer := time.NewTimer(0)
 	timer.Stop()
 	for {
@@ -315,41 +323,66 @@ func (r *Registration) Modifications(events <-chan bits.Event, stop <-chan struc
 }
 
 func (m *modifications) see(e bits.Event) {
-	flag := bits.NotifyModification
+	flag, about := bits.NotifyModification, topic{job: e.Job}
 	switch e.Kind {
-	case bits.EventTransferred, bits.EventError, bits.EventFile, bits.EventNotify, bits.EventMissed:
+	case bits.EventTransferred, bits.EventError, bits.EventFile, bits.EventNotify:
 		return // they have events of their own, or are about notifications
-	case "ranges":
-		flag = bits.NotifyRanges
+	case bits.EventRanges:
+		flag, about.kind = bits.NotifyRanges, 1
 	}
-	if notice, ok := m.r.n.Queue.Notice(e.Job); ok && notice.Job.Properties.NotifyFlags.Wants(flag) && m.r.n.callerFor(&notice) == m.r {
-		m.held[e.Job] = e
+	if e.State.Final() {
+		delete(m.told, e.Job)
 	}
+	notice, ok := m.r.n.Queue.Notice(e.Job)
+	switch {
+	case !ok || !notice.Job.Properties.NotifyFlags.Wants(flag) || m.r.n.callerFor(&notice) != m.r:
+	case about.kind == 0:
+		m.held[about] = []bits.Event{e}
+	default:
+		m.held[about] = withRanges(m.held[about], e)
+	}
+}
+
+// withRanges adds an event about ranges to those that wait: those of one file are told of together.
+func withRanges(held []bits.Event, e bits.Event) []bits.Event {
+	i := slices.IndexFunc(held, func(h bits.Event) bool { return h.File != nil && e.File != nil && h.File.Index == e.File.Index })
+	if i < 0 {
+		return append(held, e)
+	}
+	all := extent.Set(held[i].Ranges)
+	for _, r := range e.Ranges {
+		all = all.Add(r)
+	}
+	e.Ranges = all
+	held[i] = e
+	return held
 }
 
 // flush tells what may be told now, and returns when more may be.
 func (m *modifications) flush(now time.Time) (at time.Time) {
-	for id, e := range m.held {
-		notice, ok := m.r.n.Queue.Notice(id)
+	for about, events := range m.held {
+		notice, ok := m.r.n.Queue.Notice(about.job)
 		if !ok {
-			delete(m.held, id)
+			delete(m.held, about)
 			continue
 		}
-		due := m.told[id].Add(time.Duration(notice.Job.Properties.MinimumNotificationInterval) * time.Millisecond)
+		told := m.told[about.job]
+		due := told[about.kind].Add(time.Duration(notice.Job.Properties.MinimumNotificationInterval) * time.Millisecond)
 		if now.Before(due) {
 			if at.IsZero() || due.Before(at) {
 				at = due
 			}
 			continue
 		}
-		delete(m.held, id)
-		m.told[id] = now
-		if e.State.Final() {
-			delete(m.told, id)
+		delete(m.held, about)
+		if told[about.kind] = now; !notice.Job.State.Final() {
+			m.told[about.job] = told
 		}
-		select {
-		case m.r.news <- bits.Notification{Event: e}:
-		default: // the program reads too slowly: best effort
+		for _, e := range events {
+			select {
+			case m.r.news <- bits.Notification{Event: e}:
+			default: // the program reads too slowly: best effort
+			}
 		}
 	}
 	return at

@@ -135,7 +135,7 @@ var interfaces = []Section{
 		{BITS: "JobError", Ebb: "event `error`", Test: "test/scenario.TestCallbacks"},
 		{BITS: "JobModification", Ebb: "events `modified`, `state` and `progress`", Test: "test/scenario.TestCallbacks"},
 		{BITS: "FileTransferred", Ebb: "event `file`", Test: "test/scenario.TestCallbacks"},
-		{BITS: "FileRangesTransferred", Ebb: "event `ranges`", Test: "internal/queue.TestRangesEventsTellWhatCame"},
+		{BITS: "FileRangesTransferred", Ebb: "event `ranges`", Test: "test/scenario.TestCallbacksOfRanges"},
 		{BITS: "ValidateServerCertificate", Ebb: "a question in the stream of events and its answer", Test: "test/scenario.TestServerCertificateCallback"},
 	}},
 	{"IBitsPeerCacheAdministration, IBitsPeerCacheRecord, IBitsPeer and their enumerators", "", []Row{

@@ -287,6 +287,47 @@ func TestCallbacks(t *testing.T) {
 	all.next(t, bits.EventTransferred)
 }
 
+// A program that is told of ranges and of modifications is told of both, however close they come: no event of
+// one kind takes the place of one of the other.
+func TestCallbacksOfRanges(t *testing.T) {
+	t.Parallel()
+	_, url := small(t)
+	s := start(t, options{})
+	flags := bits.DefaultNotifyFlags | bits.NotifyModification | bits.NotifyRanges
+	f := fetched{waits: true, files: []bits.FileSpec{s.file(url, "demanded"), s.file(url+"?2", "demanded too")}}
+	f.settings.NotifyFlags, f.settings.OnDemand = &flags, ptr(true)
+	job := s.create(f)
+	l := s.listen(well, job.ID)
+	s.registered(job, true)
+	want := []bits.Range{{Offset: 100, Length: 10}, {Offset: 5000, Length: 20}, {Offset: 90_000, Length: 30}}
+	for i := range f.files {
+		must(t, job.RequestFileRanges(s.ctx(), i, want...))
+	}
+	must(t, job.Resume(s.ctx()))
+	told, modified := [2][]bits.Range{}, false
+	for !modified || len(told[0]) < len(want) || len(told[1]) < len(want) {
+		select {
+		case n := <-l.news:
+			if n.Acknowledge || n.Event.Job != job.ID {
+				t.Errorf("%+v", n)
+			}
+			if n.Event.Kind != bits.EventRanges {
+				modified = true
+				continue
+			}
+			told[n.Event.File.Index] = append(told[n.Event.File.Index], n.Event.Ranges...)
+		case <-time.After(patience):
+			t.Fatalf("the program is told of the ranges %v, of modifications %v", told, modified)
+		}
+	}
+	for _, have := range told {
+		slices.SortFunc(have, func(a, b bits.Range) int { return int(a.Offset - b.Offset) })
+		if !slices.Equal(have, want) {
+			t.Errorf("the program is told of the ranges %v, want %v", have, want)
+		}
+	}
+}
+
 // The command runs if the program that asked for callbacks fails, or goes away.
 func TestCallbackThenCommand(t *testing.T) {
 	t.Parallel()
