@@ -70,6 +70,9 @@ of headers only the names.
 		if p.OwnerOnly {
 			line("By", "the owner alone; an administrator is refused with "+AccessDenied.Name())
 		}
+		if p.ActsAsOwner {
+			line("By", "the owner, or root; another administrator is refused with "+AccessDenied.Name())
+		}
 		if p.Restarts {
 			line("Effect", "a running transfer starts again with the new value and goes on where it was")
 		}

@@ -28,6 +28,8 @@ type Property struct {
 	For []Type
 	// OwnerOnly says that not even an administrator sets it.
 	OwnerOnly bool
+	// ActsAsOwner says that what is set acts with the owner's rights: of administrators only root sets it.
+	ActsAsOwner bool
 	// Restarts says that a running transfer starts again with the new value.
 	Restarts bool
 	// ByPolicy says that Default is what policy may replace; a job that was given just that keeps it.
@@ -268,9 +270,9 @@ var PropertyTable = []Property{
 		textual[NotifyFlags](), DefaultNotifyFlags, func(o *Options) **NotifyFlags { return &o.NotifyFlags }, func(p *Properties) *NotifyFlags { return &p.NotifyFlags }, func(f *NotifyFlags) *Error {
 			return defined("notify flags", uint32(*f), allFlags(notifyNames), NotImplemented)
 		}),
-	option(Property{Name: "notify_command", BITS: "NotifyCmdLine", Range: "a program by its absolute path, and arguments of up to 4,000 characters", Doc: "run as the owner when the job is TRANSFERRED or in ERROR; words in quotes as in a shell, or a JSON array; empty for none"},
+	option(Property{Name: "notify_command", BITS: "NotifyCmdLine", Range: "a program by its absolute path, and arguments of up to 4,000 characters", Doc: "run as the owner when the job is TRANSFERRED or in ERROR; words in quotes as in a shell, or a JSON array; empty for none", ActsAsOwner: true},
 		wordList, nil, func(o *Options) **[]string { return &o.NotifyCommand }, func(p *Properties) *[]string { return &p.NotifyCommand }, checkCommand),
-	option(Property{Name: "notify_url", Range: "an http or https URL", Doc: "where the service posts when the job is TRANSFERRED or in ERROR; only the owner sees more of it than its server; empty for nowhere"},
+	option(Property{Name: "notify_url", Range: "an http or https URL", Doc: "where the service posts when the job is TRANSFERRED or in ERROR; only the owner sees more of it than its server; empty for nowhere", ActsAsOwner: true},
 		plainText, "", func(o *Options) **string { return &o.NotifyURL }, func(p *Properties) *string { return &p.NotifyURL }, checkHook),
 	option(Property{Name: "notify_desktop", Range: "true, false", Doc: "the owner's desktop tells of the job's end"},
 		boolean, false, func(o *Options) **bool { return &o.NotifyDesktop }, func(p *Properties) *bool { return &p.NotifyDesktop }, nil),

@@ -167,7 +167,7 @@ func (r *Registration) covers(notice *queue.Notice) bool {
 	if len(r.jobs) == 0 {
 		return notice.UID == r.caller.UID
 	}
-	return (r.caller.Admin() || notice.UID == r.caller.UID) && slices.Contains(r.jobs, notice.Job.ID)
+	return r.caller.Changes(notice.UID) && slices.Contains(r.jobs, notice.Job.ID)
 }
 
 // callerFor returns the program that is called back for a job, nil if none is.

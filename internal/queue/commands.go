@@ -33,6 +33,18 @@ type Caller struct {
 // Admin reports whether the caller may deal with the jobs of all users.
 func (c Caller) Admin() bool { return c.UID == 0 || c.UID == c.Self || c.Granted }
 
+// Changes reports whether the caller may change the jobs of a user, and not only see them. Whoever the system
+// lets administer the service is not root for that, and through a job of root's would be: by a file in it,
+// or its notify command (client.md 1.4: an elevated administrator does not touch the system's jobs).
+func (c Caller) Changes(uid uint32) bool {
+	return c.may(uid) && (!c.Granted || uid != 0 || c.UID == 0)
+}
+
+// noChange is the answer to who may see a job and not change it.
+func noChange() error {
+	return denied("the job is root's, and an administrator who is not root may only look at it")
+}
+
 func denied(format string, args ...any) *bits.Error {
 	e := bits.Errorf(bits.AccessDenied, format, args...)
 	e.Context = bits.ContextGeneralQueueManager
@@ -106,7 +118,7 @@ func summary(v *version) bits.Summary {
 	return bits.Summary{ID: v.rec.ID, Name: v.rec.Name, State: v.rec.State}
 }
 
-// lookup returns a job that the caller may deal with, as the batch sees it.
+// lookup returns a job that the caller may see, as the batch sees it.
 func (t *tx) lookup(c Caller, id bits.ID) (*job, *version, error) {
 	j := t.q.byID[id]
 	if j == nil {
@@ -120,6 +132,15 @@ func (t *tx) lookup(c Caller, id bits.ID) (*job, *version, error) {
 		return nil, nil, noSuchJob(id.String())
 	}
 	return j, t.get(j), nil
+}
+
+// lookupToChange returns a job that the caller may change.
+func (t *tx) lookupToChange(c Caller, id bits.ID) (*job, *version, error) {
+	j, v, err := t.lookup(c, id)
+	if err == nil && !c.Changes(v.rec.UID) {
+		err = noChange()
+	}
+	return j, v, err
 }
 
 // refused turns a verdict into the error of a refused call.
@@ -440,7 +461,7 @@ func (q *Queue) AddFiles(c Caller, id bits.ID, specs []bits.FileSpec) (bits.Summ
 func (q *Queue) change(c Caller, id bits.ID, f func(*tx, *job, *version) error) (bits.Summary, error) {
 	var s bits.Summary
 	err := q.do(func(t *tx) error {
-		j, v, err := t.lookup(c, id)
+		j, v, err := t.lookupToChange(c, id)
 		if err != nil {
 			return err
 		}
@@ -515,8 +536,12 @@ func (q *Queue) Set(c Caller, id bits.ID, s bits.Settings) (bits.Summary, error)
 // ownersOnly refuses what not even an administrator may do to another's job (client.md 1.4).
 func ownersOnly(c Caller, v *version, s *bits.Settings) error {
 	for _, p := range s.Given() {
-		if p.OwnerOnly && c.UID != v.rec.UID {
+		switch {
+		case c.UID == v.rec.UID:
+		case p.OwnerOnly:
 			return denied("only the job's owner sets its %s", p.Name)
+		case p.ActsAsOwner && c.Granted:
+			return denied("only the job's owner sets its %s, and root: it acts with the owner's rights", p.Name)
 		}
 	}
 	return nil

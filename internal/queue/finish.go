@@ -77,7 +77,7 @@ func (q *Queue) Cancel(c Caller, id bits.ID) (bits.Code, error) {
 func (q *Queue) operate(c Caller, id bits.ID, begin func(*tx, *job, *version) (*operation, error)) (bits.Code, error) {
 	var op *operation
 	err := q.do(func(t *tx) error {
-		j, v, err := t.lookup(c, id)
+		j, v, err := t.lookupToChange(c, id)
 		if err != nil {
 			return err
 		}

@@ -89,7 +89,7 @@ func (w *Judge) covers(j *job, v *version) bool {
 	if len(w.jobs) == 0 {
 		return w.caller.UID == v.rec.UID
 	}
-	return w.caller.may(v.rec.UID) && slices.Contains(w.jobs, j.id)
+	return w.caller.Changes(v.rec.UID) && slices.Contains(w.jobs, j.id)
 }
 
 // judgeOf returns the program that is asked for a job; nil for none. judges.mu is held.
@@ -235,7 +235,7 @@ func (q *Queue) AnswerCertificate(c Caller, n uint64, a bits.CertificateAnswer) 
 	defer q.judges.mu.Unlock()
 	o := q.judges.open[n]
 	q.mu.RLock()
-	known := o != nil && c.may(o.job.now.rec.UID)
+	known := o != nil && c.Changes(o.job.now.rec.UID)
 	q.mu.RUnlock()
 	if !known {
 		return &bits.Error{Code: bits.NotFound, Context: bits.ContextServerCertificateCallback, Message: "there is no such question, or nobody waits for its answer any more"}

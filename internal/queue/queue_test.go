@@ -123,6 +123,76 @@ func TestJobsBelongToTheirOwners(t *testing.T) {
 	}
 }
 
+// TestRootsJobsAreRootsAlone: whom the system lets administer the service deals with the jobs of all users but
+// root's, and has nothing run as their owners (client.md 1.4, 7.3).
+func TestRootsJobsAreRootsAlone(t *testing.T) {
+	q := open(t, t.TempDir())
+	defer shut(t, q)
+	dir := t.TempDir()
+	spec := bits.FileSpec{Remote: "http://127.0.0.1:1/a", Local: filepath.Join(dir, "a")}
+	roots, hers := create(t, q, root, "root's", spec), create(t, q, alice, "hers", spec)
+	granted := Caller{UID: 1001, Self: 500, Granted: true}
+	set := func(c Caller, id bits.ID, name, value string) error {
+		var s bits.Settings
+		if err := s.Set(name, value); err != nil {
+			t.Fatal(err)
+		}
+		_, err := q.Set(c, id, s)
+		return err
+	}
+	for name, call := range map[string]func(Caller) error{
+		"Set": func(c Caller) error { return set(c, roots, "priority", "LOW") },
+		"AddFiles": func(c Caller) error {
+			_, err := q.AddFiles(c, roots, []bits.FileSpec{{Remote: "http://h/b", Local: filepath.Join(dir, "b")}})
+			return err
+		},
+		"ChangeFile": func(c Caller) error {
+			_, err := q.ChangeFile(c, roots, 0, bits.FileChange{Skipped: new(true)})
+			return err
+		},
+		"RemoveFile": func(c Caller) error { return q.RemoveFile(c, roots, 0) },
+		"ReplacePrefix": func(c Caller) error {
+			_, err := q.ReplacePrefix(c, roots, bits.PrefixChange{Old: "http:", New: "https:"})
+			return err
+		},
+		"SetPosition":   func(c Caller) error { _, err := q.SetPosition(c, roots, 0, 1); return err },
+		"RequestRanges": func(c Caller) error { _, err := q.RequestRanges(c, roots, 0, ranges("0:1")); return err },
+		"SetValidated":  func(c Caller) error { _, err := q.SetValidated(c, roots, 0, true); return err },
+		"ReplyData":     func(c Caller) error { _, err := q.ReplyData(c, roots); return err },
+		"Resume":        func(c Caller) error { _, err := q.Resume(c, roots); return err },
+		"Suspend":       func(c Caller) error { _, err := q.Suspend(c, roots); return err },
+		"Own":           func(c Caller) error { _, err := q.Own(c, roots); return err },
+		"Complete":      func(c Caller) error { _, err := q.Complete(c, roots); return err },
+		"Cancel":        func(c Caller) error { _, err := q.Cancel(c, roots); return err },
+	} {
+		if err := call(granted); codeOf(err) != bits.AccessDenied {
+			t.Errorf("%s of root's job by another administrator: %v", name, err)
+		}
+		if err := call(bob); codeOf(err) != bits.NotFound {
+			t.Errorf("%s of root's job by another user: %v", name, err)
+		}
+	}
+	if j, err := q.Get(granted, roots, true); err != nil || len(j.Files) != 1 || j.State != bits.Suspended || j.Priority != bits.Normal {
+		t.Errorf("root's job is %+v, %v", j, err)
+	}
+	for _, c := range []struct {
+		who  Caller
+		want bits.Code
+	}{{granted, bits.AccessDenied}, {root, bits.OK}, {alice, bits.OK}} {
+		for name, value := range map[string]string{"notify_command": "/bin/true", "notify_url": "http://127.0.0.1/"} {
+			if err := set(c.who, hers, name, value); codeOf(err) != c.want {
+				t.Errorf("%s set by uid %d: %v, want %s", name, c.who.UID, err, c.want.Name())
+			}
+		}
+		if err := set(c.who, hers, "priority", "LOW"); err != nil {
+			t.Errorf("priority set by uid %d: %v", c.who.UID, err)
+		}
+		if _, err := q.Suspend(c.who, hers); err != nil {
+			t.Errorf("Suspend by uid %d: %v", c.who.UID, err)
+		}
+	}
+}
+
 func TestReferences(t *testing.T) {
 	q := open(t, t.TempDir())
 	defer shut(t, q)

@@ -99,6 +99,9 @@ func (q *Queue) typeOf(c Caller, id bits.ID) (bits.Type, localfile.Owner, error)
 	if j == nil || !c.may(j.now.rec.UID) {
 		return 0, localfile.Owner{}, noSuchJob(id.String())
 	}
+	if !c.Changes(j.now.rec.UID) {
+		return 0, localfile.Owner{}, noChange() // before files are looked at with root's rights
+	}
 	return j.now.rec.Type, q.as(j.now.rec.UID), nil
 }
 
@@ -159,6 +162,9 @@ func (q *Queue) ReplyData(c Caller, id bits.ID) ([]byte, error) {
 	}
 	v := j.now
 	q.mu.RUnlock()
+	if !c.Changes(v.rec.UID) {
+		return nil, noChange() // it is a file that only root may read
+	}
 	if err := refused(v, bits.Decide(v.rec.State, bits.MethodGetReplyData, v.facts()), "asked for its reply"); err != nil {
 		return nil, err
 	}

@@ -562,6 +562,16 @@ func TestSystemPolkit(t *testing.T) {
 	if status, _ := carol.ask("GET", "/v1/jobs/"+carols, nil); status != http.StatusNotFound {
 		t.Errorf("carol still sees the job: %d", status)
 	}
+	// Whoever may is not root for that: root's jobs are only looked at, and nothing is run as their owner.
+	roots := m.create(fetched{waits: true}).ID.String()
+	alice.cli("--admin", "show", roots).want(t, 0)
+	for _, call := range [][]string{{"set", roots, "notify_command=/bin/true"}, {"add", roots, "http://127.0.0.1/x", filepath.Join(alice.dir, "x")}, {"own", roots}, {"cancel", roots}} {
+		alice.cli(append([]string{"--admin"}, call...)...).want(t, 5)
+	}
+	bobs := bob.make(bits.NewJob{}).String()
+	alice.cli("--admin", "set", bobs, "notify_command=/bin/true").want(t, 5)
+	alice.cli("--admin", "set", bobs, "priority=LOW").want(t, 0)
+	m.cli("set", bobs, "notify_command=/bin/true").want(t, 0)
 	// Without polkit nobody may.
 	bus.Stop()
 	alice.cli("list", "--all-users").want(t, 5)
