@@ -8,7 +8,7 @@ import (
 	"github.com/ebbtransfer/ebb/internal/store"
 )
 
-// mostAudited bounds the lines that one call of AddFiles makes in the log.
+// mostAudited bounds the lines that one call about many files makes in the log.
 const mostAudited = 10
 
 // audit has it logged, once this batch is on disk, who did what to a job. facts are pairs of names
@@ -31,14 +31,14 @@ func (q *Queue) facts(c Caller, event audit.ID, v *version, more ...any) []any {
 	return append(facts, more...)
 }
 
-// auditFiles logs which files a job got.
-func (t *tx) auditFiles(c Caller, j *job, files []*store.File) {
+// auditFiles logs which files a job got, or what else was done to them.
+func (t *tx) auditFiles(c Caller, event audit.ID, j *job, what string, files []*store.File) {
 	for i, f := range files {
 		if i == mostAudited {
-			t.audit(c, audit.FileAdded, j, "more files added", "count", len(files)-i)
+			t.audit(c, event, j, what+", and more", "count", len(files)-i)
 			return
 		}
-		t.audit(c, audit.FileAdded, j, "file added", "remote", bits.RedactURL(f.Remote), "local", f.Local)
+		t.audit(c, event, j, what, "remote", bits.RedactURL(f.Remote), "local", f.Local)
 	}
 }
 
@@ -48,11 +48,8 @@ func (t *tx) auditSet(c Caller, j *job, s *bits.Settings) {
 	for _, p := range s.Given() {
 		names = append(names, p.Name)
 	}
-	event := audit.ID(0)
-	switch {
-	case c.UID != t.get(j).rec.UID:
-		event = audit.ChangedByOther
-	case s.NotifyCommand != nil:
+	event := t.changed(c, j)
+	if event == 0 && s.NotifyCommand != nil {
 		event = audit.CommandSet
 	}
 	facts := []any{"properties", strings.Join(names, ",")}
@@ -60,6 +57,27 @@ func (t *tx) auditSet(c Caller, j *job, s *bits.Settings) {
 		facts = append(facts, "program", (*s.NotifyCommand)[0])
 	}
 	t.audit(c, event, j, "job changed", facts...)
+}
+
+// changed is the number of the event that the caller changed a job: BITS has one for another's.
+func (t *tx) changed(c Caller, j *job) audit.ID {
+	if c.UID != t.get(j).rec.UID {
+		return audit.ChangedByOther
+	}
+	return 0
+}
+
+// auditFile logs what was done to one file of a job.
+func (t *tx) auditFile(c Caller, j *job, what string, f *store.File, facts ...any) {
+	t.audit(c, t.changed(c, j), j, what, append([]any{"remote", bits.RedactURL(f.Remote), "local", f.Local}, facts...)...)
+}
+
+// auditReading logs which parts of a file an administrator had fetched for another. A program that
+// reads its own file piece by piece changes nothing by that, and would fill the log.
+func (t *tx) auditReading(c Caller, j *job, what string, f *store.File, facts ...any) {
+	if t.changed(c, j) != 0 {
+		t.auditFile(c, j, what, f, facts...)
+	}
 }
 
 // overQuota tells of a call that was refused because the caller would have too much of something.

@@ -19,7 +19,7 @@ func (q *Queue) SetCertificate(c Caller, id bits.ID, f bits.ClientCertificateFil
 	if err != nil {
 		return nil, err
 	}
-	_, err = q.editSecrets(c, id, "client certificate", func(v *version, d *store.Detail) (bits.Code, error) {
+	_, err = q.editSecrets(c, id, "client certificate", []any{"subject", shown.Subject, "done", "set"}, func(v *version, d *store.Detail) (bits.Code, error) {
 		q.putSecret(v.rec.ID, d, store.Secret{Kind: secretCertificate}, text)
 		d.ClientCertificate = shown
 		return bits.OK, nil
@@ -29,7 +29,7 @@ func (q *Queue) SetCertificate(c Caller, id bits.ID, f bits.ClientCertificateFil
 
 // RemoveCertificate takes the client certificate from a job. The code is S_FALSE if it had none.
 func (q *Queue) RemoveCertificate(c Caller, id bits.ID) (bits.Code, error) {
-	return q.editSecrets(c, id, "client certificate", func(_ *version, d *store.Detail) (bits.Code, error) {
+	return q.editSecrets(c, id, "client certificate", []any{"done", "removed"}, func(_ *version, d *store.Detail) (bits.Code, error) {
 		if !dropSecret(d, store.Secret{Kind: secretCertificate}) {
 			return bits.False, nil
 		}

@@ -244,7 +244,7 @@ func (q *Queue) Create(c Caller, spec bits.NewJob) (bits.Summary, error) {
 		}
 		t.event(j, bits.EventAdded, nil)
 		t.audit(c, audit.Created, j, "job created", "type", spec.Type, "files", len(files))
-		t.auditFiles(c, j, files)
+		t.auditFiles(c, audit.FileAdded, j, "file added", files)
 		if spec.NotifyCommand != nil {
 			t.auditSet(c, j, &spec.Settings)
 		}
@@ -452,7 +452,7 @@ func (q *Queue) AddFiles(c Caller, id bits.ID, specs []bits.FileSpec) (bits.Summ
 			t.files = append(t.files, store.FileRow{Job: j.num, Index: first + i, File: f})
 		}
 		t.event(j, bits.EventModified, nil)
-		t.auditFiles(c, j, files)
+		t.auditFiles(c, audit.FileAdded, j, "file added", files)
 		return nil
 	})
 }

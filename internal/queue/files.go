@@ -138,6 +138,7 @@ func (q *Queue) ChangeFile(c Caller, id bits.ID, index int, change bits.FileChan
 			t.takeNewPasswords(j, f)
 			t.changeFile(j, index, f)
 			t.modified(j)
+			t.auditFile(c, j, "file changed", f, "mirrors", len(f.Extra.Mirrors), "skipped", f.State == store.FileSkipped)
 		}
 		return nil
 	})
@@ -159,6 +160,7 @@ func (q *Queue) RemoveFile(c Caller, id bits.ID, index int) error {
 		f.State = store.FileRemoved
 		t.changeFile(j, index, f)
 		t.modified(j)
+		t.auditFile(c, j, "file removed", f)
 		switch {
 		case v.highPerformance(): // what is at its destination is left to the caller (client.md 6.11)
 		case j.run == nil || old.State != store.FilePending: // else the transfer does it
@@ -206,15 +208,18 @@ func (q *Queue) ReplacePrefix(c Caller, id bits.ID, change bits.PrefixChange) (b
 			}
 			files[i] = n
 		}
+		given := make([]*store.File, 0, len(files))
 		for i := range v.files {
 			if f := files[i]; f != nil {
 				t.takeNewPasswords(j, f)
 				t.changeFile(j, i, f)
+				given = append(given, f)
 			}
 		}
 		if len(files) > 0 {
 			code = bits.OK
 			t.modified(j)
+			t.auditFiles(c, t.changed(c, j), j, "file changed", given)
 		}
 		return nil
 	})

@@ -226,6 +226,7 @@ func (q *Queue) SetPosition(c Caller, id bits.ID, index int, offset int64) (bits
 		g := edited(f)
 		g.Extra.Position = offset
 		t.steer(j, index, g)
+		t.auditReading(c, j, "file is fetched from another position", f, "offset", offset)
 		return nil
 	})
 }
@@ -278,6 +279,7 @@ func (q *Queue) RequestRanges(c Caller, id bits.ID, index int, ranges []bits.Ran
 			return nil
 		}
 		t.steer(j, index, g)
+		t.auditReading(c, j, "parts of a file asked for", f, "ranges", len(ranges))
 		if v.rec.State == bits.Suspended && v.detail().Exhausted {
 			t.edit(j, func(_ *store.Job, d *store.Detail) { d.Active, d.Exhausted = 0, false })
 			t.setState(j, bits.Queued)
@@ -300,7 +302,11 @@ func (q *Queue) SetValidated(c Caller, id bits.ID, index int, right bool) (bits.
 		switch {
 		case v.rec.Type != bits.Download:
 			return &bits.Error{Code: bits.NotImplemented, Context: bits.ContextGeneralQueueManager, Message: "only downloads are validated"}
-		case right:
+		case !right && f.State == store.FilePlaced:
+			return &bits.Error{Code: bits.InvalidState, Context: bits.ContextLocalFile, File: f.Local, Message: "the file is in its place and cannot be fetched again by this job"}
+		}
+		t.auditFile(c, j, "file validated", f, "right", right)
+		if right {
 			part := store.Part{}
 			if f.Part != nil {
 				part = *f.Part
@@ -312,8 +318,6 @@ func (q *Queue) SetValidated(c Caller, id bits.ID, index int, right bool) (bits.
 			t.edit(j, func(_ *store.Job, d *store.Detail) { d.Changed = changed(d, t.now) })
 			t.event(j, bits.EventModified, nil)
 			return nil
-		case f.State == store.FilePlaced:
-			return &bits.Error{Code: bits.InvalidState, Context: bits.ContextLocalFile, File: f.Local, Message: "the file is in its place and cannot be fetched again by this job"}
 		}
 		g := edited(f) // so that no late news of its transfer undo this
 		g.State, g.Size, g.Done, g.Part = store.FilePending, -1, 0, nil

@@ -385,8 +385,9 @@ func credentialNames(d *store.Detail) []bits.CredentialName {
 	return names
 }
 
-// editSecrets changes what only a job's owner may (client.md 1.4). f returns the code of success.
-func (q *Queue) editSecrets(c Caller, id bits.ID, what string, f func(v *version, d *store.Detail) (bits.Code, error)) (bits.Code, error) {
+// editSecrets changes what only a job's owner may (client.md 1.4). f returns the code of success; facts are
+// what the log tells besides.
+func (q *Queue) editSecrets(c Caller, id bits.ID, what string, facts []any, f func(v *version, d *store.Detail) (bits.Code, error)) (bits.Code, error) {
 	var code bits.Code
 	_, err := q.change(c, id, func(t *tx, j *job, v *version) error {
 		if c.UID != v.rec.UID {
@@ -405,6 +406,7 @@ func (q *Queue) editSecrets(c Caller, id bits.ID, what string, f func(v *version
 			to.Changed = changed(to, t.now)
 		})
 		t.event(j, bits.EventModified, nil)
+		t.audit(c, 0, j, "job's "+what+" changed", facts...)
 		return nil
 	})
 	return code, err
@@ -427,7 +429,7 @@ func (q *Queue) SetCredential(c Caller, id bits.ID, cred bits.Credential) error 
 	if err != nil {
 		return err
 	}
-	_, err = q.editSecrets(c, id, "credentials", func(v *version, d *store.Detail) (bits.Code, error) {
+	_, err = q.editSecrets(c, id, "credentials", []any{"target", cred.Target, "scheme", cred.Scheme, "done", "set"}, func(v *version, d *store.Detail) (bits.Code, error) {
 		q.putSecret(v.rec.ID, d, credentialRecord(cred.CredentialName), plain)
 		return bits.OK, nil
 	})
@@ -440,7 +442,7 @@ func credentialRecord(n bits.CredentialName) store.Secret {
 
 // RemoveCredential takes a credential from a job. The code is S_FALSE if there was none.
 func (q *Queue) RemoveCredential(c Caller, id bits.ID, n bits.CredentialName) (bits.Code, error) {
-	return q.editSecrets(c, id, "credentials", func(_ *version, d *store.Detail) (bits.Code, error) {
+	return q.editSecrets(c, id, "credentials", []any{"target", n.Target, "scheme", n.Scheme, "done", "removed"}, func(_ *version, d *store.Detail) (bits.Code, error) {
 		if !dropSecret(d, credentialRecord(n)) {
 			return bits.False, nil
 		}

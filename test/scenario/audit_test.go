@@ -30,6 +30,7 @@ func TestAudit(t *testing.T) {
 	if err := job.AddFiles(s.ctx(), s.file(url+"?X-Amz-Signature=geheim", "file")); err != nil {
 		t.Fatal(err)
 	}
+	must(t, job.SetCredential(s.ctx(), bits.Credential{CredentialName: bits.CredentialName{Target: bits.TargetServer, Scheme: bits.AuthBasic}, User: ptr("user"), Password: ptr("geheim")}))
 	for _, args := range [][]string{{"set", job.ID.String(), "priority=HIGH"}, {"resume", job.ID.String()}} {
 		s.cli(args...).want(t, 0)
 	}
@@ -58,6 +59,7 @@ func TestAudit(t *testing.T) {
 		{"job changed", job.ID.String(), "6", by + " properties="},
 		{"file added", job.ID.String(), "16403", by},
 		{"job changed", job.ID.String(), "", "process=" + ebb + " properties=priority"},
+		{"job's credentials changed", job.ID.String(), "", by + " target=SERVER scheme=BASIC done=set"},
 		{"job resumed", job.ID.String(), "1", "process=" + ebb},
 		{"job transferred", job.ID.String(), "60", ""},
 		{"notify command failed", job.ID.String(), "63", "program=/bin/false"},
