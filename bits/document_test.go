@@ -66,7 +66,7 @@ of headers only the names.
 			}
 			line("Jobs", strings.Join(jobs, ", ")+"; others refuse it with "+code.Name())
 		}
-		line("Settable", settable(p.When))
+		line("Settable", settable(p))
 		if p.OwnerOnly {
 			line("By", "the owner alone; an administrator is refused with "+AccessDenied.Name())
 		}
@@ -87,6 +87,10 @@ of headers only the names.
 |---|---|---|
 | ` + "`http_method`" + ` other than GET | ` + "`dynamic_content`, `on_demand`" + `, a ` + "`priority`" + ` other than FOREGROUND | ` + NotWithCustomMethod.Name() + ` |
 | ` + "`dynamic_content`" + ` | ` + "`on_demand`" + ` | ` + UnsupportedConfiguration.Name() + ` |
+| files with ranges | ` + "`dynamic_content`, mirrors, `only_if_newer`" + ` of the file | ` + UnsupportedConfiguration.Name() + ` |
+| files with ranges | ` + "`http_method`" + ` other than GET | ` + NotWithCustomMethod.Name() + ` |
+| files with ranges | URLs of files: ` + "`file://`, `smb://`" + ` | ` + InsufficientRangeSupport.Name() + ` |
+| ` + "`on_demand`" + ` | URLs of files: ` + "`file://`, `smb://`" + ` | ` + RandomAccessNotSupported.Name() + ` |
 | ` + "`headers_write_only`" + ` | going back to false | ` + ReadOnlyProperty.Name() + ` |
 
 ## Properties that cannot be set
@@ -105,20 +109,65 @@ of headers only the names.
 	return b.String()
 }
 
-// settable says in words what a row of the state machine does.
-func settable(when Method) string {
-	const final = "; in ACKNOWLEDGED and CANCELLED it is refused with BG_E_INVALID_STATE"
-	switch when {
-	case MethodSetBeforeResume:
-		return "until the job is resumed for the first time, then refused with " + ReadOnlyAfterResume.Name() + final
-	case MethodSetBeforeAddFile:
-		return "until the job has a file, then refused with " + ReadOnlyAfterAddFile.Name() + final
-	case MethodSetFileACLFlags:
-		return "until the job is TRANSFERRED, then refused with " + InvalidState.Name()
-	case MethodSetReplyFileName:
-		return "until the answer's download begins or the job is TRANSFERRED, then refused with " + InvalidState.Name()
+// settable says in words what the state machine does: before and after what closes a property for good.
+func settable(p *Property) string {
+	f := Facts{Files: 1}
+	if p.For != nil {
+		f.Type = p.For[len(p.For)-1]
 	}
-	return "in all states but ACKNOWLEDGED and CANCELLED, which refuse it with " + InvalidState.Name()
+	until := ""
+	then := f
+	switch p.When {
+	case MethodSetBeforeResume:
+		until, then.Resumed = "the job is resumed for the first time", true
+	case MethodSetBeforeAddFile:
+		until, then.Files, f.Files = "the job has a file", 1, 0
+	case MethodSetReplyFileName:
+		until, then.ReplyStarted = "the answer's download begins", true
+	}
+	if until == "" {
+		return statesOf(p.When, f)
+	}
+	return "until " + until + " (" + statesOf(p.When, f) + "); then " + statesOf(p.When, then)
+}
+
+// statesOf says in which states a method is carried out, and with what the others refuse it.
+func statesOf(m Method, f Facts) string {
+	var takes []string
+	var codes []Code
+	refuses := map[Code][]string{}
+	for _, s := range columns {
+		switch code := Decide(s, m, f).Code; {
+		case code == OK:
+			takes = append(takes, s.String())
+		default:
+			if refuses[code] == nil {
+				codes = append(codes, code)
+			}
+			refuses[code] = append(refuses[code], s.String())
+		}
+	}
+	words := ""
+	switch {
+	case len(takes) == 0 && len(codes) > 1: // then the final states differ from all others
+		words = "refused with " + codes[0].Name()
+		codes = codes[1:]
+	case len(codes) == 1 && len(takes) > len(refuses[codes[0]]):
+		return "in all states but " + list(refuses[codes[0]]) + ", which refuse it with " + codes[0].Name()
+	default:
+		words = "in " + list(takes)
+	}
+	for _, c := range codes {
+		words += "; " + list(refuses[c]) + " refuse it with " + c.Name()
+	}
+	return words
+}
+
+func list(words []string) string {
+	if len(words) < 2 {
+		return strings.Join(words, "")
+	}
+	return strings.Join(words[:len(words)-1], ", ") + " and " + words[len(words)-1]
 }
 
 // TestWords: what joinWords writes is what splitWords reads.

@@ -209,7 +209,7 @@ var PropertyTable = []Property{
 			}
 			return nil
 		}),
-	property(Property{Name: "protocol", Default: string(ProtocolBITS), Range: protocolNames(), Doc: "how an upload's file is sent; auto asks the server; not once bytes were sent", For: []Type{Upload, UploadReply}},
+	property(Property{Name: "protocol", Default: string(ProtocolBITS), Range: protocolNames(), Doc: "how an upload's file is sent; auto asks the server. While the transfer runs, and once a server has something of the file, it is refused with " + ReadOnlyAfterResume.Name(), For: []Type{Upload, UploadReply}},
 		kind[Protocol]{ParseProtocol, func(p Protocol) string { return string(p) }}, func(s *Settings) **Protocol { return &s.Protocol }, func(j *Job) Protocol { return j.Properties.Protocol }, func(p *Protocol) *Error {
 			if !slices.Contains(Protocols, *p) {
 				return Errorf(InvalidArg, "there is no protocol %q", *p)
@@ -231,7 +231,7 @@ var PropertyTable = []Property{
 	headerProperty(),
 	option(Property{Name: "headers_write_only", BITS: "MakeCustomHeadersWriteOnly", Range: "true, for good", Doc: "the custom headers can never be read back", OwnerOnly: true},
 		boolean, false, func(o *Options) **bool { return &o.HeadersWriteOnly }, func(p *Properties) *bool { return &p.HeadersWriteOnly }, nil),
-	option(Property{Name: "http_method", BITS: "HttpMethod", Range: "a method", Doc: "method of a download's requests; empty for GET. Another one makes the job FOREGROUND, which cannot be changed then, and every error fatal. A redirect keeps it, but for 303, and 301 and 302 of POST, which make it GET", When: MethodSetBeforeResume},
+	option(Property{Name: "http_method", BITS: "HttpMethod", Range: "a method", Doc: "method of a download's requests; empty for GET. Another one makes the job FOREGROUND, which cannot be changed then, and every error fatal. A redirect keeps it, but for 303, and 301 and 302 of POST, which make it GET. Requests of an upload have the methods of its protocol: it refuses another with " + NotImplemented.Name(), When: MethodSetBeforeResume},
 		plainText, "", func(o *Options) **string { return &o.HTTPMethod }, func(p *Properties) *string { return &p.HTTPMethod }, checkMethod),
 	option(Property{Name: "security_flags", BITS: "SecurityFlags", Range: flagNames(securityNames), Doc: "which certificates and redirects are taken; joined by '|', a number, or none", Restarts: true},
 		textual[SecurityFlags](), 0, func(o *Options) **SecurityFlags { return &o.SecurityFlags }, func(p *Properties) *SecurityFlags { return &p.SecurityFlags }, func(f *SecurityFlags) *Error {
@@ -574,9 +574,9 @@ func checkProxy(p *ProxySettings) *Error {
 
 // Limits of notify commands and proxy lists. Client.md 0.4.
 const (
-	MaxNotifyProgram    = 4095 // bytes of the program's path; BITS allows 260 characters
-	MaxNotifyParameters = 4000 // characters of all arguments and the blanks between
-	MaxProxyList        = 4000 // characters of a list of proxies, and of one of hosts without
+	MaxNotifyProgram    = 4095     // bytes of the program's path; BITS allows 260 characters
+	MaxNotifyParameters = 4000     // characters of all arguments and the blanks between
+	MaxProxyList        = 32 << 10 // characters of a list of proxies, and of one of hosts without; BITS's sources say 4,000 and 32 KiB (client.md 12.1)
 
 	DefaultNotifyInterval = 500 // milliseconds
 )

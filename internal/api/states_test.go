@@ -750,7 +750,7 @@ func TestPropertyErrors(t *testing.T) {
 		"upload":   func() bits.ID { return upload("UPLOAD") },
 		"reply":    func() bits.ID { return upload("UPLOAD_REPLY") },
 	}
-	long := strings.Repeat("a", 5000)
+	long, longer := strings.Repeat("a", 5000), strings.Repeat("a", 32<<10+1)
 	for _, c := range []struct {
 		kind, first, body string
 		want              bits.Code
@@ -780,8 +780,9 @@ func TestPropertyErrors(t *testing.T) {
 		{"download", "", `{"proxy":{"usage":"NO_PROXY","list":["http://p"]}}`, bits.InvalidArg},
 		{"download", "", `{"proxy":{"usage":"AUTODETECT","bypass":["h"]}}`, bits.InvalidArg},
 		{"download", "", `{"proxy":{"usage":"OVERRIDE","list":["http://u:secret@p"]}}`, bits.InvalidArg},
-		{"download", "", `{"proxy":{"usage":"OVERRIDE","list":["` + long + `"]}}`, bits.ProxyListTooLarge},
-		{"download", "", `{"proxy":{"usage":"OVERRIDE","list":["p"],"bypass":["` + long + `"]}}`, bits.ProxyBypassListTooLarge},
+		{"download", "", `{"proxy":{"usage":"OVERRIDE","list":["` + longer[1:] + `"]}}`, bits.OK},
+		{"download", "", `{"proxy":{"usage":"OVERRIDE","list":["` + longer + `"]}}`, bits.ProxyListTooLarge},
+		{"download", "", `{"proxy":{"usage":"OVERRIDE","list":["p"],"bypass":["` + longer + `"]}}`, bits.ProxyBypassListTooLarge},
 		{"download", "", `{"security_flags":"0x20"}`, bits.NotImplemented},
 		{"download", "", `{"security_flags":"0x300"}`, bits.NotImplemented},
 		{"download", "", `{"security_flags":"0x400"}`, bits.NotImplemented},

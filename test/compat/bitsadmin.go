@@ -63,7 +63,7 @@ var bitsadmin = []Section{
 		{BITS: "/setreplyfilename", Ebb: "`ebb bitsadmin /setreplyfilename`", Test: "test/scenario.TestBitsadminReply"},
 		{BITS: "/getreplyprogress", Ebb: "`ebb bitsadmin /getreplyprogress`", Test: "test/scenario.TestBitsadminReply"},
 		{BITS: "/getreplydata", Ebb: "`ebb bitsadmin /getreplydata`", Test: "test/scenario.TestBitsadminReply"},
-		{BITS: "/setcredentials", Ebb: "`ebb bitsadmin /setcredentials`", Test: "test/scenario.TestBitsadminCredentials//setcredentials"},
+		{BITS: "/setcredentials", Ebb: "`ebb bitsadmin /setcredentials`; PASSPORT is refused with E_NOTIMPL", Test: "test/scenario.TestBitsadminCredentials//setcredentials"},
 		{BITS: "/removecredentials", Ebb: "`ebb bitsadmin /removecredentials`", Test: "test/scenario.TestBitsadminCredentials//removecredentials"},
 		{BITS: "/getcustomheaders", Ebb: "`ebb bitsadmin /getcustomheaders`", Test: "test/scenario.TestBitsadminProperties//setcustomheaders"},
 		{BITS: "/setcustomheaders", Ebb: "`ebb bitsadmin /setcustomheaders`", Test: "test/scenario.TestBitsadminProperties//setcustomheaders"},
