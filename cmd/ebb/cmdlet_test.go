@@ -4,6 +4,7 @@ import (
 	"os"
 	"reflect"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -162,6 +163,24 @@ func TestBitsJobOfAnUnknownSize(t *testing.T) {
 	job := asBitsJob(&bits.Job{State: bits.TransientError, Type: bits.UploadReply, Progress: bits.Progress{BytesTotal: bits.Unknown},
 		Error: (&bits.Error{Code: bits.HTTPStatus(404), Context: bits.ContextRemoteFile}).Info()})
 	if job.BytesTotal != 18446744073709551615 || job.JobState != "TransientError" || job.TransferType != "UploadReply" || job.InternalErrorCode != -2145844844 || job.ErrorCondition != "RemoteFile" {
+		t.Errorf("the job is %+v", job)
+	}
+	if job.ErrorContextDescription != "The error occurred while the remote file was being processed." || job.ProxyUsage != "SystemDefault" || job.HttpMethod != "GET" {
+		t.Errorf("the job is %+v", job)
+	}
+}
+
+// TestBitsJob: a job as PowerShell has it tells what was set by the cmdlets' parameters.
+func TestBitsJob(t *testing.T) {
+	for usage, word := range map[bits.ProxyUsage]string{bits.ProxyPreconfig: "SystemDefault", bits.ProxyNone: "NoProxy", bits.ProxyAutodetect: "AutoDetect", bits.ProxyOverride: "Override"} {
+		if job := asBitsJob(&bits.Job{Properties: bits.Properties{Proxy: bits.ProxySettings{Usage: usage}}}); job.ProxyUsage != word || job.ErrorContextDescription != "" {
+			t.Errorf("%+v, want %s", job, word)
+		}
+	}
+	job := asBitsJob(&bits.Job{Properties: bits.Properties{Proxy: bits.ProxySettings{Usage: bits.ProxyOverride, List: []string{"p:1"}, Bypass: []string{"h"}}, NotifyFlags: bits.DefaultNotifyFlags,
+		NotifyCommand: []string{"/bin/true", "a"}, HTTPMethod: "POST", DynamicContent: true, SecurityFlags: bits.SecurityIgnoreName}})
+	if !slices.Equal(job.ProxyList, []string{"p:1"}) || !slices.Equal(job.ProxyBypassList, []string{"h"}) || job.NotifyFlags != 3 || !slices.Equal(job.NotifyCmdLine, []string{"/bin/true", "a"}) ||
+		job.HttpMethod != "POST" || !job.Dynamic || job.SecurityFlags != uint32(bits.SecurityIgnoreName) {
 		t.Errorf("the job is %+v", job)
 	}
 }

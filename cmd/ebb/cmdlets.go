@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -617,6 +618,14 @@ type bitsJob struct {
 	RetryInterval           int64
 	RetryTimeout            int64
 	MaxDownloadTime         int64
+	ProxyUsage              string
+	ProxyList               []string
+	ProxyBypassList         []string
+	NotifyFlags             uint32
+	NotifyCmdLine           []string
+	HttpMethod              string //nolint:revive // PowerShell's name
+	Dynamic                 bool
+	SecurityFlags           uint32
 }
 
 type bitsFile struct {
@@ -632,6 +641,7 @@ var (
 	jobStateWords     = [...]string{"Queued", "Connecting", "Transferring", "Suspended", "Error", "TransientError", "Transferred", "Acknowledged", "Cancelled"}
 	transferTypeWords = [...]string{"Download", "Upload", "UploadReply"}
 	priorityWords     = [...]string{"Foreground", "High", "Normal", "Low"}
+	proxyUsageWords   = [...]string{"SystemDefault", "NoProxy", "Override", "AutoDetect"}
 	conditionWords    = [...]string{"NoError", "Unknown", "GeneralQueueManager", "QueueManagerNotification", "LocalFile", "RemoteFile", "GeneralTransport", "RemoteApplication", "ServerCertificateCallback"}
 )
 
@@ -643,10 +653,14 @@ func asBitsJob(j *bits.Job) bitsJob {
 		OwnerAccount: j.Owner, Priority: priorityWords[j.Priority], TransferPolicy: costText(j.Properties.TransferPolicy),
 		FilesTotal: j.Progress.FilesTotal, FilesTransferred: j.Progress.FilesTransferred, BytesTotal: unknownSize(j.Progress.BytesTotal), BytesTransferred: j.Progress.BytesTransferred,
 		CreationTime: j.Times.Created, ModificationTime: j.Times.Modified, TransferCompletionTime: j.Times.Transferred, FileList: []bitsFile{},
-		ErrorCondition: conditionWords[0], RetryInterval: j.Properties.MinimumRetryDelay, RetryTimeout: j.Properties.NoProgressTimeout, MaxDownloadTime: j.Properties.MaximumDownloadTime}
+		ErrorCondition: conditionWords[0], RetryInterval: j.Properties.MinimumRetryDelay, RetryTimeout: j.Properties.NoProgressTimeout, MaxDownloadTime: j.Properties.MaximumDownloadTime,
+		ProxyUsage: proxyUsageWords[j.Properties.Proxy.Usage], ProxyList: j.Properties.Proxy.List, ProxyBypassList: j.Properties.Proxy.Bypass,
+		NotifyFlags: uint32(j.Properties.NotifyFlags), NotifyCmdLine: j.Properties.NotifyCommand, HttpMethod: cmp.Or(j.Properties.HTTPMethod, "GET"),
+		Dynamic: j.Properties.DynamicContent, SecurityFlags: uint32(j.Properties.SecurityFlags)}
 	if e := j.Error; e != nil {
 		err := e.Err()
 		b.ErrorCondition, b.ErrorDescription, b.InternalErrorCode = conditionWords[err.Context], e.Message, int32(err.Code)
+		b.ErrorContextDescription = contextTexts[err.Context]
 	}
 	for _, f := range j.Files {
 		b.FileList = append(b.FileList, bitsFile{RemoteName: bits.RedactURL(f.Remote), LocalName: f.Local, BytesTotal: unknownSize(f.BytesTotal), BytesTransferred: f.BytesTransferred,
