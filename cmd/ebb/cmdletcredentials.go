@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"strings"
@@ -19,7 +20,6 @@ import (
 // for the caller's own identity. Nothing is asked for with -WhatIf.
 func (c *cmdletCall) credentials() (all []bits.Credential, err error) {
 	from := map[string]string{"Start-BitsTransfer": "Source", "Set-BitsTransfer": "BitsJob"}[c.name]
-	var lines *bufio.Reader
 	for _, k := range []struct {
 		target       bits.AuthTarget
 		user, scheme string
@@ -37,11 +37,8 @@ func (c *cmdletCall) credentials() (all []bits.Credential, err error) {
 			if !c.has(from) {
 				return nil, usagef("-%s: the standard input holds the password, so that -%s must be given", k.user, from)
 			}
-			if lines == nil {
-				lines = bufio.NewReader(io.LimitReader(c.a.in, 2*maxSecret))
-			}
 			user := c.text(k.user)
-			password, err := c.password(lines, k.user, user)
+			password, err := c.password(k.user, user)
 			if err != nil {
 				return nil, err
 			}
@@ -58,13 +55,37 @@ func (c *cmdletCall) credentials() (all []bits.Credential, err error) {
 	return all, nil
 }
 
+// lines are the lines of the standard input that hold secrets: first headers, then passwords.
+func (c *cmdletCall) lines() *bufio.Reader {
+	if c.secrets == nil {
+		c.secrets = bufio.NewReader(io.LimitReader(c.a.in, bits.MaxHeaderBytes*8+2*maxSecret)) // of headers as JSON
+	}
+	return c.secrets
+}
+
+// pipedHeaders reads custom headers, which may be secrets, from the first line of the standard input.
+func (c *cmdletCall) pipedHeaders() (headers []string, err error) {
+	from := map[string]string{"Start-BitsTransfer": "Source", "Set-BitsTransfer": "BitsJob"}[c.name]
+	if !c.has(from) {
+		return nil, usagef("-CustomHeaders -: the standard input holds the headers, so that -%s must be given", from)
+	}
+	line, err := c.lines().ReadBytes('\n')
+	if len(line) > 0 {
+		err = json.Unmarshal(line, &headers)
+	}
+	if err != nil {
+		return nil, usagef("-CustomHeaders -: the first line of the standard input is no JSON array of headers")
+	}
+	return headers, nil
+}
+
 // password asks for a password on a terminal, without showing it, or takes the next line of the input.
-func (c *cmdletCall) password(lines *bufio.Reader, parameter, user string) (string, error) {
+func (c *cmdletCall) password(parameter, user string) (string, error) {
 	if f, ok := c.a.in.(interface{ Fd() uintptr }); ok && term.IsTerminal(int(f.Fd())) {
 		_, _ = fmt.Fprintf(c.a.err, "-%s %s, ", parameter, safe(user))
 		return c.a.readSecret()
 	}
-	line, err := lines.ReadString('\n')
+	line, err := c.lines().ReadString('\n')
 	if line == "" {
 		return "", usagef("-%s %s: the standard input has no line with the password (%w)", parameter, user, err)
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"cmp"
 	"context"
 	"encoding/json"
@@ -39,6 +40,8 @@ type cmdletCall struct {
 	*cmdlet
 	cert   *bits.ClientCertificateFile // of the -Cert parameters; nil for none
 	asking *cmdletQuestion             // of -Confirm, from its first question on
+
+	secrets *bufio.Reader // what lines reads; nil until then
 }
 
 var (
@@ -186,7 +189,8 @@ func newCmdletCmd(a *app, c *cmdlet) *cobra.Command {
 Parameters are known in any case, by their aliases, and abbreviated as far as they are
 unique; a value may stand in the next argument or after a colon, a list has commas. A job
 is an id or a name; without -BitsJob the jobs are those on the standard input, as
-Get-BitsTransfer prints them; -JobId - takes them from there too. With --json jobs are printed as PowerShell's objects, for
+Get-BitsTransfer prints them; -JobId - takes them from there too. Passwords are lines of the input, and
+-CustomHeaders - takes headers, as a JSON array, from its first line: arguments can be read by all on the machine. With --json jobs are printed as PowerShell's objects, for
 programs.
 
 Parameters:
@@ -749,6 +753,11 @@ func (c *cmdletCall) settings() (s bits.Settings, err error) {
 		return s, err
 	}
 	if headers := c.arguments["CustomHeaders"]; c.has("CustomHeaders") {
+		if slices.Equal(headers, []string{"-"}) && !c.on("WhatIf") {
+			if headers, err = c.pipedHeaders(); err != nil {
+				return s, err
+			}
+		}
 		s.Headers = &headers
 	}
 	if e := s.Check(c.name == "Start-BitsTransfer"); e != nil {

@@ -256,6 +256,18 @@ func TestCmdletCredentials(t *testing.T) {
 			t.Error("the password is printed")
 		}
 		holdsText(t, in("one"), "inside")
+		// Headers come before it.
+		s.with(`["X-Token: `+secret+`","X-Other: a, b"]`+"\n"+secret+"\n", "Start-BitsTransfer", server.URL+"/f", in("headed"), "-Asynchronous", "-Suspended", "-DisplayName", "headed", "-CustomHeaders", "-", "-Credential", "alice", "-Authentication", "Basic").want(t, 0)
+		headed := s.named("headed")
+		if lines, err := headed.Headers(s.ctx()); err != nil || !slices.Equal(lines, []string{"X-Token: " + secret, "X-Other: a, b"}) {
+			t.Errorf("the headers are %q, %v", lines, err)
+		}
+		s.with(`["X-Set: b"]`+"\n", "Set-BitsTransfer", "-BitsJob", headed.ID.String(), "-CustomHeaders", "-").want(t, 0)
+		if lines, err := headed.Headers(s.ctx()); err != nil || !slices.Equal(lines, []string{"X-Set: b"}) {
+			t.Errorf("the headers are %q, %v", lines, err)
+		}
+		s.with("X-Set: b\n", "Set-BitsTransfer", "-BitsJob", headed.ID.String(), "-CustomHeaders", "-").want(t, 2)
+		s.raw("/cancel", headed.ID.String())
 		// The server's password is the first line, the proxy's the second.
 		s.with("x\n"+secret+"\n", "Start-BitsTransfer", "http://there.example/f", in("two"), "-ProxyUsage", "Override", "-ProxyList", proxy.URL,
 			"-Credential", "bob", "-Authentication", "Digest", "-ProxyCredential", "alice", "-ProxyAuthentication", "Basic").want(t, 0)

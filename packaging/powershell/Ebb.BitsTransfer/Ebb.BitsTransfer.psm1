@@ -11,13 +11,15 @@ Set-StrictMode -Version 3.0
 $script:NotForEbb = [System.Management.Automation.Cmdlet]::CommonParameters +
     [System.Management.Automation.Cmdlet]::OptionalCommonParameters + @('BitsJob', 'Source', 'Destination')
 
-# ConvertTo-EbbArgument makes the arguments of ebb of bound parameters. Passwords are not among them.
+# ConvertTo-EbbArgument makes the arguments of ebb of bound parameters. Passwords and headers, which may
+# be secrets too, are not among them: everybody on the machine can read those of a process.
 # A certificate's hash may be bytes, as BitsTransfer has it, or their hexadecimal digits.
 function ConvertTo-EbbArgument([System.Collections.IDictionary] $Bound) {
     foreach ($name in $Bound.Keys) {
         $value = $Bound[$name]
         if ($name -in $script:NotForEbb) { continue }
         if ($value -is [switch]) { "-${name}:`$$([bool] $value)" }
+        elseif ($name -eq 'CustomHeaders') { "-$name"; '-' }
         elseif ($value -is [pscredential]) { "-$name"; $value.UserName }
         elseif ($name -eq 'CertHash' -and $value -is [array]) { "-$name"; [System.Convert]::ToHexString([byte[]] $value) }
         elseif ($value -is [array]) { "-$name"; $value -join ',' }
@@ -25,9 +27,11 @@ function ConvertTo-EbbArgument([System.Collections.IDictionary] $Bound) {
     }
 }
 
-# Invoke-Ebb runs a cmdlet of ebb. Passwords go to its standard input, the server's first.
+# Invoke-Ebb runs a cmdlet of ebb. To its standard input go the headers, as a line of JSON, then the
+# passwords, the server's first.
 function Invoke-Ebb([string] $Name, [string[]] $Arguments, [System.Collections.IDictionary] $Bound) {
-    $secrets = @(foreach ($key in 'Credential', 'ProxyCredential') {
+    $secrets = @(if ($Bound.Contains('CustomHeaders')) { ConvertTo-Json -Compress -InputObject ([string[]] $Bound['CustomHeaders']) }
+        foreach ($key in 'Credential', 'ProxyCredential') {
         if ($Bound.Contains($key)) { $Bound[$key].GetNetworkCredential().Password }
     })
     $lines = @(if ($secrets) { $secrets | & ebb --json $Name @Arguments 2>&1 } else { & ebb --json $Name @Arguments 2>&1 })
