@@ -355,7 +355,7 @@ func TestBitsadmin(t *testing.T) {
 	t.Run("what is left out says so", func(t *testing.T) {
 		s := s.in(t)
 		for _, args := range [][]string{{"/peers", "/discover"}, {"/cache", "/clear"}, {"/peercaching", "/getconfigurationflags", "x"}} {
-			if out := s.admin(1, args...); !strings.HasPrefix(out, "Unable to use ") || !strings.Contains(out, " - 0x80200047\n") {
+			if out := s.admin(6, args...); !strings.HasPrefix(out, "Unable to use ") || !strings.Contains(out, " - 0x80200047\n") {
 				t.Errorf("%q prints %q", args, out)
 			}
 		}

@@ -252,7 +252,9 @@ func TestCmdlets(t *testing.T) {
 		at.tmux("send-keys", "?", "Enter")
 		at.shows("L - leave out this and all that follows.")
 		at.tmux("send-keys", "Enter")
+		at.shows("on target \"asked 2 {") // keys that come before their question are shown in other places
 		at.tmux("send-keys", "n", "Enter")
+		at.shows("on target \"asked 3 {")
 		at.tmux("send-keys", "a", "Enter")
 		at.shows("left with 0")
 		if got := s.ps("Get-BitsTransfer", "asked*"); len(got) != 1 {
