@@ -69,6 +69,7 @@ type Node struct {
 	log *slog.Logger
 
 	applying sync.Mutex // held by who starts or stops something
+	closed   bool       // guarded by applying
 
 	mu        sync.RWMutex // guards what follows, together with applying where it changes
 	settings  Settings
@@ -99,6 +100,9 @@ func Open(dir string, log *slog.Logger) *Node {
 func (n *Node) Apply(s Settings) error {
 	n.applying.Lock()
 	defer n.applying.Unlock()
+	if n.closed {
+		return nil
+	}
 	if s.Mode == Off {
 		n.stop()
 		n.mu.Lock()
@@ -253,10 +257,11 @@ func (n *Node) discover(s Settings, networks []disco.Network, answers bool) erro
 	return nil
 }
 
-// Close stops all.
+// Close stops all, for good.
 func (n *Node) Close() {
 	n.applying.Lock()
 	defer n.applying.Unlock()
+	n.closed = true
 	n.stop()
 }
 
