@@ -3,6 +3,7 @@ package peers
 import (
 	"cmp"
 	"context"
+	"errors"
 	"net/netip"
 	"slices"
 	"sync"
@@ -97,14 +98,14 @@ func (n *Node) list(ctx context.Context, client *pccrr.Client, near []netip.Addr
 	defer cancel()
 	var wait sync.WaitGroup
 	for _, p := range near {
-		if n.sticky.isMute(p) {
+		if !n.sticky.lists(p, time.Now()) {
 			continue
 		}
 		wait.Go(func() {
 			for chunk := range slices.Chunk(some, perList) {
 				has, err := client.Segments(ctx, p, chunk)
 				if err != nil {
-					n.sticky.mute(p)
+					n.sticky.listed(p, errors.Is(err, pccrr.ErrUnknown), time.Now())
 					return
 				}
 				now := time.Now()
@@ -120,6 +121,8 @@ func (n *Node) list(ctx context.Context, client *pccrr.Client, near []netip.Addr
 const (
 	// listTime is how long machines have to list their segments.
 	listTime = 2 * time.Second
+	// listRest is how long one that was too slow is not asked again.
+	listRest = 3 * time.Second
 	// probeAgain is how long it takes at least until more machines are looked for while some are known.
 	probeAgain = 2 * time.Second
 	// fewWants is one probe of version 2.
@@ -221,7 +224,8 @@ type giver struct {
 	bytes  int64
 	gave   time.Time // zero: never
 	used   time.Time // when it gave something or was heard
-	silent bool      // it does not list its segments
+	silent bool      // it does not know how to list its segments
+	rests  time.Time // until when it is not asked to
 	misses int
 }
 
@@ -275,13 +279,22 @@ func (s *sticky) missed(peers []netip.AddrPort) {
 	}
 }
 
-// mute notes that a machine does not list its segments.
-func (s *sticky) mute(p netip.AddrPort) {
+// listed notes that a machine did not list its segments: it does not know how to, or it was too slow.
+func (s *sticky) listed(p netip.AddrPort, unknown bool, now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if g := s.peers[p]; g != nil {
-		g.silent = true
+		g.silent = unknown
+		g.rests = now.Add(listRest)
 	}
+}
+
+// lists reports whether a machine may be asked for a list.
+func (s *sticky) lists(p netip.AddrPort, now time.Time) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	g := s.peers[p]
+	return g == nil || !g.silent && now.After(g.rests)
 }
 
 func (s *sticky) isMute(p netip.AddrPort) bool {

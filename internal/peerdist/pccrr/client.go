@@ -141,6 +141,9 @@ func (c *Client) blame(ctx context.Context, peer netip.AddrPort, err error) {
 	}
 }
 
+// ErrUnknown says that a peer does not know what it was asked.
+var ErrUnknown = errors.New("the peer does not know the request")
+
 // exchange sends a request and reads the response into space.
 func (c *Client) exchange(ctx context.Context, peer netip.AddrPort, m Message, space []byte) (Message, Cipher, []byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, exchangeTime)
@@ -157,7 +160,7 @@ func (c *Client) exchange(ctx context.Context, peer netip.AddrPort, m Message, s
 			major = 2
 		}
 		if try > 0 || major < n.Min.Major || major > n.Max.Major {
-			return nil, 0, space, fmt.Errorf("a peer of versions %d to %d", n.Min.Major, n.Max.Major)
+			return nil, 0, space, fmt.Errorf("%w: it has versions %d to %d", ErrUnknown, n.Min.Major, n.Max.Major)
 		}
 	}
 }
@@ -178,7 +181,7 @@ func (c *Client) once(ctx context.Context, peer netip.AddrPort, m Message, space
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
-		return nil, 0, space, fmt.Errorf("a peer answers with the status %d", resp.StatusCode)
+		return nil, 0, space, fmt.Errorf("%w: it answers with the status %d", ErrUnknown, resp.StatusCode)
 	}
 	space, err = readAll(resp, space)
 	if err != nil {
