@@ -13,6 +13,7 @@
 //	go run ./bench peers         a file of 200 MB behind a slow line, with peers: one after the other, and six at once
 //	go run ./bench upload-slow   1,000 clients that send 10 KB a second each
 //	go run ./bench attack        a user who attacks the service of all users, and another who is served
+//	go run ./bench peerdist      blocks from one peer, the description of files, and a peer that serves 64
 //
 // Contenders take turns, so that a machine that becomes slower does so for all of them, and the
 // figures are medians. A call builds ebb, starts its own servers and its own service, and removes
@@ -48,6 +49,7 @@ var subjects = []subject{
 	{"upload-small", uploadSmall},
 	{"upload-kill", uploadKill},
 	{"upload-slow", uploadSlow},
+	{"peerdist", peerDist},
 	{"peers", peers},
 	{"attack", attack},
 }

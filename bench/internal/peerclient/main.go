@@ -1,0 +1,77 @@
+// Command peerclient fetches the segments that a file of content information describes from one peer, and
+// keeps nothing:
+//
+//	peerclient FILE ADDRESS NUMBER
+//
+// A number of clients fetch all of them at the same time. It prints the bytes that came, and how many ns that took.
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"os"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/ebbtransfer/ebb/internal/peerdist"
+	"github.com/ebbtransfer/ebb/internal/peerdist/pccrr"
+)
+
+func main() {
+	if err := run(); err != nil {
+		fmt.Fprintln(os.Stderr, "peerclient:", err)
+		os.Exit(1)
+	}
+}
+
+func run() error {
+	if len(os.Args) != 4 {
+		return fmt.Errorf("usage: peerclient FILE ADDRESS NUMBER")
+	}
+	b, err := os.ReadFile(os.Args[1])
+	if err != nil {
+		return err
+	}
+	info, err := peerdist.Decode(b)
+	if err != nil {
+		return err
+	}
+	peer, err := netip.ParseAddrPort(os.Args[2])
+	if err != nil {
+		return err
+	}
+	n, err := strconv.Atoi(os.Args[3])
+	if err != nil {
+		return err
+	}
+	var came atomic.Int64
+	var wait sync.WaitGroup
+	began := time.Now()
+	for range n {
+		wait.Go(func() { fetch(info, peer, &came) })
+	}
+	wait.Wait()
+	fmt.Println(came.Load(), time.Since(began).Nanoseconds())
+	return nil
+}
+
+// fetch is one client.
+func fetch(info *peerdist.Info, peer netip.AddrPort, came *atomic.Int64) {
+	c := pccrr.NewClient(slog.New(slog.NewTextHandler(os.Stderr, nil)))
+	defer c.Close()
+	for i := range info.Segments {
+		s := &info.Segments[i]
+		blocks := make([]int, s.Blocks())
+		for j := range blocks {
+			blocks[j] = j
+		}
+		_, _ = c.Fetch(context.Background(), s, blocks, []netip.AddrPort{peer}, func(_ int, data []byte) error { // it only fails with its context
+			came.Add(int64(len(data)))
+			return nil
+		})
+	}
+}
