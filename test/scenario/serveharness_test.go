@@ -31,8 +31,8 @@ type serving struct {
 	args   []string
 	before []string // a command that runs ebb, such as ip netns exec
 	url    string   // without a slash at the end; known once it runs
-	print  string // the SHA-256 of its certificate, if that is self-signed
-	cert   string // the file of that
+	print  string   // the SHA-256 of its certificate, if that is self-signed
+	cert   string   // the file of that
 	*process
 }
 
