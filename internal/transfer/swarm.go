@@ -777,7 +777,7 @@ func (s *swarm) keep(seg *peerdist.Segment, i int, data []byte) {
 	if off {
 		return
 	}
-	if err := s.cache.Put(seg, i, data); err != nil {
+	if err := s.cache.Keep(seg, i, data); err != nil {
 		s.mu.Lock()
 		s.uncached = true // it is full, or its disk fails; the file matters
 		s.mu.Unlock()

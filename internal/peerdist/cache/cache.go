@@ -48,13 +48,14 @@ type Limits struct {
 
 // Cache is a directory of segments. One process has it.
 type Cache struct {
-	root   string
-	limits atomic.Pointer[Limits]
-	used   atomic.Int64 // bytes of blocks, as far as is known between two cleanings
-	clean  sync.Mutex   // held by who cleans
-	locks  [64]sync.Mutex
-	recent recent
-	unlock func()
+	root    string
+	limits  atomic.Pointer[Limits]
+	used    atomic.Int64 // bytes of blocks, as far as is known between two cleanings
+	clean   sync.Mutex   // held by who cleans
+	locks   [64]sync.Mutex
+	recent  recent
+	writing writing
+	unlock  func()
 }
 
 // Open opens or makes a cache. It returns an error if another process has it open.
@@ -80,7 +81,7 @@ func Open(root string, limits Limits) (*Cache, error) {
 		unlock()
 		return nil, err
 	}
-	c := &Cache{root: root, unlock: unlock, recent: recent{open: map[string]*reading{}}}
+	c := &Cache{root: root, unlock: unlock, recent: recent{open: map[string]*reading{}}, writing: writing{open: map[string]*written{}}}
 	c.limits.Store(&limits)
 	if err := c.Clean(); err != nil {
 		unlock()
@@ -92,6 +93,7 @@ func Open(root string, limits Limits) (*Cache, error) {
 // Close lets another process have the cache.
 func (c *Cache) Close() {
 	c.recent.close()
+	c.writing.close()
 	c.unlock()
 }
 
@@ -334,6 +336,7 @@ func (c *Cache) forget(id []byte, i int) {
 // mark writes which blocks are here. The segment's mutex is held.
 func (c *Cache) mark(id []byte, r *record) error {
 	c.recent.drop(id)
+	c.writing.drop(id)
 	f, err := open(c.path(id, meta), os.O_WRONLY)
 	if err != nil {
 		return err
@@ -356,7 +359,15 @@ func (c *Cache) Put(s *peerdist.Segment, i int, block []byte) error {
 		return ErrUnproven
 	}
 	if !s.Verify(i, block) {
-		return fmt.Errorf("block %d: %w", i, errWrong)
+		return fmt.Errorf("block %d of a segment has another hash", i)
+	}
+	return c.Keep(s, i, block)
+}
+
+// Keep is Put for a block that the caller has verified, which costs half the time. It is checked when it is read.
+func (c *Cache) Keep(s *peerdist.Segment, i int, block []byte) error {
+	if s.Known() < s.Blocks() {
+		return ErrUnproven
 	}
 	if err := c.room(int64(len(block))); err != nil {
 		return err
@@ -365,24 +376,28 @@ func (c *Cache) Put(s *peerdist.Segment, i int, block []byte) error {
 	m := c.mutex(id)
 	m.Lock()
 	defer m.Unlock()
-	r, err := c.describe(id, s)
-	if err != nil || r.held.Has(i) {
-		return err
-	}
-	f, err := open(c.path(id, data), os.O_WRONLY|os.O_CREATE)
+	w, err := c.writer(id, s)
 	if err != nil {
 		return err
 	}
-	at, _ := s.Block(i)
-	_, err = f.WriteAt(block, int64(at))
-	if err = errors.Join(err, f.Close()); err != nil {
+	if !w.held.Has(i) {
+		at, _ := s.Block(i)
+		if _, err = w.data.WriteAt(block, int64(at)); err == nil {
+			w.held[i/8] |= 1 << (i % 8)
+			c.recent.drop(id)
+			_, err = w.meta.WriteAt(w.held[:], int64(atBitmap))
+		}
+		if err == nil {
+			c.used.Add(int64(len(block)))
+		}
+	}
+	if err != nil || s.Blocks() == 1 {
+		if !c.writing.drop(id) {
+			err = errors.Join(err, w.close())
+		}
 		return err
 	}
-	r.held[i/8] |= 1 << (i % 8)
-	if err := c.mark(id, r); err != nil {
-		return err
-	}
-	c.used.Add(int64(len(block)))
+	c.stay(id, w)
 	return nil
 }
 
@@ -457,7 +472,7 @@ func (c *Cache) describe(id []byte, s *peerdist.Segment) (*record, error) {
 		if err := c.remove(id); err != nil {
 			return nil, err
 		}
-		r = &record{created: time.Now()}
+		return c.describeAnew(id, s)
 	case r.segment.Length == s.Length:
 		return r, nil
 	case r.held.Has(last):
@@ -466,11 +481,9 @@ func (c *Cache) describe(id []byte, s *peerdist.Segment) (*record, error) {
 	// Equal ids have equal hashes, but only the last block proves the length. Until it is here the last word
 	// counts, or a wrong length would keep the right one out.
 	c.recent.drop(id)
+	c.writing.drop(id)
 	r.segment = *s
 	name := c.path(id, meta)
-	if err := os.MkdirAll(filepath.Dir(name), 0o700); err != nil {
-		return nil, err
-	}
 	tmp, err := os.CreateTemp(filepath.Join(c.root, "new"), "*") // with mode 0600
 	if err != nil {
 		return nil, err
@@ -486,10 +499,35 @@ func (c *Cache) describe(id []byte, s *peerdist.Segment) (*record, error) {
 	return r, nil
 }
 
+// describeAnew writes the description of a segment of which nothing is here. Half of one has a wrong checksum,
+// and is none.
+func (c *Cache) describeAnew(id []byte, s *peerdist.Segment) (*record, error) {
+	r := &record{created: time.Now(), segment: *s}
+	name := c.path(id, meta)
+	const flags = os.O_WRONLY | os.O_CREATE | os.O_EXCL
+	f, err := open(name, flags)
+	if errors.Is(err, fs.ErrNotExist) {
+		if err := os.MkdirAll(filepath.Dir(name), 0o700); err != nil {
+			return nil, err
+		}
+		f, err = open(name, flags)
+	}
+	if err != nil {
+		return nil, err
+	}
+	_, err = f.Write(r.append(nil))
+	if err = errors.Join(err, f.Close()); err != nil {
+		_ = os.Remove(name)
+		return nil, err
+	}
+	return r, nil
+}
+
 // remove removes a segment's files, the description first: blocks without one are nothing. The segment's
 // mutex is held.
 func (c *Cache) remove(id []byte) error {
 	c.recent.drop(id)
+	c.writing.drop(id)
 	for _, suffix := range []string{meta, data} {
 		if err := os.Remove(c.path(id, suffix)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err

@@ -36,12 +36,16 @@ func (c *Cache) acquire(id []byte) (*reading, error) {
 		c.recent.release(o)
 		return nil, ErrNotHeld
 	}
-	if _, err := c.load(id); err != nil {
+	_, err := c.load(id)
+	if err != nil && !c.writing.has(id) {
 		return nil, err // without a lock: most questions of peers are about what we do not have
 	}
 	m := c.mutex(id)
 	m.Lock()
 	defer m.Unlock()
+	if err != nil {
+		c.writing.drop(id) // its description has rotted
+	}
 	r, err := c.load(id)
 	if err != nil {
 		return nil, err

@@ -58,8 +58,8 @@ func NewClient(log *slog.Logger) *Client {
 				DialContext:            (&net.Dialer{Timeout: firstByte}).DialContext,
 				ResponseHeaderTimeout:  firstByte,
 				DisableCompression:     true,
-				MaxIdleConnsPerHost:    2,
-				MaxIdleConns:           2 * MaxPeers,
+				MaxIdleConnsPerHost:    8, // for some segments at a time
+				MaxIdleConns:           4 * MaxPeers,
 				IdleConnTimeout:        30 * time.Second,
 				MaxResponseHeaderBytes: 8 << 10,
 				ReadBufferSize:         64 << 10,
