@@ -359,7 +359,7 @@ func (c *Cache) Put(s *peerdist.Segment, i int, block []byte) error {
 		return ErrUnproven
 	}
 	if !s.Verify(i, block) {
-		return fmt.Errorf("block %d of a segment has another hash", i)
+		return fmt.Errorf("block %d: %w", i, errWrong)
 	}
 	return c.Keep(s, i, block)
 }
