@@ -73,6 +73,23 @@ func TestErrorsOfJobs(t *testing.T) {
 			l.post(id, "cancel")
 		})
 	}
+	t.Run("every status", func(t *testing.T) {
+		l := *l
+		l.t = t
+		jobs := map[int]bits.ID{}
+		for status := range 600 {
+			if status >= 300 && http.StatusText(status) != "" { // those below are no errors
+				jobs[status] = l.create(`"priority":"FOREGROUND","resume":true`, fmt.Sprint("status?", status))
+			}
+		}
+		for status, id := range jobs {
+			code := bits.HTTPStatus(status)
+			state := map[bits.Class]bits.State{bits.Fatal: bits.Errored, bits.Transient: bits.TransientError}[code.Class()]
+			if j := l.wait(id, state); j.Error.Code != fmt.Sprint("BG_E_HTTP_ERROR_", status) || j.Error.HResult != fmt.Sprintf("0x8019%04X", status) || j.Error.Context != bits.ContextRemoteFile {
+				t.Errorf("a server's %d is %+v", status, j.Error)
+			}
+		}
+	})
 }
 
 // TestRefusals: calls about a job's files and credentials that are wrong whatever the state is.

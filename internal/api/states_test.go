@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -56,6 +57,9 @@ func newLab(t *testing.T) *lab {
 			w.WriteHeader(http.StatusNotFound)
 		case "overloaded":
 			w.WriteHeader(http.StatusServiceUnavailable)
+		case "status": // that the query names
+			status, _ := strconv.Atoi(r.URL.RawQuery)
+			w.WriteHeader(status)
 		case "silent":
 			stall(r)
 		case "moved":

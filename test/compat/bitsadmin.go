@@ -53,7 +53,7 @@ var bitsadmin = []Section{
 		{BITS: "/setnoprogresstimeout", Ebb: "`ebb bitsadmin /setnoprogresstimeout`", Test: "test/scenario.TestBitsadminProperties//setnoprogresstimeout"},
 		{BITS: "/getmaxdownloadtime", Ebb: "`ebb bitsadmin /getmaxdownloadtime`", Test: "test/scenario.TestBitsadminProperties//setmaxdownloadtime"},
 		{BITS: "/setmaxdownloadtime", Ebb: "`ebb bitsadmin /setmaxdownloadtime`", Test: "test/scenario.TestBitsadminProperties//setmaxdownloadtime"},
-		{BITS: "/geterrorcount", Ebb: "`ebb bitsadmin /geterrorcount`", Test: "test/scenario.TestBitsadmin//geterrorcount"},
+		{BITS: "/geterrorcount", Ebb: "`ebb bitsadmin /geterrorcount`", Test: "test/scenario.TestBitsadmin//geterror"},
 		{BITS: "/getproxyusage", Ebb: "`ebb bitsadmin /getproxyusage`", Test: "test/scenario.TestBitsadminProperties//setproxysettings"},
 		{BITS: "/getproxylist", Ebb: "`ebb bitsadmin /getproxylist`", Test: "test/scenario.TestBitsadminProperties//setproxysettings"},
 		{BITS: "/getproxybypasslist", Ebb: "`ebb bitsadmin /getproxybypasslist`", Test: "test/scenario.TestBitsadminProperties//setproxysettings"},

@@ -99,6 +99,6 @@ var codes = []Section{
 		{BITS: "BG_E_REMOTE_FILE_CHANGED", Ebb: "a file on demand that changes", Test: "internal/queue.TestOnDemandTellsThatTheFileChanged"},
 		{BITS: "BG_E_SERVER_CERT_VALIDATION_INTERFACE_REQUIRED", Ebb: "nobody answers about a certificate", Test: "test/scenario.TestServerCertificateCallback"},
 		{BITS: "BG_E_READ_ONLY_WHEN_JOB_ACTIVE", Ebb: "property `verify_certificates`", Test: "internal/api.TestPropertyByState"},
-		{BITS: "BG_E_HTTP_ERROR_100 to BG_E_HTTP_ERROR_505", Ebb: "what a server answers", Test: "internal/api.TestErrorsOfJobs/fatal_status"},
+		{BITS: "BG_E_HTTP_ERROR_100 to BG_E_HTTP_ERROR_505", Ebb: "what a server answers, from 300 on", Test: "internal/api.TestErrorsOfJobs/every_status", Why: "those below 300 are no errors, and end no job"},
 	}},
 }

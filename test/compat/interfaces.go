@@ -101,7 +101,7 @@ var interfaces = []Section{
 		{BITS: "GetCustomHeaders", Ebb: "`client.Job.Headers`, `ebb headers show`", Test: "internal/queue.TestSecretsAreSealed"},
 		{BITS: "SetSecurityFlags", Ebb: "property `security_flags`", Test: "internal/transfer/httpconn.TestSecurityFlags"},
 		{BITS: "GetSecurityFlags", Ebb: "property `security_flags`", Test: "test/scenario.TestBitsadminProperties//setsecurityflags"},
-		{BITS: "SetHttpMethod", Ebb: "property `http_method` of downloads; uploads have the methods of their protocols and refuse another (E_NOTIMPL)", Test: "internal/queue.TestAnotherMethodsErrorsAreFatal"},
+		{BITS: "SetHttpMethod", Ebb: "property `http_method` of downloads; uploads have the methods of their protocols and refuse another (E_NOTIMPL)", Test: "test/scenario.TestRedirectsOfAnotherMethod"},
 		{BITS: "GetHttpMethod", Ebb: "property `http_method`", Test: "test/scenario.TestBitsadminProperties//sethttpmethod"},
 		{BITS: "MakeCustomHeadersWriteOnly", Ebb: "property `headers_write_only`", Test: "test/scenario.TestBitsadminProperties//makecustomheaderswriteonly"},
 		{BITS: "SetServerCertificateValidationInterface", Ebb: "a program that watches events and answers the question", Test: "test/scenario.TestServerCertificateCallback"},

@@ -149,14 +149,30 @@ func TestBitsadmin(t *testing.T) {
 			}
 		}
 	})
-	for name, want := range map[string]string{"/getbytestotal": "5000", "/getbytestransferred": "5000", "/getfilestotal": "1", "/getfilestransferred": "1", "/geterrorcount": "0",
-		"/getdisplayname": "whole", "/gettype": "DOWNLOAD"} {
+	for name, want := range map[string]string{"/getdisplayname": "whole", "/gettype": "DOWNLOAD"} {
 		t.Run(name, func(t *testing.T) {
 			if got := s.in(t).raw(name, "whole"); got != want {
 				t.Errorf("it prints %q, want %q", got, want)
 			}
 		})
 	}
+	// In the middle of a job all four numbers differ.
+	half := srv.File("/half", faultserver.File{Seed: 2, Size: 7000})
+	half.Script(faultserver.Program{Cut: faultserver.Cut{How: faultserver.Stall, After: 3000}})
+	for _, args := range [][]string{{"/create", "half"}, {"/setpriority", "half", "foreground"}, {"/addfile", "half", e.URL(), "half 1"}, {"/addfile", "half", half.URL(), "half 2"}, {"/resume", "half"}} {
+		s.raw(args...)
+	}
+	s.until(s.named("half"), "half done", func(j *bits.Job) bool {
+		return j.Progress.BytesTransferred == 5000+3000 && j.Progress.FilesTransferred == 1
+	})
+	for name, want := range map[string]string{"/getbytestotal": "12000", "/getbytestransferred": "8000", "/getfilestotal": "2", "/getfilestransferred": "1"} {
+		t.Run(name, func(t *testing.T) {
+			if got := s.in(t).raw(name, "half"); got != want {
+				t.Errorf("it prints %q, want %q", got, want)
+			}
+		})
+	}
+	s.raw("/cancel", "half")
 	date := regexp.MustCompile(`^\d+/\d+/\d{4} \d+:\d\d:\d\d [AP]M$`)
 	for _, name := range []string{"/getcreationtime", "/getmodificationtime", "/getcompletiontime"} {
 		t.Run(name, func(t *testing.T) {
@@ -188,6 +204,9 @@ func TestBitsadmin(t *testing.T) {
 		}
 		if got := s.raw("/getstate", "failing"); got != "ERROR" {
 			t.Errorf("its state is %q", got)
+		}
+		if one, none := s.raw("/geterrorcount", "failing"), s.raw("/geterrorcount", "whole"); one != "1" || none != "0" {
+			t.Errorf("there were %q errors, and %q of a job without", one, none)
 		}
 		s.raw("/cancel", "failing")
 	})
@@ -425,7 +444,6 @@ func TestBitsadminProperties(t *testing.T) {
 		{"/setproxysettings", []string{"PRECONFIG"}, "Proxy usage set to PRECONFIG.\n", "/getproxylist", "NULL"},
 		{"/setsecurityflags", []string{"257"}, "Security flags set to 257.\n", "/getsecurityflags", "0x0101"},
 		{"/setpeercachingflags", []string{"3"}, "Peer caching flags set to 3.\n", "/getpeercachingflags", "3"},
-		{"/makecustomheaderswriteonly", nil, "Custom headers are write-only now.\n", "/getclientcertificate", "NULL"},
 		{"/sethttpmethod", []string{"POST"}, "HTTP method set to POST.\n", "/gethttpmethod", "POST"},
 		{"/setdisplayname", []string{"p"}, "Display name set to p.\n", "/getdisplayname", "p"},
 	} {
@@ -466,9 +484,21 @@ func TestBitsadminProperties(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	if out := s.admin(5, "/getcustomheaders", "p"); !strings.HasPrefix(out, "Unable to get custom headers - 0x80070005\n") {
-		t.Errorf("of headers that are write-only: %q", out)
-	}
+	t.Run("/makecustomheaderswriteonly", func(t *testing.T) {
+		s := s.in(t)
+		s.raw("/setcustomheaders", "p", "X-Key: secret")
+		if out := s.admin(0, "/makecustomheaderswriteonly", "p"); out != "Custom headers are write-only now.\n" {
+			t.Errorf("it prints %q", out)
+		}
+		if out := s.admin(5, "/getcustomheaders", "p"); !strings.HasPrefix(out, "Unable to get custom headers - 0x80070005\n") || strings.Contains(out, "secret") {
+			t.Errorf("of headers that are write-only: %q", out)
+		}
+		if values, err := s.named("p").Headers(s.ctx()); !failsWith(err, bits.AccessDenied) || len(values) > 0 {
+			t.Errorf("the headers are %q, %v", values, err)
+		}
+		s.raw("/setcustomheaders", "p", "X-Key: another") // which may be set all the same
+		s.admin(5, "/getcustomheaders", "p")
+	})
 	t.Run("/gettemporaryname", func(t *testing.T) {
 		s := s.in(t)
 		if got := s.raw("/gettemporaryname", "p", "0"); got != "NULL" {

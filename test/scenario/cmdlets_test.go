@@ -262,6 +262,55 @@ func TestCmdlets(t *testing.T) {
 		}
 		s.with(s.cli("Get-BitsTransfer").out, "Remove-BitsTransfer").want(t, 0)
 	})
+	t.Run("-BitsJob", func(t *testing.T) {
+		s := s.in(t)
+		slow := srv.File("/piped", faultserver.File{Seed: 4, Size: mib})
+		slow.Set(func(p *faultserver.Program) { p.Cut = faultserver.Cut{How: faultserver.Stall, After: 100 * kib} })
+		job := s.Job(s.psOne("Start-BitsTransfer", slow.URL(), in("piped 1"), "-Suspended", "-DisplayName", "piped").JobID)
+		// What Get-BitsTransfer prints, as a table and for programs.
+		for i, list := range []string{s.cli("Get-BitsTransfer", "piped").out, s.cli("--json", "Get-BitsTransfer", "piped").out} {
+			s.with(list, "Set-BitsTransfer", "-Description", fmt.Sprint("text ", i)).want(t, 0)
+			s.with(list, "Add-BitsFile", "-Source", f.URL(), "-Destination", in(fmt.Sprint("piped ", i+2))).want(t, 0)
+			if got := s.info(job); got.Properties.Description != fmt.Sprint("text ", i) || len(got.Files) != i+2 || got.Files[i+1].Remote != f.URL() {
+				t.Errorf("Set-BitsTransfer and Add-BitsFile made it %+v", got)
+			}
+			s.with(list, "Resume-BitsTransfer", "-Asynchronous").want(t, 0) // which does not wait for what stalls
+			s.untilState(job, bits.Transferring)
+			s.with(list, "Suspend-BitsTransfer").want(t, 0)
+			if got := s.info(job).State; got != bits.Suspended {
+				t.Errorf("Suspend-BitsTransfer made it %s", got)
+			}
+		}
+		slow.Set(func(p *faultserver.Program) { p.Cut = faultserver.Cut{} })
+		s.with(s.cli("Get-BitsTransfer", "piped").out, "Resume-BitsTransfer").want(t, 0) // and waits
+		s.isWhole(in("piped 1"), slow)
+		s.isWhole(in("piped 3"), f)
+	})
+	t.Run("common parameters", func(t *testing.T) {
+		s := s.in(t)
+		for _, args := range [][]string{{"Start-BitsTransfer", missing, in("x")}, {"Add-BitsFile", "nobody", e.URL(), in("x")}, {"Complete-BitsTransfer", "nobody"}, {"Get-BitsTransfer", "nobody"},
+			{"Remove-BitsTransfer", "nobody"}, {"Resume-BitsTransfer", "nobody"}, {"Set-BitsTransfer", "nobody", "-Description", "x"}, {"Suspend-BitsTransfer", "nobody"}} {
+			loud := s.cli(append(args, "-ErrorAction", "Continue", "-ErrorVariable", "v")...)
+			quiet := s.cli(append(args, "-ErrorAction", "SilentlyContinue", "-OutVariable", "v")...)
+			if loud.code == 0 || !strings.Contains(loud.err, args[0]+" : ") || quiet.code != loud.code || quiet.err+quiet.out != "" {
+				t.Errorf("%q fails with %d %q, silently with %d %q", args, loud.code, loud.err, quiet.code, quiet.err+quiet.out)
+			}
+		}
+		other := s.create(fetched{name: "other", waits: true}).ID.String()
+		job := s.create(fetched{name: "told", waits: true})
+		id := job.ID.String()
+		for _, args := range [][]string{{"Start-BitsTransfer", e.URL(), in("verbose 1")}, {"Add-BitsFile", id, f.URL(), in("verbose 2")}, {"Set-BitsTransfer", id, "-Description", "x"},
+			{"Resume-BitsTransfer", id, "-Asynchronous"}, {"Suspend-BitsTransfer", id}, {"Complete-BitsTransfer", id}, {"Remove-BitsTransfer", other}} {
+			if got := s.cli(append(args, "-Verbose")...).want(t, 0); !strings.HasPrefix(got.err, fmt.Sprintf("VERBOSE: Performing the operation %q on target ", args[0])) {
+				t.Errorf("%q -Verbose prints %q", args, got.err)
+			}
+			if args[0] == "Resume-BitsTransfer" {
+				s.settled(job, bits.Transferred)
+			}
+		}
+		s.isWhole(in("verbose 1"), e)
+		s.isWhole(in("verbose 2"), f)
+	})
 	t.Run("-Verbose", func(t *testing.T) {
 		s := s.in(t)
 		job := s.create(fetched{name: "told", waits: true})

@@ -215,19 +215,31 @@ func TestEndedJobStaysReadable(t *testing.T) {
 	s := start(t, options{})
 	job := s.fetch(e.URL(), "file")
 	s.arrives(job, e)
-	cancelled := s.create(fetched{waits: true, name: "cancelled"})
+	cancelled := s.create(fetched{waits: true, name: "cancelled", files: []bits.FileSpec{s.file(e.URL(), "not fetched")}})
 	if _, err := cancelled.Cancel(s.ctx()); err != nil {
 		t.Fatal(err)
 	}
 	for range 2 {
 		var shown bits.Job
 		s.cli("show", "--json", job.ID.String()).want(t, 0).decode(t, &shown)
-		if shown.State != bits.Acknowledged || !shown.Files[0].Completed || shown.Progress.BytesTransferred != 5000 {
+		if f := shown.Files[0]; shown.State != bits.Acknowledged || !f.Completed || f.BytesTotal != 5000 || f.BytesTransferred != 5000 ||
+			shown.Progress != (bits.Progress{BytesTotal: 5000, BytesTransferred: 5000, FilesTotal: 1, FilesTransferred: 1}) {
 			t.Errorf("the completed job is %+v", shown)
 		}
 		s.cli("show", "--json", cancelled.ID.String()).want(t, 0).decode(t, &shown)
-		if shown.State != bits.Cancelled {
-			t.Errorf("the cancelled job is %s", shown.State)
+		if f := shown.Files[0]; shown.State != bits.Cancelled || f.Completed || f.BytesTransferred != 0 {
+			t.Errorf("the cancelled job is %+v", shown)
+		}
+		// A size that no server told is null.
+		var raw struct {
+			Progress map[string]any
+			Files    []map[string]any
+		}
+		s.cli("show", "--json", cancelled.ID.String()).want(t, 0).decode(t, &raw)
+		for _, of := range append(raw.Files, raw.Progress) {
+			if size, ok := of["bytes_total"]; !ok || size != nil {
+				t.Errorf("an unknown size is shown in %v", of)
+			}
 		}
 		var list []bits.Job
 		s.cli("list", "--json").want(t, 0).decode(t, &list)
