@@ -137,8 +137,8 @@ func statesOf(m Method, f Facts) string {
 	var codes []Code
 	refuses := map[Code][]string{}
 	for _, s := range columns {
-		switch code := Decide(s, m, f).Code; {
-		case code == OK:
+		switch code := Decide(s, m, f).Code; code {
+		case OK:
 			takes = append(takes, s.String())
 		default:
 			if refuses[code] == nil {

@@ -54,8 +54,8 @@ id, with or without braces. Switches are known in any case, and with '-' for '/'
 
 The exit code is that of ebb: 0 done, 1 the transfer failed, 4 no such job, and so on.
 /WRAP and /NOWRAP are accepted and change nothing. What needs Windows (helper tokens,
-Internet Explorer's proxy) or is not here yet (peer caching) says so. ` + "`ebb bitsadmin /help`" + `
-lists the switches.`,
+Internet Explorer's proxy) says so, and the peer cache of BITS 3 is disabled, as it is in
+Windows since version 7. ` + "`ebb bitsadmin /help`" + ` lists the switches.`,
 		Example: `  ebb bitsadmin /create nightly
   ebb bitsadmin /addfile nightly https://example.org/image.iso /srv/images/image.iso
   ebb bitsadmin /resume nightly

@@ -408,13 +408,13 @@ func (b *bitsadmin) one(j *bits.Job, name string) string {
 
 // adminMachine are the switches that are not about jobs.
 var adminMachine = []adminSwitch{
-	{"peercaching", "/GETCONFIGURATIONFLAGS JOB | /SETCONFIGURATIONFLAGS JOB VALUE | /HELP", 0, -1, "is about peer caching, which is not here yet", "use peer caching", peerCache("peercaching",
+	{"peercaching", "/GETCONFIGURATIONFLAGS JOB | /SETCONFIGURATIONFLAGS JOB VALUE | /HELP", 0, -1, "is about the peer cache of BITS 3: it fails as BITS's own since Windows 7", "use peer caching", peerCache("peercaching",
 		"/GETCONFIGURATIONFLAGS JOB", "prints whether this machine gives to peers and takes from them", "/SETCONFIGURATIONFLAGS JOB VALUE", "sets it: 1 takes, 2 gives, 3 does both")},
-	{"cache", "/LIST | /INFO ID | ... | /HELP", 0, -1, "is about the peer cache, which is not here yet", "use the cache", peerCache("cache",
+	{"cache", "/LIST | /INFO ID | ... | /HELP", 0, -1, "is about the peer cache of BITS 3: it fails as BITS's own since Windows 7", "use the cache", peerCache("cache",
 		"/LIST", "lists what is in the cache", "/INFO ID [/VERBOSE]", "tells of one entry", "/DELETE ID", "deletes an entry", "/DELETEURL URL", "deletes the entries of a URL", "/CLEAR", "deletes all entries",
 		"/GETLIMIT", "prints how much of the disk the cache may take", "/SETLIMIT PERCENT", "sets it",
 		"/GETEXPIRATIONTIME", "prints how long an entry stays", "/SETEXPIRATIONTIME SECONDS", "sets it")},
-	{"peers", "/LIST | /DISCOVER | /CLEAR | /HELP", 0, -1, "is about peers, which are not here yet", "use peers", peerCache("peers",
+	{"peers", "/LIST | /DISCOVER | /CLEAR | /HELP", 0, -1, "is about the peers of BITS 3: it fails as BITS's own since Windows 7", "use peers", peerCache("peers",
 		"/LIST", "lists the known peers", "/DISCOVER", "looks for peers", "/CLEAR", "forgets the peers")},
 	{"gethelpertokenflags", "JOB", 1, 1, "is for Windows: there are no helper tokens", "get helper token flags", noHelperToken},
 	{"sethelpertokenflags", "JOB FLAGS", 2, 2, "is for Windows: there are no helper tokens", "set helper token flags", noHelperToken},
@@ -423,7 +423,8 @@ var adminMachine = []adminSwitch{
 	{"util", "/VERSION [/VERBOSE] | /HELP", 1, -1, "tells of the service", "use the utility", (*bitsadmin).util},
 }
 
-// peerCache is a switch of peer caching: its help is there, given as uses and what they do in turn.
+// peerCache is a switch of the peer cache of BITS 3, which answers as BITS's has since Windows 7; its help is
+// there, given as uses and what they do in turn.
 func peerCache(name string, uses ...string) func(*bitsadmin, []string) error {
 	return func(b *bitsadmin, args []string) error {
 		if len(args) > 0 && adminName(args[0]) != "help" {
@@ -432,7 +433,7 @@ func peerCache(name string, uses ...string) func(*bitsadmin, []string) error {
 		for i := 0; i < len(uses); i += 2 {
 			b.a.printf("/%s %s\n    %s\n", strings.ToUpper(name), uses[i], uses[i+1])
 		}
-		b.a.printf("\nPeer caching is not here yet: these switches fail with %s.\n", strings.ToLower(bits.PeerCachingDisabled.Hex()))
+		b.a.printf("\nThe peer cache of BITS 3 ended with Windows 7: these switches fail with %s.\nWhat took its place has ebb peers and ebb cache.\n", strings.ToLower(bits.PeerCachingDisabled.Hex()))
 		return nil
 	}
 }

@@ -1,5 +1,7 @@
 package compat
 
+const disabledPeers = "test/scenario.TestBitsadmin/the peer cache of BITS 3 is disabled"
+
 // bitsadmin is the tool of that name, as `ebb bitsadmin` takes it.
 var bitsadmin = []Section{
 	{"bitsadmin", "State words, `/rawreturn` and the ways to name a job are those of the original.", []Row{
@@ -85,22 +87,22 @@ var bitsadmin = []Section{
 		{BITS: "/sethelpertoken", Why: noToken},
 		{BITS: "/getpeercachingflags", Ebb: "`ebb bitsadmin /getpeercachingflags`", Test: "test/scenario.TestBitsadminProperties//setpeercachingflags"},
 		{BITS: "/setpeercachingflags", Ebb: "`ebb bitsadmin /setpeercachingflags`", Test: "test/scenario.TestBitsadminProperties//setpeercachingflags"},
-		{BITS: "/peercaching /getconfigurationflags", Why: noPeers},
-		{BITS: "/peercaching /setconfigurationflags", Why: noPeers},
+		{BITS: "/peercaching /getconfigurationflags", Ebb: "`ebb bitsadmin /peercaching /getconfigurationflags`", Test: disabledPeers, Why: asWindows7},
+		{BITS: "/peercaching /setconfigurationflags", Ebb: "`ebb bitsadmin /peercaching /setconfigurationflags`", Test: disabledPeers, Why: asWindows7},
 		{BITS: "/peercaching /help", Ebb: "`ebb bitsadmin /peercaching /help`", Test: "test/scenario.TestBitsadmin//peercaching /help"},
-		{BITS: "/cache /list", Why: noPeers},
-		{BITS: "/cache /info", Why: noPeers},
-		{BITS: "/cache /delete", Why: noPeers},
-		{BITS: "/cache /deleteurl", Why: noPeers},
-		{BITS: "/cache /clear", Why: noPeers},
-		{BITS: "/cache /getlimit", Why: noPeers},
-		{BITS: "/cache /setlimit", Why: noPeers},
-		{BITS: "/cache /getexpirationtime", Why: noPeers},
-		{BITS: "/cache /setexpirationtime", Why: noPeers},
+		{BITS: "/cache /list", Ebb: "`ebb bitsadmin /cache /list`", Test: disabledPeers, Why: asWindows7},
+		{BITS: "/cache /info", Ebb: "`ebb bitsadmin /cache /info`", Test: disabledPeers, Why: asWindows7},
+		{BITS: "/cache /delete", Ebb: "`ebb bitsadmin /cache /delete`", Test: disabledPeers, Why: asWindows7},
+		{BITS: "/cache /deleteurl", Ebb: "`ebb bitsadmin /cache /deleteurl`", Test: disabledPeers, Why: asWindows7},
+		{BITS: "/cache /clear", Ebb: "`ebb bitsadmin /cache /clear`", Test: disabledPeers, Why: asWindows7},
+		{BITS: "/cache /getlimit", Ebb: "`ebb bitsadmin /cache /getlimit`", Test: disabledPeers, Why: asWindows7},
+		{BITS: "/cache /setlimit", Ebb: "`ebb bitsadmin /cache /setlimit`", Test: disabledPeers, Why: asWindows7},
+		{BITS: "/cache /getexpirationtime", Ebb: "`ebb bitsadmin /cache /getexpirationtime`", Test: disabledPeers, Why: asWindows7},
+		{BITS: "/cache /setexpirationtime", Ebb: "`ebb bitsadmin /cache /setexpirationtime`", Test: disabledPeers, Why: asWindows7},
 		{BITS: "/cache /help", Ebb: "`ebb bitsadmin /cache /help`", Test: "test/scenario.TestBitsadmin//cache /help"},
-		{BITS: "/peers /list", Why: noPeers},
-		{BITS: "/peers /discover", Why: noPeers},
-		{BITS: "/peers /clear", Why: noPeers},
+		{BITS: "/peers /list", Ebb: "`ebb bitsadmin /peers /list`", Test: disabledPeers, Why: asWindows7},
+		{BITS: "/peers /discover", Ebb: "`ebb bitsadmin /peers /discover`", Test: disabledPeers, Why: asWindows7},
+		{BITS: "/peers /clear", Ebb: "`ebb bitsadmin /peers /clear`", Test: disabledPeers, Why: asWindows7},
 		{BITS: "/peers /help", Ebb: "`ebb bitsadmin /peers /help`", Test: "test/scenario.TestBitsadmin//peers /help"},
 		{BITS: "/util /version", Ebb: "`ebb bitsadmin /util /version`", Test: "test/scenario.TestBitsadmin//util /version"},
 		{BITS: "/util /repairservice", Why: "a damaged store is set aside or repaired at the service's start"},

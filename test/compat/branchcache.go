@@ -2,7 +2,6 @@ package compat
 
 const (
 	peersControl = "test/scenario.TestPeersAreLookedAfter"
-	noHosted     = "there is no server of hosted caches yet"
 	oneCache     = "the cache is one directory, peers/ of the state directory; a larger disk is mounted there"
 )
 
@@ -12,7 +11,7 @@ var branchcache = []Section{
 		{BITS: "Get-BCStatus", Ebb: "`ebb peers status`", Test: peersControl},
 		{BITS: "Get-BCClientConfiguration", Ebb: "`ebb peers status`, `ebb policy show`", Test: peersControl},
 		{BITS: "Get-BCContentServerConfiguration", Ebb: "the server's configuration: `[branchcache]`", Test: "test/scenario.TestServeBranchCacheIsForWhoMayRead"},
-		{BITS: "Get-BCHostedCacheServerConfiguration", Why: noHosted},
+		{BITS: "Get-BCHostedCacheServerConfiguration", Ebb: "the server's configuration: `[hosted_cache]`", Test: "test/scenario.TestServeHostedCache"},
 		{BITS: "Get-BCNetworkConfiguration", Ebb: "`ebb peers status`: addresses that are served at, and networks", Test: peersControl, Why: "the firewall is not looked at"},
 		{BITS: "Get-BCDataCache", Ebb: "`ebb cache info`, `ebb cache list`", Test: peersControl},
 		{BITS: "Get-BCHashCache", Ebb: "the server's metrics `ebb_serve_branchcache_hashes_bytes`, `..._hashing`", Test: "internal/peerdist/hashstore.TestLimits"},
@@ -20,7 +19,7 @@ var branchcache = []Section{
 		{BITS: "Enable-BCDistributed", Ebb: "`ebb peers enable`", Test: peersControl},
 		{BITS: "Enable-BCLocal", Ebb: "`ebb peers enable local`", Test: peersControl},
 		{BITS: "Enable-BCHostedClient", Ebb: "`ebb peers enable hosted --hosted-cache NAME`", Test: "cmd/ebb.TestPeersEnable", Why: "without -UseSCP: there is no Active Directory to ask"},
-		{BITS: "Enable-BCHostedServer", Why: noHosted},
+		{BITS: "Enable-BCHostedServer", Ebb: "`ebb serve --hosted-cache`", Test: "test/scenario.TestServeHostedCache", Why: "without -RegisterSCP: there is no Active Directory to tell"},
 		{BITS: "Disable-BC", Ebb: "`ebb peers disable`", Test: peersControl},
 		{BITS: "Reset-BC", Ebb: "`ebb peers disable`, `ebb cache clear`, `ebb policy set peers.KEY=`", Test: peersControl},
 		{BITS: "Set-BCCache", Ebb: "`ebb cache limit 5%`, `ebb cache limit 20GiB`", Test: peersControl, Why: "without -MoveTo: " + oneCache + "; without -Defragment: there is nothing to be done"},

@@ -6,6 +6,7 @@ package compat
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -38,20 +39,24 @@ func Sections() []Section {
 // Markdown returns docs/compat.md.
 func Markdown() string {
 	var b strings.Builder
-	var rows, out int
-	for _, s := range Sections() {
-		for _, r := range s.Rows {
-			if rows++; r.Ebb == "" {
-				out++
+	count := func(parts ...[]Section) (rows, out int) {
+		for _, s := range slices.Concat(parts...) {
+			for _, r := range s.Rows {
+				if rows++; r.Ebb == "" {
+					out++
+				}
 			}
 		}
+		return rows, out
 	}
+	rows, out := count(interfaces, cmdlets, bitsadmin, branchcache)
+	all, unused := count(codes)
 	fmt.Fprintf(&b, `# Compatibility with BITS
 
 Made from test/compat by `+"`go test ./test/compat -update`"+`; do not edit. Of %d methods, properties,
-parameters, switches and result codes of BITS 10.3, its cmdlets, bitsadmin and BranchCache, %d have a counterpart in
-Ebb, each with the test that proves it, and %d are left out for the reason in their row.
-`, rows, rows-out, out)
+parameters and switches of BITS 10.3, its cmdlets, bitsadmin and BranchCache, %d have a counterpart in Ebb, each with the
+test that proves it, and %d are left out for the reason in their row. Of %d result codes no job and no call ends in %d.
+`, rows, rows-out, out, all, unused)
 	for _, s := range Sections() {
 		fmt.Fprintf(&b, "\n## %s\n\n", s.Title)
 		if s.Intro != "" {

@@ -5,6 +5,7 @@ const (
 	noCOM      = "an interface of COM; "
 	noElevated = "Linux has no integrity levels and no elevated tokens: whoever may be an administrator is asked by polkit, call by call"
 	noToken    = "helper tokens are a notion of Windows: a job's files and network are those of its owner, and a service that acts for a user creates the job as that user"
+	asWindows7 = "it fails with BG_E_PEERCACHING_DISABLED, as in Windows since version 7: what took its place is BranchCache"
 	noPeers    = "the interface is dead since Windows 7, where it answers BG_E_PEERCACHING_DISABLED too; what took its place is BranchCache"
 )
 
