@@ -259,7 +259,7 @@ func (s *service) open(p policy.Policy, c conditions.State) error {
 	s.peers.SetConditions(c)
 	s.startPeers(p.Peers)
 	s.engine = transfer.NewEngine(httpget.New(s.conns), time.Duration(p.Transfer.StallTimeout), uploaders(s.conns))
-	s.engine.UsePeers(s.peers)
+	s.engine.UsePeers(s.peers, s.governor)
 	try := func() error {
 		st, err := store.Open(s.State, s.storeTrouble)
 		if err != nil {

@@ -6,6 +6,7 @@
 package governor
 
 import (
+	"context"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -57,6 +58,17 @@ func (g *Governor) SetCaps(c Caps) {
 	g.caps.Store(&c)
 	g.limits[Foreground].set(c.Foreground)
 	g.limits[Background].set(c.Background)
+}
+
+// Hold waits until n bytes that came over connections of others are within the ceiling of a class, like
+// those that come over the governor's own. Its error is the context's.
+func (g *Governor) Hold(ctx context.Context, class Class, n int) error {
+	for n > 0 && ctx.Err() == nil {
+		some := g.limits[class].most(n)
+		g.limits[class].wait(some)
+		n -= some
+	}
+	return context.Cause(ctx)
 }
 
 // Close writes down what was learned of the paths.

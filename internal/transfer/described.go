@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/ebbtransfer/ebb/bits"
+	"github.com/ebbtransfer/ebb/internal/governor"
 	"github.com/ebbtransfer/ebb/internal/peerdist"
 	"github.com/ebbtransfer/ebb/internal/peerdist/pccrtp"
 	"github.com/ebbtransfer/ebb/internal/peers"
@@ -17,8 +18,8 @@ import (
 )
 
 // UsePeers has files fetched from peers too, as far as their origins describe them and the node wants it.
-// It is called before the first Run.
-func (e *Engine) UsePeers(n *peers.Node) { e.node = n }
+// What peers give is held to g's ceilings where the node's settings say so. It is called before the first Run.
+func (e *Engine) UsePeers(n *peers.Node, g *governor.Governor) { e.node, e.gov = n, g }
 
 // description is what the origin says of all bytes of a file.
 type description struct {

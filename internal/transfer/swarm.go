@@ -413,6 +413,9 @@ func (s *swarm) askPeers(ctx context.Context) {
 				return err
 			}
 			s.keep(&s.info.Segments[n], i, data)
+			if s.node.Settings().ThrottleLAN {
+				return s.gov.Hold(ctx, s.job.Class, len(data))
+			}
 			return nil
 		})
 		some := false

@@ -128,6 +128,7 @@ func (s *fileBody) WriteTo(w io.Writer) (int64, error) { return io.Copy(w, struc
 type machine struct {
 	t      testing.TB
 	node   *peers.Node
+	gov    *governor.Governor
 	engine *Engine
 	dir    string
 }
@@ -155,8 +156,9 @@ func newMachine(t testing.TB, known ...netip.AddrPort) *machine {
 
 // restart forgets all that is not on the disk.
 func (m *machine) restart() {
-	m.engine = NewEngine(httpget.New(httpconn.New("test", governor.New("", slog.New(slog.DiscardHandler)))), 10*time.Second, nil)
-	m.engine.UsePeers(m.node)
+	m.gov = governor.New("", slog.New(slog.DiscardHandler))
+	m.engine = NewEngine(httpget.New(httpconn.New("test", m.gov)), 10*time.Second, nil)
+	m.engine.UsePeers(m.node, m.gov)
 }
 
 // peer gives the blocks of a cache, for others.
@@ -294,6 +296,33 @@ func TestAWarmPeer(t *testing.T) {
 			t.Errorf("counted %+v", s)
 		}
 	})
+}
+
+// TestThrottledPeers: where the settings say so, the ceilings hold for the bytes of peers too.
+func TestThrottledPeers(t *testing.T) {
+	o := newOrigin(t, 2<<20)
+	o.first = true
+	warm := newMachine(t)
+	warm.get(o)
+	for _, throttled := range []bool{false, true} {
+		m := newMachine(t, warm.peer())
+		s := m.node.Settings()
+		s.ThrottleLAN = throttled
+		if err := m.node.Apply(s); err != nil {
+			t.Fatal(err)
+		}
+		const rate = 2 << 20
+		m.gov.SetCaps(governor.Caps{Foreground: rate, Background: rate})
+		began := time.Now()
+		f := m.get(o)
+		// What fits into the limiter's bucket comes at once, and nobody waits for the last block.
+		if least := time.Second / 2; throttled && time.Since(began) < least {
+			t.Errorf("%d bytes of peers came in %v, with %d bytes a second allowed", f.Part.Peers, time.Since(began), rate)
+		}
+		if f.Part.Peers == 0 {
+			t.Error("nothing came from the peer")
+		}
+	}
 }
 
 // TestHalf: a peer that has some of it gives that; the origin gives the rest.

@@ -96,6 +96,7 @@ type Engine struct {
 	health    health
 	shares    shares
 	node      *peers.Node // nil: nothing comes from peers
+	gov       *governor.Governor
 	proofs    proofs
 	lonely    atomic.Int64 // Unix nanoseconds until which it is believed that no peer has anything
 }
