@@ -15,7 +15,6 @@ type PeerStatus struct {
 	PlainHTTP      bool          `json:"plain_http" doc:"Content information counts that came without TLS"`
 	ServeOnBattery bool          `json:"serve_on_battery" doc:"Blocks are served on battery too"`
 	Version1Only   bool          `json:"version1_only" doc:"The machine speaks as Windows 7 and Server 2008 R2 do"`
-	DigestMode     bool          `json:"digest_mode" doc:"Peers are asked also for files that only a digest is known of"`
 	Problem        string        `json:"problem,omitempty" doc:"Why not all of it works"`
 	Stats          PeerStats     `json:"stats" doc:"Counts since the service started"`
 	Peers          []Peer        `json:"peers,omitempty" doc:"Machines that had something to do with downloads lately; for administrators"`

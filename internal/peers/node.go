@@ -55,7 +55,6 @@ type Settings struct {
 	PlainHTTP      bool // content information that came over http:// counts too
 	Version1Only   bool // of content information
 	ThrottleLAN    bool // bytes of peers are held back as those of the origin are
-	DigestMode     bool // section 20.5
 }
 
 // Defaults are the settings of a machine whose administrator decided nothing: peer caching is off.

@@ -25,7 +25,6 @@ type Peers struct {
 	PlainHTTP      bool // content information counts that came without TLS
 	Version1Only   bool // of content information: what Windows 7 and Server 2008 R2 know
 	ThrottleLAN    bool // the limits of the bandwidth hold for bytes from peers too
-	DigestMode     bool // peers are asked for files of which nothing but a digest is known
 }
 
 // PeerMode says whom blocks are got from.
