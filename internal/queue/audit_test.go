@@ -184,7 +184,11 @@ func TestChangesAreAudited(t *testing.T) {
 	if _, err := q.SetValidated(alice, id, 0, true); codeOf(err) != bits.Pending {
 		t.Errorf("SetValidated of what is not here: %v", err)
 	}
-	if err := q.RemoveFile(alice, id, 1); err != nil || !strings.Contains(strings.Join(log.lines(), "\n"), `msg="file removed"`) {
+	err = q.RemoveFile(alice, id, 1)
+	if err := q.do(func(*tx) error { return nil }); err != nil { // lines are written after the answer
+		t.Fatal(err)
+	}
+	if err != nil || !strings.Contains(strings.Join(log.lines(), "\n"), `msg="file removed"`) {
 		t.Errorf("RemoveFile: %v, %q", err, log.lines())
 	}
 	if text := strings.Join(log.lines(), "\n"); strings.Contains(text, "geheim") || strings.Contains(text, "validated") {
