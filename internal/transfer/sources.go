@@ -259,6 +259,9 @@ func abroad(ctx context.Context, remote string) context.Context {
 	if err != nil {
 		from = &url.URL{} // of no server
 	}
+	if from.Scheme == "s3" { // whose endpoint the environment names, and whose redirects are not followed
+		return ctx
+	}
 	return httpconn.Abroad(ctx, from)
 }
 
