@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"errors"
 	"fmt"
 	"runtime"
 	"slices"
@@ -229,10 +230,7 @@ func (q *Queue) Create(c Caller, spec bits.NewJob) (bits.Summary, error) {
 			return err
 		}
 		v.count()
-		if made = v; c.DryRun {
-			q.nextNum--
-			return nil
-		}
+		made = v
 		t.fresh = append(t.fresh, j)
 		if t.made == nil {
 			t.made = map[uint32]int{}
@@ -248,9 +246,9 @@ func (q *Queue) Create(c Caller, spec bits.NewJob) (bits.Summary, error) {
 		if spec.NotifyCommand != nil {
 			t.auditSet(c, j, &spec.Settings)
 		}
-		return nil
+		return c.meant()
 	})
-	if err != nil {
+	if err := answered(err); err != nil {
 		return bits.Summary{}, err
 	}
 	return summary(made), nil
@@ -457,6 +455,25 @@ func (q *Queue) AddFiles(c Caller, id bits.ID, specs []bits.FileSpec) (bits.Summ
 	})
 }
 
+// errRehearsed refuses a command that would have been carried out, so that nothing of it stays.
+var errRehearsed = errors.New("the call was not meant")
+
+// meant returns errRehearsed if the call is a dry run.
+func (c Caller) meant() error {
+	if c.DryRun {
+		return errRehearsed
+	}
+	return nil
+}
+
+// answered returns the error of a command but for that of a dry run that would have had none.
+func answered(err error) error {
+	if err == errRehearsed {
+		return nil
+	}
+	return err
+}
+
 // change runs f on a job in the loop and returns the job's summary after it.
 func (q *Queue) change(c Caller, id bits.ID, f func(*tx, *job, *version) error) (bits.Summary, error) {
 	var s bits.Summary
@@ -465,15 +482,13 @@ func (q *Queue) change(c Caller, id bits.ID, f func(*tx, *job, *version) error) 
 		if err != nil {
 			return err
 		}
-		return t.try(c, j, func(t *tx) error {
-			if err := f(t, j, v); err != nil {
-				return err
-			}
-			s = summary(t.get(j))
-			return nil
-		})
+		if err := f(t, j, v); err != nil {
+			return err
+		}
+		s = summary(t.get(j))
+		return c.meant()
 	})
-	return s, err
+	return s, answered(err)
 }
 
 // Set changes properties of a job: all or none.

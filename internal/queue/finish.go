@@ -81,12 +81,12 @@ func (q *Queue) operate(c Caller, id bits.ID, begin func(*tx, *job, *version) (*
 		if err != nil {
 			return err
 		}
-		return t.try(c, j, func(t *tx) (err error) {
-			op, err = begin(t, j, v)
+		if op, err = begin(t, j, v); err != nil {
 			return err
-		})
+		}
+		return c.meant()
 	})
-	if err != nil {
+	if err := answered(err); err != nil {
 		return bits.OK, err
 	}
 	if c.DryRun {

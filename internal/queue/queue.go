@@ -500,29 +500,6 @@ func (t *tx) get(j *job) *version {
 	return j.now
 }
 
-// try has f stage changes of one job: all of them if f has no error and the caller means it, else none.
-func (t *tx) try(c Caller, j *job, f func(*tx) error) error {
-	part := &tx{q: t.q, now: t.now, staged: map[*job]*version{}}
-	if v, staged := t.staged[j]; staged {
-		own := *v
-		own.ownFiles = false // they stay as they are if f fails
-		part.staged[j] = &own
-	}
-	err := f(part)
-	if err != nil || c.DryRun {
-		for _, undo := range part.unwind {
-			undo()
-		}
-		return err
-	}
-	if v, staged := part.staged[j]; staged {
-		t.put(j, v)
-	}
-	t.files, t.news = append(t.files, part.files...), append(t.news, part.news...)
-	t.then, t.unwind = append(t.then, part.then...), append(t.unwind, part.unwind...)
-	return nil
-}
-
 // put stages a new version.
 func (t *tx) put(j *job, v *version) {
 	was, ok := t.staged[j]
