@@ -197,7 +197,7 @@ func TestAFileThatChangesHasNoHashes(t *testing.T) {
 			t.Errorf("changed at opening %d: %v", n, err)
 		}
 		c.before = func() {}
-		if _, err := s.Hashes(t.Context(), k, peerdist.SHA256, c.open, 0); !errors.Is(err, ErrNotReady) {
+		if _, err := s.Hashes(t.Context(), k, peerdist.SHA256, c.open, patience); !errors.Is(err, errChanged) {
 			t.Errorf("the old version has hashes: %v", err)
 		}
 		k = c.key()
