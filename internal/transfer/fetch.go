@@ -71,18 +71,10 @@ func newHash(checksum string) hash.Hash {
 
 // download is one file on its way.
 type download struct {
-	*run
-	index     int // in the job
-	f         store.File
+	transit
 	src       sources
 	part      *localfile.Part // nil until there is something to write
-	path      string
 	hash      hash.Hash
-	validator httpget.Validator // of the bytes in part
-	modified  time.Time
-	live      *liveFile
-	answer    answer
-	alone     bool   // has the feed's claim
 	share     *share // nil if it shares its content with no other job
 	parts     bool   // the server sends parts of a version that it names
 	plain     bool   // no description is asked for
@@ -93,9 +85,6 @@ type download struct {
 	damaged   bool          // the description was of no use
 	borrowed  bool          // bytes of another job are here
 	connected bool          // is among the files that may ask their servers
-	restarts  int
-	began     time.Time
-	saved     time.Time // last checkpoint
 }
 
 // fetch moves one file. i counts in the transfer's own list.
@@ -108,14 +97,15 @@ func (r *run) fetch(ctx context.Context, i int, alone bool) error {
 		if f.State != store.FilePending { // skipped or removed meanwhile
 			return r.drop(row.Index, f, alone)
 		}
-		path := r.job.Path(f.Local, row.Index)
+		now := transit{run: r, alone: alone, index: row.Index, f: *f, path: r.job.Path(f.Local, row.Index)}
 		var err error
 		if r.job.inPieces(f) && (plain || !r.peerable(f)) {
-			p := &pieces{run: r, alone: alone, index: row.Index, f: *f, path: path}
+			p := &pieces{transit: now}
 			err = p.fetch(ctx)
 			f = &p.f
 		} else {
-			d := &download{run: r, alone: alone, index: row.Index, f: *f, path: path, plain: plain, restarts: restarts}
+			now.restarts = restarts
+			d := &download{transit: now, plain: plain}
 			err = d.fetch(ctx)
 			f, restarts = &d.f, d.restarts
 		}
@@ -589,17 +579,6 @@ func (d *download) checkpoint() error {
 	return nil
 }
 
-// mustConfirm reports whether the server is asked once more, at the end, whether the file is
-// still the same: a change of the file in place, under a running answer, shows in no header. A
-// small file that came at once is spared the question; the server has it in one piece.
-func (d *download) mustConfirm() bool {
-	named := d.validator.ETag != "" || d.validator.LastModified != ""
-	return named && (d.part.Offset() >= largeFile || time.Since(d.began) >= confirmAfter)
-}
-
-// confirmAfter is how long a small file may take without being confirmed.
-const confirmAfter = time.Second
-
 // finish checks the whole file and makes it durable.
 func (d *download) finish(ctx context.Context) error {
 	if d.part == nil { // no byte was ever asked for; cannot happen
@@ -617,7 +596,7 @@ func (d *download) finish(ctx context.Context) error {
 	if d.makes && d.askInfo(ctx) { // for others; and it proves every byte
 		return errDescribed
 	}
-	if d.mustConfirm() {
+	if d.mustConfirm(d.part.Offset()) {
 		why, err := d.confirm(ctx)
 		if ctx.Err() != nil {
 			return context.Cause(ctx)

@@ -3,15 +3,12 @@ package transfer
 import (
 	"cmp"
 	"context"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"math/rand/v2"
 	"net/http"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/ebbtransfer/ebb/bits"
@@ -138,24 +135,13 @@ func (l *layout) add(todo []span, r bits.Range, most int) ([]span, bool) {
 
 // pieces is one file on its way of which parts are fetched, or whose parts come out of order.
 type pieces struct {
-	*run
-	index     int // in the job
-	f         store.File
-	file      *localfile.Sparse // nil until there is something to write
-	path      string
-	validator httpget.Validator // of the bytes that are here; its size is that on the server
-	modified  time.Time
-	layout    layout
-	filled    extent.Set // accepted
-	now       bits.Range // accepted and not in filled yet
-	answer    answer
-	live      *liveFile
-	alone     bool // has the feed's claim
-	single    bool // the server takes one range a request
-	restarts  int
-	waits     int // for the file to settle
-	began     time.Time
-	saved     time.Time // last checkpoint
+	transit
+	file   *localfile.Sparse // nil until there is something to write
+	layout layout
+	filled extent.Set // accepted
+	now    bits.Range // accepted and not in filled yet
+	single bool       // the server takes one range a request
+	waits  int        // for the file to settle
 }
 
 // errInOrder means that the server cannot send parts of a file that may as well be fetched from front
@@ -698,25 +684,9 @@ func (p *pieces) checkpoint() error {
 
 // record reports the file's record with what is here, which is durable.
 func (p *pieces) record() {
-	part := store.Part{Total: p.validator.Size, Filled: p.filled.Clone(), Headers: p.answer.text()}
-	if p.validator.Usable() {
-		part.ETag, part.LastModified = p.validator.ETag, p.validator.LastModified
-	}
-	if old := p.f.Part; old != nil {
-		part.Note, part.Peak = old.Note, old.Peak
-		part.Peers, part.Cached = old.Peers, old.Cached
-	}
-	p.f.Done = p.filled.Bytes()
-	part.Peak = max(part.Peak, p.f.Done)
-	p.f.Part = &part
+	p.has(p.filled.Clone())
 	f := p.f
 	p.sink.File(p.index, &f)
-}
-
-// mustConfirm is as that of a download.
-func (p *pieces) mustConfirm() bool {
-	named := p.validator.ETag != "" || p.validator.LastModified != ""
-	return named && (p.f.Size >= largeFile || time.Since(p.began) >= confirmAfter)
 }
 
 // finish checks the whole file and makes it durable.
@@ -728,7 +698,7 @@ func (p *pieces) finish(ctx context.Context) error {
 		return p.finish(ctx)
 	}
 	p.fold()
-	if p.mustConfirm() {
+	if p.mustConfirm(p.f.Size) {
 		why, err := p.http.Changed(guard(ctx, &p.f, p.f.Remote), p.f.Remote, p.job.Header, p.validator, p.job.Class)
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
@@ -740,38 +710,20 @@ func (p *pieces) finish(ctx context.Context) error {
 			return again()
 		}
 	}
-	if h := newHash(p.f.Checksum); h != nil {
-		if err := p.file.Hash(ctx, h, p.f.Size); err != nil {
-			if ctx.Err() != nil {
-				return context.Cause(ctx)
-			}
-			return localfile.Err(err, p.path)
-		}
-		algorithm, _, _ := strings.Cut(p.f.Checksum, ":")
-		if got := algorithm + ":" + hex.EncodeToString(h.Sum(nil)); got != p.f.Checksum {
-			return p.mismatch(got)
-		}
-	}
-	if err := p.file.Finish(p.f.Size, p.modified); err != nil {
-		return localfile.Err(err, p.path)
-	}
-	if _, err := p.job.Owner.Watermark(p.path); errors.Is(err, fs.ErrNotExist) {
-		// Somebody deleted it, perhaps with its directory, while it was written.
+	err := p.seal(ctx, p.file)
+	var wrong wrongSum
+	switch {
+	case errors.As(err, &wrong):
+		return p.mismatch(string(wrong))
+	case errors.Is(err, errGone):
 		p.file.Close()
 		p.file = nil
-		if err := p.restart("the part file was deleted", true); err != nil {
+		if err := p.restart(errGone.Error(), true); err != nil {
 			return err
 		}
 		return again()
 	}
-	part := store.Part{Inode: p.file.Inode(), Headers: p.answer.text()}
-	if old := p.f.Part; old != nil {
-		part.Note, part.Peers, part.Cached = old.Note, old.Peers, old.Cached
-	}
-	p.f.State, p.f.Done, p.f.Part = store.FileDone, p.f.Size, &part
-	f := p.f
-	p.sink.File(p.index, &f)
-	return nil
+	return err
 }
 
 // mismatch ends a file whose content is not what was expected.
