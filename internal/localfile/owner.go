@@ -57,8 +57,24 @@ func notRegular(path string, dir bool) error {
 }
 
 // CheckDir says whether the owner may make files in a directory.
-func (o Owner) CheckDir(dir string) error {
-	return o.at(filepath.Join(dir, "x"), func(at int, _ string) error { return o.checkDir(at, dir) })
+func (o Owner) CheckDir(dir string) error { return o.CheckDirs([]string{dir})[0] }
+
+// CheckDirs says of each directory whether the owner may make files in it. Many of them cost a switch
+// of rights once.
+func (o Owner) CheckDirs(dirs []string) []error {
+	errs := make([]error, len(dirs))
+	err := o.Do(func() error {
+		for i, dir := range dirs {
+			errs[i] = o.here(filepath.Join(dir, "x"), func(at int, _ string) error { return o.checkDir(at, dir) })
+		}
+		return nil
+	})
+	if err != nil { // the rights cannot be had
+		for i := range errs {
+			errs[i] = err
+		}
+	}
+	return errs
 }
 
 // Kind is what there is at a path.

@@ -180,7 +180,7 @@ func (o Owner) open(path string) (*os.File, error) {
 		return f, nil
 	}
 	// The name is looked at before the file is opened: opening a device may do something.
-	at, err := o.walk(path)
+	at, err := o.walk(path, 0)
 	if err != nil {
 		return nil, err
 	}

@@ -123,6 +123,45 @@ func TestOwnerHasNoOtherRights(t *testing.T) {
 	}
 }
 
+// Each directory has an answer of its own, and is looked for only where the owner's files would be made.
+func TestDirectoriesOfTheOwner(t *testing.T) {
+	alices, bob := home(t, aliceUID), User(bobUID)
+	bobs := home(t, bobUID)
+	box := filepath.Join(filepath.Dir(alices), "box")
+	link, hers := filepath.Join(bobs, "link"), filepath.Join(box, "link")
+	if err := errors.Join(os.Mkdir(box, 0o777), os.Chmod(box, 0o777), os.Symlink(box, link), os.Symlink(bobs, hers), os.Lchown(hers, aliceUID, aliceUID)); err != nil {
+		t.Fatal(err)
+	}
+	cases := []struct {
+		dir  string
+		want bits.Code
+	}{
+		{bobs, bits.OK},
+		{alices, bits.AccessDenied},
+		{filepath.Join(alices, "unknown"), bits.AccessDenied}, // not that it is not there
+		{filepath.Join(bobs, "unknown"), bits.PathNotFound},
+		{box, bits.OK},
+		{link, bits.OK},
+		{hers, bits.AccessDenied}, // a link of another user's
+		{"/proc/self/fd", bits.AccessDenied},
+		{filepath.Dir(alices), bits.AccessDenied},
+		{bobs + "/..", bits.AccessDenied},
+	}
+	dirs := make([]string, len(cases))
+	for i := range cases {
+		dirs[i] = cases[i].dir
+	}
+	for i, err := range bob.CheckDirs(dirs) {
+		got := bits.OK
+		if e := Err(err, dirs[i]); e != nil {
+			got = e.Code
+		}
+		if got != cases[i].want {
+			t.Errorf("%s: %v, want %s", dirs[i], err, cases[i].want)
+		}
+	}
+}
+
 // A user's file rights end with the call: other threads keep theirs.
 func TestOwnersSideBySide(t *testing.T) {
 	var wg sync.WaitGroup
@@ -316,5 +355,27 @@ func BenchmarkDo(b *testing.B) {
 		if err := User(aliceUID).Do(func() error { return nil }); err != nil {
 			b.Fatal(err)
 		}
+	}
+}
+
+// BenchmarkCheckDirs is a call with 1 directory and one with 1,000.
+func BenchmarkCheckDirs(b *testing.B) {
+	if os.Geteuid() != 0 {
+		b.Skip("only root acts as another user")
+	}
+	top := b.TempDir()
+	for _, n := range []int{1, 1000} {
+		dirs := make([]string, n)
+		for i := range dirs {
+			dirs[i] = filepath.Join(top, fmt.Sprint(i))
+			if err := os.MkdirAll(dirs[i], 0o755); err != nil {
+				b.Fatal(err)
+			}
+		}
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			for b.Loop() {
+				User(aliceUID).CheckDirs(dirs)
+			}
+		})
 	}
 }

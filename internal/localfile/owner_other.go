@@ -22,8 +22,10 @@ func (o Owner) at(path string, f func(dir int, name string) error) error {
 	if o.other {
 		return errOther(path)
 	}
-	return f(0, path)
+	return o.here(path, f)
 }
+
+func (o Owner) here(path string, f func(dir int, name string) error) error { return f(0, path) }
 
 func (o Owner) open(path string) (*os.File, error) {
 	info, err := os.Stat(path)

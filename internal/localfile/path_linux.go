@@ -16,27 +16,30 @@ const maxLinks = 40
 
 // at runs f as the owner with the directory of path open, and with the last part of path.
 func (o Owner) at(path string, f func(dir int, name string) error) error {
+	return o.Do(func() error { return o.here(path, f) })
+}
+
+// here is at on a thread that has the owner's rights already.
+func (o Owner) here(path string, f func(dir int, name string) error) error {
 	if !o.other {
 		return f(unix.AT_FDCWD, path)
 	}
-	return o.Do(func() error {
-		dir, err := o.dir(path)
-		if err != nil {
-			return err
-		}
-		defer func() { _ = unix.Close(dir) }()
-		return f(dir, filepath.Base(path))
-	})
+	dir, err := o.dir(path)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = unix.Close(dir) }()
+	return f(dir, filepath.Base(path))
 }
 
 // dir opens the directory of path (O_PATH); the thread has the owner's rights.
 func (o Owner) dir(path string) (int, error) {
 	dir := filepath.Dir(path)
-	fd, err := o.walk(dir)
+	fd, err := o.walk(dir, unix.O_DIRECTORY) // which also mounts what is mounted when it is used
 	if err != nil {
 		return -1, err
 	}
-	if err := noProc(fd, path); err != nil {
+	if err := noProc(fd, dir); err != nil {
 		_ = unix.Close(fd)
 		return -1, err
 	}
@@ -51,12 +54,12 @@ func (o Owner) dir(path string) (int, error) {
 	return fd, nil
 }
 
-// walk opens what is at path (O_PATH), without any link on the way that is neither root's nor the
-// owner's.
-func (o Owner) walk(path string) (int, error) {
+// walk opens what is at path (O_PATH and more flags), without any link on the way that is neither root's
+// nor the owner's. Of a path with links it may open something else than the flags ask for.
+func (o Owner) walk(path string, more uint64) (int, error) {
 	var fd int
 	err := again(func() (err error) {
-		fd, err = unix.Openat2(unix.AT_FDCWD, path, &unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_NO_SYMLINKS})
+		fd, err = unix.Openat2(unix.AT_FDCWD, path, &unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC | more, Resolve: unix.RESOLVE_NO_SYMLINKS})
 		return err
 	})
 	switch err {

@@ -158,6 +158,11 @@ func refused(v *version, verdict bits.Verdict, verb string) error {
 
 // Create makes a job.
 func (q *Queue) Create(c Caller, spec bits.NewJob) (bits.Summary, error) {
+	return q.create(c, spec, nil)
+}
+
+// create is Create, where the directories of the files may have been looked at already.
+func (q *Queue) create(c Caller, spec bits.NewJob, seen destinations) (bits.Summary, error) {
 	if spec.Name == nil {
 		return bits.Summary{}, bits.Errorf(bits.InvalidArg, "the job needs a name")
 	}
@@ -177,7 +182,7 @@ func (q *Queue) Create(c Caller, spec bits.NewJob) (bits.Summary, error) {
 		return bits.Summary{}, err
 	}
 	owner := q.as(c.UID)
-	files, err := checkFiles(owner, spec.Type, spec.Files)
+	files, err := checkFiles(owner, spec.Type, spec.Files, seen)
 	if err == nil {
 		err = q.tooManyRanges(c, spec.Files)
 	}
@@ -258,9 +263,16 @@ func (q *Queue) Create(c Caller, spec bits.NewJob) (bits.Summary, error) {
 // that wait together are committed together.
 func (q *Queue) CreateAll(c Caller, specs []bits.NewJob) ([]bits.Summary, []error) {
 	made, errs := make([]bits.Summary, len(specs)), make([]error, len(specs))
+	var files [][]bits.FileSpec
+	for i := range specs {
+		if specs[i].Type == bits.Download {
+			files = append(files, specs[i].Files)
+		}
+	}
+	seen := lookAt(q.as(c.UID), files...) // at once, not on a thread for each job
 	var all sync.WaitGroup
 	for i := range specs {
-		all.Go(func() { made[i], errs[i] = q.Create(c, specs[i]) })
+		all.Go(func() { made[i], errs[i] = q.create(c, specs[i], seen) })
 	}
 	all.Wait()
 	return made, errs
@@ -311,27 +323,35 @@ func (q *Queue) tooManyFiles(c Caller, n int) *bits.Error {
 	return e
 }
 
-// checkFiles validates files to be added to a job of a type.
-func checkFiles(owner localfile.Owner, kind bits.Type, specs []bits.FileSpec) ([]*store.File, error) {
+// checkFiles validates files to be added to a job of a type. seen may be nil.
+func checkFiles(owner localfile.Owner, kind bits.Type, specs []bits.FileSpec, seen destinations) ([]*store.File, error) {
 	if len(specs) == 0 {
 		return nil, nil
 	}
 	if kind != bits.Download {
 		return checkSource(owner, kind, specs)
 	}
-	seen := make(map[string]bool, len(specs))
+	taken := make(map[string]bool, len(specs))
 	files := make([]*store.File, len(specs))
 	records := make([]store.File, len(specs))
 	for i := range specs {
 		if e := specs[i].Check(kind); e != nil {
 			return nil, e
 		}
-		if seen[specs[i].Local] {
+		if taken[specs[i].Local] {
 			return nil, sameDestination(specs[i].Local)
 		}
-		seen[specs[i].Local] = true
+		taken[specs[i].Local] = true
 		records[i] = store.File{Remote: specs[i].Remote, Local: specs[i].Local, Checksum: specs[i].Checksum, Size: -1, Extra: extra(&specs[i])}
 		files[i] = &records[i]
+	}
+	if seen == nil {
+		seen = lookAt(owner, specs)
+	}
+	for i := range specs {
+		if err := seen.refuse(specs[i].Local); err != nil {
+			return nil, err
+		}
 	}
 	return files, nil
 }
@@ -395,7 +415,7 @@ func (q *Queue) AddFiles(c Caller, id bits.ID, specs []bits.FileSpec) (bits.Summ
 	if err != nil {
 		return bits.Summary{}, err
 	}
-	files, err := checkFiles(owner, kind, specs)
+	files, err := checkFiles(owner, kind, specs, nil)
 	if err == nil {
 		err = q.tooManyRanges(c, specs)
 	}

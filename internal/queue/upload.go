@@ -65,20 +65,13 @@ func checkUpload(owner localfile.Owner, kind bits.Type, s *bits.Settings, files 
 
 // checkReplyFile says whether the owner can make a file at path.
 func checkReplyFile(owner localfile.Owner, path string) error {
-	bad := func(code bits.Code, format string, args ...any) error {
-		e := bits.Errorf(code, format, args...)
-		e.Context, e.File = bits.ContextLocalFile, path
-		return e
-	}
-	dir := filepath.Dir(path)
-	switch err := owner.CheckDir(dir); {
-	case errors.Is(err, os.ErrPermission):
-		return bad(bits.AccessDenied, "no file may be made in %s", dir)
-	case err != nil:
-		return localfile.Err(err, path)
+	if err := owner.CheckDir(filepath.Dir(path)); err != nil {
+		return notMade(err, path)
 	}
 	if kind, err := owner.Look(path); err == nil && kind != localfile.Regular {
-		return bad(bits.InvalidArg, "%s is not a file that can be replaced", path)
+		e := bits.Errorf(bits.InvalidArg, "%s is not a file that can be replaced", path)
+		e.Context, e.File = bits.ContextLocalFile, path
+		return e
 	}
 	return nil
 }

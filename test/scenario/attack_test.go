@@ -96,7 +96,7 @@ func TestSystemSymlinkSwaps(t *testing.T) {
 
 	const (
 		swaps = 10_000
-		jobs  = 20 // of each of them, that complete in spite of it
+		whole = 20 // jobs of each of them, that complete in spite of it
 	)
 	var done, symbolic, hard atomic.Int64
 	end := make(chan struct{})
@@ -140,25 +140,35 @@ func TestSystemSymlinkSwaps(t *testing.T) {
 		})
 	}()
 	stop := carol.unhurt()
-	arrived := map[int]int{} // by the owner
+	arrived, refused := map[*person]int{}, 0
 	planted := func() bool { return symbolic.Load() > 0 && hard.Load() > 0 }
-	for began := time.Now(); done.Load() < swaps || arrived[0] < jobs || arrived[1] < jobs || !planted(); {
+	for began := time.Now(); done.Load() < swaps || arrived[alice] < whole || arrived[bob] < whole || !planted(); {
 		if time.Since(began) > 2*patience {
 			t.Errorf("in %v there were not enough swaps, links or completed jobs", time.Since(began))
 			break
 		}
-		var ids []bits.ID
+		jobs := map[bits.ID]*person{}
 		for i := range 4 {
 			for _, u := range []*person{alice, bob} {
-				ids = append(ids, u.make(bits.NewJob{Resume: true, Settings: bits.Settings{AutoComplete: ptr(true)},
-					Files: []bits.FileSpec{{Remote: srv.URL() + "/file", Local: filepath.Join(way, fmt.Sprint("out", i))}}}))
+				// The directory may be a link to where the user may not write at this moment.
+				status, answer := u.ask("POST", "/v1/jobs", bits.NewJob{Resume: true, Settings: bits.Settings{Name: ptr("swapped"), Priority: ptr(bits.Foreground), AutoComplete: ptr(true)},
+					Files: []bits.FileSpec{{Remote: srv.URL() + "/file", Local: filepath.Join(way, fmt.Sprint("out", i))}}})
+				var made bits.Summary
+				if err := json.Unmarshal(answer, &made); err != nil || status != http.StatusCreated && (status != http.StatusForbidden || !bytes.Contains(answer, []byte("E_ACCESSDENIED"))) {
+					t.Fatalf("create: %d %s", status, answer)
+				}
+				if status == http.StatusForbidden {
+					refused++
+					continue
+				}
+				jobs[made.ID] = u
 			}
 		}
-		for i, id := range ids {
+		for id, u := range jobs {
 			info, err := m.Job(id).Wait(m.ctx())
 			must(t, err)
 			if info.State == bits.Acknowledged {
-				arrived[i%2]++
+				arrived[u]++
 			} else {
 				_, _ = m.Job(id).Cancel(m.ctx())
 			}
@@ -167,7 +177,7 @@ func TestSystemSymlinkSwaps(t *testing.T) {
 	close(end)
 	must(t, <-swapped)
 	stop()
-	t.Logf("%d swaps, %d symbolic and %d hard links; %d jobs of alice and %d of bob completed", done.Load(), symbolic.Load(), hard.Load(), arrived[0], arrived[1])
+	t.Logf("%d swaps, %d symbolic and %d hard links; %d jobs of alice and %d of bob completed, %d were refused", done.Load(), symbolic.Load(), hard.Load(), arrived[alice], arrived[bob], refused)
 	holdsText(t, mine, "mine")
 	for _, dir := range []string{roots, precious} {
 		if got := names(t, dir); len(got) != 4 {

@@ -98,6 +98,9 @@ func TestReadOnlyDisk(t *testing.T) {
 	remount(s, "ro")
 	resume(s, job)
 	isError(t, s.untilState(job, bits.Errored), bits.WriteProtect, bits.ContextLocalFile)
+	if err := job.AddFiles(s.ctx(), s.file(srv.URL()+"/another", "another")); !errors.Is(err, &bits.Error{Code: bits.WriteProtect}) {
+		t.Errorf("a file added on a read-only disk: %v", err)
+	}
 	remount(s, "rw")
 	resume(s, job)
 	s.settled(job, bits.Transferred)

@@ -204,11 +204,33 @@ func TestSystemFilesBelongToTheirUsers(t *testing.T) {
 		owned(t, filepath.Join(u.dir, "got"), u.uid)
 		u.holds("got")
 	}
-	// Not into another's home, nor into a directory of root's; the file there stays.
-	for _, dest := range []string{filepath.Join(bob.dir, "got"), filepath.Join(m.root, "files", "x"), "/etc/ebb-attack"} {
-		id := alice.make(bits.NewJob{Files: []bits.FileSpec{{Remote: srv.URL() + "/file", Local: dest}}, Resume: true})
-		isError(t, m.settled(m.Job(id), bits.Errored), bits.AccessDenied, bits.ContextLocalFile)
+	// Not into another's home, nor into a directory of root's; the file there stays. It shows when the file
+	// is added (client.md 3.3).
+	nowhere := filepath.Join(bob.dir, "no", "directory", "x")
+	for _, dest := range []string{filepath.Join(bob.dir, "got"), filepath.Join(m.root, "files", "x"), "/etc/ebb-attack", "/proc/self/cwd/x", nowhere} {
+		alice.mayNotWrite(srv.URL()+"/file", dest)
 	}
+	root := m.person(0) // who may, but not for alice
+	id := alice.make(bits.NewJob{})
+	if r := alice.cli("add", id.String(), srv.URL()+"/file", "/etc/ebb-attack"); r.code != 5 || !strings.Contains(r.err, "no file may be made in /etc") || !strings.Contains(r.err, "E_ACCESSDENIED") {
+		t.Errorf("ebb add: %d %s", r.code, r.err)
+	}
+	alice.cli("get", "--quiet", srv.URL()+"/file", "/etc/ebb-attack").want(t, 5)
+	if status, answer := root.ask("POST", "/v1/jobs/"+id.String()+"/files", []bits.FileSpec{{Remote: srv.URL() + "/file", Local: "/etc/ebb-attack"}}); status != http.StatusForbidden {
+		t.Errorf("root adds a file to a job of alice: %d %s", status, answer)
+	}
+	// A directory that is not there, or is closed later, shows when the job runs.
+	closed := filepath.Join(alice.dir, "closed")
+	later := filepath.Join(closed, "x")
+	if status, answer := alice.ask("POST", "/v1/jobs/"+id.String()+"/files", []bits.FileSpec{{Remote: srv.URL() + "/file", Local: later}}); status != http.StatusOK {
+		t.Errorf("into a directory that is to be made: %d %s", status, answer)
+	}
+	must(t, os.Mkdir(closed, 0o755))
+	if status, answer := alice.ask("POST", "/v1/jobs/"+id.String()+"/resume", nil); status != http.StatusOK {
+		t.Errorf("resume: %d %s", status, answer)
+	}
+	isError(t, m.settled(m.Job(id), bits.Errored), bits.AccessDenied, bits.ContextLocalFile)
+	must(t, os.Remove(closed))
 	owned(t, filepath.Join(bob.dir, "got"), bobUID)
 	bob.holds("got")
 	// What is sent is read with the user's rights, too.
@@ -236,6 +258,39 @@ func TestSystemFilesBelongToTheirUsers(t *testing.T) {
 	owned(t, filepath.Join(bob.dir, "from-alice"), aliceUID)
 	alice.cli("put", "--quiet", from, "file://"+filepath.Join(bob.dir, "secret")).want(t, 0) // bob lets others replace it
 	bob.holds("got", "secret", "from-alice")
+}
+
+// mayNotWrite tries all ways to let a job fetch into a place that the user may not write to.
+func (u *person) mayNotWrite(url, dest string) {
+	u.t.Helper()
+	file := bits.FileSpec{Remote: url, Local: dest}
+	ranged := file
+	ranged.Ranges = []bits.Range{{Offset: 1, Length: 2}}
+	id := u.make(bits.NewJob{})
+	first := bits.FileSpec{Remote: url, Local: filepath.Join(u.dir, "first")}
+	for what, call := range map[string]apiCall{
+		"Create":            {"POST", "/v1/jobs", bits.NewJob{Settings: bits.Settings{Name: ptr("x")}, Files: []bits.FileSpec{file}}},
+		"AddFile":           {"POST", "/v1/jobs/" + id.String() + "/files", []bits.FileSpec{file}},
+		"AddFileSet":        {"POST", "/v1/jobs/" + id.String() + "/files", []bits.FileSpec{first, file}},
+		"AddFileWithRanges": {"POST", "/v1/jobs/" + id.String() + "/files", []bits.FileSpec{ranged}},
+		"a dry run":         {"POST", "/v1/dry-run/jobs/" + id.String() + "/files", []bits.FileSpec{file}},
+	} {
+		status, answer := u.ask(call.method, call.path, call.body)
+		var p bits.Problem
+		if err := json.Unmarshal(answer, &p); err != nil || status != http.StatusForbidden || p.Code != "E_ACCESSDENIED" || p.Context != bits.ContextLocalFile || p.File != dest {
+			u.t.Errorf("%s with %s: %d %s", what, dest, status, answer)
+		}
+	}
+	ok := bits.NewJob{Settings: bits.Settings{Name: ptr("beside it")}, Files: []bits.FileSpec{first}}
+	bad := bits.NewJob{Settings: bits.Settings{Name: ptr("x")}, Files: []bits.FileSpec{file}}
+	status, answer := u.ask("POST", "/v1/batch", []bits.NewJob{bad, ok})
+	var made []bits.Created
+	if err := json.Unmarshal(answer, &made); err != nil || len(made) != 2 || made[0].Error == nil || made[0].Error.Code != "E_ACCESSDENIED" || made[1].Job == nil {
+		u.t.Errorf("a batch with %s: %d %s", dest, status, answer)
+	}
+	if status, answer := u.ask("GET", "/v1/jobs/"+id.String(), nil); status != http.StatusOK || bytes.Contains(answer, []byte(url)) {
+		u.t.Errorf("what was refused left %s", answer)
+	}
 }
 
 // apiCall is a call of the API; its path has "{job}" in it.
