@@ -42,6 +42,7 @@ type origin struct {
 	content []byte
 	tag     string
 	secret  string
+	ahead   time.Duration                 // of its clock
 	first   bool                          // knows version 1 alone
 	making  int                           // so many requests find the description not ready
 	serve   func(b []byte, at int64) bool // changes what is sent from an offset on; false breaks the answer off
@@ -54,6 +55,14 @@ func newOrigin(t testing.TB, size int) *origin {
 	o.Server = httptest.NewServer(o)
 	t.Cleanup(o.Close)
 	return o
+}
+
+// twin returns another origin of the same file.
+func (o *origin) twin(t testing.TB) *origin {
+	w := &origin{t: t, tag: o.tag, secret: o.secret, content: o.content, first: o.first, hashes: o.hashes, hashed: o.hashed}
+	w.Server = httptest.NewServer(w)
+	t.Cleanup(w.Close)
+	return w
 }
 
 func noise(size int, seed uint64) []byte {
@@ -88,6 +97,7 @@ func (o *origin) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	content, tag, serve := o.content, o.tag, o.serve
 	w.Header().Set("Etag", tag)
 	w.Header().Set("Content-Type", "application/octet-stream")
+	w.Header().Set("Date", time.Now().Add(o.ahead).UTC().Format(http.TimeFormat))
 	if _, ok := pccrtp.Wanted(r); ok {
 		o.asked.Add(1)
 		if o.making == 0 {
@@ -130,14 +140,16 @@ type machine struct {
 	node   *peers.Node
 	gov    *governor.Governor
 	engine *Engine
-	dir    string
+	dir    string // of what it downloads
+	cache  string // its directory
+	log    lines
 }
 
 // newMachine returns a machine that knows the given peers.
 func newMachine(t testing.TB, known ...netip.AddrPort) *machine {
 	t.Helper()
-	m := &machine{t: t, dir: t.TempDir()}
-	m.node = peers.Open(filepath.Join(t.TempDir(), "peers"), slog.New(slog.DiscardHandler))
+	m := &machine{t: t, dir: t.TempDir(), cache: filepath.Join(t.TempDir(), "peers")}
+	m.node = peers.Open(m.cache, slog.New(slog.NewTextHandler(&m.log, nil)))
 	s := peers.Defaults()
 	s.Mode, s.PlainHTTP, s.Uploads, s.Limits.Size = peers.Local, true, 0, 4<<30
 	if len(known) > 0 {
@@ -152,6 +164,25 @@ func newMachine(t testing.TB, known ...netip.AddrPort) *machine {
 	t.Cleanup(m.node.Close)
 	m.restart()
 	return m
+}
+
+// lines is a log.
+type lines struct {
+	mu   sync.Mutex
+	text bytes.Buffer // guarded by mu
+}
+
+func (l *lines) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(b)
+}
+
+// blames reports whether the log says that a machine lied.
+func (l *lines) blames(machine string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return strings.Contains(l.text.String(), "sent what is wrong and is not asked for a while\" peer="+machine)
 }
 
 // restart forgets all that is not on the disk.
@@ -351,79 +382,6 @@ func TestHalf(t *testing.T) {
 			t.Errorf("of %d bytes that a peer has %d came from there; the origin sent %d", half, f.Part.Peers, sent)
 		}
 	})
-}
-
-// TestPeersThatFail: whatever a peer does, the file is right.
-func TestPeersThatFail(t *testing.T) {
-	broken := func(change func(w http.ResponseWriter, b []byte)) func(http.Handler) http.Handler {
-		return func(h http.Handler) http.Handler {
-			return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-				got := httptest.NewRecorder()
-				h.ServeHTTP(got, r)
-				change(w, got.Body.Bytes())
-			})
-		}
-	}
-	for name, wrap := range map[string]func(http.Handler) http.Handler{
-		"wrong blocks": broken(func(w http.ResponseWriter, b []byte) {
-			if len(b) > 10_000 {
-				b[5000] ^= 1
-			}
-			_, _ = w.Write(b)
-		}),
-		"cut off":   broken(func(w http.ResponseWriter, b []byte) { _, _ = w.Write(b[:len(b)*3/4]) }),
-		"oversized": broken(func(w http.ResponseWriter, b []byte) { _, _ = w.Write(append(b, make([]byte, 500_000)...)) }),
-		"errors":    broken(func(w http.ResponseWriter, _ []byte) { w.WriteHeader(500) }),
-		"vanishes":  broken(func(http.ResponseWriter, []byte) { panic(http.ErrAbortHandler) }),
-		"the same block always": func(h http.Handler) http.Handler {
-			var mu sync.Mutex
-			var first []byte
-			return broken(func(w http.ResponseWriter, b []byte) {
-				mu.Lock()
-				defer mu.Unlock()
-				if len(b) > 10_000 && first == nil {
-					first = b
-				}
-				if len(b) > 10_000 {
-					b = first
-				}
-				_, _ = w.Write(b)
-			})(h)
-		},
-		"nothing comes": func(h http.Handler) http.Handler {
-			return http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
-				_, _ = io.Copy(io.Discard, r.Body) // only then it shows that the client leaves
-				<-r.Context().Done()
-			})
-		},
-		"blocks do not end": func(h http.Handler) http.Handler {
-			return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-				got := httptest.NewRecorder()
-				h.ServeHTTP(got, r)
-				b := got.Body.Bytes()
-				if len(b) > 10_000 {
-					_, _ = w.Write(b[:9000])
-					_ = http.NewResponseController(w).Flush()
-					<-r.Context().Done()
-				}
-				_, _ = w.Write(b)
-			})
-		},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			both(t, func(t *testing.T, o *origin) {
-				warm := newMachine(t)
-				warm.get(o)
-				o.sent.Store(0)
-				m := newMachine(t, serveBlocks(t, warm.node.Cache(), wrap))
-				f := m.get(o)
-				if sent := o.sent.Load(); f.Part.Peers+sent < o.size() || sent > o.size() {
-					t.Errorf("the origin sent %d bytes, %d are from peers", sent, f.Part.Peers)
-				}
-			})
-		})
-	}
 }
 
 // TestDamagedByTheOrigin: what the origin sends wrong once is asked for again, and nothing else.
