@@ -150,6 +150,14 @@ func (s *service) looksThrough(dir string, look func(string, []byte)) {
 // logged checks that the service's log has some words.
 func (s *service) logged(words ...string) {
 	s.t.Helper()
+	if !s.hasLogged(words...) {
+		s.t.Errorf("no line of the log has %q", words)
+	}
+}
+
+// hasLogged reports whether a line of the log has all of these.
+func (s *service) hasLogged(words ...string) bool {
+	s.t.Helper()
 	b, err := os.ReadFile(s.log)
 	if err != nil {
 		s.t.Fatal(err)
@@ -160,10 +168,10 @@ func (s *service) logged(words ...string) {
 			all = all && strings.Contains(line, w)
 		}
 		if all {
-			return
+			return true
 		}
 	}
-	s.t.Errorf("no line of the log has %q", words)
+	return false
 }
 
 // served is a directory for a server with a file of some size.

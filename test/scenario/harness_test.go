@@ -28,6 +28,7 @@ import (
 
 	"github.com/ebbtransfer/ebb/bits"
 	"github.com/ebbtransfer/ebb/client"
+	"github.com/ebbtransfer/ebb/test/faultpeer"
 	"github.com/ebbtransfer/ebb/test/faultserver"
 )
 
@@ -47,6 +48,13 @@ const (
 var ebb string
 
 func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && os.Args[1] == faultpeer.Acts {
+		if err := faultpeer.Main(context.Background(), os.Args[2:], func() { fmt.Println("ready") }); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
 	flag.Parse()
 	if flag.Lookup("test.parallel").Value.String() == strconv.Itoa(runtime.GOMAXPROCS(0)) {
 		_ = flag.Set("test.parallel", "6") // most tests wait for something

@@ -1,6 +1,7 @@
 package scenario
 
 import (
+	"bufio"
 	"bytes"
 	"fmt"
 	"math/rand/v2"
@@ -9,11 +10,14 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"sync"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/ebbtransfer/ebb/bits"
 	"github.com/ebbtransfer/ebb/client"
+	"github.com/ebbtransfer/ebb/test/faultpeer"
 	"github.com/ebbtransfer/ebb/test/netlab"
 )
 
@@ -73,11 +77,25 @@ func newLAN(t *testing.T, four, six bool, size int, line int64) *lan {
 // machine adds one, of a mode: "distributed" shares with its network, "local" with nobody.
 func (l *lan) machine(mode string) *service {
 	l.t.Helper()
+	s := l.prepare(l.cable(), mode)
+	s.up()
+	return s
+}
+
+// cable adds a machine on which nothing runs.
+func (l *lan) cable() *netlab.Machine {
+	l.t.Helper()
 	m, err := l.net.Machine(l.four, l.six)
 	if err != nil {
 		l.t.Fatal(err)
 	}
-	return start(l.t, options{before: m.Inside(), config: `[peers]
+	return m
+}
+
+// prepare makes what a service on a machine needs.
+func (l *lan) prepare(m *netlab.Machine, mode string) *service {
+	l.t.Helper()
+	return prepare(l.t, options{before: m.Inside(), config: `[peers]
 mode = "` + mode + `"
 interfaces = "` + netlab.Interface + `"
 plain_http = true
@@ -192,4 +210,88 @@ func TestPeersThatBeginTogether(t *testing.T) {
 	if sent > 3*int64(len(l.content)) {
 		t.Errorf("the origin sent %.2f times the file to %d machines", float64(sent)/float64(len(l.content)), machines)
 	}
+}
+
+// harms runs a machine with a fault, which has a cache, until what is returned is called.
+func (l *lan) harms(m *netlab.Machine, fault, dir string) (stop func()) {
+	l.t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	words := append(m.Inside(), self, faultpeer.Acts, fault, dir)
+	cmd := exec.Command(words[0], words[1:]...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	cmd.Stderr = os.Stderr
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		l.t.Fatal(err)
+	}
+	stop = sync.OnceFunc(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	})
+	l.t.Cleanup(stop)
+	if line, err := bufio.NewReader(out).ReadString('\n'); err != nil || line != "ready\n" {
+		l.t.Fatalf("the machine with a fault says %q, %v", line, err)
+	}
+	return stop
+}
+
+// TestPeersThatDoHarm: whatever machines of the network do, and wherever there is no room, the file comes. Who lies is
+// named in the log. (The other faults: internal/transfer; how long it takes: bench/.)
+func TestPeersThatDoHarm(t *testing.T) {
+	t.Parallel()
+	l := newLAN(t, true, false, 8*mib, 0)
+	at := l.cable()
+	warm := l.prepare(at, "local")
+	warm.up()
+	l.warm(warm)
+	warm.kill9()
+	if err := l.origin.Shape(20e6); err != nil {
+		t.Fatal(err)
+	}
+	dir := filepath.Join(warm.state, "peers")
+	for _, fault := range []string{"wrong blocks", "flood of probes", "flood of matches", "vanishes"} {
+		t.Run(fault, func(t *testing.T) {
+			f, err := faultpeer.Find(fault)
+			if err != nil {
+				t.Fatal(err)
+			}
+			stop := l.harms(at, fault, dir)
+			defer stop()
+			s := l.machine("distributed").in(t)
+			defer s.kill9() // the next one is not to find it
+			for end := time.Now().Add(patience); ; {
+				l.get(s, "file")
+				if !f.Lies || s.hasLogged("a peer sent what is wrong", "peer="+at.Four.String()) {
+					break
+				}
+				if time.Now().After(end) {
+					t.Fatal("the log does not name who lied")
+				}
+				s.cli("cache", "clear").want(t, 0) // it had all before the other was asked
+			}
+			s.holds("file")
+		})
+	}
+	if err := at.Run("ip", "link", "set", netlab.Interface, "up"); err != nil {
+		t.Fatal(err)
+	}
+	t.Run("no room for the cache", func(t *testing.T) {
+		stop := l.harms(at, "", dir)
+		defer stop()
+		s := l.prepare(l.cable(), "distributed").in(t)
+		peers := filepath.Join(s.state, "peers")
+		must(t, os.MkdirAll(peers, 0o700))
+		run(t, "mount", "-t", "tmpfs", "-o", "size=1m,mode=700", "ebb-test", peers)
+		defer run(t, "umount", peers)
+		defer s.kill9()
+		s.up()
+		l.get(s, "file")
+		s.holds("file")
+	})
 }
