@@ -212,6 +212,9 @@ func TestFilesThatStay(t *testing.T) {
 		if got := word(t, l.post(id, verb)); got != "BG_S_UNABLE_TO_DELETE_FILES" {
 			t.Errorf("%s: %s", verb, got)
 		}
-		l.wait(id, state)
+		// What was here is in its place after Complete, and gone after Cancel.
+		if j := l.wait(id, state); exists(j.Files[0].Local) != (state == bits.Acknowledged) || j.Files[0].Completed != (state == bits.Acknowledged) || exists(j.Files[1].Local) {
+			t.Errorf("%s left %+v", verb, j.Files)
+		}
 	}
 }

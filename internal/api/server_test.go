@@ -297,6 +297,18 @@ func TestList(t *testing.T) {
 	if n := len(decode[[]bits.Job](t, all, http.StatusOK)); n != len(ids)+1 {
 		t.Errorf("the administrator sees %d jobs, want %d", n, len(ids)+1)
 	}
+	if jobs := decode[[]bits.Job](t, call(as(admin, service), "GET", "/v1/jobs", ""), http.StatusOK); len(jobs) != 0 {
+		t.Errorf("the administrator has %d jobs", len(jobs))
+	}
+	if p := problemOf(t, call(h, "GET", "/v1/jobs?all_users=true", ""), http.StatusForbidden); p.Code != "E_ACCESSDENIED" {
+		t.Errorf("who is no administrator lists the jobs of all users: %+v", p)
+	}
+	for i, verb := range []string{"cancel", "complete"} { // which end a job, and an ended one is not listed
+		decode[bits.Outcome](t, call(h, "POST", "/v1/jobs/"+ids[i].String()+"/"+verb, ""), http.StatusOK)
+	}
+	if jobs := list(""); len(jobs) != len(ids)-2 || jobs[0].ID != ids[2] {
+		t.Errorf("of %d jobs two ended, and %d are listed", len(ids), len(jobs))
+	}
 }
 
 func TestLifeOfAJob(t *testing.T) {

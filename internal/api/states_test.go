@@ -336,28 +336,44 @@ func TestStateByMethod(t *testing.T) {
 		want   []string
 		after  string
 	}{
-		{"Suspend", func(id bits.ID) *httptest.ResponseRecorder { return l.post(id, "suspend") },
+		{"Suspend", func(id bits.ID) *httptest.ResponseRecorder {
+			before, w := l.get(id), l.post(id, "suspend")
+			if after := l.get(id); after.Progress.BytesTransferred < before.Progress.BytesTransferred {
+				t.Errorf("in %s it lost what was here: %+v is %+v", before.State, before.Progress, after.Progress)
+			}
+			return w
+		},
 			slices.Concat(repeat("ok", 7), repeat(inv, 2)), "= SUSPENDED SUSPENDED SUSPENDED SUSPENDED SUSPENDED ="},
 		{"Resume", func(id bits.ID) *httptest.ResponseRecorder { return l.post(id, "resume") },
 			slices.Concat(repeat("ok", 7), repeat(inv, 2)), "QUEUED = = = again again ="},
-		{"Cancel", func(id bits.ID) *httptest.ResponseRecorder { return l.post(id, "cancel") },
-			slices.Concat(repeat("ok", 7), repeat(inv, 2)), strings.Repeat("CANCELLED ", 7)},
-		{"Complete", func(id bits.ID) *httptest.ResponseRecorder { return l.post(id, "complete") },
-			slices.Concat(repeat("BG_S_PARTIAL_COMPLETE", 6), []string{"ok"}, repeat(inv, 2)), strings.Repeat("ACKNOWLEDGED ", 7)},
-		{"AddFile", func(id bits.ID) *httptest.ResponseRecorder {
-			return call(l.h, "POST", "/v1/jobs/"+id.String()+"/files", fmt.Sprintf(`[{"remote":%q,"local":%q}]`, l.server.URL+"/c", filepath.Join(l.dir, id.String())))
-		}, slices.Concat(repeat("ok", 7), repeat(inv, 2)), "= = = = = = ="},
-		{"AddFileSet", func(id bits.ID) *httptest.ResponseRecorder {
-			before := l.get(id).Files
-			add := fmt.Sprintf(`[{"remote":%q,"local":%q},{"remote":%q,"local":%q}]`, l.server.URL+"/c", filepath.Join(l.dir, id.String()), l.server.URL+"/d", filepath.Join(l.dir, id.String()+"-2"))
-			w := call(l.h, "POST", "/v1/jobs/"+id.String()+"/files", add)
-			switch after := l.get(id).Files; {
-			case w.Code >= 400 && len(after) != len(before):
-				t.Errorf("a set that was refused left %+v", after)
-			case w.Code < 400 && (len(after) != len(before)+2 || after[len(before)].Remote != l.server.URL+"/c" || after[len(before)+1].Remote != l.server.URL+"/d"):
-				t.Errorf("with the set the files are %+v", after)
+		{"Cancel", func(id bits.ID) *httptest.ResponseRecorder {
+			before, w := l.get(id), l.post(id, "cancel")
+			for _, f := range before.Files {
+				if !before.State.Final() && exists(f.Local) || f.Temporary != "" && exists(f.Temporary) {
+					t.Errorf("cancelled in %s it left something of %+v", before.State, f)
+				}
 			}
 			return w
+		},
+			slices.Concat(repeat("ok", 7), repeat(inv, 2)), strings.Repeat("CANCELLED ", 7)},
+		{"Complete", func(id bits.ID) *httptest.ResponseRecorder {
+			before, w := l.get(id), l.post(id, "complete")
+			for _, f := range before.Files {
+				got, err := os.ReadFile(f.Local)
+				if done := before.State == bits.Transferred; !before.State.Final() && (err == nil) != done || done && len(got) != 3000 || f.Temporary != "" && exists(f.Temporary) {
+					t.Errorf("completed in %s it left %d bytes of %+v: %v", before.State, len(got), f, err)
+				}
+			}
+			return w
+		},
+			slices.Concat(repeat("BG_S_PARTIAL_COMPLETE", 6), []string{"ok"}, repeat(inv, 2)), strings.Repeat("ACKNOWLEDGED ", 7)},
+		{"AddFile", func(id bits.ID) *httptest.ResponseRecorder { return l.adds(id, "/c") }, always, "= = = = = = ="},
+		{"AddFileSet", func(id bits.ID) *httptest.ResponseRecorder {
+			set := fmt.Sprintf(`[{"remote":%q,"local":%q},{"remote":"ftp://h/d","local":"/d"}]`, l.server.URL+"/c", filepath.Join(l.dir, id.String()))
+			if got := word(t, call(l.h, "POST", "/v1/jobs/"+id.String()+"/files", set)); got == "ok" { // and leaves none, which noTrace looks for
+				t.Error("a set with a wrong file is taken")
+			}
+			return l.adds(id, "/c", "/d")
 		}, always, "= = = = = = ="},
 		{"GetCustomHeaders", func(id bits.ID) *httptest.ResponseRecorder {
 			return call(l.h, "GET", "/v1/jobs/"+id.String()+"/headers", "")
@@ -503,6 +519,13 @@ func TestStateByMethod(t *testing.T) {
 	t.Run("files of an upload", func(t *testing.T) {
 		l := *l
 		l.t = t
+		for _, kind := range []string{"UPLOAD", "UPLOAD_REPLY"} {
+			id := decode[bits.Summary](t, call(l.h, "POST", "/v1/jobs", fmt.Sprintf(`{"name":"two at once","type":%q}`, kind)), http.StatusCreated).ID
+			two := fmt.Sprintf(`[{"remote":%[1]q,"local":%[2]q},{"remote":%[1]q,"local":%[2]q}]`, l.server.URL+"/c", l.source())
+			if got := word(t, call(l.h, "POST", "/v1/jobs/"+id.String()+"/files", two)); got != "BG_E_TOO_MANY_FILES" { // and noTrace finds none
+				t.Errorf("two files at once for an %s: %s", kind, got)
+			}
+		}
 		for _, s := range columns {
 			id := l.upload(s)
 			random := map[bool]string{false: "BG_E_RANDOM_ACCESS_NOT_SUPPORTED", true: inv}[s.Final()]
@@ -575,11 +598,19 @@ func TestStateByMethod(t *testing.T) {
 		for i, s := range columns {
 			id := l.replied(s)
 			check("GetReplyData", s, read(id), slices.Concat(repeat(inv, 6), repeat("ok", 2), []string{inv})[i])
+			generated := l.get(id).Reply.File
+			if filepath.Dir(generated) != filepath.Dir(l.source()) { // beside the file that is uploaded
+				t.Errorf("in %s the reply is to go to %q", s, generated)
+			}
 			check("SetReplyFileName", s, name(id), slices.Concat(repeat("ok", 6), repeat(inv, 3))[i])
 			j := l.wait(id, s)
 			// GetReplyProgress: the size is not known before the reply comes.
-			if done := s == bits.Transferred || s.Final(); j.Reply == nil || (j.Reply.BytesTotal == bits.Unknown) == done || done && j.Reply.BytesTransferred != 3000 {
+			done := s == bits.Transferred || s.Final()
+			if j.Reply == nil || (j.Reply.BytesTotal == bits.Unknown) == done || j.Reply.BytesTransferred != map[bool]int64{true: 3000}[done] {
 				t.Errorf("in %s the reply is %+v", s, j.Reply)
+			}
+			if want := map[bool]string{false: filepath.Join(l.dir, id.String()), true: generated}[done]; j.Reply.File != want {
+				t.Errorf("in %s the reply goes to %q, want %q", s, j.Reply.File, want)
 			}
 			if !s.Final() {
 				l.post(id, "cancel")
@@ -628,6 +659,39 @@ func (l *lab) certificate() string {
 // file makes a call about a file of a job.
 func (l *lab) file(id bits.ID, method, path, body string) *httptest.ResponseRecorder {
 	return call(l.h, method, "/v1/jobs/"+id.String()+"/files/"+path, body)
+}
+
+// adds adds files with one call, and checks that they are the job's last or, if they are refused, not there.
+func (l *lab) adds(id bits.ID, remote ...string) *httptest.ResponseRecorder {
+	l.t.Helper()
+	before := l.get(id).Files
+	var set []string
+	local := func(i int) string { return filepath.Join(l.dir, fmt.Sprint(id, "-", i)) }
+	for i, r := range remote {
+		set = append(set, fmt.Sprintf(`{"remote":%q,"local":%q}`, l.server.URL+r, local(i)))
+	}
+	w := call(l.h, "POST", "/v1/jobs/"+id.String()+"/files", "["+strings.Join(set, ",")+"]")
+	after := l.get(id).Files
+	if w.Code >= 400 {
+		if len(after) != len(before) {
+			l.t.Errorf("what was refused left %+v", after)
+		}
+		return w
+	}
+	if len(after) != len(before)+len(remote) {
+		l.t.Fatalf("of %d files and %d more there are %+v", len(before), len(remote), after)
+	}
+	for i, f := range after[len(before):] {
+		if f.Remote != l.server.URL+remote[i] || f.Local != local(i) {
+			l.t.Errorf("file %d of %q is %+v", i, remote, f)
+		}
+	}
+	return w
+}
+
+func exists(path string) bool {
+	_, err := os.Lstat(path)
+	return err == nil
 }
 
 func (l *lab) addRanges(id bits.ID) *httptest.ResponseRecorder {
@@ -878,13 +942,22 @@ func TestOwnersOnly(t *testing.T) {
 	}
 }
 
-// TestRetryDelayIsRaised: client.md 1.5.
-func TestRetryDelayIsRaised(t *testing.T) {
-	h := as(alice, newAPI(t))
-	id := made(t, h, "fast")
-	decode[bits.Summary](t, call(h, "PATCH", "/v1/jobs/"+id.String(), `{"minimum_retry_delay":1}`), http.StatusOK)
-	if j := decode[bits.Job](t, call(h, "GET", "/v1/jobs/"+id.String(), ""), http.StatusOK); j.Properties.MinimumRetryDelay != 5 {
-		t.Errorf("the delay is %d s, want 5", j.Properties.MinimumRetryDelay)
+// TestMinimumRetryDelay: the least that there is, and that a job waits so long. Client.md 1.5.
+func TestMinimumRetryDelay(t *testing.T) {
+	l := newLab(t)
+	for given, kept := range map[int64]int64{1: 5, 5: 5, 7200: 7200} {
+		id := l.create(`"priority":"FOREGROUND"`, "overloaded")
+		decode[bits.Summary](t, l.set(id, fmt.Sprintf(`{"minimum_retry_delay":%d}`, given)), http.StatusOK)
+		if j := l.get(id); j.Properties.MinimumRetryDelay != kept {
+			t.Errorf("the delay is %d s, want %d", j.Properties.MinimumRetryDelay, kept)
+		}
+		resumed := time.Now()
+		l.post(id, "resume")
+		j := l.wait(id, bits.TransientError)
+		if least := resumed.Add(time.Duration(kept) * time.Second); j.Times.RetryAt == nil || j.Times.RetryAt.Before(least) {
+			t.Errorf("the job is tried again at %v, want %v at the earliest", j.Times.RetryAt, least)
+		}
+		l.post(id, "cancel")
 	}
 }
 

@@ -15,7 +15,8 @@ type Row struct {
 	BITS string // its name there
 	Ebb  string // what serves for it in Ebb; empty if nothing does
 	// Test proves the row: the package's directory, a dot, and the test's name, with a subtest
-	// after a '/': "internal/queue.TestQuotas". A row without a counterpart needs none.
+	// after a '/': "internal/queue.TestQuotas". What one test does not prove alone has several, with
+	// "; " between. A row without a counterpart needs none.
 	Test string
 	Why  string // why it is left out, or how it differs
 }
@@ -73,7 +74,7 @@ test that proves it, and %d are left out for the reason in their row. Of %d resu
 			}
 			test := ""
 			if r.Test != "" {
-				test = "`" + r.Test + "`"
+				test = "`" + strings.ReplaceAll(r.Test, "; ", "`, `") + "`"
 			}
 			fmt.Fprintf(&b, "| %s | %s | %s |\n", cell(r.BITS), cell(ebb), cell(test))
 		}
