@@ -358,10 +358,13 @@ func TestStateByMethod(t *testing.T) {
 			slices.Concat(repeat("ok", 7), repeat(inv, 2)), strings.Repeat("CANCELLED ", 7)},
 		{"Complete", func(id bits.ID) *httptest.ResponseRecorder {
 			before, w := l.get(id), l.post(id, "complete")
-			for _, f := range before.Files {
+			for i, f := range l.get(id).Files { // what was here is in its place, and nothing else
 				got, err := os.ReadFile(f.Local)
-				if done := before.State == bits.Transferred; !before.State.Final() && (err == nil) != done || done && len(got) != 3000 || f.Temporary != "" && exists(f.Temporary) {
+				if !before.State.Final() && (f.Completed != (len(got) == 3000) || f.Completed != (err == nil) || before.State == bits.Transferred && !f.Completed) {
 					t.Errorf("completed in %s it left %d bytes of %+v: %v", before.State, len(got), f, err)
+				}
+				if part := before.Files[i].Temporary; part != "" && exists(part) {
+					t.Errorf("completed in %s it left %s", before.State, part)
 				}
 			}
 			return w

@@ -673,8 +673,12 @@ func TestDynamicContent(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "f")
 	id := createWith(t, q, []string{"dynamic_content=true"}, bits.FileSpec{Remote: s.URL, Local: path})
 	resume(t, q, id)
-	if j := untilState(t, q, id, bits.Queued); j.State != bits.Queued || made.Load() > 0 {
-		t.Errorf("in the background it is %v, %d requests", j.State, made.Load())
+	// One that was resumed after it, and is no more urgent, is done; this one does not begin.
+	later := createWith(t, q, nil, bits.FileSpec{Remote: newOrigin(t, 1000).URL, Local: filepath.Join(t.TempDir(), "later")})
+	resume(t, q, later)
+	untilState(t, q, later, bits.Transferred)
+	if j, err := q.Get(alice, id, false); err != nil || j.State != bits.Queued || made.Load() > 0 {
+		t.Errorf("in the background it is %v, %d requests, %v", j.State, made.Load(), err)
 	}
 	if _, err := q.Set(alice, id, bits.Settings{Priority: new(bits.Foreground)}); err != nil {
 		t.Fatal(err)

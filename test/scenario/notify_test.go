@@ -254,8 +254,16 @@ func TestCallbacks(t *testing.T) {
 		t.Errorf("the modification is %+v", n)
 	}
 
+	f.files = []bits.FileSpec{s.file("http://127.0.0.1:1/x", "nobody is there")}
+	waiting := s.create(f)
+	for n = all.next(t, bits.EventState); n.Event.Job != waiting.ID || n.Event.State != bits.TransientError; n = all.next(t, bits.EventState) {
+	}
+	if n.Acknowledge || n.Event.Error == nil || n.Event.Error.Code != bits.CannotConnect.Name() {
+		t.Errorf("the change of the state is %+v", n)
+	}
+
 	// The interval is kept: of a long one there is one such event, however much happens.
-	f.files[0].Local = filepath.Join(s.dir, "rare")
+	f.files = []bits.FileSpec{s.file(entry.URL(), "rare")}
 	f.settings.MinimumNotificationInterval = ptr(int64(time.Hour / time.Millisecond))
 	rare := s.create(f)
 	for told := 0; ; {
@@ -273,7 +281,9 @@ func TestCallbacks(t *testing.T) {
 
 	// The last one that asked for the job is told. When it goes away without an answer another is.
 	failing := s.fetch(srv.URL()+"/missing", "x")
-	all.next(t, bits.EventError)
+	if n := all.next(t, bits.EventError); !n.Acknowledge || n.Event.Job != failing.ID || n.Event.State != bits.Errored || n.Event.Error == nil || n.Event.Error.Code != bits.HTTPStatus(404).Name() {
+		t.Errorf("the error is %+v", n)
+	}
 	s.settled(failing, bits.Errored)
 	stuck := make(chan struct{})
 	first := s.listen(func(bits.Notification) error { <-stuck; return errors.New("it goes") }, slow.ID)
