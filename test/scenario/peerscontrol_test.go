@@ -230,6 +230,14 @@ func TestBytesFromPeersAreTold(t *testing.T) {
 	job := second.fetch(origin.url+"/file", "file")
 	second.settled(job, bits.Transferred)
 	second.complete(job)
+	apart := second.create(fetched{files: []bits.FileSpec{second.file(origin.url+"/file", "apart")}, settings: bits.Settings{Options: bits.Options{PeerCachingFlags: ptr(bits.PeerDisableBranch)}}})
+	second.settled(apart, bits.Transferred)
+	if d, err := apart.File(second.ctx(), 0); err != nil || d.BytesFromPeers+d.BytesFromCache != 0 || d.BytesFromOrigin != int64(len(body)) {
+		t.Errorf("of a job that is to have no part in it %d bytes came from peers, %d from the cache and %d from the server: %v", d.BytesFromPeers, d.BytesFromCache, d.BytesFromOrigin, err)
+	}
+	if d, err := job.File(second.ctx(), 0); err != nil || d.BytesFromOrigin+d.BytesFromPeers+d.BytesFromCache != int64(len(body)) {
+		t.Errorf("%d bytes came from the server, %d from peers and %d from the cache: %v", d.BytesFromOrigin, d.BytesFromPeers, d.BytesFromCache, err)
+	}
 	f := second.info(job).Files[0]
 	if f.BytesFromPeers == 0 || f.BytesFromPeers+f.BytesFromCache > int64(len(body)) {
 		t.Fatalf("%d bytes came from peers and %d from the cache", f.BytesFromPeers, f.BytesFromCache)

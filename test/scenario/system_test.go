@@ -468,8 +468,8 @@ func TestSystemOwn(t *testing.T) {
 	}
 	job := m.Job(id)
 	m.moved(job, mib)
-	if r := alice.cli("own", id.String()); r.code == 0 {
-		t.Error("a user without rights took a job over")
+	if r := alice.cli("own", id.String()); r.code != 5 {
+		t.Errorf("a user without rights takes a job over: %d %s", r.code, r.err)
 	}
 	// An administrator may suspend the job, but not give it secrets.
 	must(t, job.Suspend(m.ctx()))
@@ -506,6 +506,9 @@ func TestSystemOwn(t *testing.T) {
 	info := m.info(job)
 	if info.Owner != "root" || info.Progress.BytesTransferred < mib/2 {
 		t.Errorf("the job is now %+v", info)
+	}
+	if p := info.Properties; len(p.HeaderNames) > 0 || len(p.Credentials) > 0 || len(p.NotifyCommand) > 0 || p.NotifyURL != "" {
+		t.Errorf("of alice's the job has %+v", p)
 	}
 	must(t, job.Resume(m.ctx()))
 	m.settled(job, bits.Transferred)
