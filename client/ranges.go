@@ -35,8 +35,8 @@ func (j *Job) UpdateDownloadPosition(ctx context.Context, index int, offset int6
 }
 
 // SetValidationState says whether the content of a file that is transferred is right. If it is not the
-// job becomes ERROR with bits.ValidationFailed, and Resume fetches the file again. Of a file that is not
-// transferred yet the error is bits.Pending.
+// job becomes ERROR with bits.ValidationFailed, and Resume fetches the file again; but what came from peers
+// is fetched again at once, from its server. Of a file that is not transferred yet the error is bits.Pending.
 func (j *Job) SetValidationState(ctx context.Context, index int, right bool) error {
 	var s bits.Summary
 	return j.m.call(ctx, "PUT", j.file(index, "/validated"), map[string]bool{"validated": right}, &s)

@@ -215,7 +215,8 @@ func newFileValidateCmd(a *app) *cobra.Command {
 		Short: "Say whether the content of a file is right",
 		Long: `Say whether the content of a file that is transferred is right; until the job is completed
 it is at the path that ` + "`ebb file show`" + ` tells as temporary. If it is wrong the job becomes
-ERROR, and ` + "`ebb resume`" + ` fetches the file again.`,
+ERROR, and ` + "`ebb resume`" + ` fetches the file again; what came from peers is fetched again at once,
+from its server.`,
 		Example: "  ebb file validate nightly 0 right\n  ebb file validate nightly 1 wrong && ebb resume nightly",
 		Args:    cobra.ExactArgs(3),
 	}), func(ctx context.Context, job *client.Job, f *bits.File, args []string) error {

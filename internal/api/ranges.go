@@ -53,7 +53,7 @@ func (s *server) registerRanges(a huma.API) {
 			sum, err := s.q.SetPosition(c, id, in.Index, in.Body.Offset)
 			return reply(sum, err)
 		})
-	huma.Register(a, huma.Operation{OperationID: "setValidated", Method: "PUT", Path: path + "/validated", Summary: "Say whether the content of a file that is transferred is right (BITS's SetValidationState). If it is not, the job becomes ERROR, and Resume fetches the file again", SkipValidateBody: true, Errors: failures},
+	huma.Register(a, huma.Operation{OperationID: "setValidated", Method: "PUT", Path: path + "/validated", Summary: "Say whether the content of a file that is transferred is right (BITS's SetValidationState). If it is not, the job becomes ERROR, and Resume fetches the file again; what came from peers is fetched again at once, from its server", SkipValidateBody: true, Errors: failures},
 		func(ctx context.Context, in *struct {
 			OneFile
 			Body struct {

@@ -292,7 +292,8 @@ func (q *Queue) RequestRanges(c Caller, id bits.ID, index int, ranges []bits.Ran
 }
 
 // SetValidated takes the owner's word on the content of a file that is transferred (client.md 1.7). If it is
-// not right the job becomes ERROR, and Resume fetches the file again.
+// not right the job becomes ERROR, and Resume fetches the file again; what came from peers is fetched again
+// from its server at once.
 func (q *Queue) SetValidated(c Caller, id bits.ID, index int, right bool) (bits.Summary, error) {
 	return q.change(c, id, func(t *tx, _ *job, _ *version) error {
 		j, v, f, err := t.fileOf(c, id, index, bits.MethodSetValidationState, "told whether its files are right")
@@ -321,7 +322,15 @@ func (q *Queue) SetValidated(c Caller, id bits.ID, index int, right bool) (bits.
 		}
 		g := edited(f) // so that no late news of its transfer undo this
 		g.State, g.Size, g.Done, g.Part = store.FilePending, -1, 0, nil
+		g.Extra.Distrusted = f.Part != nil && f.Part.Peers+f.Part.Cached > 0
 		t.setFile(j, index, g)
+		if g.Extra.Distrusted { // its server has the last word
+			if v.rec.State == bits.Transferred {
+				t.setState(j, bits.Queued)
+			}
+			t.modified(j)
+			return nil
+		}
 		t.edit(j, func(_ *store.Job, d *store.Detail) {
 			d.ErrorCount++
 			d.Error = &store.ErrorRow{Code: bits.ValidationFailed, Context: bits.ContextRemoteFile, File: f.Remote, Message: "the job's owner said that the content is not right"}

@@ -147,6 +147,8 @@ type FileExtra struct {
 	Position int64        `json:"position,omitempty"` // then what lies at and after it
 	Edition  int          `json:"edition,omitempty"`  // how often the job's owner has changed the file
 	Moved    *Moved       `json:"moved,omitempty"`    // how Remote came to be what it is, if a server said so
+	// Distrusted says that the job's owner found what came from peers wrong: the server's bytes count now.
+	Distrusted bool `json:"distrusted,omitempty"`
 }
 
 // Moved says that a server redirected a file for good, as its job allows. It counts only as long as

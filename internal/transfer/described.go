@@ -50,7 +50,7 @@ func (r *run) peerable(f *store.File) bool {
 	if r.node == nil || j.NoPeers || j.Type != bits.Download || j.whole() || j.OnDemand || j.OnlyIfNewer || j.HighPerformance || fileget.Is(f.Remote) {
 		return false
 	}
-	if x := f.Extra; x != nil && (len(x.Ranges) > 0 || len(x.Wanted) > 0 || x.Position > 0 || len(x.Mirrors) > 0 || x.OnlyIfNewer) {
+	if x := f.Extra; x != nil && (len(x.Ranges) > 0 || len(x.Wanted) > 0 || x.Position > 0 || len(x.Mirrors) > 0 || x.OnlyIfNewer || x.Distrusted) {
 		return false
 	}
 	if p := f.Part; p != nil && (p.Source != "" || len(p.Duplicates) > 0) {

@@ -241,7 +241,8 @@ func (l *leavings) same(f *os.File) bool {
 func (d *download) content() (content, bool) {
 	j := &d.job
 	newer := j.OnlyIfNewer || d.f.Extra != nil && d.f.Extra.OnlyIfNewer // asks anyway, and mostly gets nothing
-	if j.Identity == (Identity{}) || j.Type != bits.Download || j.whole() || j.HighPerformance || newer || fileget.Is(d.f.Remote) {
+	distrusted := d.f.Extra != nil && d.f.Extra.Distrusted              // another job may have bytes of peers
+	if j.Identity == (Identity{}) || j.Type != bits.Download || j.whole() || j.HighPerformance || newer || distrusted || fileget.Is(d.f.Remote) {
 		return content{}, false
 	}
 	return content{j.Identity, d.f.Remote}, true

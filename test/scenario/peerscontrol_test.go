@@ -238,6 +238,20 @@ func TestBytesFromPeersAreTold(t *testing.T) {
 	if d, err := job.File(second.ctx(), 0); err != nil || d.BytesFromOrigin+d.BytesFromPeers+d.BytesFromCache != int64(len(body)) {
 		t.Errorf("%d bytes came from the server, %d from peers and %d from the cache: %v", d.BytesFromOrigin, d.BytesFromPeers, d.BytesFromCache, err)
 	}
+	// What came from elsewhere and is not right, as its owner says, comes from its server.
+	wrong := second.fetch(origin.url+"/file", "wrong")
+	if f := second.settled(wrong, bits.Transferred).Files[0]; f.BytesFromPeers+f.BytesFromCache == 0 {
+		t.Fatalf("all is from the server: %+v", f)
+	}
+	must(t, wrong.SetValidationState(second.ctx(), 0, false))
+	if info := second.settled(wrong, bits.Transferred); info.ErrorCount != 0 || info.Files[0].Validated {
+		t.Errorf("the job is %+v", info)
+	}
+	if d, err := wrong.File(second.ctx(), 0); err != nil || d.BytesFromPeers+d.BytesFromCache != 0 || d.BytesFromOrigin != int64(len(body)) {
+		t.Errorf("of the file that was not right %d bytes come from peers, %d from the cache and %d from the server: %v", d.BytesFromPeers, d.BytesFromCache, d.BytesFromOrigin, err)
+	}
+	must(t, wrong.SetValidationState(second.ctx(), 0, false)) // not right either
+	isError(t, second.info(wrong), bits.ValidationFailed, bits.ContextRemoteFile)
 	f := second.info(job).Files[0]
 	if f.BytesFromPeers == 0 || f.BytesFromPeers+f.BytesFromCache > int64(len(body)) {
 		t.Fatalf("%d bytes came from peers and %d from the cache", f.BytesFromPeers, f.BytesFromCache)
