@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 
@@ -204,7 +205,11 @@ func (b *bitsadmin) tell(s adminSwitch, err error) error {
 		b.a.printf("Unable to find job named %q.\n", safe(missing.ref))
 	case errors.As(err, &answer):
 		b.a.printf("Unable to %s - %s\n%s\n", s.fails, strings.ToLower(answer.Code.Hex()), safe(answer.Sentence()))
-		b.a.hint(answer.Code.Hint())
+		hint := answer.Code.Hint()
+		if answer.Code == bits.InvalidArg || answer.Code == bits.NotImplemented {
+			hint = fmt.Sprintf("`ebb bitsadmin /help /%s` tells what it takes", s.name)
+		}
+		b.a.hint(hint)
 		return told(codeExit(answer.Code))
 	default:
 		return err
@@ -233,12 +238,8 @@ func (b *bitsadmin) value(label, v string) {
 func (b *bitsadmin) find(ref string) (*client.Job, *bits.Job, error) {
 	fail := func(err error) (*client.Job, *bits.Job, error) { return nil, nil, &noJobError{ref, err} }
 	job, err := b.srv.Find(b.ctx, ref)
-	var ambiguous *client.AmbiguousError
-	if errors.As(err, &ambiguous) && ambiguous.Candidates[0].State.Final() { // so are all of them
-		err = bits.Errorf(bits.NotFound, "there is no job %q", ref)
-	}
 	if err != nil {
-		return fail(err)
+		return fail(goneIfEnded(err, ref))
 	}
 	info, err := job.Info(b.ctx)
 	if err != nil {
@@ -249,6 +250,16 @@ func (b *bitsadmin) find(ref string) (*client.Job, *bits.Job, error) {
 		return fail(bits.Errorf(bits.NotFound, "there is no job %q", ref))
 	}
 	return job, info, nil
+}
+
+// goneIfEnded makes of the error for a name that several jobs have, all of which have ended, the one for a
+// name that none has: BITS forgets jobs at their end.
+func goneIfEnded(err error, ref string) error {
+	var ambiguous *client.AmbiguousError
+	if errors.As(err, &ambiguous) && ambiguous.Candidates[0].State.Final() { // so are all of them
+		return bits.Errorf(bits.NotFound, "there is no job %q", ref)
+	}
+	return err
 }
 
 // withJob is a switch whose first argument is a job.

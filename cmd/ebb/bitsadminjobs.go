@@ -65,7 +65,7 @@ func adminOptions(args []string, known ...string) (given map[string]bool, err er
 	for _, arg := range args {
 		name := adminName(arg)
 		if !slices.Contains(known, name) {
-			return nil, usagef("%q is not an option here (want /%s)", arg, strings.Join(known, ", /"))
+			return nil, bits.Errorf(bits.InvalidArg, "%q is not an option here (want /%s)", arg, strings.Join(known, ", /"))
 		}
 		given[name] = true
 	}
@@ -126,11 +126,11 @@ func (b *bitsadmin) monitor(args []string) error {
 			i++
 			n, err := strconv.Atoi(args[i])
 			if err != nil || n < 1 {
-				return usagef("/refresh %s: want a number of seconds", args[i])
+				return bits.Errorf(bits.InvalidArg, "/refresh %s: want a number of seconds", args[i])
 			}
 			every = time.Duration(n) * time.Second
 		default:
-			return usagef("%q is not an option of /monitor", args[i])
+			return bits.Errorf(bits.InvalidArg, "%q is not an option here (want /allusers, /refresh SECONDS)", args[i])
 		}
 	}
 	ctx, stop := catchSignals(b.ctx)
@@ -201,7 +201,7 @@ func (b *bitsadmin) create(args []string) error {
 	if len(args) == 2 {
 		var ok bool
 		if spec.Type, ok = adminType(args[0]); !ok {
-			return usagef("%q is not the type of a job (want /download, /upload or /upload-reply)", args[0])
+			return bits.Errorf(bits.InvalidArg, "%q is not the type of a job (want /download, /upload or /upload-reply)", args[0])
 		}
 		args = args[1:]
 	}
@@ -279,7 +279,7 @@ func (b *bitsadmin) addFileSet(job *client.Job, _ *bits.Job, args []string) erro
 	}
 	text, err := os.ReadFile(list)
 	if err != nil {
-		return usagef("the list cannot be read: %w", err)
+		return bits.Errorf(bits.InvalidArg, "the list cannot be read: %s", err)
 	}
 	var files []bits.FileSpec
 	n := 0
@@ -296,7 +296,7 @@ func (b *bitsadmin) addFileSet(job *client.Job, _ *bits.Job, args []string) erro
 			remote, local = line[:i], line[i:]
 		}
 		if local = strings.Trim(strings.TrimSpace(local), `"`); local == "" {
-			return usagef("%s: line %d: want REMOTE LOCAL", args[0], n)
+			return bits.Errorf(bits.InvalidArg, "%s: line %d: want REMOTE LOCAL", args[0], n)
 		}
 		f, err := adminFile(remote, local)
 		if err != nil {
@@ -305,7 +305,7 @@ func (b *bitsadmin) addFileSet(job *client.Job, _ *bits.Job, args []string) erro
 		files = append(files, f)
 	}
 	if len(files) == 0 {
-		return usagef("%s holds no files", args[0])
+		return bits.Errorf(bits.InvalidArg, "%s holds no files", args[0])
 	}
 	return b.addFiles(job, files...)
 }
@@ -351,7 +351,7 @@ func (b *bitsadmin) transfer(args []string) error {
 		case name == "priority" && i+1 < len(args):
 			i++
 			if err := spec.Set("priority", args[i]); err != nil {
-				return usagef("/priority: %w", err)
+				return bits.Errorf(bits.InvalidArg, "/priority: %s", err)
 			}
 			continue
 		case name == "aclflags" && i+1 < len(args):

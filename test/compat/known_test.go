@@ -64,7 +64,7 @@ var known = []struct{ title, names string }{
 		-ProxyAuthentication -ProxyBypass -ProxyCredential -ProxyList -ProxyUsage -RetryInterval -RetryTimeout -SecurityFlags -Source -Suspended
 		-TransferPolicy -TransferType -UseStoredCredential -WhatIf`},
 	{"Suspend-BitsTransfer", `-BitsJob -Confirm -WhatIf`},
-	{"bitsadmin", `/rawreturn, /wrap, /nowrap, /list, /list /allusers, /monitor, /reset, /reset /allusers, /transfer, /create, /info, /addfile, /addfileset, /addfilewithranges,
+	{"bitsadmin", `/rawreturn, /wrap, /nowrap, /list, /list /allusers, /monitor, /monitor /allusers, /reset, /reset /allusers, /transfer, /create, /info, /info /verbose, /addfile, /addfileset, /addfilewithranges,
 		/replaceremoteprefix, /listfiles, /suspend, /resume, /cancel, /complete, /gettype, /getaclflags, /getbytestotal, /getbytestransferred,
 		/getfilestotal, /getfilestransferred, /getcreationtime, /getmodificationtime, /getcompletiontime, /getstate, /geterror, /getowner,
 		/setaclflag, /getdisplayname, /setdisplayname, /getdescription, /setdescription, /getpriority, /setpriority, /getnotifyflags,

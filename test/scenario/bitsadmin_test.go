@@ -5,15 +5,20 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"os"
+	"os/user"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 	"unicode/utf16"
 
 	"github.com/ebbtransfer/ebb/bits"
 	"github.com/ebbtransfer/ebb/client"
+	"github.com/ebbtransfer/ebb/test/compat"
 	"github.com/ebbtransfer/ebb/test/faultserver"
 )
 
@@ -82,7 +87,7 @@ func TestBitsadmin(t *testing.T) {
 		s := s.in(t)
 		out := s.admin(0, "/create", "plain")
 		id := strings.TrimSuffix(strings.TrimPrefix(out, "Created job "), ".\n")
-		if !bracedID.MatchString(id) {
+		if !bracedID.MatchString(id) || s.raw("/gettype", id) != "DOWNLOAD" || s.raw("/getcompletiontime", id) != "UNKNOWN" {
 			t.Errorf("it prints %q", out)
 		}
 		for name, kind := range map[string]string{"/download": "DOWNLOAD", "/upload": "UPLOAD", "/upload-reply": "UPLOAD_REPLY"} {
@@ -112,79 +117,128 @@ func TestBitsadmin(t *testing.T) {
 
 	// One job from its beginning to its end.
 	id := s.raw("/create", "whole")
+	whole := s.named("whole")
 	steps := []struct {
 		args []string
-		want string // of what is printed
+		want string               // of what is printed
+		is   func(*bits.Job) bool // of the job thereafter
 	}{
-		{[]string{"/addfile", "whole", e.URL(), local}, "Added " + e.URL() + " -> " + local + " to job.\n"},
-		{[]string{"/listfiles", "whole"}, "0 / UNKNOWN WORKING " + e.URL() + " -> " + local + "\n"},
-		{[]string{"/info", "whole"}, id + " whole SUSPENDED 0 / 1 0 / UNKNOWN\n"},
-		{[]string{"/resume", "whole"}, "Job resumed.\n"},
+		{[]string{"/addfile", "whole", e.URL(), local}, "Added " + e.URL() + " -> " + local + " to job.\n",
+			func(j *bits.Job) bool {
+				return len(j.Files) == 1 && j.Files[0].Remote == e.URL() && j.Files[0].Local == local
+			}},
+		{[]string{"/info", "whole"}, id + " whole SUSPENDED 0 / 1 0 / UNKNOWN\n", func(j *bits.Job) bool { return j.State == bits.Suspended }},
+		{[]string{"/resume", "whole"}, "Job resumed.\n", func(j *bits.Job) bool { return j.State != bits.Suspended }},
 	}
 	for _, step := range steps {
 		t.Run(step.args[0], func(t *testing.T) {
-			if got := s.in(t).admin(0, step.args...); got != step.want {
+			s := s.in(t)
+			if got := s.admin(0, step.args...); got != step.want {
 				t.Errorf("%q prints %q, want %q", step.args, got, step.want)
 			}
-		})
-	}
-	jid, err := bits.ParseID(id)
-	must(t, err)
-	s.settled(s.Job(jid), bits.Transferred)
-	t.Run("/list", func(t *testing.T) {
-		s := s.in(t)
-		if got := s.admin(0, "/list"); got != id+" whole TRANSFERRED 1 / 1 5000 / 5000\n\nListed 1 job(s).\n" {
-			t.Errorf("/list prints %q", got)
-		}
-		if got := s.admin(0, "/list", "/allusers", "/verbose"); !strings.Contains(got, "GUID: "+id+" DISPLAY: 'whole'\n") {
-			t.Errorf("/list /verbose prints %q", got)
-		}
-	})
-	t.Run("/info", func(t *testing.T) {
-		out := s.in(t).admin(0, "/info", "whole", "/verbose")
-		for _, line := range []string{"GUID: " + id + " DISPLAY: 'whole'\n", "TYPE: DOWNLOAD STATE: TRANSFERRED OWNER: ", "PRIORITY: NORMAL FILES: 1 / 1 BYTES: 5000 / 5000\n",
-			"RETRY DELAY: 600 NO PROGRESS TIMEOUT: 1209600 ERROR COUNT: 0\n", "JOB FILES:\n\t5000 / 5000 COMPLETED " + e.URL() + " -> " + local + "\n"} {
-			if !strings.Contains(out, line) {
-				t.Errorf("/info /verbose has no %q:\n%s", line, out)
-			}
-		}
-	})
-	for name, want := range map[string]string{"/getdisplayname": "whole", "/gettype": "DOWNLOAD"} {
-		t.Run(name, func(t *testing.T) {
-			if got := s.in(t).raw(name, "whole"); got != want {
-				t.Errorf("it prints %q, want %q", got, want)
+			if j := s.info(whole); !step.is(j) {
+				t.Errorf("after %q the job is %+v", step.args, j)
 			}
 		})
 	}
+	s.settled(whole, bits.Transferred)
 	// In the middle of a job all four numbers differ.
-	half := srv.File("/half", faultserver.File{Seed: 2, Size: 7000})
-	half.Script(faultserver.Program{Cut: faultserver.Cut{How: faultserver.Stall, After: 3000}})
-	for _, args := range [][]string{{"/create", "half"}, {"/setpriority", "half", "foreground"}, {"/addfile", "half", e.URL(), "half 1"}, {"/addfile", "half", half.URL(), "half 2"}, {"/resume", "half"}} {
+	stalls := srv.File("/half", faultserver.File{Seed: 2, Size: 7000})
+	stalls.Script(faultserver.Program{Cut: faultserver.Cut{How: faultserver.Stall, After: 3000}})
+	halfID := s.raw("/create", "half")
+	for _, args := range [][]string{{"/setpriority", "half", "foreground"}, {"/addfile", "half", e.URL(), "half 1"}, {"/addfile", "half", stalls.URL(), "half 2"}, {"/resume", "half"}} {
 		s.raw(args...)
 	}
-	s.until(s.named("half"), "half done", func(j *bits.Job) bool {
+	half := s.named("half")
+	s.until(half, "half done", func(j *bits.Job) bool {
 		return j.Progress.BytesTransferred == 5000+3000 && j.Progress.FilesTransferred == 1
 	})
-	for name, want := range map[string]string{"/getbytestotal": "12000", "/getbytestransferred": "8000", "/getfilestotal": "2", "/getfilestransferred": "1"} {
+	for name, want := range map[string]string{"/getbytestotal": "12000", "/getbytestransferred": "8000", "/getfilestotal": "2", "/getfilestransferred": "1", "/getdisplayname": "half"} {
 		t.Run(name, func(t *testing.T) {
-			if got := s.in(t).raw(name, "half"); got != want {
+			if got := s.in(t).raw(name, halfID); got != want {
 				t.Errorf("it prints %q, want %q", got, want)
 			}
 		})
 	}
-	s.raw("/cancel", "half")
-	date := regexp.MustCompile(`^\d+/\d+/\d{4} \d+:\d\d:\d\d [AP]M$`)
-	for _, name := range []string{"/getcreationtime", "/getmodificationtime", "/getcompletiontime"} {
-		t.Run(name, func(t *testing.T) {
-			if got := s.in(t).raw(name, "whole"); !date.MatchString(got) {
-				t.Errorf("it prints %q", got)
-			}
-		})
-	}
-	t.Run("/getowner", func(t *testing.T) {
-		s := s.in(t)
-		if got := s.raw("/getowner", "whole"); got != s.info(s.Job(jid)).Owner {
+	firstLine := "5000 / 5000 COMPLETED " + e.URL() + " -> " + filepath.Join(s.dir, "half 1") + "\n"
+	secondLine := "3000 / 7000 WORKING " + stalls.URL() + " -> " + filepath.Join(s.dir, "half 2") + "\n"
+	t.Run("/listfiles", func(t *testing.T) {
+		if got := s.in(t).admin(0, "/listfiles", "half"); got != firstLine+secondLine {
 			t.Errorf("it prints %q", got)
+		}
+	})
+	t.Run("/list", func(t *testing.T) {
+		s := s.in(t)
+		if got := s.admin(0, "/list"); got != id+" whole TRANSFERRED 1 / 1 5000 / 5000\n"+halfID+" half TRANSFERRING 1 / 2 8000 / 12000\n\nListed 2 job(s).\n" {
+			t.Errorf("/list prints %q", got)
+		}
+		got := s.admin(0, "/list", "/allusers", "/verbose")
+		for _, part := range []string{"GUID: " + id + " DISPLAY: 'whole'\n", "GUID: " + halfID + " DISPLAY: 'half'\n", "JOB FILES:\n\t" + firstLine + "\t" + secondLine, "Listed 2 job(s).\n"} {
+			if !strings.Contains(got, part) {
+				t.Errorf("/list /verbose has no %q:\n%s", part, got)
+			}
+		}
+		if out := s.admin(2, "/list", "/frobnicate"); !strings.HasPrefix(out, "Unable to list jobs - 0x80070057\n") {
+			t.Errorf("of an option that it does not have it prints %q", out)
+		}
+	})
+	t.Run("/info /verbose", func(t *testing.T) { // of all properties: TestBitsadminProperties
+		s := s.in(t)
+		for ref, lines := range map[string][]string{
+			"whole": {"GUID: " + id + " DISPLAY: 'whole'\n", "TYPE: DOWNLOAD STATE: TRANSFERRED OWNER: ", "PRIORITY: NORMAL FILES: 1 / 1 BYTES: 5000 / 5000\n",
+				"RETRY DELAY: 600 NO PROGRESS TIMEOUT: 1209600 ERROR COUNT: 0\n", "JOB FILES:\n\t5000 / 5000 COMPLETED " + e.URL() + " -> " + local + "\n"},
+			halfID: {"TYPE: DOWNLOAD STATE: TRANSFERRING OWNER: ", "PRIORITY: FOREGROUND FILES: 1 / 2 BYTES: 8000 / 12000\n", "JOB FILES:\n\t" + firstLine + "\t" + secondLine},
+		} {
+			out := s.admin(0, "/info", ref, "/verbose")
+			for _, line := range lines {
+				if !strings.Contains(out, line) {
+					t.Errorf("/info %s /verbose has no %q:\n%s", ref, line, out)
+				}
+			}
+		}
+	})
+	t.Run("/getstate", func(t *testing.T) {
+		s := s.in(t)
+		s.raw("/create", "refused")
+		if got := s.raw("/getstate", "refused"); got != "SUSPENDED" {
+			t.Errorf("of a new job: %q", got)
+		}
+		s.raw("/addfile", "refused", "http://127.0.0.1:9/f", "refused")
+		s.raw("/setpriority", "refused", "foreground")
+		s.raw("/resume", "refused")
+		s.untilState(s.named("refused"), bits.TransientError)
+		for name, want := range map[string]string{"refused": "TRANSIENT_ERROR", "whole": "TRANSFERRED", "half": "TRANSFERRING"} {
+			if got := s.raw("/getstate", name); got != want {
+				t.Errorf("of %s it prints %q, want %q", name, got, want)
+			}
+		}
+		s.raw("/cancel", "refused")
+	})
+	t.Run("/suspend", func(t *testing.T) {
+		s := s.in(t)
+		if got := s.admin(0, "/suspend", "half"); got != "Job suspended.\n" {
+			t.Errorf("it prints %q", got)
+		}
+		if got := s.info(half).State; got != bits.Suspended {
+			t.Errorf("the job is %s", got)
+		}
+	})
+	t.Run("/cancel", func(t *testing.T) {
+		s := s.in(t)
+		if got := s.admin(0, "/cancel", "half"); got != "Job canceled.\n" {
+			t.Errorf("it prints %q", got)
+		}
+		if got := s.info(half).State; got != bits.Cancelled {
+			t.Errorf("the job is %s", got)
+		}
+		s.admin(4, "/getstate", "half")
+		s.nothingStray(whole)
+	})
+	t.Run("/getowner", func(t *testing.T) {
+		me, err := user.Current()
+		must(t, err)
+		if got := s.in(t).raw("/getowner", "whole"); got != me.Username {
+			t.Errorf("it prints %q, want %q", got, me.Username)
 		}
 	})
 	t.Run("/geterror", func(t *testing.T) {
@@ -220,31 +274,26 @@ func TestBitsadmin(t *testing.T) {
 			t.Errorf("again: %q", out)
 		}
 	})
-	t.Run("/suspend", func(t *testing.T) {
+	t.Run("/resume without files", func(t *testing.T) {
 		s := s.in(t)
-		s.raw("/create", "paused")
-		if got := s.admin(0, "/suspend", "paused"); got != "Job suspended.\n" {
-			t.Errorf("it prints %q", got)
+		s.raw("/create", "empty")
+		if out := s.admin(6, "/resume", "empty"); !strings.HasPrefix(out, "Unable to resume job - 0x80200003\n") {
+			t.Errorf("it prints %q", out)
 		}
-		if out := s.admin(6, "/resume", "paused"); !strings.HasPrefix(out, "Unable to resume job - 0x80200003\n") {
-			t.Errorf("without files: %q", out)
-		}
-	})
-	t.Run("/cancel", func(t *testing.T) {
-		if got := s.in(t).admin(0, "/cancel", "paused"); got != "Job canceled.\n" {
-			t.Errorf("it prints %q", got)
-		}
+		s.raw("/cancel", "empty")
 	})
 	t.Run("/addfileset", func(t *testing.T) {
 		s := s.in(t)
 		s.raw("/create", "set")
 		list := s.text("set.txt", e.URL()+" one\r\n\r\n"+e.URL()+"\t\""+filepath.Join(s.dir, "t w o")+"\"\r\n")
 		s.admin(0, "/addfileset", "set", list)
-		if got := s.admin(0, "/listfiles", "set"); strings.Count(got, "\n") != 2 || !strings.Contains(got, filepath.Join(s.dir, "t w o")) {
+		if got, line := s.admin(0, "/listfiles", "set"), "0 / UNKNOWN WORKING "+e.URL()+" -> "; got != line+filepath.Join(s.dir, "one")+"\n"+line+filepath.Join(s.dir, "t w o")+"\n" {
 			t.Errorf("the files are %q", got)
 		}
 		s.text("set.txt", e.URL()+"\n")
-		s.admin(2, "/addfileset", "set", list)
+		if out := s.admin(2, "/addfileset", "set", list); !strings.HasPrefix(out, "Unable to add files to job - 0x80070057\n") {
+			t.Errorf("of a line without a local name it prints %q", out)
+		}
 		// As Windows writes it: UTF-16, with quotes.
 		s.text("set.txt", utf16le("\""+e.URL()+"\" \""+filepath.Join(s.dir, "Übung 1")+"\"\r\n"))
 		s.admin(0, "/addfileset", "set", list)
@@ -275,12 +324,15 @@ func TestBitsadmin(t *testing.T) {
 		s.isWhole(filepath.Join(s.dir, "c"), e)
 		s.isWhole(filepath.Join(s.dir, "d"), e)
 		out = s.admin(1, "/transfer", "failing", missing, filepath.Join(s.dir, "x"))
-		if !strings.Contains(out, "STATE: ERROR") || !strings.Contains(out, "0x80190194") {
+		if !strings.Contains(out, "STATE: ERROR") || !strings.Contains(out, "PRIORITY: NORMAL ") || !strings.Contains(out, "0x80190194") {
 			t.Errorf("of a failure it prints %q", out)
 		}
 		s.admin(4, "/getstate", "failing")
 		up := startServing(t, "", "--uploads")
-		s.admin(0, "/transfer", "up", "/upload", "/priority", "high", up.url+"/u", s.text("u", "uploaded"))
+		out = s.admin(0, "/transfer", "up", "/upload", "/priority", "high", up.url+"/u", s.text("u", "uploaded"))
+		if !strings.HasPrefix(out, "DISPLAY: 'up' TYPE: UPLOAD STATE: ACKNOWLEDGED\nPRIORITY: HIGH FILES: 1 / 1 BYTES: 8 / 8\n") {
+			t.Errorf("of an upload it prints %q", out)
+		}
 		up.isFile("u", "uploaded")
 		if out := s.admin(2, "/transfer", "odd", e.URL()); !strings.HasPrefix(out, "Invalid number of arguments.") {
 			t.Errorf("without a local name: %q", out)
@@ -294,6 +346,9 @@ func TestBitsadmin(t *testing.T) {
 			t.Errorf("it prints %q", out)
 		}
 		s.isWhole(filepath.Join(s.dir, "generated"), e)
+		if p := s.info(s.named("generated")).Properties; !p.DynamicContent || p.ACLFlags != bits.ACLOwner|bits.ACLGroup {
+			t.Errorf("the job had %+v", p)
+		}
 		if out := s.admin(2, "/transfer", "x", "/aclflags", "OX", e.URL(), "x"); !strings.HasPrefix(out, "Unable to transfer - 0x80070057\n") {
 			t.Errorf("of a wrong ACL flag it prints %q", out)
 		}
@@ -302,6 +357,11 @@ func TestBitsadmin(t *testing.T) {
 		if strings.Contains(got.out+got.err, "resume") || !strings.Contains(got.err, "hint: create or mount it, then start the transfer again\n") {
 			t.Errorf("of a share that is not mounted it prints %q and %q", got.out, got.err)
 		}
+	})
+	t.Run("/transfer and Ctrl+C", func(t *testing.T) {
+		s := s.in(t)
+		srv.File("/endless", faultserver.File{Seed: 3, Size: 7000}).Script(faultserver.Program{Cut: faultserver.Cut{How: faultserver.Stall, After: 3000}})
+		s.interrupts("stopped", "bitsadmin", "/transfer", "stopped", "/priority", "foreground", srv.URL()+"/endless", "stopped")
 	})
 	t.Run("paths of Windows", func(t *testing.T) {
 		s := s.in(t)
@@ -319,33 +379,68 @@ func TestBitsadmin(t *testing.T) {
 		s := s.in(t)
 		one := s.raw("/create", "one")
 		s.raw("/create", "two")
+		jobs := []*client.Job{s.named("one"), s.named("two")}
 		out := s.admin(0, "/reset")
 		if !strings.HasPrefix(out, one+" canceled.\n{") || !strings.HasSuffix(out, "2 out of 2 jobs canceled.\n") {
 			t.Errorf("it prints %q", out)
 		}
-	})
-	t.Run("/monitor", func(t *testing.T) {
-		s := s.in(t)
-		s.raw("/create", "watched")
-		call := s.prepareCall("bitsadmin", "/rawreturn", "/monitor", "/refresh", "1")
-		call.cmd.Stdout = nil
-		out, err := call.cmd.StdoutPipe()
-		must(t, err)
-		call.begin()
-		lines := bufio.NewScanner(out)
-		for range 2 { // the same line again after a second
-			if !lines.Scan() || !strings.HasSuffix(lines.Text(), " watched SUSPENDED 0 / 0 0 / 0") {
-				t.Errorf("it prints %q", lines.Text())
+		for _, j := range jobs {
+			if got := s.info(j).State; got != bits.Cancelled {
+				t.Errorf("a job is %s", got)
 			}
 		}
-		must(t, call.cmd.Process.Signal(os.Interrupt))
-		call.end().want(t, 0)
-		s.raw("/cancel", "watched")
+		if got := s.admin(0, "/list"); got != "Listed 0 job(s).\n" {
+			t.Errorf("thereafter /list prints %q", got)
+		}
 	})
+	s.raw("/create", "watched")
+	t.Run("/monitor", func(t *testing.T) {
+		s := s.in(t)
+		for _, c := range []struct {
+			args  []string
+			every int // seconds
+			times int
+		}{{nil, 5, 1}, {[]string{"/refresh", "1"}, 1, 2}} {
+			got := s.monitor(c.times, c.args...)
+			head := fmt.Sprintf("MONITORING BACKGROUND COPY MANAGER (%d second refresh)\n", c.every)
+			if strings.Count(got, head) != c.times || strings.Count(got, " watched SUSPENDED 0 / 0 0 / 0\n") != c.times {
+				t.Errorf("with %q it prints %q", c.args, got)
+			}
+		}
+	})
+	// The job was created more than a second ago. It is transferred now, and modified in a later second.
+	watched := s.named("watched")
+	s.raw("/addfile", "watched", e.URL(), "watched")
+	s.raw("/resume", "watched")
+	transferred := s.settled(watched, bits.Transferred).Times.Transferred
+	time.Sleep(time.Until(transferred.Truncate(time.Second).Add(time.Second)))
+	s.raw("/setdescription", "watched", "later")
+	times := s.info(watched).Times
+	clock := func(at time.Time) string { return at.Local().Format("1/2/2006 3:04:05 PM") }
+	if a, b, c := clock(times.Created), clock(*times.Transferred), clock(times.Modified); a == b || b == c {
+		t.Errorf("created %s, transferred %s, modified %s", a, b, c)
+	}
+	for name, want := range map[string]string{"/getcreationtime": clock(times.Created), "/getmodificationtime": clock(times.Modified), "/getcompletiontime": clock(*times.Transferred)} {
+		t.Run(name, func(t *testing.T) {
+			if got := s.in(t).raw(name, "watched"); got != want {
+				t.Errorf("it prints %q, want %q", got, want)
+			}
+		})
+	}
+	s.raw("/cancel", "watched")
 	for _, name := range []string{"/help", "/?"} {
 		t.Run(name, func(t *testing.T) {
-			if out := s.in(t).admin(0, name); !strings.Contains(out, "/SETNOTIFYCMDLINE") || !strings.Contains(out, "/SETPRIORITY") {
-				t.Errorf("it prints %q", out)
+			out := s.in(t).admin(0, name)
+			told := strings.FieldsFunc(out, func(r rune) bool { return strings.ContainsRune(" \n[]|,", r) })
+			for _, section := range compat.Sections() {
+				if section.Title != "bitsadmin" {
+					continue
+				}
+				for _, row := range section.Rows {
+					if known, _, _ := strings.Cut(row.BITS, " "); !slices.Contains(told, strings.ToUpper(known)) {
+						t.Errorf("it tells nothing of %s: %s", known, out)
+					}
+				}
 			}
 		})
 	}
@@ -355,12 +450,18 @@ func TestBitsadmin(t *testing.T) {
 		}
 	})
 	t.Run("/util /version", func(t *testing.T) {
-		if out := s.in(t).raw("/util", "/version"); out == "" || strings.Contains(out, "\n") {
-			t.Errorf("it prints %q", out)
+		s := s.in(t)
+		service, err := s.Service(s.ctx())
+		must(t, err)
+		if out := s.raw("/util", "/version"); out != service.Version {
+			t.Errorf("it prints %q, want %q", out, service.Version)
+		}
+		if out := s.admin(0, "/util", "/version", "/verbose"); !strings.Contains(out, service.Version) || !strings.Contains(out, s.state) {
+			t.Errorf("with /verbose it prints %q", out)
 		}
 	})
 	t.Run("/util /help", func(t *testing.T) {
-		if out := s.in(t).admin(0, "/util", "/help"); !strings.Contains(out, "UTIL") {
+		if out := s.in(t).admin(0, "/util", "/help"); !strings.Contains(out, "/UTIL /VERSION") {
 			t.Errorf("it prints %q", out)
 		}
 	})
@@ -383,9 +484,10 @@ func TestBitsadmin(t *testing.T) {
 	})
 	t.Run("what is left out says so", func(t *testing.T) {
 		s := s.in(t)
-		for _, args := range [][]string{{"/util", "/getieproxy", "x"}, {"/util", "/repairservice"}, {"/sethelpertoken", "x"}, {"/gethelpertokensid", "x"}} {
-			if out := s.admin(2, args...); !strings.Contains(out, " - 0x80004001\n") {
-				t.Errorf("%q prints %q", args, out)
+		for _, line := range []string{"/util /getieproxy x", "/util /setieproxy x NO_PROXY", "/util /repairservice", "/util /enableanalyticchannel TRUE",
+			"/sethelpertoken x", "/gethelpertokensid x", "/gethelpertokenflags x", "/sethelpertokenflags x 3"} {
+			if out := s.admin(2, strings.Fields(line)...); !strings.Contains(out, " - 0x80004001\nthere ") {
+				t.Errorf("%s prints %q", line, out)
 			}
 		}
 	})
@@ -409,6 +511,51 @@ func utf16le(text string) string {
 	return string(b)
 }
 
+// monitor returns what bitsadmin /monitor prints until it has listed the jobs so many times; then it is
+// ended by Ctrl+C.
+func (s *service) monitor(times int, args ...string) string {
+	s.t.Helper()
+	call := s.prepareCall(append([]string{"bitsadmin", "/monitor"}, args...)...)
+	call.cmd.Stdout = nil
+	out, err := call.cmd.StdoutPipe()
+	must(s.t, err)
+	call.begin()
+	lines := bufio.NewScanner(out)
+	var text strings.Builder
+	for n := 0; n < times && lines.Scan(); {
+		text.WriteString(lines.Text() + "\n")
+		if strings.HasPrefix(lines.Text(), "Listed ") {
+			n++
+		}
+	}
+	must(s.t, call.cmd.Process.Signal(os.Interrupt))
+	call.end().want(s.t, 0)
+	return text.String()
+}
+
+// interrupts runs a command line that waits for a job with a name, presses Ctrl+C once the job has moved
+// bytes, and checks that the job is cancelled and leaves nothing.
+func (s *service) interrupts(name string, args ...string) {
+	s.t.Helper()
+	before := names(s.t, s.dir)
+	call := s.begin(args...)
+	job, err := s.Find(s.ctx(), name)
+	for ctx := s.ctx(); err != nil; job, err = s.Find(ctx, name) {
+		if ctx.Err() != nil {
+			s.t.Fatalf("%q makes no job: %v", args, err)
+		}
+	}
+	s.moved(job, 1)
+	must(s.t, call.cmd.Process.Signal(os.Interrupt))
+	if got := call.end().want(s.t, 130); !strings.Contains(got.err, "interrupted; the job is cancelled") {
+		s.t.Errorf("of Ctrl+C %q says %q", args, got.err)
+	}
+	if got := s.info(job).State; got != bits.Cancelled {
+		s.t.Errorf("after Ctrl+C the job is %s", got)
+	}
+	s.holds(before...)
+}
+
 // named returns the job with a name.
 func (s *service) named(name string) *client.Job {
 	s.t.Helper()
@@ -421,7 +568,8 @@ func (s *service) named(name string) *client.Job {
 func TestBitsadminProperties(t *testing.T) {
 	t.Parallel()
 	s := start(t, options{})
-	s.raw("/create", "p")
+	id := s.raw("/create", "p")
+	job := s.named("p")
 	s.raw("/addfile", "p", "http://127.0.0.1:9/f", filepath.Join(s.dir, "f"))
 	for _, c := range []struct {
 		set  string
@@ -439,32 +587,58 @@ func TestBitsadminProperties(t *testing.T) {
 		{"/setcustomheaders", []string{"X-One: 1", "X-Two: 2"}, "Custom headers set.\n", "/getcustomheaders", "X-One: 1\nX-Two: 2"},
 		{"/setcustomheaders", []string{"NULL"}, "Custom headers set.\n", "/getcustomheaders", "NULL"},
 		{"/setaclflag", []string{"GO"}, "ACL flags set to OG.\n", "/getaclflags", "OG"},
+		{"/setaclflag", []string{"sd"}, "ACL flags set to DS.\n", "/getaclflags", "DS"},
 		{"/setnotifyflags", []string{"1"}, "Notification flags set to 1.\n", "/getnotifyflags", "1"},
 		{"/setnotifycmdline", []string{"/bin/sh", "sh -c 'echo \"done\"'"}, "notification command line set to /bin/sh -c 'echo \"done\"'.\n", "/getnotifycmdline", "/bin/sh -c 'echo \"done\"'"},
-		{"/setnotifycmdline", []string{"/bin/true", "NULL"}, "notification command line set to /bin/true.\n", "/getnotifycmdline", "/bin/true"},
 		{"/setnotifycmdline", []string{"NULL", "NULL"}, "notification command line set to none.\n", "/getnotifycmdline", "none"},
+		{"/setnotifycmdline", []string{"/bin/true", "NULL"}, "notification command line set to /bin/true.\n", "/getnotifycmdline", "/bin/true"},
 		{"/setproxysettings", []string{"OVERRIDE", "http://p:3128,q:80", "*.example.org,<local>"}, "Proxy usage set to OVERRIDE.\n", "/getproxylist", "http://p:3128,q:80"},
-		{"/setproxysettings", []string{"OVERRIDE", "p:3128", "*.example.org,<local>"}, "Proxy usage set to OVERRIDE.\n", "/getproxybypasslist", "*.example.org,<local>"},
 		{"/setproxysettings", []string{"NO_PROXY"}, "Proxy usage set to NO_PROXY.\n", "/getproxyusage", "NO_PROXY"},
+		{"/setproxysettings", []string{"AUTODETECT"}, "Proxy usage set to AUTODETECT.\n", "/getproxyusage", "AUTODETECT"},
 		{"/setproxysettings", []string{"PRECONFIG"}, "Proxy usage set to PRECONFIG.\n", "/getproxylist", "NULL"},
+		{"/setproxysettings", []string{"OVERRIDE", "p:3128", "*.example.org,<local>"}, "Proxy usage set to OVERRIDE.\n", "/getproxybypasslist", "*.example.org,<local>"},
 		{"/setsecurityflags", []string{"257"}, "Security flags set to 257.\n", "/getsecurityflags", "0x0101"},
 		{"/setpeercachingflags", []string{"3"}, "Peer caching flags set to 3.\n", "/getpeercachingflags", "3"},
 		{"/sethttpmethod", []string{"POST"}, "HTTP method set to POST.\n", "/gethttpmethod", "POST"},
-		{"/setdisplayname", []string{"p"}, "Display name set to p.\n", "/getdisplayname", "p"},
+		{"/setdisplayname", []string{"the name"}, "Display name set to the name.\n", "/getdisplayname", "the name"},
 	} {
 		t.Run(c.set, func(t *testing.T) {
 			s := s.in(t)
-			if out := s.admin(0, append([]string{c.set, "p"}, c.args...)...); out != c.says {
+			if out := s.admin(0, append([]string{c.set, id}, c.args...)...); out != c.says {
 				t.Errorf("%s %q prints %q, want %q", c.set, c.args, out, c.says)
 			}
-			if got := s.raw(c.get, "p"); got != c.want {
+			if got := s.raw(c.get, id); got != c.want {
 				t.Errorf("%s prints %q, want %q", c.get, got, c.want)
 			}
-			if out := s.admin(0, c.get, "p"); !strings.HasSuffix(out, ": "+c.want+"\n") {
+			if out := s.admin(0, c.get, id); !strings.HasSuffix(out, ": "+c.want+"\n") {
 				t.Errorf("%s prints %q", c.get, out)
 			}
 		})
 	}
+	t.Run("/info /verbose", func(t *testing.T) { // of what was set last
+		s := s.in(t)
+		times := s.info(job).Times
+		clock := func(at time.Time) string { return at.Local().Format("1/2/2006 3:04:05 PM") }
+		out := s.admin(0, "/info", "the name", "/verbose")
+		want := "GUID: " + id + " DISPLAY: 'the name'\n" +
+			"TYPE: DOWNLOAD STATE: SUSPENDED OWNER: " + s.raw("/getowner", id) + "\n" +
+			"PRIORITY: FOREGROUND FILES: 0 / 1 BYTES: 0 / UNKNOWN\n" + // of a job with the method POST
+			"CREATION TIME: " + clock(times.Created) + " MODIFICATION TIME: " + clock(times.Modified) + "\n" +
+			"COMPLETION TIME: UNKNOWN ACL FLAGS: DS\n" +
+			"NOTIFY INTERFACE: UNREGISTERED NOTIFICATION FLAGS: 1\n" +
+			"RETRY DELAY: 5 NO PROGRESS TIMEOUT: 3600 ERROR COUNT: 0\n" +
+			"PROXY USAGE: OVERRIDE PROXY LIST: p:3128 PROXY BYPASS LIST: *.example.org,<local>\n" +
+			"DESCRIPTION: the text\n" +
+			"JOB FILES:\n\t0 / UNKNOWN WORKING http://127.0.0.1:9/f -> " + filepath.Join(s.dir, "f") + "\n" +
+			"NOTIFICATION COMMAND LINE: /bin/true\nPEER CACHING FLAGS: 3\nCUSTOM HEADERS: NULL\n\n"
+		if out != want {
+			t.Errorf("it prints\n%s\nwant\n%s", out, want)
+		}
+		if out := s.admin(1, "/setpriority", id, "low"); !strings.HasPrefix(out, "Unable to set priority - 0x80200071\n") {
+			t.Errorf("of a job with the method POST: %q", out)
+		}
+	})
+	s.raw("/setdisplayname", id, "p")
 	t.Run("/getnotifyinterface", func(t *testing.T) {
 		s := s.in(t)
 		if got := s.raw("/getnotifyinterface", "p"); got != "UNREGISTERED" {
@@ -472,7 +646,6 @@ func TestBitsadminProperties(t *testing.T) {
 		}
 		ctx, cancel := context.WithCancel(s.ctx())
 		ended := make(chan error, 1)
-		job := s.named("p")
 		go func() {
 			ended <- s.Callbacks(ctx, []bits.ID{job.ID}, func(context.Context, bits.Notification) error { return nil })
 		}()
@@ -498,7 +671,7 @@ func TestBitsadminProperties(t *testing.T) {
 		if out := s.admin(5, "/getcustomheaders", "p"); !strings.HasPrefix(out, "Unable to get custom headers - 0x80070005\n") || strings.Contains(out, "secret") {
 			t.Errorf("of headers that are write-only: %q", out)
 		}
-		if values, err := s.named("p").Headers(s.ctx()); !failsWith(err, bits.AccessDenied) || len(values) > 0 {
+		if values, err := job.Headers(s.ctx()); !failsWith(err, bits.AccessDenied) || len(values) > 0 {
 			t.Errorf("the headers are %q, %v", values, err)
 		}
 		s.raw("/setcustomheaders", "p", "X-Key: another") // which may be set all the same
@@ -543,6 +716,13 @@ func TestBitsadminReply(t *testing.T) {
 		t.Errorf("/getreplydata prints %q", got)
 	}
 	s.raw("/complete", "order")
+	holdsText(t, filepath.Join(s.dir, "answer"), "got it")
+	if out := s.admin(0, "/transfer", "at once", "/upload-reply", r.url+"/8", filepath.Join(s.dir, "order.xml")); !strings.HasPrefix(out, "DISPLAY: 'at once' TYPE: UPLOAD_REPLY STATE: ACKNOWLEDGED\n") {
+		t.Errorf("/transfer prints %q", out)
+	}
+	if reply := s.info(s.named("at once")).Reply; reply.BytesTransferred != 6 {
+		t.Errorf("/transfer got the reply %+v", reply)
+	}
 	s.raw("/create", "plain")
 	if out := s.admin(2, "/getreplyfilename", "plain"); !strings.HasPrefix(out, "Unable to get reply file - 0x80004001\n") {
 		t.Errorf("of a download: %q", out)

@@ -137,6 +137,15 @@ func TestBitsadminCredentials(t *testing.T) {
 		s.raw("/complete", "proxied")
 		holdsText(t, filepath.Join(s.dir, "proxied.txt"), "inside")
 
+		s.raw("/create", "all of them")
+		for _, line := range []string{"server basic", "SERVER DIGEST", "Server Ntlm", "SERVER NEGOTIATE", "proxy digest"} {
+			s.raw(append(append([]string{"/setcredentials", "all of them"}, strings.Fields(line)...), "alice", secret)...)
+		}
+		names, err := s.named("all of them").Credentials(s.ctx())
+		if must(t, err); fmt.Sprint(names) != "[SERVER/BASIC SERVER/DIGEST SERVER/NTLM SERVER/NEGOTIATE PROXY/DIGEST]" {
+			t.Errorf("the job has %v", names)
+		}
+		s.raw("/cancel", "all of them")
 		s.raw("/create", "wrong")
 		for _, c := range []struct {
 			args []string
@@ -387,6 +396,13 @@ func TestAdministratorsByTheOriginals(t *testing.T) {
 			sees(t, refused.out+refused.err, false, false)
 		})
 	}
+	t.Run("/monitor /allusers", func(t *testing.T) {
+		s := s.in(t)
+		sees(t, s.monitor(1), true, false)
+		sees(t, s.monitor(1, "/allusers"), true, true)
+		refused := other("bitsadmin", "/monitor", "/allusers").want(t, 5)
+		sees(t, refused.out+refused.err, false, false)
+	})
 	t.Run("/reset /allusers", func(t *testing.T) {
 		s := s.in(t)
 		other("bitsadmin", "/reset", "/allusers").want(t, 5)
