@@ -177,6 +177,12 @@ func TestBitsJob(t *testing.T) {
 			t.Errorf("%+v, want %s", job, word)
 		}
 	}
+	for state, word := range map[bits.State]string{bits.Queued: "Queued", bits.Connecting: "Connecting", bits.Transferring: "Transferring", bits.Suspended: "Suspended", bits.Errored: "Error",
+		bits.TransientError: "TransientError", bits.Transferred: "Transferred", bits.Acknowledged: "Acknowledged", bits.Cancelled: "Cancelled"} {
+		if job := asBitsJob(&bits.Job{State: state}); job.JobState != word {
+			t.Errorf("%s is %s, want %s", state, job.JobState, word)
+		}
+	}
 	job := asBitsJob(&bits.Job{Properties: bits.Properties{Proxy: bits.ProxySettings{Usage: bits.ProxyOverride, List: []string{"p:1"}, Bypass: []string{"h"}}, NotifyFlags: bits.DefaultNotifyFlags,
 		NotifyCommand: []string{"/bin/true", "a"}, HTTPMethod: "POST", DynamicContent: true, SecurityFlags: bits.SecurityIgnoreName}})
 	if !slices.Equal(job.ProxyList, []string{"p:1"}) || !slices.Equal(job.ProxyBypassList, []string{"h"}) || job.NotifyFlags != 3 || !slices.Equal(job.NotifyCmdLine, []string{"/bin/true", "a"}) ||

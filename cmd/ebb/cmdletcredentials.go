@@ -45,7 +45,10 @@ func (c *cmdletCall) credentials() (all []bits.Credential, err error) {
 			one.User, one.Password = &user, &password
 		}
 		if e := one.Check(); e != nil && !c.on("WhatIf") {
-			if !c.has(k.user) && e.Code == bits.InvalidArg {
+			switch {
+			case e.Code == bits.NotImplemented:
+				return nil, usagef("-%s: %w", k.scheme, e)
+			case !c.has(k.user) && e.Code == bits.InvalidArg:
 				return nil, usagef("-%s %s needs -%s", k.scheme, c.text(k.scheme), k.user)
 			}
 			return nil, usagef("-%s: %s", k.user, e.Sentence())

@@ -267,6 +267,9 @@ func (p *param) usage() string {
 // cmdlet runs a cmdlet and tells its errors in its name.
 func (a *app) cmdlet(ctx context.Context, c *cmdlet, args []string) error {
 	given, err := parseCmdlet(c.params, args)
+	if err != nil && slices.ContainsFunc(args, func(arg string) bool { return strings.HasPrefix(arg, "--") }) {
+		err = hinted(err, "flags of ebb, such as --json, stand before the parameters")
+	}
 	call := &cmdletCall{arguments: given, a: a, ctx: ctx, cmdlet: c}
 	if err == nil {
 		// Where the original needs an elevated prompt, polkit may ask.
@@ -387,7 +390,7 @@ func (c *cmdletCall) jobs() ([]*client.Job, error) {
 	for _, ref := range refs {
 		job, err := c.srv.Find(c.ctx, ref)
 		if err != nil {
-			return nil, err
+			return nil, goneIfEnded(err, ref)
 		}
 		jobs = append(jobs, job)
 	}
@@ -673,13 +676,20 @@ func asBitsJob(j *bits.Job) bitsJob {
 	return b
 }
 
+// costText is the name of a policy or of its only state, or the names of its states.
 func costText(c bits.Cost) string {
 	for _, k := range slices.Backward(costs) {
 		if k.cost == c {
 			return k.name
 		}
 	}
-	return fmt.Sprintf("0x%08X", uint32(c))
+	var names []string
+	for _, k := range costs {
+		if one := k.cost != 0 && k.cost&(k.cost-1) == 0; one && c&k.cost != 0 {
+			names = append(names, k.name)
+		}
+	}
+	return strings.Join(names, ", ")
 }
 
 // print prints jobs: as the table that PowerShell shows, or for programs with all that they have.

@@ -3,16 +3,16 @@ package compat
 // cmdlets are the BitsTransfer cmdlets of Windows Server 2025, as `ebb NAME` takes them.
 var cmdlets = []Section{
 	{"Add-BitsFile", "", []Row{
-		{BITS: "Add-BitsFile", Ebb: "`ebb Add-BitsFile`", Test: "test/scenario.TestCmdlets"},
+		{BITS: "Add-BitsFile", Ebb: "`ebb Add-BitsFile`", Test: "test/scenario.TestCmdlets/-Suspended"},
 		{BITS: "-BitsJob", Ebb: "ids or names of jobs, or what Get-BitsTransfer prints, on the standard input", Test: "test/scenario.TestCmdlets/-BitsJob"},
 		{BITS: "-Confirm", Ebb: "asks on a terminal; an error where there is none", Test: "test/scenario.TestCmdlets/-Confirm"},
 		{BITS: "-Destination", Ebb: "the paths of the files, or of an upload the URL", Test: "test/scenario.TestCmdlets"},
-		{BITS: "-Source", Ebb: "the URLs or files", Test: "test/scenario.TestCmdlets"},
+		{BITS: "-Source", Ebb: "the URLs or files", Test: "test/scenario.TestCmdlets/-Suspended"},
 		{BITS: "-WhatIf", Ebb: "says what would be done, and does nothing", Test: "test/scenario.TestCmdlets/-WhatIf"},
 		{BITS: "common parameters", Ebb: "-ErrorAction and -Verbose as in PowerShell; those that name variables are ignored", Test: "test/scenario.TestCmdlets/common parameters"},
 	}},
 	{"Complete-BitsTransfer", "", []Row{
-		{BITS: "Complete-BitsTransfer", Ebb: "`ebb Complete-BitsTransfer`", Test: "test/scenario.TestCmdlets"},
+		{BITS: "Complete-BitsTransfer", Ebb: "`ebb Complete-BitsTransfer`", Test: "test/scenario.TestCmdlets/-Asynchronous"},
 		{BITS: "-BitsJob", Ebb: "ids or names of jobs, or what Get-BitsTransfer prints, on the standard input", Test: "test/scenario.TestCmdlets/a CSV list"},
 		{BITS: "-Confirm", Ebb: "asks on a terminal; an error where there is none", Test: "test/scenario.TestCmdlets/-Confirm"},
 		{BITS: "-WhatIf", Ebb: "says what would be done, and does nothing", Test: "test/scenario.TestCmdlets/-WhatIf"},
@@ -26,14 +26,14 @@ var cmdlets = []Section{
 		{BITS: "common parameters", Ebb: "-ErrorAction and -Verbose as in PowerShell; those that name variables are ignored", Test: "test/scenario.TestCmdlets/common parameters"},
 	}},
 	{"Remove-BitsTransfer", "", []Row{
-		{BITS: "Remove-BitsTransfer", Ebb: "`ebb Remove-BitsTransfer`", Test: "test/scenario.TestCmdlets"},
+		{BITS: "Remove-BitsTransfer", Ebb: "`ebb Remove-BitsTransfer`", Test: "test/scenario.TestCmdlets/Suspend-BitsTransfer"},
 		{BITS: "-BitsJob", Ebb: "ids or names of jobs, or what Get-BitsTransfer prints, on the standard input", Test: "test/scenario.TestCmdlets/Get-BitsTransfer"},
 		{BITS: "-Confirm", Ebb: "asks on a terminal; an error where there is none", Test: "test/scenario.TestCmdlets/-Confirm"},
 		{BITS: "-WhatIf", Ebb: "says what would be done, and does nothing", Test: "test/scenario.TestCmdlets/-WhatIf"},
 		{BITS: "common parameters", Ebb: "-ErrorAction and -Verbose as in PowerShell; those that name variables are ignored", Test: "test/scenario.TestCmdlets/common parameters"},
 	}},
 	{"Resume-BitsTransfer", "", []Row{
-		{BITS: "Resume-BitsTransfer", Ebb: "`ebb Resume-BitsTransfer`", Test: "test/scenario.TestCmdlets"},
+		{BITS: "Resume-BitsTransfer", Ebb: "`ebb Resume-BitsTransfer`", Test: "test/scenario.TestCmdlets/-Suspended"},
 		{BITS: "-Asynchronous", Ebb: "prints the job and leaves it to the service", Test: "test/scenario.TestCmdlets/-BitsJob"},
 		{BITS: "-BitsJob", Ebb: "ids or names of jobs, or what Get-BitsTransfer prints, on the standard input", Test: "test/scenario.TestCmdlets/-BitsJob"},
 		{BITS: "-Confirm", Ebb: "asks on a terminal; an error where there is none", Test: "test/scenario.TestCmdlets/-Confirm"},
@@ -103,7 +103,7 @@ var cmdlets = []Section{
 		{BITS: "-RetryInterval", Ebb: "property `minimum_retry_delay`, at least 60", Test: "test/scenario.TestCmdletProperties"},
 		{BITS: "-RetryTimeout", Ebb: "property `no_progress_timeout`", Test: "test/scenario.TestCmdletProperties"},
 		{BITS: "-SecurityFlags", Ebb: "property `security_flags`", Test: "test/scenario.TestCmdletProperties"},
-		{BITS: "-Source", Ebb: "the URLs or files", Test: "test/scenario.TestCmdlets"},
+		{BITS: "-Source", Ebb: "the URLs or files", Test: "test/scenario.TestCmdlets/Start-BitsTransfer"},
 		{BITS: "-Suspended", Ebb: "the job is created only", Test: "test/scenario.TestCmdlets/-Suspended"},
 		{BITS: "-TransferPolicy", Ebb: "property `transfer_policy`", Test: "test/scenario.TestCmdletProperties"},
 		{BITS: "-TransferType", Ebb: "Download, Upload or UploadReply", Test: "test/scenario.TestCmdlets/uploads"},

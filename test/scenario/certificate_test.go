@@ -213,10 +213,20 @@ func TestClientCertificate(t *testing.T) {
 			t.Error("the file is not what it should be")
 		}
 		job := s.create(fetched{name: "set by a cmdlet", files: []bits.FileSpec{s.file(srv.URL+"/file", "fourth")}, waits: true})
-		if r := s.cli("Set-BitsTransfer", job.ID.String(), "-CertHash", shown.SHA1); r.code == 0 || !strings.Contains(r.err, "PKCS#12") {
-			t.Errorf("a hash without a file: %d %s", r.code, r.err)
+		wrong := strings.Repeat("0", 40)
+		for _, c := range []struct{ args, says string }{
+			{"-CertHash " + shown.SHA1, "there are no certificate stores here: give the path of a PEM or PKCS#12 file"},
+			{"-CertStoreLocation CurrentUser -CertStoreName My -CertHash " + shown.SHA1, "there are no certificate stores here: give the path of a PEM or PKCS#12 file"},
+			{"-CertStoreLocation Nowhere -CertStoreName " + me.pem + " -CertHash " + shown.SHA1, "0x80004001"},
+			{"-CertStoreLocation LocalMachine -CertStoreName " + me.pem + " -CertHash " + wrong, "0x80092004"},
+		} {
+			for _, args := range [][]string{{"Start-BitsTransfer", srv.URL + "/file", to + "no"}, {"Set-BitsTransfer", job.ID.String()}} {
+				if r := s.cli(append(args, strings.Fields(c.args)...)...); r.code == 0 || !strings.Contains(r.err, c.says) {
+					t.Errorf("%s %s: %d %s", args[0], c.args, r.code, r.err)
+				}
+			}
 		}
-		s.cli("Set-BitsTransfer", job.ID.String(), "-CertStoreName", me.pem).want(t, 0)
+		s.cli("Set-BitsTransfer", job.ID.String(), "-CertStoreLocation", "LocalMachine", "-CertStoreName", me.pem, "-CertHash", strings.ToUpper(shown.SHA1)).want(t, 0)
 		if c, err := job.Certificate(s.ctx()); err != nil || c.Fingerprint != shown.Fingerprint {
 			t.Errorf("it has %+v, %v", c, err)
 		}

@@ -65,6 +65,36 @@ func TestCmdlets(t *testing.T) {
 	s := start(t, options{})
 	in := func(name string) string { return filepath.Join(s.dir, name) }
 
+	// undecided returns command lines that each would change something, and what checks that none did: a job
+	// that runs, one that could, and one that is transferred are as they were, and there are no others.
+	stalls := srv.File("/undecided", faultserver.File{Seed: 6, Size: mib})
+	stalls.Set(func(p *faultserver.Program) { p.Cut = faultserver.Cut{How: faultserver.Stall, After: 100 * kib} })
+	undecided := func(s *service) (lines [][]string, untouched func()) {
+		made := func(name string, at *faultserver.Entry, waits bool) (*client.Job, string) {
+			job := s.create(fetched{name: name, files: []bits.FileSpec{s.file(at.URL(), name)}, waits: waits})
+			return job, job.ID.String()
+		}
+		runs, run := made("runs", stalls, false)
+		could, resume := made("could", e, true)
+		is, complete := made("is transferred", e, false)
+		s.untilState(runs, bits.Transferring)
+		s.settled(is, bits.Transferred)
+		lines = [][]string{{"Start-BitsTransfer", e.URL(), in("no")}, {"Suspend-BitsTransfer", run}, {"Resume-BitsTransfer", resume}, {"Complete-BitsTransfer", complete},
+			{"Set-BitsTransfer", run, "-Description", "x"}, {"Add-BitsFile", run, e.URL(), in("no")}, {"Remove-BitsTransfer", run}}
+		return lines, func() {
+			s.t.Helper()
+			for job, state := range map[*client.Job]bits.State{runs: bits.Transferring, could: bits.Suspended, is: bits.Transferred} {
+				if info := s.info(job); info.State != state || len(info.Files) != 1 || info.Properties.Description != "" {
+					s.t.Errorf("the job is %+v", info)
+				}
+			}
+			if got := s.ps("Get-BitsTransfer"); len(got) != 3 {
+				s.t.Errorf("there are %d jobs, want 3", len(got))
+			}
+			s.with(s.cli("Get-BitsTransfer").out, "Remove-BitsTransfer").want(s.t, 0)
+		}
+	}
+
 	t.Run("Start-BitsTransfer", func(t *testing.T) {
 		s := s.in(t)
 		if got := s.cli("Start-BitsTransfer", "-Source", e.URL(), "-Destination", in("one")).want(t, 0); got.out != "" {
@@ -74,6 +104,13 @@ func TestCmdlets(t *testing.T) {
 		s.cli("start-bitstransfer", e.URL()+","+f.URL(), in("two")+","+in("three")).want(t, 0)
 		s.isWhole(in("two"), e)
 		s.isWhole(in("three"), f)
+		if got := s.psOne("Start-BitsTransfer", e.URL()+","+f.URL(), in("two")+","+in("three"), "-TransferType", "Download", "-Suspended"); got.FilesTotal != 2 || got.Priority != "Foreground" || got.RetryInterval != 600 || got.RetryTimeout != 1209600 || got.MaxDownloadTime != 7776000 {
+			t.Errorf("of two sources it makes %+v", got)
+		}
+		s.cli("Remove-BitsTransfer", "BITS Transfer").want(t, 0)
+		if got := s.cli("Remove-BitsTransfer", "BITS Transfer").want(t, 4); !strings.Contains(got.err, "there is no job") { // all that had the name have ended
+			t.Errorf("of a name of the past it says %q", got.err)
+		}
 		s.cli("Start-BitsTransfer", e.URL()).want(t, 0) // to the current directory
 		s.isWhole(in("a.bin"), e)
 		got := s.cli("Start-BitsTransfer", missing, in("x")).want(t, 1)
@@ -95,6 +132,8 @@ func TestCmdlets(t *testing.T) {
 				t.Errorf("%q prints %q", args, got.err)
 			}
 		}
+		srv.File("/endless", faultserver.File{Seed: 5, Size: 7000}).Script(faultserver.Program{Cut: faultserver.Cut{How: faultserver.Stall, After: 3000}})
+		s.interrupts("stopped", "Start-BitsTransfer", srv.URL()+"/endless", in("stopped"), "-DisplayName", "stopped")
 		if jobs := s.ps("Get-BitsTransfer"); len(jobs) != 0 {
 			t.Errorf("jobs are left: %+v", jobs)
 		}
@@ -153,11 +192,22 @@ func TestCmdlets(t *testing.T) {
 		if got := s.psOne("Add-BitsFile", id, "-Source", f.URL(), "-Destination", in("s2")); got.FilesTotal != 2 {
 			t.Errorf("Add-BitsFile: %+v", got)
 		}
+		must(t, os.Mkdir(in("here"), 0o755))
+		if got := s.psOne("Add-BitsFile", id, e.URL()+","+f.URL(), in("here")); got.FilesTotal != 4 { // several to a directory
+			t.Errorf("Add-BitsFile: %+v", got)
+		}
+		if got := s.psOne("Add-BitsFile", id, f.URL()); got.FileList[4].LocalName != in("b.bin") { // to the current directory
+			t.Errorf("Add-BitsFile: %+v", got)
+		}
 		if got := s.cli("Resume-BitsTransfer", id).want(t, 0); got.out != "" {
 			t.Errorf("Resume-BitsTransfer prints %q", got.out)
 		}
-		s.isWhole(in("s1"), e)
-		s.isWhole(in("s2"), f)
+		for _, name := range []string{"s1", "here/a.bin"} {
+			s.isWhole(in(name), e)
+		}
+		for _, name := range []string{"s2", "here/b.bin", "b.bin"} {
+			s.isWhole(in(name), f)
+		}
 	})
 	t.Run("Suspend-BitsTransfer", func(t *testing.T) {
 		s := s.in(t)
@@ -166,6 +216,10 @@ func TestCmdlets(t *testing.T) {
 		job := s.psOne("Start-BitsTransfer", slow.URL(), in("slow"), "-Asynchronous")
 		handle := s.Job(job.JobID)
 		s.moved(handle, 1)
+		// A job that runs is left alone, and not waited for.
+		if got := s.cli("Resume-BitsTransfer", job.JobID.String()).want(t, 0); got.out+got.err != "" || s.info(handle).State != bits.Transferring {
+			t.Errorf("of a job that runs Resume-BitsTransfer prints %q %q", got.out, got.err)
+		}
 		if got := s.psOne("Suspend-BitsTransfer", job.JobID.String()); got.JobState != "Suspended" {
 			t.Errorf("it is %+v", got)
 		}
@@ -222,10 +276,7 @@ func TestCmdlets(t *testing.T) {
 	})
 	t.Run("-Confirm", func(t *testing.T) {
 		s := s.in(t)
-		job := s.create(fetched{name: "asked", waits: true})
-		id := job.ID.String()
-		cases := [][]string{{"Start-BitsTransfer", e.URL(), in("no")}, {"Suspend-BitsTransfer", id}, {"Resume-BitsTransfer", id}, {"Complete-BitsTransfer", id},
-			{"Set-BitsTransfer", id, "-Description", "x"}, {"Add-BitsFile", id, e.URL(), in("no")}, {"Remove-BitsTransfer", id}}
+		cases, untouched := undecided(s)
 		for _, args := range cases { // nobody sits there
 			call := s.prepareCall(append(args, "-Confirm")...)
 			call.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
@@ -240,11 +291,9 @@ func TestCmdlets(t *testing.T) {
 			at.tmux("send-keys", "n", "Enter")
 			at.shows("left with 0")
 		}
-		if info := s.info(job); info.State != bits.Suspended || len(info.Files) != 0 || info.Properties.Description != "" {
-			t.Errorf("after seven times no the job is %+v", info)
-		}
+		untouched()
 		// The pipeline is the standard input: the terminal is asked all the same, and Enter is yes to one.
-		for _, name := range []string{"asked 2", "asked 3", "asked 4"} {
+		for _, name := range []string{"asked 1", "asked 2", "asked 3", "asked 4"} {
 			s.create(fetched{name: name, waits: true})
 		}
 		at := newScreen(t, fmt.Sprintf("export EBB_SOCKET=%s; %s Get-BitsTransfer 'asked*' | %[2]s Remove-BitsTransfer -Confirm; echo left with $?; read wait", s.socket, ebb))
@@ -321,19 +370,17 @@ func TestCmdlets(t *testing.T) {
 	})
 	t.Run("-WhatIf", func(t *testing.T) {
 		s := s.in(t)
-		job := s.create(fetched{name: "what if", waits: true})
-		id := job.ID.String()
-		for _, args := range [][]string{{"Start-BitsTransfer", e.URL(), in("no")}, {"Remove-BitsTransfer", id}, {"Suspend-BitsTransfer", id}, {"Resume-BitsTransfer", id},
-			{"Complete-BitsTransfer", id}, {"Set-BitsTransfer", id, "-Description", "x"}, {"Add-BitsFile", id, e.URL(), in("no")}} {
+		cases, untouched := undecided(s)
+		for _, args := range cases {
 			out := s.cli(append(args, "-WhatIf")...).want(t, 0).out
 			if !strings.HasPrefix(out, fmt.Sprintf("What if: Performing the operation %q on target ", args[0])) {
 				t.Errorf("%q prints %q", args, out)
 			}
 		}
-		if info := s.info(job); info.State != bits.Suspended || len(info.Files) != 0 || info.Properties.Description != "" {
-			t.Errorf("the job is %+v", info)
-		}
+		untouched()
+		id := s.create(fetched{name: "not asked", waits: true}).ID.String()
 		s.cli("Remove-BitsTransfer", id, "-Confirm:$false").want(t, 0)
+		s.cli("Get-BitsTransfer", "-JobId", id).want(t, 4)
 	})
 	t.Run("uploads", func(t *testing.T) {
 		s := s.in(t)
@@ -345,6 +392,12 @@ func TestCmdlets(t *testing.T) {
 			t.Errorf("the job is %+v", job)
 		}
 		s.cli("Remove-BitsTransfer", job.JobID.String()).want(t, 0)
+		s.raw("/create", "/upload", "added to")
+		if got := s.psOne("Add-BitsFile", "added to", in("up.txt"), up.url+"/added.txt"); got.FileList[0].RemoteName != up.url+"/added.txt" {
+			t.Errorf("Add-BitsFile makes of an upload %+v", got)
+		}
+		s.cli("Resume-BitsTransfer", "added to").want(t, 0)
+		up.isFile("added.txt", "uploaded")
 		s.cli("Start-BitsTransfer", "-TransferType", "Upload", "-Source", in("up.txt")+","+in("r"), "-Destination", up.url+"/u,"+up.url+"/v").want(t, 2)
 	})
 	t.Run("wildcards", func(t *testing.T) {
@@ -401,12 +454,13 @@ func TestCmdletProperties(t *testing.T) {
 		{[]string{"-TransferPolicy", "Unrestricted,BelowCap"}, func(j *bits.Job) (any, any) {
 			return j.Properties.TransferPolicy, bits.CostUnrestricted | bits.CostBelowCap
 		}},
+		{[]string{"-ACLFlags", "d,s"}, func(j *bits.Job) (any, any) { return j.Properties.ACLFlags, bits.ACLDACL | bits.ACLSACL }},
 		{[]string{"-ACLFlags", "o,g"}, func(j *bits.Job) (any, any) { return j.Properties.ACLFlags, bits.ACLOwner | bits.ACLGroup }},
 		{[]string{"-SecurityFlags", "0x101"}, func(j *bits.Job) (any, any) {
 			return j.Properties.SecurityFlags, bits.SecurityCRLCheck | bits.SecurityRedirectReport
 		}},
-		{[]string{"-NotifyFlags", "1,2"}, func(j *bits.Job) (any, any) {
-			return j.Properties.NotifyFlags, bits.NotifyTransferred | bits.NotifyError
+		{[]string{"-NotifyFlags", "2,4"}, func(j *bits.Job) (any, any) {
+			return j.Properties.NotifyFlags, bits.NotifyError | bits.NotifyDisable
 		}},
 		{[]string{"-NotifyCmdLine", "/bin/sh,sh -c true"}, func(j *bits.Job) (any, any) {
 			return strings.Join(j.Properties.NotifyCommand, "|"), "/bin/sh|-c|true"
@@ -417,11 +471,17 @@ func TestCmdletProperties(t *testing.T) {
 		{[]string{"-ProxyUsage", "Override", "-ProxyList", "http://p:1,q:2", "-ProxyBypass", "a,b"}, func(j *bits.Job) (any, any) {
 			return j.Properties.Proxy.String(), "override http://p:1,q:2 a,b"
 		}},
-		{[]string{"-CustomHeaders", "X-One: 1,X-Two: 2, 3"}, func(j *bits.Job) (any, any) { return strings.Join(j.Properties.HeaderNames, "|"), "X-One|X-Two" }},
+		{[]string{"-CustomHeaders", "X-One: 1,X-Two: 2, 3"}, func(j *bits.Job) (any, any) {
+			lines, err := s.Job(j.ID).Headers(s.ctx())
+			must(t, err)
+			return strings.Join(lines, "|"), "X-One: 1|X-Two: 2, 3"
+		}},
 		{[]string{"-CustomHeadersWriteOnly"}, func(j *bits.Job) (any, any) { return j.Properties.HeadersWriteOnly, true }},
 		{[]string{"-UseStoredCredential", "Proxy"}, func(j *bits.Job) (any, any) { return j.Properties.UseStoredCredentials, bits.TargetProxy }},
 		{[]string{"-Dynamic", "-Priority", "Foreground"}, func(j *bits.Job) (any, any) { return j.Properties.DynamicContent, true }},
-		{[]string{"-HttpMethod", "POST"}, func(j *bits.Job) (any, any) { return j.Properties.HTTPMethod, "POST" }},
+		{[]string{"-HttpMethod", "POST"}, func(j *bits.Job) (any, any) {
+			return fmt.Sprint(j.Properties.HTTPMethod, " ", j.Priority), "POST FOREGROUND"
+		}},
 	} {
 		t.Run(strings.Join(c.args, " "), func(t *testing.T) {
 			s := s.in(t)
@@ -436,6 +496,26 @@ func TestCmdletProperties(t *testing.T) {
 			}
 		})
 	}
+	// The words of -TransferPolicy and their numbers.
+	id := s.psOne("Start-BitsTransfer", url, filepath.Join(s.dir, "x"), "-Suspended").JobID
+	for word, mask := range map[string]bits.Cost{"Unrestricted": 1, "Capped": 2, "BelowCap": 4, "NearCap": 8, "OverCapCharged": 0x10, "OverCapThrottled": 0x20, "UsageBased": 0x40, "Roaming": 0x80,
+		"Capped, Roaming, IgnoreCongestion": 0x80000082, "PolicyUnrestricted": 0x80000021, "Standard": 0x80000067, "NoSurcharge": 0x8000006f, "NotRoaming": 0x8000007f, "Always": 0x800000ff, "None": 0} {
+		if got := s.psOne("Set-BitsTransfer", id.String(), "-TransferPolicy", word); got.TransferPolicy != word {
+			t.Errorf("-TransferPolicy %s gives %s", word, got.TransferPolicy)
+		}
+		if got := s.info(s.Job(id)).Properties.TransferPolicy; got != mask {
+			t.Errorf("-TransferPolicy %s is 0x%08x, want 0x%08x", word, uint32(got), uint32(mask))
+		}
+	}
+	// A method other than GET keeps the job in the foreground.
+	s.cli("Set-BitsTransfer", id.String(), "-Priority", "Low").want(t, 0)
+	if got := s.psOne("Set-BitsTransfer", id.String(), "-HttpMethod", "PUT"); got.Priority != "Foreground" {
+		t.Errorf("with -HttpMethod PUT the job is %+v", got)
+	}
+	if got := s.cli("Set-BitsTransfer", id.String(), "-Priority", "Low").want(t, 1); !strings.Contains(got.err, "0x80200071") {
+		t.Errorf("of another priority it says %q", got.err)
+	}
+	s.cli("Remove-BitsTransfer", id.String()).want(t, 0)
 	for _, args := range [][]string{{"-RetryInterval", "59"}, {"-Priority", "urgent"}, {"-ProxyUsage", "Override"}, {"-ProxyList", "p:1"}, {"-SecurityFlags", "0x8000"}, {"-Nonsense"}} {
 		got := s.cli(append([]string{"Start-BitsTransfer", url, filepath.Join(s.dir, "x"), "-Suspended"}, args...)...)
 		if got.want(t, 2); !strings.HasPrefix(got.err, "ebb: Start-BitsTransfer : ") {

@@ -307,19 +307,30 @@ func TestCmdletCredentials(t *testing.T) {
 		s.cli("Resume-BitsTransfer", id).want(t, 0)
 		holdsText(t, in("four"), "inside")
 	})
-	for _, c := range []struct{ input, args string }{
-		{"", "-Credential alice"}, // no password
-		{"", "-Authentication Basic"},
-		{"", "-Authentication Passport"},
-		{"x\n", "-Credential alice -Authentication Passport"},
-		{"x\n", "-Credential a:b -Authentication Basic"},
-		{"x\n", "-Credential a -Authentication Basic -ProxyCredential b"}, // one of two
+	// Without a scheme it is Negotiate.
+	id := s.psOne("Start-BitsTransfer", server.URL+"/f", in("five"), "-Suspended").JobID
+	s.with("x\ny\n", "Set-BitsTransfer", id.String(), "-Credential", "alice", "-ProxyCredential", "bob").want(t, 0)
+	s.with("x\ny\n", "Set-BitsTransfer", id.String(), "-Credential", "alice", "-Authentication", "Digest", "-ProxyCredential", "bob", "-ProxyAuthentication", "Ntlm").want(t, 0)
+	names, err := s.Job(id).Credentials(s.ctx())
+	if must(t, err); fmt.Sprint(names) != "[SERVER/DIGEST SERVER/NEGOTIATE PROXY/NTLM PROXY/NEGOTIATE]" {
+		t.Errorf("the job has %v", names)
+	}
+	for _, c := range []struct{ input, args, says string }{
+		{"", "-Credential alice", "no line with the password"},
+		{"", "-Authentication Basic", "needs -Credential"},
+		{"", "-Authentication Passport", "E_NOTIMPL"},
+		{"", "-ProxyAuthentication Passport", "E_NOTIMPL"},
+		{"x\n", "-Credential alice -Authentication Passport", "E_NOTIMPL"},
+		{"x\n", "-Credential a:b -Authentication Basic", "colon"},
+		{"x\n", "-Credential a -Authentication Basic -ProxyCredential b", "no line with the password"}, // one of two
 	} {
-		args := append([]string{"Start-BitsTransfer", server.URL + "/f", in("x")}, strings.Fields(c.args)...)
-		if got := s.with(c.input, args...); got.code != 2 {
-			t.Errorf("%q: exit code %d, %s", c.args, got.code, got.err)
+		for _, args := range [][]string{{"Start-BitsTransfer", server.URL + "/f", in("x")}, {"Set-BitsTransfer", id.String()}} {
+			if got := s.with(c.input, append(args, strings.Fields(c.args)...)...); got.code != 2 || !strings.Contains(got.err, c.says) {
+				t.Errorf("%s %q: exit code %d, %s", args[0], c.args, got.code, got.err)
+			}
 		}
 	}
+	s.cli("Remove-BitsTransfer", id.String()).want(t, 0)
 	s.with("x\n", "Start-BitsTransfer", "-Credential", "alice").want(t, 2) // the list is the input
 	if jobs := s.ps("Get-BitsTransfer"); len(jobs) != 0 {
 		t.Errorf("%d jobs are left", len(jobs))
