@@ -71,12 +71,12 @@ var umask = sync.OnceValue(func() uint32 {
 })
 
 // openFile opens the part file at path, creating it if need be, and returns the size it has.
-// A small file starts with dontCache: its one write is as fast as a direct one, and need not be split
-// in pages and a tail.
+// A small file goes through the page cache, which is written out when the file is finished, together with
+// other files, and dropped: its one write need not be split in pages and a tail, nor go to the disk alone.
 func openFile(as Owner, path string, continues, small bool) (*file, int64, error) {
 	f := &file{as: as, path: path, mode: startMode}
 	if small && f.mode == direct {
-		f.mode = dontCache
+		f.mode = buffered
 	}
 	size := int64(0)
 	err := as.at(path, func(dir int, name string) error {
@@ -115,7 +115,7 @@ func openFile(as Owner, path string, continues, small bool) (*file, int64, error
 func adopt(f *os.File, small bool) (*file, int64, error) {
 	a := &file{fd: int(f.Fd()), owner: f, path: f.Name(), mode: startMode}
 	if small && a.mode == direct {
-		a.mode = dontCache
+		a.mode = buffered
 	}
 	if a.mode == direct && a.setFlags(unix.O_DIRECT) != nil {
 		a.mode = dontCache

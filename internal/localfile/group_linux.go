@@ -11,11 +11,13 @@ import (
 // syncfs(2) writes the directories and inode tables that they share once, not once for each file.
 
 const (
-	// groupFrom is the number of files from which that pays.
+	// groupFrom is the number of files within groupTime from which that pays. Below it whoever else
+	// writes to the file system is left alone.
 	groupFrom = 4
+	groupTime = 50 * time.Millisecond
 	// slow is how long a syncfs may take: it writes also what others wrote. After one that took longer
 	// there is none for slowRest times as long.
-	slow     = 100 * time.Millisecond
+	slow     = 300 * time.Millisecond
 	slowRest = 10
 )
 
@@ -27,10 +29,11 @@ var whole = map[uint32]bool{unix.EXT4_SUPER_MAGIC: true, unix.XFS_SUPER_MAGIC: t
 type group struct {
 	able bool
 
-	mu      sync.Mutex // guards all below
-	single  int        // files that are made durable each by itself
-	busy    bool       // a syncfs runs
-	rests   time.Time  // until when there is no syncfs
+	mu      sync.Mutex           // guards all below
+	came    [groupFrom]time.Time // when the last files came, in turn
+	next    int                  // of came: the oldest
+	busy    bool                 // a syncfs runs
+	rests   time.Time            // until when there is no syncfs
 	waiting []chan turn
 }
 
@@ -68,7 +71,9 @@ func (g *group) sync(fd int) error {
 	if !g.able {
 		return fsync(fd)
 	}
+	now := time.Now()
 	g.mu.Lock()
+	many := g.come(now)
 	switch {
 	case g.busy:
 		told := make(chan turn, 1)
@@ -81,18 +86,21 @@ func (g *group) sync(fd int) error {
 			return settled(fd)
 		}
 		return fsync(fd)
-	case g.single >= groupFrom && time.Now().After(g.rests):
+	case many && now.After(g.rests):
 		g.busy = true
 		g.mu.Unlock()
 		return g.lead(fd, nil)
 	}
-	g.single++
 	g.mu.Unlock()
-	err := fsync(fd)
-	g.mu.Lock()
-	g.single--
-	g.mu.Unlock()
-	return err
+	return fsync(fd)
+}
+
+// come notes that a file came, and reports whether many did lately; mu is held.
+func (g *group) come(now time.Time) bool {
+	many := now.Sub(g.came[g.next]) < groupTime
+	g.came[g.next] = now
+	g.next = (g.next + 1) % groupFrom
+	return many
 }
 
 // lead makes the file and the others durable, and leaves those who came meanwhile to one of them.
@@ -107,7 +115,7 @@ func (g *group) lead(fd int, others []chan turn) error {
 	}
 	next := g.waiting
 	g.waiting = nil
-	if len(next) < groupFrom || !now.After(g.rests) {
+	if len(next) == 0 || !now.After(g.rests) {
 		g.busy = false
 		g.mu.Unlock()
 		tell(next, turn{})

@@ -57,12 +57,12 @@ func TestFilesThatFinishTogether(t *testing.T) {
 		t.Fatal(err)
 	}
 	g := groupOf(st.Dev, int(fd.Fd()))
-	if g.busy || g.single != 0 || len(g.waiting) != 0 {
-		t.Errorf("left behind: %d alone, %d waiting, busy %t", g.single, len(g.waiting), g.busy)
+	if g.busy || len(g.waiting) != 0 {
+		t.Errorf("left behind: %d waiting, busy %t", len(g.waiting), g.busy)
 	}
 }
 
-// TestWhoLeadsAGroup has one file lead while others come: fewer than pay, and more.
+// TestWhoLeadsAGroup has one file lead while others come, or none.
 func TestWhoLeadsAGroup(t *testing.T) {
 	f, err := os.Create(filepath.Join(t.TempDir(), "f"))
 	if err != nil {
@@ -75,10 +75,9 @@ func TestWhoLeadsAGroup(t *testing.T) {
 		leads bool
 	}{
 		{0, false, false},
-		{groupFrom - 1, false, false},
-		{groupFrom, false, true},
-		{3 * groupFrom, false, true},
-		{3 * groupFrom, true, false},
+		{1, false, true},
+		{12, false, true},
+		{12, true, false},
 	} {
 		g := &group{able: true, busy: true}
 		if c.rests {
@@ -110,6 +109,25 @@ func TestWhoLeadsAGroup(t *testing.T) {
 		}
 		if g.busy || len(g.waiting) != 0 {
 			t.Errorf("%+v: busy %t, %d waiting at the end", c, g.busy, len(g.waiting))
+		}
+	}
+}
+
+// TestFilesThatComeOneByOne has files come in time for a group, and too late.
+func TestFilesThatComeOneByOne(t *testing.T) {
+	g, now := &group{able: true}, time.Now()
+	for i, c := range []struct {
+		after time.Duration
+		many  bool
+	}{
+		{0, false}, {0, false}, {0, false}, {0, false}, {0, true}, {0, true},
+		{groupTime, false}, {0, false}, {0, false}, {0, false}, {0, true},
+		{groupTime / 4, true}, {groupTime / 4, true}, {groupTime / 4, true}, {groupTime / 5, true},
+		{groupTime / 2, false},
+	} {
+		now = now.Add(c.after)
+		if many := g.come(now); many != c.many {
+			t.Errorf("file %d, %v after the one before: %t", i, c.after, many)
 		}
 	}
 }

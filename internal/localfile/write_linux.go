@@ -128,6 +128,9 @@ func (f *file) writeBack(end int64) error {
 	if end < f.dropped {
 		f.dropped = end
 	}
+	if end-f.dropped < reserveFrom { // a small file: finish writes it out with others
+		return nil
+	}
 	if err := f.syncRange(f.dropped, end, unix.SYNC_FILE_RANGE_WRITE); err != nil {
 		return err
 	}
