@@ -5,8 +5,8 @@ import (
 	"syscall"
 )
 
-// Identity returns the number of a file's inode, and when that was last changed in Unix nanoseconds.
-func Identity(info fs.FileInfo) (inode uint64, changed int64) {
+// inode returns the number of a file's inode, and when that was last changed in Unix nanoseconds.
+func inode(info fs.FileInfo) (number uint64, changed int64) {
 	st, ok := info.Sys().(*syscall.Stat_t)
 	if !ok {
 		return 0, 0

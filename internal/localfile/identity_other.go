@@ -4,8 +4,8 @@ package localfile
 
 import "io/fs"
 
-// Identity knows no inodes: size and date must do.
-func Identity(fs.FileInfo) (inode uint64, changed int64) { return 0, 0 }
+// inode knows no inodes: size and date must do.
+func inode(fs.FileInfo) (number uint64, changed int64) { return 0, 0 }
 
 // UserOf knows no users.
 func UserOf(fs.FileInfo) (uid uint32, ok bool) { return 0, false }

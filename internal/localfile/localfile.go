@@ -29,7 +29,7 @@ func (o Owner) Watermark(path string) (size int64, err error) {
 		if err == nil && !e.regular {
 			err = refuse(path, "it is not a regular file")
 		}
-		size = e.size
+		size = e.Size
 		return err
 	})
 	if err != nil {
@@ -55,7 +55,7 @@ func (o Owner) Place(part, dest string, inode uint64) error {
 func place(dir int, from, to, part, dest string, inode uint64) error {
 	st, err := lstat(dir, from)
 	if errors.Is(err, fs.ErrNotExist) {
-		if d, derr := lstat(dir, to); derr == nil && inode != 0 && d.inode == inode {
+		if d, derr := lstat(dir, to); derr == nil && inode != 0 && d.Inode == inode {
 			return nil
 		}
 		return &bits.Error{Code: bits.FileNotFound, Context: bits.ContextLocalFile, File: part,
@@ -65,7 +65,7 @@ func place(dir int, from, to, part, dest string, inode uint64) error {
 		return err
 	}
 	// Whoever may write to the directory could have put another file, or a symbolic link, in its place.
-	if !st.regular || st.inode != inode {
+	if !st.regular || st.Inode != inode {
 		return &bits.Error{Code: bits.LocalFileChanged, Context: bits.ContextLocalFile, File: part,
 			Message: fmt.Sprintf("%s is not the part file any more, it was replaced", part)}
 	}

@@ -49,8 +49,7 @@ func (o Owner) checkDir(_ int, dir string) error {
 // entry is what a name stands for; links are not followed.
 type entry struct {
 	regular, dir bool
-	size         int64
-	inode        uint64 // always 0
+	Version
 }
 
 func lstat(_ int, name string) (entry, error) {
@@ -58,7 +57,7 @@ func lstat(_ int, name string) (entry, error) {
 	if err != nil {
 		return entry{}, err
 	}
-	return entry{regular: st.Mode().IsRegular(), dir: st.IsDir(), size: st.Size()}, nil
+	return entry{regular: st.Mode().IsRegular(), dir: st.IsDir(), Version: VersionOf(st)}, nil
 }
 
 func rename(_ int, from, to string) error { return os.Rename(from, to) }

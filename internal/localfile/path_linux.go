@@ -178,8 +178,7 @@ func (o Owner) checkDir(at int, dir string) error {
 // entry is what a name stands for; links are not followed.
 type entry struct {
 	regular, dir bool
-	size         int64
-	inode        uint64
+	Version
 }
 
 func lstat(dir int, name string) (entry, error) {
@@ -188,7 +187,8 @@ func lstat(dir int, name string) (entry, error) {
 		return entry{}, &fs.PathError{Op: "lstat", Path: name, Err: err}
 	}
 	kind := st.Mode & unix.S_IFMT
-	return entry{regular: kind == unix.S_IFREG, dir: kind == unix.S_IFDIR, size: st.Size, inode: st.Ino}, nil
+	return entry{regular: kind == unix.S_IFREG, dir: kind == unix.S_IFDIR,
+		Version: Version{Size: st.Size, Modified: st.Mtim.Nano(), Changed: st.Ctim.Nano(), Inode: st.Ino}}, nil
 }
 
 func rename(dir int, from, to string) error {

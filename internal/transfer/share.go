@@ -29,6 +29,7 @@ type shares struct {
 	mu     sync.Mutex
 	moving map[content]*share    // guarded by mu
 	left   map[content]*leavings // guarded by mu: what was left last
+	parts  map[string]int        // guarded by mu: how many of these were left under a path
 	order  list.List             // guarded by mu: the same, the oldest first
 	lent   map[*leavings]int     // guarded by mu: by how many they are copied, of which newer ones may have taken the place
 }
@@ -59,8 +60,8 @@ type leavings struct {
 	validator httpget.Validator
 
 	mu     sync.Mutex
-	path   string   // guarded by mu
-	stands identity // guarded by mu: any write to the file, and any change of its name, gives it another
+	path   string            // guarded by mu
+	stands localfile.Version // guarded by mu: any write to the file, and any change of its name, gives it another
 }
 
 // mostLeavings bounds what is remembered; each is a URL and a path.
@@ -115,7 +116,7 @@ func (s *shares) leave(l *leavings) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.left == nil {
-		s.left = map[content]*leavings{}
+		s.left, s.parts = map[content]*leavings{}, map[string]int{}
 	}
 	old := s.left[l.content]
 	if old == nil && len(s.left) >= mostLeavings {
@@ -124,8 +125,12 @@ func (s *shares) leave(l *leavings) {
 	if old != nil {
 		delete(s.left, old.content)
 		s.order.Remove(old.turn)
+		if s.parts[old.part]--; s.parts[old.part] == 0 {
+			delete(s.parts, old.part)
+		}
 	}
 	s.left[l.content] = l
+	s.parts[l.part]++
 	l.turn = s.order.PushBack(l)
 }
 
@@ -163,6 +168,9 @@ func (s *shares) at(part string) []*leavings {
 			all = append(all, l)
 		}
 	}
+	if s.parts[part] == 0 { // a job of many files asks for each
+		return all
+	}
 	for _, l := range s.left {
 		if l.part == part && s.lent[l] == 0 {
 			all = append(all, l)
@@ -182,30 +190,17 @@ func (e *Engine) Place(o localfile.Owner, part, local string, inode uint64) erro
 		l.mu.Lock()
 		defer l.mu.Unlock()
 	}
-	before, _ := stat(o, part) // of no file: nothing is equal to it
+	before, _ := o.Version(part) // of no file: nothing is equal to it
 	if err := o.Place(part, local, inode); err != nil {
 		return err
 	}
-	after, info := stat(o, local)
+	after, err := o.Version(local)
 	for _, l := range left {
-		if before == l.stands && info != nil && after.inode == before.inode && after.size == before.size {
+		if before == l.stands && err == nil && after.Inode == before.Inode && after.Size == before.Size {
 			l.path, l.stands = local, after
 		}
 	}
 	return nil
-}
-
-// stat looks at a file; info is nil if that cannot be done.
-func stat(o localfile.Owner, path string) (id identity, info os.FileInfo) {
-	f, err := o.Open(path)
-	if err != nil {
-		return identity{}, nil
-	}
-	defer f.Close()
-	if info, err = f.Stat(); err != nil {
-		return identity{}, nil
-	}
-	return identityOf(info), info
 }
 
 // open opens what was left if it is as it was left.
@@ -233,7 +228,7 @@ func (l *leavings) intact(f *os.File) bool {
 // same is intact; mu is held.
 func (l *leavings) same(f *os.File) bool {
 	info, err := f.Stat()
-	return err == nil && identityOf(info) == l.stands
+	return err == nil && localfile.VersionOf(info) == l.stands
 }
 
 // content returns what a download is of, and whether it can be shared: a whole file of a server, that
@@ -291,8 +286,8 @@ func (d *download) leaveBehind(c content) {
 	if d.f.State == store.FilePending && d.f.Part != nil {
 		l.digest = d.f.Part.Digest
 	}
-	var info os.FileInfo
-	if l.stands, info = stat(d.job.Owner, d.path); info == nil || l.stands.changed == 0 || info.Size() < l.bytes {
+	var err error
+	if l.stands, err = d.job.Owner.Version(d.path); err != nil || l.stands.Changed == 0 || l.stands.Size < l.bytes {
 		return // or a system that does not tell when files change
 	}
 	d.shares.leave(l)

@@ -107,9 +107,9 @@ func TestWhatIsCopiedIsFollowed(t *testing.T) {
 	dir, began := t.TempDir(), time.Now()
 	leave := func(part string) {
 		t.Helper()
-		stands, info := stat(o, part)
-		if info == nil {
-			t.Fatalf("%s is not there", part)
+		stands, err := o.Version(part)
+		if err != nil {
+			t.Fatal(err)
 		}
 		e.shares.leave(&leavings{content: of, at: began.Add(time.Second), part: part, path: part, stands: stands})
 	}
@@ -138,7 +138,7 @@ func TestWhatIsCopiedIsFollowed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := e.Place(o, part, filepath.Join(dir, "file"), identityOf(info).inode); err != nil {
+	if err := e.Place(o, part, filepath.Join(dir, "file"), localfile.VersionOf(info).Inode); err != nil {
 		t.Fatal(err)
 	}
 	if !first.intact(f1) || !second.intact(f2) {

@@ -14,26 +14,11 @@ import (
 	"github.com/ebbtransfer/ebb/internal/localfile"
 )
 
-// identity tells whether a file is still the one that an upload began with. A program that sets
-// the date of a file back does not get past the inode's own, where there is one.
-type identity struct {
-	size     int64
-	modified int64  // Unix nanoseconds
-	changed  int64  // of the inode, Unix nanoseconds
-	inode    uint64 // 0 where files have none
-}
-
-func identityOf(info fs.FileInfo) identity {
-	id := identity{size: info.Size(), modified: info.ModTime().UnixNano()}
-	id.inode, id.changed = localfile.Identity(info)
-	return id
-}
-
 // source is the file that is uploaded, as an upload.Source.
 type source struct {
 	f    *os.File
 	path string
-	want identity
+	want localfile.Version
 }
 
 // openSource opens a file for its upload.
@@ -47,7 +32,7 @@ func openSource(owner localfile.Owner, path string) (*source, error) {
 		f.Close()
 		return nil, sourceError(err, path)
 	}
-	return &source{f: f, path: path, want: identityOf(info)}, nil
+	return &source{f: f, path: path, want: localfile.VersionOf(info)}, nil
 }
 
 // CheckSource says whether its owner can upload a file, and its size in bytes. The error is a
@@ -58,7 +43,7 @@ func CheckSource(owner localfile.Owner, path string) (size int64, err error) {
 		return 0, err
 	}
 	defer s.f.Close()
-	return s.want.size, nil
+	return s.want.Size, nil
 }
 
 func sourceError(err error, path string) error {
@@ -77,7 +62,7 @@ const clockTick = 20 * time.Millisecond
 
 // settle waits until a change of the file from now on would show in its dates.
 func (s *source) settle(ctx context.Context) error {
-	last := time.Unix(0, max(s.want.modified, s.want.changed))
+	last := time.Unix(0, max(s.want.Modified, s.want.Changed))
 	if age := time.Since(last); age < 0 || age > clockTick {
 		return nil
 	}
@@ -90,7 +75,7 @@ func (s *source) settle(ctx context.Context) error {
 	if err != nil {
 		return sourceError(err, s.path)
 	}
-	s.want = identityOf(info)
+	s.want = localfile.VersionOf(info)
 	return nil
 }
 
@@ -112,7 +97,7 @@ func (s *source) check() error {
 	if err != nil {
 		return sourceError(err, s.path)
 	}
-	if identityOf(info) != s.want {
+	if localfile.VersionOf(info) != s.want {
 		return s.changed()
 	}
 	return nil
@@ -122,7 +107,7 @@ func (s *source) changed() error {
 	return &bits.Error{Code: bits.LocalFileChanged, Context: bits.ContextLocalFile, File: s.path, Message: fmt.Sprintf("%s was changed or replaced while it was uploaded", s.path)}
 }
 
-func (s *source) Size() int64         { return s.want.size }
+func (s *source) Size() int64         { return s.want.Size }
 func (s *source) Name() string        { return filepath.Base(s.path) }
-func (s *source) Modified() time.Time { return time.Unix(0, s.want.modified) }
+func (s *source) Modified() time.Time { return time.Unix(0, s.want.Modified) }
 func (s *source) Close() error        { return s.f.Close() }

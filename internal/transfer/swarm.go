@@ -146,8 +146,8 @@ func (s *swarm) begin() error {
 	if _, err := s.job.Owner.Watermark(s.path); err != nil {
 		filled = nil // the part file is gone
 	}
-	stands, info := stat(s.job.Owner, s.path)
-	proven := info != nil && s.proofs.same(s.path, stands)
+	stands, err := s.job.Owner.Version(s.path)
+	proven := err == nil && s.proofs.same(s.path, stands)
 	file, err := localfile.OpenSparse(s.job.Owner, s.path, len(filled) > 0, size)
 	if err != nil {
 		return localfile.Err(err, s.path)

@@ -186,7 +186,7 @@ func (s *swarm) leave() error {
 		return err
 	}
 	err := localErr(s.file.Close(), s.path)
-	if stands, info := stat(s.job.Owner, s.path); err == nil && info != nil && stands.changed != 0 {
+	if stands, verr := s.job.Owner.Version(s.path); err == nil && verr == nil && stands.Changed != 0 {
 		s.proofs.add(s.path, stands)
 	}
 	return err

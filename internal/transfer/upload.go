@@ -128,7 +128,7 @@ func (s *sending) send(ctx context.Context, begun bool) error {
 	}
 	defer src.Close()
 	if begun {
-		was := identity{size: s.f.Size, modified: s.up.Modified, changed: s.up.Changed, inode: s.up.Inode}
+		was := localfile.Version{Size: s.f.Size, Modified: s.up.Modified, Changed: s.up.Changed, Inode: s.up.Inode}
 		if was != src.want {
 			return src.changed()
 		}
@@ -159,7 +159,7 @@ func (s *sending) begin(ctx context.Context, src *source) error {
 	if err := src.settle(ctx); err != nil {
 		return err
 	}
-	s.up = store.Upload{Modified: src.want.modified, Changed: src.want.changed, Inode: src.want.inode}
+	s.up = store.Upload{Modified: src.want.Modified, Changed: src.want.Changed, Inode: src.want.Inode}
 	s.f.Size, s.f.Done, s.f.Part = src.Size(), 0, &store.Part{}
 	s.live.size.Store(s.f.Size)
 	s.live.done.Store(0)

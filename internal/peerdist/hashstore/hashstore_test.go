@@ -62,8 +62,8 @@ func (c *content) open() (*os.File, Key, error) {
 	if err != nil {
 		return nil, Key{}, err
 	}
-	inode, changed := localfile.Identity(i)
-	return f, Key{Inode: inode, Size: i.Size(), Modified: i.ModTime().UnixNano(), Changed: changed}, nil
+	v := localfile.VersionOf(i)
+	return f, Key{Inode: v.Inode, Size: v.Size, Modified: v.Modified, Changed: v.Changed}, nil
 }
 
 func (c *content) key() Key {

@@ -123,9 +123,9 @@ func sourceError(o localfile.Owner, err error, raw, path string) error {
 // validator identifies a version of a file: where a server has an entity tag, a file has its inode
 // and the times of its last changes.
 func validator(info fs.FileInfo) httpget.Validator {
-	inode, changed := localfile.Identity(info)
+	is := localfile.VersionOf(info)
 	return httpget.Validator{
-		ETag:         fmt.Sprintf(`"%x-%x-%x-%x"`, inode, info.Size(), info.ModTime().UnixNano(), changed),
+		ETag:         fmt.Sprintf(`"%x-%x-%x-%x"`, is.Inode, is.Size, is.Modified, is.Changed),
 		LastModified: info.ModTime().UTC().Format(http.TimeFormat),
 		Size:         info.Size(),
 	}
