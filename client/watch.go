@@ -10,6 +10,7 @@ import (
 	"io"
 	"iter"
 	"net/url"
+	"slices"
 	"strconv"
 	"time"
 
@@ -22,6 +23,9 @@ type Filter struct {
 	AllUsers bool      // jobs of all users; for administrators
 	Progress bool      // progress events too, at most two a second and job
 	After    uint64    // start after the event with this number; 0 means from now on
+	// Kind are the kinds of events that are wanted, those of Progress and bits.EventMissed besides; empty
+	// means all. A job of many files has very many of the kind bits.EventFile.
+	Kind []bits.EventKind
 
 	connected func() // called each time the stream is open
 }
@@ -66,6 +70,9 @@ func (m *Manager) stream(ctx context.Context, f *Filter, yield func(bits.Event, 
 	}
 	if f.AllUsers {
 		q.Set("all_users", "true")
+	}
+	for _, k := range f.Kind {
+		q.Add("kind", string(k))
 	}
 	if f.Progress {
 		q.Set("progress", "true")
@@ -130,26 +137,33 @@ func readStream(r io.Reader, yield func(kind string, data []byte) (more bool, er
 // service does not complete it by itself, in ERROR, or in a final state. It returns a snapshot
 // of the job. The error is nil also for a job in ERROR: look at the snapshot.
 func (j *Job) Wait(ctx context.Context) (*bits.Job, error) {
-	return j.WaitFunc(ctx, false, func(bits.Event) {})
+	return j.WaitFunc(ctx, Filter{Kind: ends}, func(bits.Event) {})
 }
 
-// WaitFunc is Wait, with a function that sees the job's events on the way, and progress if
-// asked for. It also sees, as events without a number, how things stood at the start and each
-// time the service was asked anew.
-func (j *Job) WaitFunc(ctx context.Context, progress bool, see func(bits.Event)) (*bits.Job, error) {
+// ends are the kinds of events that tell of a job's end.
+var ends = []bits.EventKind{bits.EventState, bits.EventTransferred, bits.EventError, bits.EventRemoved}
+
+// WaitFunc is Wait, with a function that sees those of the job's events on the way that the filter lets
+// through, and those that tell of its end. The filter's jobs do not matter. The function also sees, as events without a number, how things stood at the
+// start and each time the service was asked anew.
+func (j *Job) WaitFunc(ctx context.Context, f Filter, see func(bits.Event)) (*bits.Job, error) {
 	watch, stop := context.WithCancel(ctx)
 	defer stop()
 	events := make(chan bits.Event)
 	failed := make(chan error, 1)
 	connected := make(chan struct{}, 1)
-	filter := Filter{Job: []bits.ID{j.ID}, Progress: progress, connected: func() {
+	f.Job = []bits.ID{j.ID}
+	f.connected = func() {
 		select {
 		case connected <- struct{}{}:
 		default:
 		}
-	}}
+	}
+	if len(f.Kind) > 0 {
+		f.Kind = append(slices.Clone(f.Kind), ends...)
+	}
 	go func() {
-		for e, err := range j.m.Watch(watch, filter) {
+		for e, err := range j.m.Watch(watch, f) {
 			if err != nil {
 				failed <- err
 				return

@@ -330,7 +330,11 @@ func (a *app) follow(ctx context.Context, job *client.Job, show display) (*bits.
 			show.say(a.errTerm.paint(yellow, "ebb:") + " " + safe(line))
 		}
 	}
-	info, err := job.WaitFunc(ctx, true, func(e bits.Event) {
+	f := client.Filter{Progress: true}
+	if _, all := show.(*jsonLines); !all { // of the single files only what is remarkable is shown
+		f.Kind = []bits.EventKind{bits.EventNote}
+	}
+	info, err := job.WaitFunc(ctx, f, func(e bits.Event) {
 		say(t.update(e, time.Now()))
 		show.show(t, e)
 	})

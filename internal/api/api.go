@@ -440,6 +440,7 @@ func (s *server) registerEvents(a huma.API) {
 		Job         []string `query:"job,explode" doc:"Only these jobs; all of the caller's otherwise"`
 		AllUsers    bool     `query:"all_users" doc:"Jobs of all users; for administrators"`
 		Progress    bool     `query:"progress" doc:"Progress of running jobs too, at most two events a second and job"`
+		Kind        []string `query:"kind,explode" enum:"added,modified,state,transferred,error,file,ranges,note,removed,notify" doc:"Only events of these kinds, and those that progress asks for, and missed; all otherwise"`
 		After       uint64   `query:"after" doc:"Go on after the event with this number; 0 for from now on"`
 		LastEventID string   `header:"Last-Event-ID" doc:"The same, as browsers send it"`
 	}
@@ -454,6 +455,9 @@ func (s *server) registerEvents(a huma.API) {
 					return
 				}
 				f := queue.Filter{Jobs: ids, AllUsers: in.AllUsers, Progress: in.Progress, After: in.After}
+				for _, k := range in.Kind {
+					f.Kinds = append(f.Kinds, bits.EventKind(k))
+				}
 				if n, err := strconv.ParseUint(in.LastEventID, 10, 64); err == nil && f.After == 0 {
 					f.After = n
 				}
@@ -475,16 +479,25 @@ func (s *server) registerEvents(a huma.API) {
 					}
 				}
 				flush()
-				_ = s.q.Watch(hc.Context(), caller, f, func(e bits.Event) error {
-					data, err := json.Marshal(e)
-					if err != nil {
-						return err
+				var text bytes.Buffer
+				_ = s.q.Watch(hc.Context(), caller, f, func(events []bits.Event) error {
+					text.Reset()
+					for i := range events {
+						e := &events[i]
+						data, err := json.Marshal(e)
+						if err != nil {
+							return err
+						}
+						if e.Seq > 0 {
+							fmt.Fprintf(&text, "id: %d\n", e.Seq)
+						}
+						fmt.Fprintf(&text, "event: %s\ndata: %s\n\n", e.Kind, data)
 					}
-					if e.Seq > 0 {
-						fmt.Fprintf(w, "id: %d\n", e.Seq)
-					}
-					_, err = fmt.Fprintf(w, "event: %s\ndata: %s\n\n", e.Kind, data)
+					_, err := w.Write(text.Bytes())
 					flush()
+					if text.Cap() > 64<<10 { // after a burst: the stream may be quiet for days
+						text = bytes.Buffer{}
+					}
 					return err
 				})
 			}}, nil

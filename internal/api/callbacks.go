@@ -100,13 +100,15 @@ func (s *server) callBack(hc huma.Context, jobs []bits.ID) {
 	watched := make(chan struct{})
 	go func() {
 		defer close(watched)
-		_ = s.q.Watch(ctx, caller, queue.Filter{Jobs: jobs, Progress: true, After: s.q.LastEvent()}, func(e bits.Event) error {
-			select {
-			case events <- e:
-				return nil
-			case <-ctx.Done():
-				return ctx.Err()
+		_ = s.q.Watch(ctx, caller, queue.Filter{Jobs: jobs, Progress: true, After: s.q.LastEvent()}, func(some []bits.Event) error {
+			for _, e := range some {
+				select {
+				case events <- e:
+				case <-ctx.Done():
+					return ctx.Err()
+				}
 			}
+			return nil
 		})
 	}()
 	for {

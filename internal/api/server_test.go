@@ -188,6 +188,7 @@ func TestErrors(t *testing.T) {
 		{"all users", "GET", "/v1/jobs?all_users=true", "", 403, bits.AccessDenied, bits.ContextGeneralQueueManager, "administrator"},
 		{"events of all users", "GET", "/v1/events?all_users=true", "", 403, bits.AccessDenied, bits.ContextGeneralQueueManager, "administrator"},
 		{"events of no job", "GET", "/v1/events?job=x", "", 422, bits.InvalidArg, bits.ContextGeneralQueueManager, "job id"},
+		{"events of no kind", "GET", "/v1/events?kind=x", "", 422, bits.InvalidArg, bits.ContextGeneralQueueManager, "kind"},
 		{"events after nothing", "GET", "/v1/events?after=x", "", 422, bits.InvalidArg, bits.ContextGeneralQueueManager, "after"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

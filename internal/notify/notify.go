@@ -119,8 +119,10 @@ func (n *Notifier) Run(ctx context.Context) {
 	n.Queue.Noticed(n.consider) // what was not told before the service ended
 	own := uint32(os.Geteuid())
 	// An event beside the list above only means that a job is looked at once more.
-	_ = n.Queue.Watch(ctx, queue.Caller{UID: own, Self: own}, queue.Filter{AllUsers: true, After: after}, func(e bits.Event) error {
-		n.see(e)
+	_ = n.Queue.Watch(ctx, queue.Caller{UID: own, Self: own}, queue.Filter{AllUsers: true, After: after}, func(events []bits.Event) error {
+		for _, e := range events {
+			n.see(e)
+		}
 		return nil
 	})
 	n.mu.Lock()

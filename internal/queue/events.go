@@ -101,11 +101,18 @@ type Filter struct {
 	Jobs     []bits.ID // empty: all of the caller's
 	AllUsers bool      // for administrators
 	Progress bool      // progress of running jobs too
-	After    uint64    // the last event that is already known
+	// Kinds are the kinds of events that are wanted, beside progress and what says that events are missed;
+	// empty: all.
+	Kinds []bits.EventKind
+	After uint64 // the last event that is already known
 }
 
 // progressEvery is the spacing of progress events of a job (BITS's minimum notification interval).
 const progressEvery = 500 * time.Millisecond
+
+// gather is the least time between two sendings of events: what comes in a burst, as the files of a job
+// that has many, is sent together. An event that comes alone is sent at once.
+const gather = 25 * time.Millisecond
 
 // Crowded tells when Prune should be called before its time: many events have come since.
 func (q *Queue) Crowded() <-chan struct{} { return q.events.crowd }
@@ -113,19 +120,36 @@ func (q *Queue) Crowded() <-chan struct{} { return q.events.crowd }
 // LastEvent returns the number of the newest event.
 func (q *Queue) LastEvent() uint64 { return q.events.last() }
 
-// Watch sends the events that the filter lets through until ctx ends, send fails or the queue
-// closes. If some of them are gone that the caller has not seen, an event says so first.
-func (q *Queue) Watch(ctx context.Context, c Caller, f Filter, send func(bits.Event) error) error {
+// Watch sends the events that the filter lets through, one or more at a time, until ctx ends, send
+// fails or the queue closes. If some of them are gone that the caller has not seen, an event says so
+// first. What is sent may be kept until the next call.
+func (q *Queue) Watch(ctx context.Context, c Caller, f Filter, send func([]bits.Event) error) error {
 	if f.AllUsers && !c.Admin() {
 		return denied("only an administrator sees the events of all users")
 	}
 	several := f.AllUsers || c.Admin() && len(f.Jobs) > 0
 	of := func(uid uint32) bool { return several || uid == c.UID }
 	pass := func(e *store.Event) bool {
+		if len(f.Kinds) > 0 && e.Kind != bits.EventProgress && !slices.Contains(f.Kinds, e.Kind) {
+			return false
+		}
 		return of(e.UID) && (len(f.Jobs) == 0 || slices.Contains(f.Jobs, e.Job))
 	}
 	missed := func(last uint64, why string) error {
-		return send(bits.Event{Seq: last, Time: time.Now().UTC(), Kind: bits.EventMissed, Note: why})
+		return send([]bits.Event{{Seq: last, Time: time.Now().UTC(), Kind: bits.EventMissed, Note: why}})
+	}
+	var batch []bits.Event
+	sendAll := func(events []store.Event) error {
+		batch = batch[:0]
+		for i := range events {
+			if pass(&events[i]) {
+				batch = append(batch, events[i].Event)
+			}
+		}
+		if len(batch) == 0 {
+			return nil
+		}
+		return send(batch)
 	}
 	seq := f.After
 	if last := q.events.last(); seq > last {
@@ -135,6 +159,7 @@ func (q *Queue) Watch(ctx context.Context, c Caller, f Filter, send func(bits.Ev
 		}
 	}
 	var told uint64 // up to which it was told that events are gone
+	var sent time.Time
 	var tick <-chan time.Time
 	if f.Progress {
 		t := time.NewTicker(progressEvery)
@@ -166,26 +191,28 @@ func (q *Queue) Watch(ctx context.Context, c Caller, f Filter, send func(bits.Ev
 				continue
 			}
 		}
-		for i := range events {
-			seq = events[i].Seq
-			if pass(&events[i]) {
-				if err := send(events[i].Event); err != nil {
-					return err
-				}
-			}
-		}
 		if len(events) > 0 {
+			seq = events[len(events)-1].Seq
+			if err := sendAll(events); err != nil {
+				return err
+			}
+			sent = time.Now()
 			continue
 		}
 		select {
 		case <-more:
-		case <-tick:
-			for _, e := range q.progressEvents(f.Jobs) {
-				if pass(&e) {
-					if err := send(e.Event); err != nil {
-						return err
-					}
+			if rest := gather - time.Since(sent); rest > 0 {
+				select {
+				case <-time.After(rest):
+				case <-ctx.Done():
+					return ctx.Err()
+				case <-q.done:
+					return ErrClosed
 				}
+			}
+		case <-tick:
+			if err := sendAll(q.progressEvents(f.Jobs)); err != nil {
+				return err
 			}
 		case <-ctx.Done():
 			return ctx.Err()

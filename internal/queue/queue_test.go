@@ -478,12 +478,12 @@ func TestAFileAddedAfterTheTransferIsNotDropped(t *testing.T) {
 		t.Helper()
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 		defer cancel()
-		err := q.Watch(ctx, alice, Filter{}, func(e bits.Event) error {
+		err := q.Watch(ctx, alice, Filter{}, each(func(e bits.Event) error {
 			if e.State == s {
 				return errSeen
 			}
 			return nil
-		})
+		}))
 		if !errors.Is(err, errSeen) {
 			t.Fatalf("waiting for %s: %v", s, err)
 		}
@@ -531,12 +531,12 @@ func TestALostPartFileIsFetchedAgain(t *testing.T) {
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 		defer cancel()
-		if err := q.Watch(ctx, alice, Filter{After: last}, func(e bits.Event) error {
+		if err := q.Watch(ctx, alice, Filter{After: last}, each(func(e bits.Event) error {
 			if e.State == bits.Transferred {
 				return errSeen
 			}
 			return nil
-		}); !errors.Is(err, errSeen) {
+		})); !errors.Is(err, errSeen) {
 			t.Fatal(err)
 		}
 	}
@@ -724,7 +724,7 @@ func TestEventsAreTheOwners(t *testing.T) {
 			want   bits.ID
 		}{{alice, mine}, {bob, his}} {
 			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
-			err := q.Watch(ctx, c.caller, Filter{}, func(e bits.Event) error {
+			err := q.Watch(ctx, c.caller, Filter{}, each(func(e bits.Event) error {
 				if e.Job != c.want {
 					t.Errorf("%s: user %d is told of %s", what, c.caller.UID, e.Name)
 				}
@@ -732,7 +732,7 @@ func TestEventsAreTheOwners(t *testing.T) {
 					return errSeen
 				}
 				return nil
-			})
+			}))
 			cancel()
 			if !errors.Is(err, errSeen) {
 				t.Errorf("%s: user %d is not told of the own job: %v", what, c.caller.UID, err)
@@ -769,13 +769,13 @@ func TestMissedEvents(t *testing.T) {
 		t.Helper()
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
-		err := q.Watch(ctx, c, f, func(e bits.Event) error {
+		err := q.Watch(ctx, c, f, each(func(e bits.Event) error {
 			seen = append(seen, e)
 			if until(e) {
 				return errSeen
 			}
 			return nil
-		})
+		}))
 		if !errors.Is(err, errSeen) {
 			t.Fatalf("user %d saw %d events: %v", c.UID, len(seen), err)
 		}
@@ -816,5 +816,59 @@ func TestMissedEvents(t *testing.T) {
 	}
 	if seen := watch(bob, Filter{After: newest + 1000}, func(bits.Event) bool { return true }); seen[0].Kind != bits.EventMissed || seen[0].Seq != newest {
 		t.Errorf("bob, whose number is of another store, sees %+v", seen)
+	}
+}
+
+// each makes what Watch sends to of what takes one event.
+func each(see func(bits.Event) error) func([]bits.Event) error {
+	return func(events []bits.Event) error {
+		for _, e := range events {
+			if err := see(e); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+}
+
+// TestKindsOfEvents wants some kinds of events only, and many at once.
+func TestKindsOfEvents(t *testing.T) {
+	q := open(t, t.TempDir())
+	defer shut(t, q)
+	after := q.LastEvent()
+	id := create(t, q, alice, "n")
+	const many = 2000
+	for i := range many {
+		if _, err := q.Set(alice, id, bits.Settings{Description: new(strconv.Itoa(i))}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := q.Cancel(alice, id); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		kinds []bits.EventKind
+		want  int
+	}{
+		{[]bits.EventKind{bits.EventRemoved}, 1},
+		{[]bits.EventKind{bits.EventAdded, bits.EventRemoved}, 2},
+		{[]bits.EventKind{bits.EventModified, bits.EventRemoved}, many + 1},
+		{nil, many + 2},
+	} {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		var seen []uint64
+		err := q.Watch(ctx, alice, Filter{After: after, Kinds: c.kinds}, func(events []bits.Event) error {
+			for _, e := range events {
+				seen = append(seen, e.Seq)
+				if e.Kind == bits.EventRemoved {
+					return errSeen
+				}
+			}
+			return nil
+		})
+		cancel()
+		if !errors.Is(err, errSeen) || len(seen) != c.want || !slices.IsSorted(seen) {
+			t.Errorf("%v: %d events, in order %t: %v", c.kinds, len(seen), slices.IsSorted(seen), err)
+		}
 	}
 }

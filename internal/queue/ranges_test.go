@@ -474,7 +474,7 @@ func TestRangesEventsTellWhatCame(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
 	var got []bits.Range
-	_ = q.Watch(ctx, alice, Filter{Jobs: []bits.ID{id}, After: last}, func(e bits.Event) error {
+	_ = q.Watch(ctx, alice, Filter{Jobs: []bits.ID{id}, After: last}, each(func(e bits.Event) error {
 		if e.Kind == bits.EventRanges {
 			got = append(got, e.Ranges...)
 		}
@@ -482,7 +482,7 @@ func TestRangesEventsTellWhatCame(t *testing.T) {
 			cancel()
 		}
 		return nil
-	})
+	}))
 	if !slices.Equal(got, ranges("100:10,700:20")) {
 		t.Errorf("told of %v", got)
 	}

@@ -72,12 +72,12 @@ func await(t *testing.T, q *Queue, id bits.ID, want bits.State) bits.Job {
 	}
 	after := q.LastEvent()
 	if !look() {
-		_ = q.Watch(ctx, alice, Filter{Jobs: []bits.ID{id}, After: after}, func(bits.Event) error {
+		_ = q.Watch(ctx, alice, Filter{Jobs: []bits.ID{id}, After: after}, each(func(bits.Event) error {
 			if look() {
 				cancel()
 			}
 			return nil
-		})
+		}))
 	}
 	if got.State != want {
 		t.Fatalf("the job is %s (%+v), want %s", got.State, got.Error, want)
