@@ -10,7 +10,8 @@
 //	go run ./bench upload        a file of 1 GiB to ebb serve and to nginx
 //	go run ./bench upload-small  10,000 uploads of 16 KiB
 //	go run ./bench upload-kill   kill -9 of either side of a BITS upload at 100 random moments
-//	go run ./bench peers         a file of 200 MB behind a slow line, with peers: one after the other, and six at once
+//	go run ./bench peers         a file of 200 MB behind a slow line, with peers: one after the other, and six at once;
+//	                             with --faults what peers that do harm cost
 //	go run ./bench upload-slow   1,000 clients that send 10 KB a second each
 //	go run ./bench attack        a user who attacks the service of all users, and another who is served
 //	go run ./bench peerdist      blocks from one peer, the description of files, and a peer that serves 64
@@ -29,6 +30,8 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+
+	"github.com/ebbtransfer/ebb/test/faultpeer"
 )
 
 // A subject is what one call measures. Its function takes the flags it wants and returns what runs
@@ -66,6 +69,9 @@ func run(args []string) error {
 	defer stop()
 	if len(args) > 0 && args[0] == actsAs {
 		return act(args[1:])
+	}
+	if len(args) > 0 && args[0] == faultpeer.Acts {
+		return faultpeer.Main(ctx, args[1:], func() { fmt.Println("ready") })
 	}
 	s, err := find(args)
 	if err != nil {

@@ -28,6 +28,7 @@ func peers(flags *flag.FlagSet) func(context.Context, *lab) error {
 	clients := flags.Int("clients", 6, "`number` of machines that begin at once")
 	by := flags.String("by", "both", "addresses of the network: `4`, 6 or both")
 	version1 := flags.Bool("version1", false, "content information of version 1")
+	faults := flags.Bool("faults", false, "measure what machines that do harm cost, over IPv4, in place of what others save")
 	return func(ctx context.Context, l *lab) error {
 		if why := netlab.Missing(); why != "" {
 			return errors.New(why)
@@ -39,6 +40,10 @@ func peers(flags *flag.FlagSet) func(context.Context, *lab) error {
 			return err
 		}
 		o := &office{l: l, line: *line * 1e6, four: *by != "6", six: *by != "4", version1: *version1, size: int64(n)}
+		if *faults {
+			o.four, o.six = true, false
+			return o.measureFaults(ctx)
+		}
 		return o.measure(ctx, *clients)
 	}
 }
@@ -52,6 +57,8 @@ type office struct {
 	version1  bool
 	net       *netlab.Net
 	origin    *netlab.Machine
+	server    *process.Process
+	dir, root string // of the network, and of the files that the origin serves
 	url       string
 	files     map[string]content // by name
 	machines  int
@@ -88,64 +95,89 @@ func (o *office) measure(ctx context.Context, clients int) error {
 	return nil
 }
 
-// run makes a network and lets machines fetch: one, then another, then several that have nothing yet, of another
-// file.
-func (o *office) run(ctx context.Context, clients int) (one, two, all fetched, err error) {
+// open makes a network with an origin that has described its files, of the given names, and returns the machine that
+// has fetched them all, which runs no more. Its line is as fast as the network yet. close must be called.
+func (o *office) open(ctx context.Context, names ...string) (warm *service, err error) {
 	if o.net, err = netlab.New(); err != nil {
 		return
 	}
-	defer func() { err = errors.Join(err, o.net.Close()) }()
-	dir, err := o.l.mkdir(fmt.Sprintf("peers-%d", o.machines))
-	if err != nil {
+	if o.dir, err = o.l.mkdir(fmt.Sprintf("peers-%d", o.machines)); err != nil {
 		return
 	}
-	defer func() { _ = os.RemoveAll(dir) }()
-	root := filepath.Join(dir, "root")
-	if err = os.MkdirAll(root, 0o755); err != nil {
+	o.root = filepath.Join(o.dir, "root")
+	if err = os.MkdirAll(o.root, 0o755); err != nil {
 		return
 	}
 	o.files = map[string]content{}
-	for i, name := range []string{"one", "all"} {
-		if o.files[name], err = generate(filepath.Join(root, name), uint64(2*o.machines+i+1), o.size); err != nil {
+	for i, name := range names {
+		if o.files[name], err = generate(filepath.Join(o.root, name), uint64(2*o.machines+i+1), o.size); err != nil {
 			return
 		}
 	}
 	if o.origin, err = o.net.Machine(o.four, o.six); err != nil {
 		return
 	}
+	if err = o.serve(); err != nil {
+		return
+	}
+	if warm, err = o.machine(ctx, "local"); err != nil {
+		return
+	}
+	// The origin describes its files once somebody asked for them; that is not what is measured.
+	for _, name := range names {
+		if err = o.describe(ctx, warm, name); err != nil {
+			return
+		}
+	}
+	warm.Kill()
+	return
+}
+
+// serve starts the origin.
+func (o *office) serve() (err error) {
 	at := o.origin.Four
 	if !o.four {
 		at = o.origin.Six
 	}
 	o.url = "http://" + netip.AddrPortFrom(at, 8080).String()
-	server, err := process.Spawn(filepath.Join(dir, "serve.log"), nil, "/", append(o.origin.Inside(), o.l.ebb, "serve", "--root", root,
-		"--state", filepath.Join(dir, "serve-state"), "--listen", netip.AddrPortFrom(at, 8080).String(), "--branchcache", "--branchcache-http")...)
-	if err != nil {
+	o.server, err = process.Spawn(filepath.Join(o.dir, "serve.log"), nil, "/", append(o.origin.Inside(), o.l.ebb, "serve", "--root", o.root,
+		"--state", filepath.Join(o.dir, "serve-state"), "--listen", netip.AddrPortFrom(at, 8080).String(), "--branchcache", "--branchcache-http")...)
+	return err
+}
+
+// close removes the network and what is on its machines.
+func (o *office) close() error {
+	if o.net == nil {
+		return nil
+	}
+	if o.server != nil {
+		o.server.Kill()
+		o.server = nil
+	}
+	if o.dir != "" {
+		_ = os.RemoveAll(o.dir)
+	}
+	return o.net.Close()
+}
+
+// run makes a network and lets machines fetch: one, then another, then several that have nothing yet, of another
+// file.
+func (o *office) run(ctx context.Context, clients int) (one, two, all fetched, err error) {
+	defer func() { err = errors.Join(err, o.close()) }()
+	if _, err = o.open(ctx, "one", "all"); err != nil {
 		return
 	}
-	defer server.Kill()
-	// The origin describes its files once somebody asked for them; that is not what is measured.
-	helper, err := o.machine(ctx, dir, "local")
-	if err != nil {
-		return
-	}
-	for _, name := range []string{"one", "all"} {
-		if err = o.describe(ctx, helper, name); err != nil {
-			return
-		}
-	}
-	helper.Kill()
 	if err = o.origin.Shape(o.line); err != nil {
 		return
 	}
-	a, err := o.machine(ctx, dir, "distributed")
+	a, err := o.machine(ctx, "distributed")
 	if err != nil {
 		return
 	}
 	if one, err = o.together(ctx, "one", a); err != nil {
 		return
 	}
-	b, err := o.machine(ctx, dir, "distributed")
+	b, err := o.machine(ctx, "distributed")
 	if err != nil {
 		return
 	}
@@ -156,7 +188,7 @@ func (o *office) run(ctx context.Context, clients int) (one, two, all fetched, e
 	b.Kill()
 	var many []*service
 	for range clients {
-		s, merr := o.machine(ctx, dir, "distributed")
+		s, merr := o.machine(ctx, "distributed")
 		if err = merr; err != nil {
 			return
 		}
@@ -170,27 +202,37 @@ func (o *office) run(ctx context.Context, clients int) (one, two, all fetched, e
 }
 
 // machine starts a service on a machine of its own.
-func (o *office) machine(ctx context.Context, dir, mode string) (*service, error) {
+func (o *office) machine(ctx context.Context, mode string) (*service, error) {
 	m, err := o.net.Machine(o.four, o.six)
 	if err != nil {
 		return nil, err
 	}
-	o.machines++
-	s, err := o.l.newService(fmt.Sprintf("machine%d", o.machines))
+	s, err := o.service()
 	if err != nil {
 		return nil, err
 	}
+	return s, o.start(ctx, s, m, mode)
+}
+
+// service makes one that has nothing yet.
+func (o *office) service() (*service, error) {
+	o.machines++
+	return o.l.newService(fmt.Sprintf("machine%d", o.machines))
+}
+
+// start starts a service on a machine.
+func (o *office) start(ctx context.Context, s *service, m *netlab.Machine, mode string) (err error) {
 	config := s.state + ".toml"
 	text := fmt.Sprintf("[peers]\nmode = %q\ninterfaces = %q\nplain_http = true\ncache_size = \"10 GiB\"\nversion1_only = %v\n", mode, netlab.Interface, o.version1)
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
-		return nil, err
+		return err
 	}
 	s.Process, err = process.Spawn(s.log, []string{"DBUS_SYSTEM_BUS_ADDRESS=unix:path=/nonexistent/bus"}, "/",
 		append(m.Inside(), o.l.ebb, "--socket", s.socket, "daemon", "--state", s.state, "--config", config)...)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	return s, s.ready(ctx)
+	return s.ready(ctx)
 }
 
 // describe lets a machine fetch a file until the origin has described it.

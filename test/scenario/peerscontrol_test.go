@@ -7,12 +7,15 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/ebbtransfer/ebb/bits"
+	"github.com/ebbtransfer/ebb/client"
 	"github.com/ebbtransfer/ebb/internal/peerdist"
 	"github.com/ebbtransfer/ebb/internal/peerdist/cache"
 )
@@ -268,5 +271,93 @@ func TestBytesFromPeersAreTold(t *testing.T) {
 	}
 	if text := second.metrics(); !strings.Contains(text, fmt.Sprintf("ebb_peers_serving %d\n", 1)) || strings.Contains(text, `ebb_peers_bytes_total{direction="received"} 0`) {
 		t.Errorf("the metrics are\n%s", text)
+	}
+}
+
+// What is in the cache is for a job whose own request the server answers with the description, and for no other: row 9
+// of the security table.
+func TestTheCacheIsForWhoMayReadTheFile(t *testing.T) {
+	t.Parallel()
+	origin := newServing(t, `
+[branchcache]
+http = true
+[tokens.worker]
+token = "0123456789abcdef"
+[tokens.other]
+token = "fedcba9876543210"
+[tokens.third]
+token = "00112233445566778899"
+[[group]]
+path = "/"
+dir = "%DIR%"
+read = ["worker", "other"]
+`)
+	s := everyUser(t, options{config: "[peers]\nmode = \"local\"\nplain_http = true\n"})
+	_, body := start(t, options{}).source("body", 3*mib, 80)
+	origin.write("file", string(body))
+	origin.up()
+	header := func(token string) string { return "Authorization: Bearer " + token }
+	origin.info(http.DefaultClient, "/file", "2.0", "Authorization", "Bearer 0123456789abcdef") // it is described from now on
+	get := func(uid uint32, name string, args ...string) result {
+		return s.as(uid, append([]string{"get", origin.url + "/file", filepath.Join(s.dir, name)}, args...)...)
+	}
+	cached := func(name string) int64 {
+		t.Helper()
+		for j, err := range s.List(s.ctx(), client.ListOptions{AllUsers: true, Files: true, State: []bits.State{bits.Acknowledged}}) {
+			must(t, err)
+			for _, f := range j.Files {
+				if filepath.Base(f.Local) == name {
+					return f.BytesFromCache
+				}
+			}
+		}
+		t.Fatalf("no job has %s", name)
+		return 0
+	}
+	get(worker, "mine", "--header", header("0123456789abcdef")).want(t, 0)
+	if n := cached("mine"); n != 0 {
+		t.Errorf("%d bytes were here before anybody had asked", n)
+	}
+	var info bits.CacheInfo
+	s.cli("cache", "info", "--json").want(t, 0).decode(t, &info)
+	if info.Bytes != int64(len(body)) {
+		t.Fatalf("the cache has %d bytes", info.Bytes)
+	}
+	refused := func(name string, args ...string) {
+		t.Helper()
+		if r := get(other, name, args...); r.code == 0 {
+			t.Errorf("%s is fetched: %s%s", name, r.out, r.err)
+		}
+		if _, err := os.Stat(filepath.Join(s.dir, name)); !os.IsNotExist(err) {
+			t.Errorf("%s is here: %v", name, err)
+		}
+	}
+	refused("without")
+	refused("wrong", "--header", header("0000000000000000"))
+	refused("third", "--header", header("00112233445566778899"))
+	// Whoever may read the file at the server gets it from the cache.
+	get(other, "theirs", "--header", header("fedcba9876543210")).want(t, 0)
+	if n := cached("theirs"); n != int64(len(body)) {
+		t.Errorf("%d bytes came from the cache", n)
+	}
+	// A server that describes nothing gives nobody a way to the cache.
+	plain := startServing(t, "")
+	plain.write("file", string(body))
+	s.as(other, "get", plain.url+"/file", filepath.Join(s.dir, "plain")).want(t, 0)
+	if n := cached("plain"); n != 0 {
+		t.Errorf("%d bytes came from the cache without a description", n)
+	}
+	// Who may read it no more is asked for anew, each time.
+	config := filepath.Join(origin.home, "serve.toml")
+	text, err := os.ReadFile(config)
+	must(t, err, os.WriteFile(config, bytes.Replace(text, []byte(`["worker", "other"]`), []byte(`["worker"]`), 1), 0o600))
+	origin.kill9()
+	origin.up()
+	refused("late", "--header", header("fedcba9876543210"))
+	// Nobody but the service reads the cache's files.
+	ls := exec.Command("ls", filepath.Join(s.state, "peers"))
+	ls.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: other, Gid: other}}
+	if out, err := ls.CombinedOutput(); err == nil || !strings.Contains(string(out), "ermission denied") {
+		t.Errorf("another user lists the cache: %s", out)
 	}
 }

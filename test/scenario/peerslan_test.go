@@ -106,7 +106,13 @@ cache_size = "1 GiB"
 // sent returns the bytes that the origin has sent, of all kinds.
 func (l *lan) sent() int64 {
 	l.t.Helper()
-	words := append(l.origin.Inside(), "cat", "/sys/class/net/"+netlab.Interface+"/statistics/tx_bytes")
+	return l.count(l.origin, "tx_bytes")
+}
+
+// count returns what the kernel counts of a machine's interface.
+func (l *lan) count(m *netlab.Machine, what string) int64 {
+	l.t.Helper()
+	words := append(m.Inside(), "cat", "/sys/class/net/"+netlab.Interface+"/statistics/"+what)
 	out, err := exec.Command(words[0], words[1:]...).Output()
 	if err != nil {
 		l.t.Fatal(err)
@@ -209,6 +215,38 @@ func TestPeersThatBeginTogether(t *testing.T) {
 	// the target.
 	if sent > 3*int64(len(l.content)) {
 		t.Errorf("the origin sent %.2f times the file to %d machines", float64(sent)/float64(len(l.content)), machines)
+	}
+}
+
+// TestKillDuringASharedDownload: a service that is killed while two machines share a download goes on with what it has.
+func TestKillDuringASharedDownload(t *testing.T) {
+	t.Parallel()
+	const kills = 3
+	l := newLAN(t, true, false, 32*mib, 0)
+	l.warm(l.machine("local")) // the origin has described it
+	if err := l.origin.Shape(40e6); err != nil {
+		t.Fatal(err)
+	}
+	at := l.cable()
+	s, beside := l.prepare(at, "distributed"), l.machine("distributed")
+	s.up()
+	theirs := beside.fetch(l.server.url+"/file", "file")
+	before := l.count(at, "rx_bytes")
+	job := s.fetch(l.server.url+"/file", "file")
+	for i := range int64(kills) {
+		s.moved(job, (i+1)*8*mib)
+		s.kill9()
+		s.nothingStray(job)
+		s.up()
+	}
+	info := l.arrives(s, job)
+	came := l.count(at, "rx_bytes") - before
+	s.holds("file")
+	l.arrives(beside, theirs)
+	t.Logf("%d bytes came for %d, of these %d from the other; %d kills", came, len(l.content), info.Files[0].BytesFromPeers, kills)
+	// What headers, descriptions, questions and answers to the other take is within a tenth.
+	if most := int64(len(l.content))*11/10 + kills*lossLimit; came > most {
+		t.Errorf("%d bytes came, more than %d", came, most)
 	}
 }
 
