@@ -287,7 +287,7 @@ func TestLAN(t *testing.T) {
 	}
 }
 
-// TestBattery serves nothing on battery.
+// TestBattery serves nothing on battery, unless it is told to.
 func TestBattery(t *testing.T) {
 	const size = 1 << 20
 	n := network(t)
@@ -301,6 +301,11 @@ func TestBattery(t *testing.T) {
 	early := add(t, n, true, false, r)
 	if a := early.does(question{Fetch: true}); a.Bytes != 0 || len(a.Peers) != 0 {
 		t.Errorf("a machine on battery gives %d bytes", a.Bytes)
+	}
+	serves := r
+	serves.Settings.ServeOnBattery = true
+	if st := add(t, n, true, false, serves).does(question{Battery: &yes}).Status; len(st.Serving) == 0 || st.WhyNot != "" {
+		t.Errorf("on battery, with ServeOnBattery, its status is %+v", st)
 	}
 	if st := laptop.does(question{Battery: &no}).Status; len(st.Serving) == 0 || st.WhyNot != "" {
 		t.Errorf("off battery its status is %+v", st)

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -92,6 +93,8 @@ func TestPeersAreLookedAfter(t *testing.T) {
 	}
 
 	s.cli("peers", "enable", "local").want(t, 0).tellsAll(t, "it is in effect")
+	s.cli("peers", "status").want(t, 0).tellsAll(t, "local: ", "cache          0 B of ")
+	s.cli("policy", "show").want(t, 0).tellsAll(t, "mode = \"local\"")
 	if i, err := os.Stat(dir); err != nil || i.Mode().Perm() != 0o700 {
 		t.Errorf("the cache's directory: %v, %v", i, err)
 	}
@@ -134,6 +137,10 @@ func TestPeersAreLookedAfter(t *testing.T) {
 	s.cli("cache", "import", to).want(t, 0)
 
 	// Limits, which the file keeps, and what is wrong with them.
+	s.cli("cache", "limit", "10%").want(t, 0)
+	if i := info(); i.Size != "10%" || i.MaxAge != "28d" {
+		t.Errorf("%+v", i)
+	}
 	s.cli("cache", "limit", "64MiB", "--max-age", "2d").want(t, 0)
 	s.cli("cache", "limit").want(t, 0).tellsAll(t, "64 MiB", "kept for 2d")
 	s.cli("cache", "limit", "81%").want(t, 2).tellsAll(t, "want 1% to 80%")
@@ -149,7 +156,7 @@ func TestPeersAreLookedAfter(t *testing.T) {
 	}
 	defer taken.Close()
 	s.cli("peers", "enable", "--port", fmt.Sprint(taken.Addr().(*net.TCPAddr).Port)).want(t, 6).tellsAll(t, "peer caching is on, but")
-	s.cli("peers", "enable", "local").want(t, 0)
+	s.cli("peers", "enable", "local", "--port", "2178").want(t, 0)
 
 	// It is as it was after a restart.
 	s.restart()
@@ -161,6 +168,45 @@ func TestPeersAreLookedAfter(t *testing.T) {
 		if !strings.Contains(text, want) {
 			t.Errorf("the metrics lack %s", want)
 		}
+	}
+
+	// Version 1 has segments of up to 32 MiB, version 2 of up to 128 KiB; the server has both.
+	origin := startServing(t, "", "--branchcache", "--branchcache-http")
+	origin.write("file", string(body))
+	origin.info(http.DefaultClient, "/file", "1.0")
+	origin.info(http.DefaultClient, "/file", "2.0")
+	// brings fetches the file, and returns how many bytes the longest segment has that is new in the cache.
+	brings := func(name string) (longest int) {
+		t.Helper()
+		job := s.fetch(origin.url+"/file", name)
+		s.settled(job, bits.Transferred)
+		s.complete(job)
+		var after []bits.CacheEntry
+		s.cli("cache", "list", "--json").want(t, 0).decode(t, &after)
+		for _, e := range after {
+			if !slices.ContainsFunc(list, func(old bits.CacheEntry) bool { return old.ID == e.ID }) {
+				longest = max(longest, e.Length)
+			}
+		}
+		list = after
+		return longest
+	}
+	s.cli("peers", "enable", "local", "--plain-http", "--version1", "--serve-on-battery").want(t, 0)
+	var st bits.PeerStatus
+	s.cli("peers", "status", "--json").want(t, 0).decode(t, &st)
+	if n := brings("first"); n != mib || !st.Version1Only || !st.ServeOnBattery {
+		t.Errorf("with --version1 a segment has %d bytes: %+v", n, st)
+	}
+	s.cli("policy", "set", "peers.version1_only=false", "peers.serve_on_battery=false").want(t, 0)
+	st = bits.PeerStatus{}
+	s.cli("peers", "status", "--json").want(t, 0).decode(t, &st)
+	if n := brings("second"); n == 0 || n > 128*kib || st.Version1Only || st.ServeOnBattery {
+		t.Errorf("with version 2 a segment has %d bytes: %+v", n, st)
+	}
+	// As Reset-BC does it: what was set is as it was at first.
+	s.cli("policy", "set", "peers.cache_size=", "peers.max_age=", "peers.plain_http=").want(t, 0)
+	if i := info(); i.Size != "5%" || i.MaxAge != "28d" {
+		t.Errorf("%+v", i)
 	}
 
 	// Off again: the cache is closed, what it had stays until it is cleared.
@@ -224,12 +270,10 @@ func TestBytesFromPeersAreTold(t *testing.T) {
 	}
 	// Each is a hosted cache to the other, so that both are on loopback.
 	one, two := port(), port()
-	machine := func(own, other int) *service {
-		return start(t, options{config: fmt.Sprintf("[peers]\nmode = \"hosted\"\nplain_http = true\nport = %d\nhosted_caches = \"127.0.0.1:%d\"\n", own, other)})
-	}
-	first := machine(one, two)
+	first := start(t, options{config: fmt.Sprintf("[peers]\nmode = \"hosted\"\nplain_http = true\nport = %d\nhosted_caches = \"127.0.0.1:%d\"\n", one, two)})
 	first.settled(first.fetch(origin.url+"/file", "file"), bits.Transferred)
-	second := machine(two, one)
+	second := start(t, options{config: "# ours\n"})
+	second.cli("peers", "enable", "hosted", "--hosted-cache", fmt.Sprintf("127.0.0.1:%d", one), "--port", fmt.Sprint(two), "--plain-http").want(t, 0)
 	job := second.fetch(origin.url+"/file", "file")
 	second.settled(job, bits.Transferred)
 	second.complete(job)
@@ -265,7 +309,7 @@ func TestBytesFromPeersAreTold(t *testing.T) {
 		t.Errorf("%+v %v", st, err)
 	}
 	second.cli("peers", "list").want(t, 0).tellsAll(t, fmt.Sprintf("127.0.0.1:%d", one))
-	second.cli("peers", "status").want(t, 0).tellsAll(t, "from peers and the own cache")
+	second.cli("peers", "status").want(t, 0).tellsAll(t, "hosted: ", fmt.Sprintf("hosted caches  127.0.0.1:%d\n", one), "from peers and the own cache")
 	if gave, err := first.Peers(first.ctx()); err != nil || gave.Stats.Served < f.BytesFromPeers {
 		t.Errorf("%+v %v", gave, err)
 	}

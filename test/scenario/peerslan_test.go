@@ -174,7 +174,16 @@ func TestPeersOfANetwork(t *testing.T) {
 			t.Parallel()
 			l := newLAN(t, by.four, by.six, 16*mib, 0)
 			l.warm(l.machine("distributed"))
-			second := l.machine("distributed")
+			m := l.cable()
+			second := l.prepare(m, "off")
+			second.up()
+			second.cli("peers", "enable").want(t, 0)
+			status := second.cli("peers", "status").want(t, 0).tellsAll(t, "distributed: ", "network        "+netlab.Interface+" ")
+			for address, has := range map[netip.Addr]bool{m.Four: by.four, m.Six: by.six} {
+				if has {
+					status.tellsAll(t, address.String()+"/", netip.AddrPortFrom(address, 2178).String())
+				}
+			}
 			before := l.sent()
 			info := l.get(second, "file")
 			sent := l.sent() - before

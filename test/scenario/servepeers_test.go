@@ -150,6 +150,21 @@ branchcache = false
 	if err != nil || a.body != first {
 		t.Errorf("after a restart: %v, %d bytes of other content information", err, len(a.body))
 	}
+	// What the hashes take on the disk is told, and that nothing is being hashed.
+	var used int64
+	err = filepath.WalkDir(filepath.Join(state, "hashes"), func(_ string, d fs.DirEntry, err error) error {
+		if err != nil || !d.Type().IsRegular() {
+			return err
+		}
+		i, err := d.Info()
+		used += i.Size()
+		return err
+	})
+	if err != nil || used == 0 {
+		t.Fatalf("hashes of %d bytes: %v", used, err)
+	}
+	s.measured(fmt.Sprint("ebb_serve_branchcache_hashes_bytes ", used))
+	s.measured("ebb_serve_branchcache_hashing 0")
 	// Another secret, other keys and ids; the hashes are still good.
 	if err := os.Remove(filepath.Join(state, "branchcache.secret")); err != nil {
 		t.Fatal(err)
