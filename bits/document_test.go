@@ -85,7 +85,8 @@ of headers only the names.
 
 | | with | refused with |
 |---|---|---|
-| ` + "`http_method`" + ` other than GET | ` + "`dynamic_content`, `on_demand`" + `, a ` + "`priority`" + ` other than FOREGROUND | ` + NotWithCustomMethod.Name() + ` |
+| ` + "`http_method`" + ` other than the usual one | ` + "`dynamic_content`, `on_demand`" + `, a ` + "`priority`" + ` other than FOREGROUND | ` + NotWithCustomMethod.Name() + ` |
+| ` + "`http_method`" + ` of an upload | ` + "`protocol`" + ` tus, ietf or s3; ` + "`file://` and `s3://`" + ` targets | ` + NotWithCustomMethod.Name() + ` |
 | ` + "`dynamic_content`" + ` | ` + "`on_demand`" + ` | ` + UnsupportedConfiguration.Name() + ` |
 | files with ranges | ` + "`dynamic_content`, mirrors, `only_if_newer`" + ` of the file | ` + UnsupportedConfiguration.Name() + ` |
 | files with ranges | ` + "`http_method`" + ` other than GET | ` + NotWithCustomMethod.Name() + ` |

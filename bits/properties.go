@@ -33,7 +33,7 @@ type Properties struct {
 	TLSPins                     []string           `json:"tls_pins,omitempty" doc:"Public keys, one of which must be in the server's chain of certificates"`
 	ClientCertificate           *ClientCertificate `json:"client_certificate,omitempty" doc:"The certificate that the job shows to servers"`
 	VerifyCertificates          bool               `json:"verify_certificates,omitempty" doc:"A program of the owner's is asked about each server's certificate"`
-	HTTPMethod                  string             `json:"http_method,omitempty" doc:"Method of the requests; absent for GET, and BITS_POST of uploads"`
+	HTTPMethod                  string             `json:"http_method,omitempty" doc:"Method of the requests; absent for GET of downloads and BITS_POST of uploads"`
 	DynamicContent              bool               `json:"dynamic_content,omitempty" doc:"The server makes the content as it is asked: size, dates and ranges mean nothing"`
 	HighPerformance             bool               `json:"high_performance,omitempty" doc:"Files are written straight into their places and begin again after a crash"`
 	OnDemand                    bool               `json:"on_demand,omitempty" doc:"Only ranges that were asked for are fetched"`
@@ -77,7 +77,7 @@ type Options struct {
 	TLSMinVersion               *string        `json:"tls_min_version,omitempty" doc:"1.0, 1.1, 1.2 or 1.3; empty for the service's own choice"`
 	TLSPins                     *[]string      `json:"tls_pins,omitempty" doc:"Public keys, each as sha256/BASE64 of its SubjectPublicKeyInfo; an empty list removes them"`
 	VerifyCertificates          *bool          `json:"verify_certificates,omitempty" doc:"While the job is suspended"`
-	HTTPMethod                  *string        `json:"http_method,omitempty" doc:"Another method than GET makes the job FOREGROUND and errors fatal. Downloads only, before the first resume"`
+	HTTPMethod                  *string        `json:"http_method,omitempty" doc:"Another method than the usual one, GET of downloads and BITS_POST of uploads, makes the job FOREGROUND and errors fatal. Before the first resume"`
 	DynamicContent              *bool          `json:"dynamic_content,omitempty" doc:"Downloads only, before the first resume"`
 	HighPerformance             *bool          `json:"high_performance,omitempty" doc:"Downloads only, before the first file"`
 	OnDemand                    *bool          `json:"on_demand,omitempty" doc:"Downloads only, before the first resume"`

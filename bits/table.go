@@ -231,7 +231,7 @@ var PropertyTable = []Property{
 	headerProperty(),
 	option(Property{Name: "headers_write_only", BITS: "MakeCustomHeadersWriteOnly", Range: "true, for good", Doc: "the custom headers can never be read back", OwnerOnly: true},
 		boolean, false, func(o *Options) **bool { return &o.HeadersWriteOnly }, func(p *Properties) *bool { return &p.HeadersWriteOnly }, nil),
-	option(Property{Name: "http_method", BITS: "HttpMethod", Range: "a method", Doc: "method of a download's requests; empty for GET. Another one makes the job FOREGROUND, which cannot be changed then, and every error fatal. A redirect keeps it, but for 303, and 301 and 302 of POST, which make it GET. Requests of an upload have the methods of its protocol: it refuses another with " + NotImplemented.Name(), When: MethodSetBeforeResume},
+	option(Property{Name: "http_method", BITS: "HttpMethod", Range: "a method", Doc: "method of the requests; empty for the usual one, GET of downloads and BITS_POST of uploads. Another one makes the job FOREGROUND, which cannot be changed then, and every error fatal, and the file starts again whenever the job does. A redirect of a download keeps it, but for 303, and 301 and 302 of POST, which make it GET. Of an upload it is the method of all requests of the protocol bits, and the one in place of PUT of the protocols put and auto; the other protocols have their own and do not go together with it", When: MethodSetBeforeResume},
 		plainText, "", func(o *Options) **string { return &o.HTTPMethod }, func(p *Properties) *string { return &p.HTTPMethod }, checkMethod),
 	option(Property{Name: "security_flags", BITS: "SecurityFlags", Range: flagNames(securityNames), Doc: "which certificates and redirects are taken; joined by '|', a number, or none", Restarts: true},
 		textual[SecurityFlags](), 0, func(o *Options) **SecurityFlags { return &o.SecurityFlags }, func(p *Properties) *SecurityFlags { return &p.SecurityFlags }, func(f *SecurityFlags) *Error {
@@ -382,8 +382,8 @@ func (s *Settings) Refuse(state State, f Facts, have *Options) *Error {
 			}
 			return Errorf(NotImplemented, "a job of type %s has no %s", f.Type, p.Name)
 		}
-		if p.Name == "http_method" && f.Type != Download && s.customMethod() {
-			return Errorf(NotImplemented, "the requests of an upload have the methods of its protocol, not %s", *s.HTTPMethod)
+		if p.Name == "http_method" && f.Type != Download && s.customMethod() && (*s.HTTPMethod == "GET" || *s.HTTPMethod == "HEAD") {
+			return Errorf(InvalidArg, "a request with the method %s sends no file", *s.HTTPMethod)
 		}
 	}
 	after := have.Merge(&s.Options)
@@ -426,6 +426,23 @@ func (s *Settings) Refuse(state State, f Facts, have *Options) *Error {
 		return Errorf(UnsupportedConfiguration, "dynamic_content and on_demand do not go together")
 	}
 	return nil
+}
+
+// HTTPMethod is the method of the requests of jobs of the type that were given none of their own
+// (client.md 1.9). Other protocols than BITS's have methods of their own for that.
+func (t Type) HTTPMethod() string {
+	if t == Download {
+		return "GET"
+	}
+	return "BITS_POST"
+}
+
+// Settle makes a value that is the usual one of jobs of a type the default, which the check of a value
+// cannot know.
+func (s *Settings) Settle(t Type) {
+	if s.HTTPMethod != nil && *s.HTTPMethod == t.HTTPMethod() {
+		s.HTTPMethod = new("")
+	}
 }
 
 // customMethod reports whether the options set an HTTP method that is not the usual one.
@@ -511,14 +528,14 @@ func checkDescription(v *string) *Error {
 	return checkText("description", *v)
 }
 
-// checkMethod makes the usual methods empty.
+// checkMethod writes the usual methods as they are; see Settle.
 func checkMethod(v *string) *Error {
-	switch strings.ToUpper(*v) {
-	case "", "GET", "BITS_POST":
-		*v = ""
+	switch upper := strings.ToUpper(*v); upper {
+	case "", Download.HTTPMethod(), Upload.HTTPMethod():
+		*v = upper
 		return nil
 	case "CONNECT", "TRACE":
-		return Errorf(InvalidArg, "the HTTP method %s fetches no file", *v)
+		return Errorf(InvalidArg, "the HTTP method %s moves no file", *v)
 	}
 	if len(*v) > 32 || strings.ContainsFunc(*v, notToken) {
 		return Errorf(InvalidArg, "%q is no HTTP method", *v)

@@ -1,6 +1,7 @@
 package client
 
 import (
+	"cmp"
 	"context"
 	"net/url"
 	"time"
@@ -265,12 +266,12 @@ func (j *Job) SetTLSMinVersion(ctx context.Context, v string) error {
 	return j.Set(ctx, bits.Settings{Options: bits.Options{TLSMinVersion: &v}})
 }
 
-// HTTPMethod returns the method of a download's requests, empty for the usual one.
+// HTTPMethod returns the method of the job's requests: GET of a download, BITS_POST of an upload, or what was set.
 func (j *Job) HTTPMethod(ctx context.Context) (string, error) {
-	return get(ctx, j, func(b *bits.Job) string { return b.Properties.HTTPMethod })
+	return get(ctx, j, func(b *bits.Job) string { return cmp.Or(b.Properties.HTTPMethod, b.Type.HTTPMethod()) })
 }
 
-// SetHTTPMethod changes the method of a download's requests, empty for the usual one; not after the first Resume.
+// SetHTTPMethod changes the method of the job's requests, empty for the usual one; not after the first Resume.
 func (j *Job) SetHTTPMethod(ctx context.Context, v string) error {
 	return j.Set(ctx, bits.Settings{Options: bits.Options{HTTPMethod: &v}})
 }

@@ -46,7 +46,7 @@ func TestGettersAndSetters(t *testing.T) {
 		"Name": "one by one", "Description": "", "Priority": bits.Normal, "MinimumRetryDelay": 600 * time.Second, "NoProgressTimeout": 1209600 * time.Second,
 		"MaximumDownloadTime": 7776000 * time.Second, "Connections": 16, "AutoComplete": false, "TransferPolicy": bits.TransferDefault, "Protocol": bits.ProtocolBITS,
 		"ReplyFileName": "", "NotifyFlags": bits.NotifyTransferred | bits.NotifyError, "NotifyURL": "", "NotifyDesktop": false,
-		"SecurityFlags": bits.SecurityFlags(0), "TLSMinVersion": "", "HTTPMethod": "", "DynamicContent": false,
+		"SecurityFlags": bits.SecurityFlags(0), "TLSMinVersion": "", "HTTPMethod": "GET", "DynamicContent": false,
 		"HighPerformance": false, "OnDemand": false, "MaximumDownloadSize": int64(0), "FileACLFlags": bits.ACLFlags(0), "PeerCachingFlags": bits.PeerFlags(0),
 		"UseStoredCredentials": bits.TargetNone, "RunWhen": bits.RunAlways, "OnlyIfNewer": false, "VerifyCertificates": false, "MinimumNotificationInterval": 500 * time.Millisecond,
 		"NotifyCommand": []string(nil), "TLSPins": []string(nil), "ProxySettings": bits.ProxySettings{Usage: bits.ProxyPreconfig},

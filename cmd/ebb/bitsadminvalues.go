@@ -49,11 +49,7 @@ var adminGetters = []struct {
 		return fmt.Sprintf("0x%04X", uint32(j.Properties.SecurityFlags)), nil
 	}},
 	{"gethttpmethod", "HTTP METHOD", func(j *bits.Job) (string, error) {
-		method := "GET"
-		if j.Type != bits.Download {
-			method = "BITS_POST"
-		}
-		return cmp.Or(j.Properties.HTTPMethod, method), nil
+		return cmp.Or(j.Properties.HTTPMethod, j.Type.HTTPMethod()), nil
 	}},
 	{"getpeercachingflags", "PEER CACHING FLAGS", func(j *bits.Job) (string, error) { return decimal(int64(j.Properties.PeerCachingFlags)), nil }},
 	{"getclientcertificate", "CLIENT CERTIFICATE", func(j *bits.Job) (string, error) {

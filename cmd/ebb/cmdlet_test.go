@@ -165,7 +165,7 @@ func TestBitsJobOfAnUnknownSize(t *testing.T) {
 	if job.BytesTotal != 18446744073709551615 || job.JobState != "TransientError" || job.TransferType != "UploadReply" || job.InternalErrorCode != -2145844844 || job.ErrorCondition != "RemoteFile" {
 		t.Errorf("the job is %+v", job)
 	}
-	if job.ErrorContextDescription != "The error occurred while the remote file was being processed." || job.ProxyUsage != "SystemDefault" || job.HttpMethod != "GET" {
+	if job.ErrorContextDescription != "The error occurred while the remote file was being processed." || job.ProxyUsage != "SystemDefault" || job.HttpMethod != "BITS_POST" {
 		t.Errorf("the job is %+v", job)
 	}
 }

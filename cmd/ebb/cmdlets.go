@@ -662,7 +662,7 @@ func asBitsJob(j *bits.Job) bitsJob {
 		CreationTime: j.Times.Created, ModificationTime: j.Times.Modified, TransferCompletionTime: j.Times.Transferred, FileList: []bitsFile{},
 		ErrorCondition: conditionWords[0], RetryInterval: j.Properties.MinimumRetryDelay, RetryTimeout: j.Properties.NoProgressTimeout, MaxDownloadTime: j.Properties.MaximumDownloadTime,
 		ProxyUsage: proxyUsageWords[j.Properties.Proxy.Usage], ProxyList: j.Properties.Proxy.List, ProxyBypassList: j.Properties.Proxy.Bypass,
-		NotifyFlags: uint32(j.Properties.NotifyFlags), NotifyCmdLine: j.Properties.NotifyCommand, HttpMethod: cmp.Or(j.Properties.HTTPMethod, "GET"),
+		NotifyFlags: uint32(j.Properties.NotifyFlags), NotifyCmdLine: j.Properties.NotifyCommand, HttpMethod: cmp.Or(j.Properties.HTTPMethod, j.Type.HTTPMethod()),
 		Dynamic: j.Properties.DynamicContent, SecurityFlags: uint32(j.Properties.SecurityFlags)}
 	if e := j.Error; e != nil {
 		err := e.Err()

@@ -749,10 +749,9 @@ func TestPropertyByState(t *testing.T) {
 	for _, name := range []string{"dynamic_content", "high_performance", "on_demand", "maximum_download_size", "only_if_newer"} {
 		sent[name] = slices.Concat(repeat("BG_E_PROPERTY_SUPPORTED_FOR_DOWNLOAD_JOBS_ONLY", 7), repeat(inv, 2))
 	}
-	sent["http_method"] = slices.Concat(repeat("E_NOTIMPL", 7), repeat(inv, 2))
 	const late = "BG_E_READ_ONLY_PROPERTY_AFTER_RESUME" // a server may have something of it
 	sent["protocol"] = []string{"ok", "ok", late, late, "ok", "ok", late, inv, inv}
-	words["protocol"] = "tus"
+	words["protocol"] = "auto" // which goes with a method of the job's own
 	for i, s := range columns {
 		of := func(t *testing.T, make func(*lab, bits.State) bits.ID, want map[string][]string, values map[string]string) {
 			l := *l
@@ -878,9 +877,21 @@ func TestPropertyErrors(t *testing.T) {
 		{"reply", "", `{"maximum_download_size":5}`, bits.DownloadJobsOnly},
 		{"upload", "", `{"on_demand":true}`, bits.DownloadJobsOnly},
 		{"upload", "", `{"only_if_newer":true}`, bits.DownloadJobsOnly},
-		{"upload", "", `{"http_method":"POST"}`, bits.NotImplemented},
-		{"upload", "", `{"http_method":"BITS_POST"}`, bits.OK},
-		{"download", "", `{"http_method":"GET"}`, bits.OK},
+		{"upload", "", `{"http_method":"POST"}`, bits.OK},
+		{"reply", "", `{"http_method":"POST"}`, bits.OK},
+		{"upload", "", `{"http_method":"bits_post","priority":"LOW"}`, bits.OK},
+		{"upload", `{"http_method":"POST"}`, `{"http_method":"BITS_POST","priority":"LOW"}`, bits.OK},
+		{"upload", "", `{"http_method":"GET"}`, bits.InvalidArg},
+		{"upload", "", `{"http_method":"HEAD"}`, bits.InvalidArg},
+		{"upload", "", `{"http_method":"POST","priority":"LOW"}`, bits.NotWithCustomMethod},
+		{"upload", `{"http_method":"POST"}`, `{"priority":"LOW"}`, bits.NotWithCustomMethod},
+		{"upload", `{"http_method":"POST"}`, `{"protocol":"put"}`, bits.OK},
+		{"upload", `{"http_method":"POST"}`, `{"protocol":"auto"}`, bits.OK},
+		{"upload", `{"http_method":"POST"}`, `{"protocol":"tus"}`, bits.NotWithCustomMethod},
+		{"upload", `{"protocol":"ietf"}`, `{"http_method":"POST"}`, bits.NotWithCustomMethod},
+		{"upload", "", `{"protocol":"s3","http_method":"POST"}`, bits.NotWithCustomMethod},
+		{"download", "", `{"http_method":"get","priority":"LOW"}`, bits.OK},
+		{"download", "", `{"http_method":"BITS_POST","priority":"LOW"}`, bits.NotWithCustomMethod}, // which is not the usual one of a download
 		{"download", `{"headers_write_only":true}`, `{"headers_write_only":false}`, bits.ReadOnlyProperty},
 		{"download", `{"dynamic_content":true}`, `{"on_demand":true}`, bits.UnsupportedConfiguration},
 		{"download", `{"dynamic_content":true}`, `{"http_method":"POST"}`, bits.NotWithCustomMethod},

@@ -2,6 +2,7 @@ package bupwire
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -15,6 +16,7 @@ import (
 // Request is a message of the client.
 type Request struct {
 	Type        PacketType
+	Method      string   // a token, of the client's choice; empty for BITS_POST. Of no meaning to ParseRequest
 	SessionID   string   // of Fragment, Close-Session and Cancel-Session
 	Protocols   []string // of Create-Session, in order of preference
 	ContentName string   // leaf name of the client's file; servers ignore it
@@ -118,7 +120,11 @@ func (r *Request) Head(target, host string, extra http.Header) ([]byte, error) {
 	}
 	var b bytes.Buffer
 	field := func(name, value string) { fmt.Fprintf(&b, "%s: %s\r\n", name, value) }
-	fmt.Fprintf(&b, "%s %s HTTP/1.1\r\n", Method, target)
+	method := cmp.Or(r.Method, Method)
+	if !token(method) {
+		return nil, fmt.Errorf("the method %q cannot be sent", method)
+	}
+	fmt.Fprintf(&b, "%s %s HTTP/1.1\r\n", method, target)
 	field("Accept", "*/*")
 	field(hdrPacketType, string(r.Type))
 	if r.SessionID != "" {

@@ -172,6 +172,7 @@ func (q *Queue) create(c Caller, spec bits.NewJob, seen destinations) (bits.Summ
 	if e := q.tooManyFiles(c, len(spec.Files)); e != nil {
 		return bits.Summary{}, e
 	}
+	spec.Settle(spec.Type)
 	if e := spec.Refuse(bits.Suspended, bits.Facts{Type: spec.Type}, nil); e != nil {
 		return bits.Summary{}, e
 	}
@@ -231,7 +232,7 @@ func (q *Queue) create(c Caller, spec bits.NewJob, seen destinations) (bits.Summ
 			rec.Detail = &d
 		}
 		v := &version{rec: rec, files: files, ownFiles: true}
-		if err := v.checkRanged(files); err != nil {
+		if err := v.takes(files); err != nil {
 			return err
 		}
 		v.count()
@@ -435,7 +436,7 @@ func (q *Queue) AddFiles(c Caller, id bits.ID, specs []bits.FileSpec) (bits.Summ
 		if e := q.tooManyFiles(c, len(v.files)+len(files)); e != nil {
 			return e
 		}
-		if err := v.checkRanged(files); err != nil {
+		if err := v.takes(files); err != nil {
 			return err
 		}
 		if err := q.present(v.rec.UID); err != nil {
@@ -523,6 +524,7 @@ func (q *Queue) Set(c Caller, id bits.ID, s bits.Settings) (bits.Summary, error)
 	if err != nil {
 		return bits.Summary{}, err
 	}
+	s.Settle(kind)
 	if err := checkUpload(owner, kind, &s, nil); err != nil {
 		return bits.Summary{}, err
 	}
@@ -556,7 +558,7 @@ func (q *Queue) Set(c Caller, id bits.ID, s bits.Settings) (bits.Summary, error)
 			}
 			d.Changed = changed(d, t.now)
 		})
-		if err := t.get(j).checkRanged(v.files); err != nil {
+		if err := t.get(j).takes(v.files); err != nil {
 			return err
 		}
 		t.event(j, bits.EventModified, nil)

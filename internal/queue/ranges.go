@@ -82,6 +82,14 @@ func (v *version) wants() bool {
 	return slices.ContainsFunc(v.files, func(f *store.File) bool { return len(transfer.Wanted(f)) > 0 })
 }
 
+// takes refuses files that do not go with the job's properties.
+func (v *version) takes(files []*store.File) error {
+	if err := v.checkMethod(files); err != nil {
+		return err
+	}
+	return v.checkRanged(files)
+}
+
 // checkRanged refuses files with ranges in a job that cannot have them, and files of which no parts can
 // be had in a job that fetches parts.
 func (v *version) checkRanged(files []*store.File) error {

@@ -8,12 +8,14 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/ebbtransfer/ebb/bits"
 	"github.com/ebbtransfer/ebb/internal/localfile"
 	"github.com/ebbtransfer/ebb/internal/store"
 	"github.com/ebbtransfer/ebb/internal/transfer"
+	"github.com/ebbtransfer/ebb/internal/transfer/fileget"
 	"github.com/ebbtransfer/ebb/internal/transfer/upload"
 )
 
@@ -126,6 +128,28 @@ func (t *tx) setUpload(j *job, v *version, s *bits.Settings) error {
 	return nil
 }
 
+// checkMethod refuses a method of the job's own where the protocol of its upload to the files has its own.
+func (v *version) checkMethod(files []*store.File) error {
+	if v.rec.Type == bits.Download || v.httpMethod() == "" {
+		return nil
+	}
+	p := v.protocol()
+	for _, f := range files {
+		switch scheme, _, _ := strings.Cut(f.Remote, ":"); {
+		case fileget.Is(f.Remote):
+			p = bits.ProtocolFile
+		case p == bits.ProtocolAuto && strings.EqualFold(scheme, "s3"):
+			p = bits.ProtocolS3
+		}
+	}
+	switch p {
+	case bits.ProtocolBITS, bits.ProtocolPut, bits.ProtocolAuto:
+		return nil
+	}
+	return bits.Errorf(bits.NotWithCustomMethod, "an upload by the protocol %s has its own methods, and not %s; with a method of the job's own go the protocols %s, %s and %s", p, v.httpMethod(),
+		bits.ProtocolBITS, bits.ProtocolPut, bits.ProtocolAuto)
+}
+
 // setProtocol makes a job ready for another protocol, or refuses: what a server has of an upload
 // is of no use by another one.
 func (t *tx) setProtocol(j *job, v *version) error {
@@ -219,7 +243,7 @@ func (v *version) leaves() bool {
 func (q *Queue) part(j *job, v *version) {
 	j.parting = true
 	known, err := q.open(v)
-	spec := transfer.Job{ID: j.id, Owner: q.as(v.rec.UID), Type: v.rec.Type, Protocol: v.protocol(), Header: known.header, Class: terms(v.rec.Priority), Files: v.pendingFiles(), Access: q.access(v, known)}
+	spec := transfer.Job{ID: j.id, Owner: q.as(v.rec.UID), Type: v.rec.Type, Protocol: v.protocol(), Method: v.httpMethod(), Header: known.header, Class: terms(v.rec.Priority), Files: v.pendingFiles(), Access: q.access(v, known)}
 	q.work.Go(func() {
 		var out transfer.Outcome
 		select {

@@ -38,17 +38,17 @@ type Job struct {
 	Header      http.Header
 	Access      httpconn.Settings
 	Class       governor.Class
+	Method      string          // of the job's own, empty for the usual one: nothing is gone on with, only whole answers count
 	ACLFlags    bits.ACLFlags   // what copies of files get of the rights of their sources
 	Files       []store.FileRow // those that are not done, in order; of an upload its one file
 
 	// Of downloads only.
-	Dynamic         bool   // the content is made as it is asked for: only whole answers count
-	Method          string // other than GET: the same
-	HighPerformance bool   // files are written straight into their places, and forgotten by a crash
-	OnDemand        bool   // only what is wanted of the files is fetched
-	NoPeers         bool   // nothing comes from peers or goes to them
-	MaxSize         int64  // bytes that all files may have; 0: any number
-	Before          int64  // bytes of the files that are done
+	Dynamic         bool  // the content is made as it is asked for: only whole answers count
+	HighPerformance bool  // files are written straight into their places, and forgotten by a crash
+	OnDemand        bool  // only what is wanted of the files is fetched
+	NoPeers         bool  // nothing comes from peers or goes to them
+	MaxSize         int64 // bytes that all files may have; 0: any number
+	Before          int64 // bytes of the files that are done
 
 	// Of uploads only.
 	Protocol  upload.Protocol

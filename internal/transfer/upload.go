@@ -62,7 +62,7 @@ func (r *run) upload(ctx context.Context) error {
 	s.live = r.live.begin(row.Index, row.File, nil)
 	defer r.live.end(row.Index)
 	s.task = upload.Task{
-		URL: s.f.Remote, Header: r.job.Header, Class: r.job.Class, State: s.up.State, Stall: r.stallTime, Reply: r.job.Type == bits.UploadReply,
+		URL: s.f.Remote, Header: r.job.Header, Method: r.job.Method, Class: r.job.Class, State: s.up.State, Stall: r.stallTime, Reply: r.job.Type == bits.UploadReply,
 		Save: s.save, Sent: s.sent, Connected: func() { r.once.Do(r.sink.Connected) }, On: r.live.took,
 		Waits: &r.live.asking, Note: s.note,
 	}
@@ -96,7 +96,7 @@ func (r *run) upload(ctx context.Context) error {
 // choose sets the uploader: that of the protocol that the upload began with, else the job's.
 func (s *sending) choose() error {
 	p := cmp.Or(s.task.State.Protocol, s.job.Protocol)
-	s.live.fixed.Store(p == upload.Put)
+	s.live.fixed.Store(p == upload.Put || s.job.Method != "")
 	var err error
 	s.uploader, err = s.uploaderFor(&s.job, p, func() (*localfile.Rights, error) {
 		return localfile.RightsOf(s.task.Source.(*source).f, s.job.ACLFlags)
@@ -229,14 +229,14 @@ func (s *sending) save(st upload.State) error {
 	s.mu.Lock()
 	old := s.up.State
 	again := old.ID != "" && st.ID != old.ID || old.URL != "" && st.URL != old.URL
-	if again && !st.Done {
+	if again && !st.Done && s.job.Method == "" {
 		s.setNote("what was sent is not there any more; the upload was started again")
 	}
 	if st.Done {
 		s.f.State, st.Offset = store.FileDone, s.f.Size
 	}
 	s.up.State = st
-	s.live.fixed.Store(st.Protocol == upload.Put)
+	s.live.fixed.Store(st.Protocol == upload.Put || s.job.Method != "")
 	if !st.Done && same(old, st) {
 		defer s.mu.Unlock()
 		if time.Since(s.saved) >= saveEvery {
@@ -423,7 +423,7 @@ func (e *Engine) Cancel(ctx context.Context, job Job) Outcome {
 	u, err := e.uploaderFor(&job, cmp.Or(f.Part.Upload.State.Protocol, job.Protocol), nil)
 	if err == nil {
 		err = u.Cancel(ctx, &upload.Task{
-			URL: f.Remote, Header: job.Header, Class: job.Class, State: f.Part.Upload.State, Stall: e.stallTime, Reply: job.Type == bits.UploadReply,
+			URL: f.Remote, Header: job.Header, Method: job.Method, Class: job.Class, State: f.Part.Upload.State, Stall: e.stallTime, Reply: job.Type == bits.UploadReply,
 			Save: func(upload.State) error { return nil }, Sent: func(int64) {}, Connected: func() {}, On: func(*governor.Conn) {}, Waits: &httpconn.Waits{},
 		})
 	}

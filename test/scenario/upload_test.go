@@ -7,10 +7,13 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -493,6 +496,105 @@ func TestUploadReply(t *testing.T) {
 	})
 	if n := r.sessions(); n != 0 {
 		t.Errorf("the server keeps %d uploads", n)
+	}
+}
+
+// TestUploadsOfAnotherMethod: a method of the job's own is that of all packets of BITS's protocol and of
+// the one request that takes the place of PUT; the job is FOREGROUND, and its errors are fatal.
+func TestUploadsOfAnotherMethod(t *testing.T) {
+	t.Parallel()
+	s := start(t, options{})
+	app := applies(t, func(body []byte) []byte { return fmt.Appendf(nil, "%d bytes", len(body)) })
+	r := startServing(t, fmt.Sprintf("[[group]]\npath = \"/\"\ndir = \"%%DIR%%\"\n[group.uploads]\nnotify = \"by-value\"\nnotify_url = %q\n", app.URL))
+	behind, err := url.Parse(r.url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	relay := httputil.NewSingleHostReverseProxy(behind)
+	var mu sync.Mutex
+	seen, posted := map[string]int{}, map[string]string{} // guarded by mu
+	// What knows no BITS_POST stands before the server.
+	front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		packet := req.Header.Get("BITS-Packet-Type")
+		mu.Lock()
+		seen[req.Method+" "+packet]++
+		mu.Unlock()
+		switch {
+		case req.Method != "POST" && req.Method != "GET":
+			w.WriteHeader(http.StatusMethodNotAllowed)
+			return
+		case strings.HasSuffix(req.URL.Path, "/busy"):
+			w.WriteHeader(http.StatusServiceUnavailable)
+			return
+		case packet != "":
+			req.Method = "BITS_POST"
+		case req.Method == "POST":
+			body, _ := io.ReadAll(req.Body)
+			mu.Lock()
+			posted[req.URL.Path] = string(body)
+			mu.Unlock()
+			return
+		}
+		relay.ServeHTTP(w, req)
+	}))
+	t.Cleanup(front.Close)
+	set := func(p bits.Protocol) bits.Settings {
+		return bits.Settings{Protocol: &p, Priority: ptr(bits.Foreground), Options: bits.Options{HTTPMethod: ptr("POST")}}
+	}
+	order := s.text("order", "12345")
+
+	job := s.sends(bits.UploadReply, set(bits.ProtocolBITS), front.URL+"/1", order)
+	s.settled(job, bits.Transferred)
+	if data, err := job.ReplyData(s.ctx()); err != nil || string(data) != "5 bytes" {
+		t.Errorf("the reply is %q, %v", data, err)
+	}
+	if m, err := job.HTTPMethod(s.ctx()); m != "POST" || err != nil {
+		t.Errorf("the method is %q, %v", m, err)
+	}
+	if info := s.info(job); info.Priority != bits.Foreground {
+		t.Errorf("the priority is %s", info.Priority)
+	}
+	if err := job.Set(s.ctx(), bits.Settings{Priority: ptr(bits.Low)}); !errors.Is(err, &bits.Error{Code: bits.NotWithCustomMethod}) {
+		t.Errorf("another priority: %v", err)
+	}
+	for _, p := range []bits.Protocol{bits.ProtocolPut, bits.ProtocolAuto} {
+		job := s.sends(bits.Upload, set(p), front.URL+"/"+string(p), order)
+		if info := s.settled(job, bits.Transferred); info.Files[0].Protocol != bits.ProtocolPut {
+			t.Errorf("%s: uploaded by %s", p, info.Files[0].Protocol)
+		}
+		mu.Lock()
+		if got := posted["/"+string(p)]; got != "12345" {
+			t.Errorf("%s: %q arrived", p, got)
+		}
+		mu.Unlock()
+		isError(t, s.settled(s.sends(bits.Upload, set(p), front.URL+"/busy", order), bits.Errored), bits.HTTPStatus(503), bits.ContextRemoteFile)
+	}
+	isError(t, s.settled(s.sends(bits.Upload, set(bits.ProtocolBITS), front.URL+"/busy", order), bits.Errored), bits.HTTPStatus(503), bits.ContextRemoteFile)
+	mu.Lock()
+	defer mu.Unlock()
+	for _, want := range []string{"POST Create-Session", "POST Fragment", "POST Close-Session", "POST ", "GET "} { // the last one is the reply
+		if seen[want] == 0 {
+			t.Errorf("there was no %s", want)
+		}
+		delete(seen, want)
+	}
+	if len(seen) > 0 {
+		t.Errorf("there were also %v", seen)
+	}
+
+	// A file as the target, and a bucket, know no method.
+	for _, target := range []string{"file://" + filepath.Join(s.dir, "copy"), "s3://bucket/key"} {
+		_, err := s.Create(s.ctx(), bits.NewJob{Type: bits.Upload, Settings: bits.Settings{Name: ptr("n"), Protocol: ptr(bits.ProtocolAuto), Options: bits.Options{HTTPMethod: ptr("POST")}},
+			Files: []bits.FileSpec{{Remote: target, Local: order}}})
+		if !errors.Is(err, &bits.Error{Code: bits.NotWithCustomMethod}) {
+			t.Errorf("an upload to %s: %v", target, err)
+		}
+	}
+	// The usual method is none of the job's own.
+	usual := s.sends(bits.Upload, bits.Settings{Priority: ptr(bits.Low), Options: bits.Options{HTTPMethod: ptr("BITS_POST")}}, r.url+"/usual", order)
+	s.settled(usual, bits.Transferred)
+	if m, err := usual.HTTPMethod(s.ctx()); m != "BITS_POST" || err != nil {
+		t.Errorf("the usual method is %q, %v", m, err)
 	}
 }
 

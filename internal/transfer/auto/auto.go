@@ -8,7 +8,8 @@
 //     keeps what came before a connection broke, and writes it once.
 //   - tus, which does the same but where pieces carry checksums, which a server verifies before it keeps them.
 //   - BITS, which nothing announces: a session is begun, and used if the server knows what that is.
-//   - PUT, which everything else may understand, and which cannot resume.
+//   - PUT, which everything else may understand, and which cannot resume. A method of the job's own is for that
+//     one request.
 //
 // A job whose server must reply speaks BITS, since nothing else has replies.
 package auto
@@ -105,6 +106,8 @@ func (c *Client) choose(ctx context.Context, t *upload.Task) (upload.Protocol, s
 		return "", "", &bits.Error{Code: bits.InvalidArg, Context: bits.ContextRemoteFile, File: t.URL, Message: fmt.Sprintf("%q is not a URL", t.URL), Cause: err}
 	case t.Reply:
 		return upload.BITS, "no other protocol has replies", nil
+	case t.Method != "":
+		return upload.Put, "the job has a method of its own, which makes one request of it", nil
 	case u.Scheme == "s3":
 		return upload.S3, "the URL names an object of a bucket", nil
 	case presigned(u):

@@ -27,6 +27,22 @@ import (
 	"github.com/ebbtransfer/ebb/internal/transfer/upload/uploadtest"
 )
 
+// TestAMethodOfTheJob makes one request, which nothing comes before.
+func TestAMethodOfTheJob(t *testing.T) {
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method != http.MethodPost {
+			t.Errorf("there was a %s", r.Method)
+		}
+		_, _ = io.Copy(io.Discard, r.Body)
+	}))
+	defer s.Close()
+	task := uploadtest.New(t, s.URL+"/f", uploadtest.NewSource("f", []byte("data")))
+	task.Method = http.MethodPost
+	if err := newClient().Upload(t.Context(), task.Task); err != nil || task.State.Protocol != upload.Put {
+		t.Errorf("%v, by %q", err, task.State.Protocol)
+	}
+}
+
 func newClient() *Client {
 	c := uploadtest.Client()
 	b := bup.New(c)

@@ -96,6 +96,13 @@ func (c *Client) Upload(ctx context.Context, t *upload.Task) error {
 		return err
 	}
 	defer s.hangUp()
+	if t.Method != "" && t.State.ID != "" { // client.md 1.9
+		if err := c.Cancel(ctx, t); err != nil && ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		t.State, s.best = upload.State{}, 0
+		t.Sent(0)
+	}
 	t.State.Protocol = upload.BITS
 	if s.origin.String() != t.URL {
 		t.State.URL = s.origin.String() // Close and Cancel have no source to name it

@@ -1,6 +1,7 @@
 package bup
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -155,6 +156,7 @@ func (s *session) exchange(ctx context.Context, p bupwire.Request, from int64) (
 // governor's to rule, and has its turn. Servers and proxies that want to know who sends are told; an
 // upload begins, and goes on, with a packet without bytes, so that a challenge costs none.
 func (s *session) tell(ctx context.Context, p bupwire.Request, from int64) (*answer, error) {
+	p.Method = cmp.Or(s.Method, bupwire.Method)
 	to := s.target()
 	uri := to.RequestURI()
 	var server, via *auth.Attempt
@@ -170,8 +172,8 @@ func (s *session) tell(ctx context.Context, p bupwire.Request, from int64) (*ans
 			h.Set(name, value)
 		}
 	}
-	say("Authorization", server.First(ctx, bupwire.Method, uri))
-	say("Proxy-Authorization", via.First(ctx, bupwire.Method, uri))
+	say("Authorization", server.First(ctx, p.Method, uri))
+	say("Proxy-Authorization", via.First(ctx, p.Method, uri))
 	var resp *http.Response
 	for again := true; again; {
 		if s.conn == nil { // the challenge was its last word
@@ -194,7 +196,7 @@ func (s *session) tell(ctx context.Context, p bupwire.Request, from int64) (*ans
 			s.hangUp()
 			var known *bits.Error
 			if !errors.As(err, &known) {
-				err = &url.Error{Op: bupwire.Method, URL: to.Redacted(), Err: err}
+				err = &url.Error{Op: p.Method, URL: to.Redacted(), Err: err}
 			}
 			return nil, httpconn.TransportError(ctx, err, to.String())
 		}
@@ -202,11 +204,11 @@ func (s *session) tell(ctx context.Context, p bupwire.Request, from int64) (*ans
 		switch resp.StatusCode {
 		case http.StatusUnauthorized:
 			via.Done(resp.Header)
-			said, again = server.Next(ctx, resp.Header, bupwire.Method, uri)
+			said, again = server.Next(ctx, resp.Header, p.Method, uri)
 			say("Authorization", said)
-			say("Proxy-Authorization", via.First(ctx, bupwire.Method, uri))
+			say("Proxy-Authorization", via.First(ctx, p.Method, uri))
 		case http.StatusProxyAuthRequired:
-			said, again = via.Next(ctx, resp.Header, bupwire.Method, uri)
+			said, again = via.Next(ctx, resp.Header, p.Method, uri)
 			say("Proxy-Authorization", said)
 		default:
 			via.Done(resp.Header)
@@ -221,7 +223,7 @@ func (s *session) tell(ctx context.Context, p bupwire.Request, from int64) (*ans
 	}
 	if ack.Foreign && ack.Status == http.StatusRequestTimeout && s.answered {
 		// Said about the time since the packet before, by a server that then hung up.
-		return nil, httpconn.TransportError(ctx, &url.Error{Op: bupwire.Method, URL: to.Redacted(), Err: io.ErrUnexpectedEOF}, to.String())
+		return nil, httpconn.TransportError(ctx, &url.Error{Op: p.Method, URL: to.Redacted(), Err: io.ErrUnexpectedEOF}, to.String())
 	}
 	s.answered = true
 	return &answer{ack, resp}, s.reached()

@@ -10,11 +10,14 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/ebbtransfer/ebb/internal/bupwire"
 	"github.com/ebbtransfer/ebb/internal/governor"
 	"github.com/ebbtransfer/ebb/internal/serve/bits"
 	"github.com/ebbtransfer/ebb/internal/serve/session"
@@ -237,5 +240,61 @@ func TestTwoUploadsToOneTarget(t *testing.T) {
 		if got, err := os.ReadFile(filepath.Join(r.root, "same")); err != nil || string(got) != files[0] && string(got) != files[1] {
 			t.Fatalf("round %d: %d bytes that are neither file: %v", round, len(got), err)
 		}
+	}
+}
+
+// TestAnotherMethod uploads with a method that the job's owner gave: all packets have it, and what was
+// interrupted is ended and begins anew (client.md 1.9).
+func TestAnotherMethod(t *testing.T) {
+	r := newReceiver(t)
+	var mu sync.Mutex
+	var packets []string // guarded by mu
+	front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		mu.Lock()
+		packets = append(packets, req.Method+" "+req.Header.Get("BITS-Packet-Type"))
+		mu.Unlock()
+		req.Method = bupwire.Method
+		r.handler.ServeHTTP(w, req)
+	}))
+	t.Cleanup(front.Close)
+	c := bup.New(uploadtest.Client())
+	data := uploadtest.Bytes(1<<20, 1)
+	task := uploadtest.New(t, front.URL+"/up/f", uploadtest.NewSource("f", data))
+	task.Method, task.State.Fragment = "POST", 256<<10
+	ctx, cancel := context.WithCancel(t.Context())
+	sent := task.Sent
+	task.Sent = func(o int64) {
+		if sent(o); o > 512<<10 {
+			cancel()
+		}
+	}
+	if err := c.Upload(ctx, task.Task); err == nil {
+		t.Fatal("it was not interrupted")
+	}
+	first := task.State.ID
+	task.Sent = sent
+	if err := c.Upload(t.Context(), task.Task); err != nil {
+		t.Fatal(err)
+	}
+	if task.State.ID == first || first == "" {
+		t.Errorf("the session %q was gone on with", first)
+	}
+	if err := c.Close(t.Context(), task.Task); err != nil {
+		t.Error(err)
+	}
+	if got, err := os.ReadFile(filepath.Join(r.root, "f")); err != nil || string(got) != string(data) {
+		t.Errorf("%d bytes arrived (%v)", len(got), err)
+	}
+	var ends []string
+	for _, p := range packets {
+		switch {
+		case !strings.HasPrefix(p, "POST "):
+			t.Errorf("a packet is a %s", p)
+		case p != "POST Fragment" && p != "POST Ping":
+			ends = append(ends, strings.TrimPrefix(p, "POST "))
+		}
+	}
+	if want := []string{"Create-Session", "Cancel-Session", "Create-Session", "Close-Session"}; !slices.Equal(ends, want) {
+		t.Errorf("the packets but for fragments were %q, want %q", ends, want)
 	}
 }

@@ -111,7 +111,7 @@ func (l *lanes) roundTrip(base *http.Transport, req *http.Request, w *way) (*htt
 		via = who.BeginProxy(proxy, w.byNetwork)
 	}
 	if server == nil && via == nil {
-		if req.Method == http.MethodPut && expects(req) {
+		if req.Method != http.MethodPatch && expects(req) {
 			req = req.Clone(ctx)
 			req.Close = true
 		}
@@ -175,7 +175,8 @@ func (l *lanes) roundTrip(base *http.Transport, req *http.Request, w *way) (*htt
 // expects reports whether a request waits with its body for the server's word. Where that is a
 // refusal, net/http sends the body all the same, unless the connection is to be closed afterwards:
 // gigabytes for nothing, after which some servers and proxies do not read another request. So the
-// connection of one that may well be refused is closed.
+// connection of one that may well be refused is closed: not that of the pieces of an upload, which the
+// server has taken before.
 func expects(req *http.Request) bool { return req.Header.Get("Expect") != "" && req.ContentLength > 0 }
 
 // set sets a header, unless there is nothing to say.

@@ -1,12 +1,14 @@
 // Package put uploads by one PUT (RFC 9110 9.3.4), which every WebDAV server, object store's
-// presigned URL and many a script understands.
+// presigned URL and many a script understands, or by one request with the method that the job's owner gave.
 //
 // It promises that nothing is taken for done that the server did not confirm with the whole body
 // sent. It cannot resume: an upload that was interrupted begins again, and its offset says so.
 package put
 
 import (
+	"cmp"
 	"context"
+	"fmt"
 	"net/http"
 
 	"github.com/ebbtransfer/ebb/internal/transfer/httpconn"
@@ -39,7 +41,7 @@ func (c *Client) Upload(ctx context.Context, t *upload.Task) error {
 	if err != nil {
 		return err
 	}
-	r := upload.Request{Method: http.MethodPut, URL: target, From: 0, To: size}
+	r := upload.Request{Method: cmp.Or(t.Method, http.MethodPut), URL: target, From: 0, To: size}
 	if size >= askFirst {
 		// So that a refusal, a missing password or a redirect costs no byte (RFC 9110 10.1.1).
 		r.Header = http.Header{"Expect": {"100-continue"}}
@@ -53,7 +55,7 @@ func (c *Client) Upload(ctx context.Context, t *upload.Task) error {
 		return err
 	}
 	if a.Response.StatusCode/100 != 2 {
-		return refusal(a, size)
+		return refusal(a, r.Method, size)
 	}
 	t.State.Offset, t.State.Done = size, true
 	t.Sent(size)
@@ -67,7 +69,7 @@ func (c *Client) Close(context.Context, *upload.Task) error { return nil }
 func (c *Client) Cancel(context.Context, *upload.Task) error { return nil }
 
 // refusal is the error of an answer other than 2xx.
-func refusal(a *upload.Answer, size int64) error {
+func refusal(a *upload.Answer, method string, size int64) error {
 	doing := "the upload was not taken"
 	switch a.Response.StatusCode {
 	case http.StatusUnauthorized:
@@ -77,7 +79,7 @@ func refusal(a *upload.Answer, size int64) error {
 	case http.StatusNotFound, http.StatusConflict:
 		doing = "there is no place for the upload, such as a directory that does not exist"
 	case http.StatusMethodNotAllowed, http.StatusNotImplemented:
-		doing = "uploads by PUT are not turned on there"
+		doing = fmt.Sprintf("uploads by %s are not turned on there", method)
 	case http.StatusRequestEntityTooLarge:
 		doing = upload.TooLarge(size, a.Response.Header)
 	case http.StatusPreconditionFailed:

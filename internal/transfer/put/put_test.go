@@ -296,3 +296,31 @@ func TestTheContextsOwnErrorIsReturned(t *testing.T) {
 		t.Errorf("error %v, want %v", err, why)
 	}
 }
+
+// TestAnotherMethod sends the file with the method that the job's owner gave.
+func TestAnotherMethod(t *testing.T) {
+	for _, size := range []int{4, askFirst} {
+		data := uploadtest.Bytes(size, 1)
+		s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.Method != http.MethodPost {
+				w.WriteHeader(http.StatusMethodNotAllowed)
+				return
+			}
+			if got, err := io.ReadAll(r.Body); err != nil || !bytes.Equal(got, data) {
+				t.Errorf("%d bytes of %d came: %v", len(got), size, err)
+			}
+			w.WriteHeader(http.StatusCreated)
+		}))
+		task := uploadtest.New(t, s.URL, uploadtest.NewSource("f", data))
+		task.Method = http.MethodPost
+		if err := New(uploadtest.Client()).Upload(t.Context(), task.Task); err != nil || !task.State.Done {
+			t.Error(err)
+		}
+		again := uploadtest.New(t, s.URL, uploadtest.NewSource("f", data))
+		again.Method = "REPORT"
+		if err := New(uploadtest.Client()).Upload(t.Context(), again.Task); err == nil || !strings.Contains(err.Error(), "by REPORT") {
+			t.Errorf("a method that the server does not take: %v", err)
+		}
+		s.Close()
+	}
+}

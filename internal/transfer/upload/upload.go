@@ -69,6 +69,8 @@ type Task struct {
 	// place that makes uploads.
 	URL    string
 	Header http.Header // that the job's owner gave
+	// Method is in place of the protocol's own (bits, put); empty for that. Such an upload begins anew each time.
+	Method string
 	Class  governor.Class
 	Source Source // nil for Close and Cancel: the file may be gone by then
 	State  State
