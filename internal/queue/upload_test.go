@@ -575,3 +575,65 @@ func TestMaximumDownloadTimeGoesBackToThePolicys(t *testing.T) {
 		}
 	}
 }
+
+// TestTheLastAnswerToAnUpload: what the server said last of an upload can be read, without its cookies, also
+// when it was an error, after a restart, and when the job is completed.
+func TestTheLastAnswerToAnUpload(t *testing.T) {
+	for _, protocol := range []bits.Protocol{bits.ProtocolBITS, bits.ProtocolPut} {
+		t.Run(string(protocol), func(t *testing.T) {
+			r := newBITSServer(t)
+			var refuses atomic.Bool
+			refuses.Store(true)
+			front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+				w.Header().Set("Set-Cookie", "id=secret")
+				w.Header().Set("X-Said", req.Header.Get("BITS-Packet-Type"))
+				switch {
+				case refuses.Load():
+					w.WriteHeader(http.StatusNotFound)
+				case protocol == bits.ProtocolPut:
+					_, _ = io.Copy(io.Discard, req.Body)
+					w.WriteHeader(http.StatusCreated)
+				default:
+					r.Config.Handler.ServeHTTP(w, req)
+				}
+			}))
+			t.Cleanup(front.Close)
+			dir := t.TempDir()
+			q := openUploading(t, dir)
+			name := "n"
+			made, err := q.Create(alice, bits.NewJob{Type: bits.Upload, Settings: bits.Settings{Name: &name, Protocol: &protocol},
+				Files: []bits.FileSpec{{Remote: front.URL + "/f", Local: writeFile(t, "data", []byte("12345"))}}, Resume: true})
+			if err != nil {
+				t.Fatal(err)
+			}
+			tells := func(line, said string) {
+				t.Helper()
+				f, err := q.File(alice, made.ID, 0)
+				if got := f.ResponseHeaders; err != nil || !strings.HasPrefix(got, line+"\r\n") || !strings.Contains(got, "\r\nX-Said: "+said+"\r\n") || strings.Contains(got, "secret") {
+					t.Errorf("the header is %q, %v, want that of %q", got, err, line)
+				}
+			}
+			first, end, last := "", "HTTP/1.1 201 Created", ""
+			if protocol == bits.ProtocolBITS {
+				first, end, last = "Create-Session", "HTTP/1.1 200 OK", "Close-Session"
+			}
+			await(t, q, made.ID, bits.Errored)
+			tells("HTTP/1.1 404 Not Found", first)
+			shut(t, q)
+			q = openUploading(t, dir)
+			tells("HTTP/1.1 404 Not Found", first)
+			refuses.Store(false)
+			resume(t, q, made.ID)
+			await(t, q, made.ID, bits.Transferred)
+			tells(end, last)
+			if _, err := q.Complete(alice, made.ID); err != nil {
+				t.Fatal(err)
+			}
+			await(t, q, made.ID, bits.Acknowledged)
+			shut(t, q)
+			q = openUploading(t, dir)
+			tells(end, last)
+			shut(t, q)
+		})
+	}
+}

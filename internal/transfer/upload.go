@@ -40,6 +40,7 @@ type sending struct {
 	*run
 	index    int
 	live     *liveFile
+	answer   answer
 	uploader upload.Uploader
 	task     upload.Task
 
@@ -61,10 +62,11 @@ func (r *run) upload(ctx context.Context) error {
 	}
 	s.live = r.live.begin(row.Index, row.File, nil)
 	defer r.live.end(row.Index)
+	s.answer.begin(&s.f, s.live)
 	s.task = upload.Task{
 		URL: s.f.Remote, Header: r.job.Header, Method: r.job.Method, Class: r.job.Class, State: s.up.State, Stall: r.stallTime, Reply: r.job.Type == bits.UploadReply,
 		Save: s.save, Sent: s.sent, Connected: func() { r.once.Do(r.sink.Connected) }, On: r.live.took,
-		Waits: &r.live.asking, Note: s.note,
+		Answered: s.answer.came, Waits: &r.live.asking, Note: s.note,
 	}
 	if !s.up.State.Done {
 		if err := s.send(ctx, begun); err != nil {
@@ -84,6 +86,7 @@ func (r *run) upload(ctx context.Context) error {
 		return nil
 	}
 	if err := s.try(ctx, s.uploader.Close); err != nil {
+		s.leave()
 		return err
 	}
 	s.mu.Lock()
@@ -280,7 +283,7 @@ func still(st upload.State) upload.State {
 func (s *sending) record() *store.File {
 	part := *s.f.Part
 	up := s.up
-	part.Upload = &up
+	part.Upload, part.Headers = &up, s.answer.text()
 	s.f.Done = acknowledged(up.State)
 	part.Peak = max(part.Peak, s.f.Done)
 	s.f.Part = &part
@@ -300,14 +303,14 @@ func (s *sending) sent(offset int64) {
 	}
 }
 
-// leave records how far the server acknowledged the file that cannot go on.
+// leave records how far the server acknowledged the file that cannot go on, and what it said last.
 func (s *sending) leave() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.f.Part == nil || s.f.Part.Upload == nil {
 		return // it never began
 	}
-	if s.f.Done != acknowledged(s.up.State) {
+	if s.f.Done != acknowledged(s.up.State) || s.f.Part.Headers != s.answer.text() {
 		s.report()
 	}
 }
@@ -424,7 +427,7 @@ func (e *Engine) Cancel(ctx context.Context, job Job) Outcome {
 	if err == nil {
 		err = u.Cancel(ctx, &upload.Task{
 			URL: f.Remote, Header: job.Header, Method: job.Method, Class: job.Class, State: f.Part.Upload.State, Stall: e.stallTime, Reply: job.Type == bits.UploadReply,
-			Save: func(upload.State) error { return nil }, Sent: func(int64) {}, Connected: func() {}, On: func(*governor.Conn) {}, Waits: &httpconn.Waits{},
+			Save: func(upload.State) error { return nil }, Sent: func(int64) {}, Connected: func() {}, On: func(*governor.Conn) {}, Answered: func(*http.Response) {}, Waits: &httpconn.Waits{},
 		})
 	}
 	if err != nil && ctx.Err() != nil {

@@ -119,7 +119,7 @@ var interfaces = []Section{
 		{BITS: "GetValidationState", Ebb: "`bits.File.Validated`", Test: "internal/queue.TestValidation"},
 		{BITS: "IsDownloadedFromPeer", Ebb: "`client.Job.File`: `BytesFromPeers` is more than 0", Test: "test/scenario.TestBytesFromPeersAreTold"},
 		{BITS: "GetPeerDownloadStats", Ebb: "`client.Job.File`: `BytesFromOrigin`, `BytesFromPeers`, and `BytesFromCache` of what had come before", Test: "test/scenario.TestBytesFromPeersAreTold"},
-		{BITS: "GetProperty (HTTP_RESPONSE_HEADERS)", Ebb: "`client.Job.File`: `ResponseHeaders`, without cookies", Test: "internal/queue.TestTheLastAnswersHeader"},
+		{BITS: "GetProperty (HTTP_RESPONSE_HEADERS)", Ebb: "`client.Job.File`: `ResponseHeaders`, without cookies", Test: "internal/queue.TestTheLastAnswersHeader; internal/queue.TestTheLastAnswerToAnUpload; test/scenario.TestPut"},
 		{BITS: "SetProperty", Why: "the one property of a file, HTTP_RESPONSE_HEADERS, is read-only, and BITS answers BG_E_READ_ONLY_PROPERTY; the API has no request for it"},
 		{BITS: "UpdateDownloadPosition", Ebb: "`client.Job.UpdateDownloadPosition`", Test: "internal/queue.TestAnOrdinaryDownloadIsSteered"},
 		{BITS: "RequestFileRanges", Ebb: "`client.Job.RequestFileRanges`", Test: "internal/queue.TestOnDemandFetchesWhatIsAskedFor"},

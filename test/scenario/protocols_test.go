@@ -99,9 +99,14 @@ func TestPutToABucket(t *testing.T) {
 		"AWS_REGION=" + servers.S3Region,
 	}})
 	file, data := s.source("a.bin", 20*mib+1, 3)
-	if f := s.put(file, "s3://bucket/some/"); f.Protocol != bits.ProtocolS3 {
+	job := s.sends(bits.Upload, bits.Settings{Protocol: ptr(bits.ProtocolS3)}, "s3://bucket/some/", file)
+	if f := s.settled(job, bits.Transferred).Files[0]; f.Protocol != bits.ProtocolS3 {
 		t.Errorf("uploaded by %q", f.Protocol)
 	}
+	if d, err := job.File(s.ctx(), 0); err != nil || !strings.HasPrefix(d.ResponseHeaders, "HTTP/1.1 200 OK\r\n") || !strings.Contains(d.ResponseHeaders, "Server: VERSITYGW\r\n") {
+		t.Errorf("the last answer is %q, %v", d.ResponseHeaders, err)
+	}
+	s.complete(job)
 	hasFile(t, filepath.Join(bucket, "some"), "", data)
 }
 

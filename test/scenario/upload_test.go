@@ -55,7 +55,9 @@ func TestPut(t *testing.T) {
 	s := start(t, options{})
 	r := startServing(t, "", "--uploads")
 	sizes := []int{0, 1, 3000, 4096, 5*mib + 7}
-	for _, protocol := range []string{"bits", "tus", "ietf", "put"} {
+	// What the last answer of each says.
+	last := map[string]string{"bits": "HTTP/1.1 200 OK\r\nBits-Packet-Type: Ack\r\n", "tus": "Upload-Offset: 5242887\r\n", "ietf": "Upload-Complete: ?1\r\n", "put": "HTTP/1.1 201 Created\r\n"}
+	for protocol := range last {
 		t.Run(protocol, func(t *testing.T) {
 			s := s.in(t)
 			args := []string{"put", "--protocol", protocol}
@@ -79,6 +81,11 @@ func TestPut(t *testing.T) {
 			}
 			for i, n := range sizes {
 				r.isFile(filepath.Join("dir", fmt.Sprintf("%s %d", protocol, n)), contents[i])
+			}
+			var jobs []bits.Job
+			s.cli("put", "--json", "--protocol", protocol, fmt.Sprintf("%s %d", protocol, sizes[len(sizes)-1]), r.url+"/last-"+protocol).want(t, 0).decode(t, &jobs)
+			if d, err := s.Job(jobs[0].ID).File(s.ctx(), 0); err != nil || !strings.Contains(d.ResponseHeaders, last[protocol]) {
+				t.Errorf("the last answer is %q, %v, want %q in it", d.ResponseHeaders, err, last[protocol])
 			}
 		})
 	}

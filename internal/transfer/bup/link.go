@@ -217,6 +217,7 @@ func (s *session) tell(ctx context.Context, p bupwire.Request, from int64) (*ans
 		}
 		again = again && (s.conn != nil || p.Length == 0) // a fragment's turn was that connection's
 	}
+	s.Answered(resp)
 	ack, err := bupwire.ParseAck(resp)
 	if err != nil {
 		return nil, s.broken(bits.InvalidServerResponse, "the server's answer makes no sense: %v", err)

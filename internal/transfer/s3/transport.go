@@ -43,6 +43,7 @@ func (d *transport) Do(req *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	w.Answered()
+	d.t.Answered(resp)
 	resp.Body = &answer{io.LimitReader(resp.Body, maxAnswer), resp.Body, w}
 	return resp, nil
 }

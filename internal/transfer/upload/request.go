@@ -175,6 +175,7 @@ func (t *Task) once(ctx context.Context, c *httpconn.Client, r Request) (*Answer
 	}
 	defer resp.Body.Close()
 	w.Answered()
+	t.Answered(resp)
 	a := &Answer{Response: resp, URL: resp.Request.URL}
 	a.Conn, a.Waited = w.told()
 	if b != nil {

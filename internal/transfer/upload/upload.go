@@ -86,6 +86,9 @@ type Task struct {
 	Connected func()
 	// On is told of the connection that the next request goes over.
 	On func(*governor.Conn)
+	// Answered is told of each answer about the file, whatever it says, but for demands to say who asks. It
+	// reads the header only, and may be called by several goroutines at a time.
+	Answered func(*http.Response)
 	// Waits has the requests that wait for the server.
 	Waits *httpconn.Waits
 	// Note is told what a person should know, such as why a protocol was chosen.

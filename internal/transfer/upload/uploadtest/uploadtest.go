@@ -93,8 +93,9 @@ func New(tb testing.TB, u string, s upload.Source) *Task {
 			defer t.mu.Unlock()
 			t.begins++
 		},
-		On:    func(*governor.Conn) {},
-		Waits: &httpconn.Waits{},
+		On:       func(*governor.Conn) {},
+		Answered: func(*http.Response) {},
+		Waits:    &httpconn.Waits{},
 		Note: func(text string) {
 			t.mu.Lock()
 			defer t.mu.Unlock()
