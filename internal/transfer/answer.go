@@ -1,10 +1,9 @@
 package transfer
 
 import (
-	"fmt"
 	"net/http"
 	"slices"
-	"strings"
+	"strconv"
 
 	"github.com/ebbtransfer/ebb/internal/store"
 )
@@ -58,27 +57,32 @@ const (
 // headerText is the status line and the header of an answer as the job's owner may see them. Cookies are
 // left out: they would be kept as they are on the disk. What does not fit is counted in the last line.
 func headerText(resp *http.Response) string {
-	names := make([]string, 0, len(resp.Header))
+	names := make([]string, 0, 32)
 	for name := range resp.Header {
 		if name != "Set-Cookie" && name != "Set-Cookie2" && name != leftOut {
 			names = append(names, name)
 		}
 	}
 	slices.Sort(names)
-	var b strings.Builder
-	fmt.Fprintf(&b, "%s %.256s\r\n", resp.Proto, resp.Status)
+	line := func(b []byte, parts ...string) []byte {
+		for _, p := range parts {
+			b = append(b, p...)
+		}
+		return append(b, "\r\n"...)
+	}
+	b := line(make([]byte, 0, 1024), resp.Proto, " ", resp.Status[:min(len(resp.Status), 256)])
 	out := 0
 	for _, name := range names {
 		for _, v := range resp.Header[name] {
-			if b.Len()+len(name)+len(v)+4 > maxHeaderText {
+			if len(b)+len(name)+len(v)+4 > maxHeaderText {
 				out++
 				continue
 			}
-			b.WriteString(name + ": " + v + "\r\n")
+			b = line(b, name, ": ", v)
 		}
 	}
 	if out > 0 {
-		fmt.Fprintf(&b, "%s: %d\r\n", leftOut, out)
+		b = line(b, leftOut, ": ", strconv.Itoa(out))
 	}
-	return strings.Clone(b.String()) // of the length that it has: done files keep theirs
+	return string(b) // of the length that it has: done files keep theirs
 }
