@@ -79,7 +79,7 @@ func (m *retrieval) describing(ctx context.Context) ([]target, error) {
 		}{
 			{&bare, func() error { sha256.Sum256(m.body); return nil }},
 			{&described, func() (err error) {
-				m.hashes, err = peerdist.Generate(ctx, bytes.NewReader(m.body), peerdist.SHA256, 1)
+				m.hashes, err = peerdist.Generate(ctx, bytes.NewReader(m.body), peerdist.SHA256)
 				return err
 			}},
 		} {

@@ -29,7 +29,7 @@ func cached(t *testing.T) (http.Handler, *peers.Node, peerdist.Segment) {
 		t.Fatal(err)
 	}
 	body := bytes.Repeat([]byte("ebb"), 30000)
-	h, err := peerdist.Generate(t.Context(), bytes.NewReader(body), peerdist.SHA256, 1)
+	h, err := peerdist.Generate(t.Context(), bytes.NewReader(body), peerdist.SHA256)
 	if err != nil {
 		t.Fatal(err)
 	}

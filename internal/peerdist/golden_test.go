@@ -96,7 +96,7 @@ func sum(b []byte) []byte {
 
 func hashes(t testing.TB, b []byte, a Algorithm) *Hashes {
 	t.Helper()
-	h, err := Generate(context.Background(), bytes.NewReader(b), a, 2)
+	h, err := Generate(context.Background(), bytes.NewReader(b), a)
 	if err != nil {
 		t.Fatal(err)
 	}

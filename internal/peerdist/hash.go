@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"sync"
 
 	"github.com/ebbtransfer/ebb/bits"
 )
@@ -63,64 +62,42 @@ func (h *Hashes) Info(ks Secret, r bits.Range) (*Info, error) {
 	return f, nil
 }
 
-const (
-	batchSize = 256 << 10 // bytes that one goroutine hashes at once: its core's cache holds them
-	batches   = 2         // in flight for each goroutine, so that none waits for the reader
-)
+// readSize is how much of a file is read at once: little enough for a core's own cache to hold it until it is
+// hashed. It is a multiple of BlockSize.
+const readSize = BlockSize
 
-// batch is a part of the file with the blocks (version 1) or segments (version 2) that it consists of.
-type batch struct {
-	data  []byte
-	cuts  []int  // where each of them ends
-	sums  []byte // their hashes, when done is closed
-	done  chan struct{}
-	space []byte // what data is a part of
-}
-
-// Generate reads a file to its end and hashes it on as many cores as workers says, at least one. Next
-// to the result it needs less than 1 MiB for each. It returns an error for an empty file, which cannot be
-// described.
-func Generate(ctx context.Context, r io.Reader, a Algorithm, workers int) (*Hashes, error) {
-	if a.Version() == 0 {
+// Generate reads a file to its end and hashes it. Next to the result it needs less than 1 MiB. It returns
+// an error for an empty file, which cannot be described.
+func Generate(ctx context.Context, r io.Reader, a Algorithm) (*Hashes, error) {
+	next, longest := cut, MaxSegment2
+	switch a.Version() {
+	case 0:
 		return nil, fmt.Errorf("hash algorithm %#x", uint32(a))
-	}
-	workers = max(workers, 1)
-	work := make(chan *batch)
-	ordered := make(chan *batch, workers*batches) // hashed or not yet, as they are in the file
-	free := make(chan []byte, workers*batches)
-	for range workers * batches {
-		free <- nil // made when needed: most files are small
-	}
-	var wait sync.WaitGroup
-	for range workers {
-		wait.Go(func() {
-			for b := range work {
-				from := 0
-				for _, to := range b.cuts {
-					b.sums = a.sum(b.sums, b.data[from:to])
-					from = to
-				}
-				close(b.done)
-			}
-		})
+	case 1:
+		next, longest = func(b []byte) int { return min(BlockSize, len(b)) }, BlockSize
 	}
 	h := &Hashes{Algorithm: a}
-	wait.Go(func() {
-		for b := range ordered {
-			<-b.done
-			h.add(b)
-			free <- b.space
+	space := make([]byte, readSize+longest)
+	have := 0 // bytes at the beginning of space that are too few to say where the next part ends
+	for {
+		if err := ctx.Err(); err != nil {
+			return nil, err
 		}
-	})
-	err := split(ctx, r, a, free, func(b *batch) {
-		ordered <- b
-		work <- b
-	})
-	close(work)
-	close(ordered)
-	wait.Wait()
-	if err != nil {
-		return nil, err
+		n, err := io.ReadFull(r, space[have:have+readSize])
+		last := errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
+		if err != nil && !last {
+			return nil, err
+		}
+		rest := space[:have+n]
+		for len(rest) >= longest || last && len(rest) > 0 {
+			end := next(rest)
+			h.add(rest[:end])
+			rest = rest[end:]
+		}
+		if last {
+			break
+		}
+		have = copy(space, rest)
 	}
 	if h.Size == 0 {
 		return nil, errors.New("an empty file has no content information")
@@ -129,65 +106,20 @@ func Generate(ctx context.Context, r io.Reader, a Algorithm, workers int) (*Hash
 	return h, nil
 }
 
-// split reads r and gives its parts to emit, each in a space of its own that it takes from free.
-func split(ctx context.Context, r io.Reader, a Algorithm, free <-chan []byte, emit func(*batch)) error {
-	next := func(b []byte) int { return min(BlockSize, len(b)) }
-	longest := BlockSize
-	if a.Version() == 2 {
-		next, longest = cut, MaxSegment2
+// add hashes the next block of the file (version 1) or its next segment (version 2).
+func (h *Hashes) add(part []byte) {
+	if h.Algorithm.Version() == 2 {
+		h.Segments = append(h.Segments, SegmentHashes{Length: len(part), HashOfData: h.Algorithm.sum(nil, part)})
+	} else {
+		if h.Size%SegmentSize == 0 {
+			h.finish()
+			h.Segments = append(h.Segments, SegmentHashes{})
+		}
+		g := &h.Segments[len(h.Segments)-1]
+		g.Blocks = h.Algorithm.sum(g.Blocks, part)
+		g.Length += len(part)
 	}
-	var rest []byte // begins the next part, but is too short to say where that ends
-	for {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		space := <-free
-		if space == nil {
-			space = make([]byte, batchSize+MaxSegment2)
-		}
-		n := copy(space, rest)
-		m, err := io.ReadFull(r, space[n:])
-		n += m
-		last := errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
-		if err != nil && !last {
-			return err
-		}
-		b := &batch{data: space[:n], done: make(chan struct{}), space: space}
-		at := 0
-		for n-at >= longest || last && at < n {
-			at += next(space[at:n])
-			b.cuts = append(b.cuts, at)
-		}
-		rest = append(rest[:0], space[at:n]...)
-		if at > 0 {
-			emit(b)
-		}
-		if last {
-			return nil
-		}
-	}
-}
-
-// add takes the hashes of a batch, the next in the file.
-func (h *Hashes) add(b *batch) {
-	size := h.Algorithm.Size()
-	from := 0
-	for i, to := range b.cuts {
-		sum := b.sums[i*size : (i+1)*size : (i+1)*size]
-		if h.Algorithm.Version() == 2 {
-			h.Segments = append(h.Segments, SegmentHashes{Length: to - from, HashOfData: sum})
-		} else {
-			if h.Size%SegmentSize == 0 {
-				h.finish()
-				h.Segments = append(h.Segments, SegmentHashes{})
-			}
-			g := &h.Segments[len(h.Segments)-1]
-			g.Blocks = append(g.Blocks, sum...)
-			g.Length += to - from
-		}
-		h.Size += int64(to - from)
-		from = to
-	}
+	h.Size += int64(len(part))
 }
 
 // finish hashes the last segment of version 1 when its blocks are complete.

@@ -276,22 +276,20 @@ func TestGenerate(t *testing.T) {
 	body := content(3<<20 + 12345)
 	for _, a := range []Algorithm{SHA256, TruncatedSHA512} {
 		var first *Hashes
-		for _, workers := range []int{0, 1, 2, 7} {
-			for name, r := range map[string]io.Reader{"whole": bytes.NewReader(body), "halves": iotest.HalfReader(bytes.NewReader(body)), "eof": iotest.DataErrReader(bytes.NewReader(body))} {
-				h, err := Generate(context.Background(), r, a, workers)
-				if err != nil {
-					t.Fatal(err)
-				}
-				if first == nil {
-					first = h
-				}
-				if d := cmp.Diff(first, h); d != "" {
-					t.Fatalf("with %d workers, %s: %s", workers, name, d)
-				}
+		for name, r := range map[string]io.Reader{"whole": bytes.NewReader(body), "halves": iotest.HalfReader(bytes.NewReader(body)), "eof": iotest.DataErrReader(bytes.NewReader(body))} {
+			h, err := Generate(context.Background(), r, a)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if first == nil {
+				first = h
+			}
+			if d := cmp.Diff(first, h); d != "" {
+				t.Fatalf("%s: %s", name, d)
 			}
 		}
-		// Sizes around those of blocks, batches and segments of version 2.
-		for _, n := range []int{1, minCut, BlockSize - 1, BlockSize, BlockSize + 1, MaxSegment2 + 1, batchSize - 1, batchSize, batchSize + 1, batchSize + MaxSegment2, batchSize + MaxSegment2 + 1, 2*batchSize + 3*MaxSegment2} {
+		// Sizes around those of blocks, of what is read at once, and of segments of version 2.
+		for _, n := range []int{1, minCut, BlockSize - 1, BlockSize, BlockSize + 1, MaxSegment2 + 1, readSize - 1, readSize, readSize + 1, readSize + MaxSegment2, readSize + MaxSegment2 + 1, 2*readSize + 3*MaxSegment2} {
 			f := infoOf(t, hashes(t, body[:n], a), a.ServerKey(nil), 0, int64(n))
 			if err := f.check(); err != nil || f.Range.Length != int64(n) {
 				t.Errorf("%d bytes: %v, %v", n, f.Range, err)
@@ -308,18 +306,18 @@ func TestGenerate(t *testing.T) {
 		}
 	}
 	broken := errors.New("broken")
-	if _, err := Generate(context.Background(), io.MultiReader(bytes.NewReader(body), iotest.ErrReader(broken)), SHA256, 2); !errors.Is(err, broken) {
+	if _, err := Generate(context.Background(), io.MultiReader(bytes.NewReader(body), iotest.ErrReader(broken)), SHA256); !errors.Is(err, broken) {
 		t.Errorf("a broken file: %v", err)
 	}
 	gone, cancel := context.WithCancel(context.Background())
 	cancel()
-	if _, err := Generate(gone, bytes.NewReader(body), SHA256, 2); !errors.Is(err, context.Canceled) {
+	if _, err := Generate(gone, bytes.NewReader(body), SHA256); !errors.Is(err, context.Canceled) {
 		t.Errorf("after the end: %v", err)
 	}
-	if _, err := Generate(context.Background(), bytes.NewReader(nil), SHA256, 1); err == nil {
+	if _, err := Generate(context.Background(), bytes.NewReader(nil), SHA256); err == nil {
 		t.Error("an empty file was described")
 	}
-	if _, err := Generate(context.Background(), bytes.NewReader(body), 7, 1); err == nil {
+	if _, err := Generate(context.Background(), bytes.NewReader(body), 7); err == nil {
 		t.Error("an algorithm that is none was taken")
 	}
 }
@@ -457,7 +455,7 @@ func BenchmarkContentInformation(b *testing.B) {
 			b.SetBytes(int64(len(body)))
 			ks := a.ServerKey(nil)
 			for b.Loop() {
-				h, err := Generate(context.Background(), bytes.NewReader(body), a, 1)
+				h, err := Generate(context.Background(), bytes.NewReader(body), a)
 				if err != nil {
 					b.Fatal(err)
 				}

@@ -69,7 +69,7 @@ func machine(text, dir string, in io.Reader, out io.Writer) error {
 	}
 	data := make([]byte, r.Size)
 	_, _ = rand.NewChaCha8([32]byte{1}).Read(data)
-	h, err := peerdist.Generate(context.Background(), bytes.NewReader(data), r.Algorithm, 2)
+	h, err := peerdist.Generate(context.Background(), bytes.NewReader(data), r.Algorithm)
 	if err != nil {
 		return err
 	}

@@ -21,7 +21,7 @@ func described(t *testing.T, size int, a peerdist.Algorithm) ([]byte, []*peerdis
 	t.Helper()
 	data := make([]byte, size)
 	_, _ = rand.Read(data)
-	h, err := peerdist.Generate(t.Context(), bytes.NewReader(data), a, 1)
+	h, err := peerdist.Generate(t.Context(), bytes.NewReader(data), a)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -79,7 +79,7 @@ func (o *origin) info() *peerdist.Info {
 		a = peerdist.SHA256
 	}
 	if o.hashes == nil || o.hashes.Algorithm != a || len(o.hashed) == 0 || &o.hashed[0] != &o.content[0] {
-		h, err := peerdist.Generate(context.Background(), bytes.NewReader(o.content), a, 2)
+		h, err := peerdist.Generate(context.Background(), bytes.NewReader(o.content), a)
 		if err != nil {
 			o.t.Error(err)
 		}
@@ -410,7 +410,7 @@ func TestAnotherFileThanDescribed(t *testing.T) {
 	o.hashed, o.content = o.content, o.hashed
 	o.content[5] ^= 1
 	described := o.hashed
-	h, err := peerdist.Generate(t.Context(), bytes.NewReader(described), peerdist.TruncatedSHA512, 1)
+	h, err := peerdist.Generate(t.Context(), bytes.NewReader(described), peerdist.TruncatedSHA512)
 	if err != nil {
 		t.Fatal(err)
 	}

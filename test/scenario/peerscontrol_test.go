@@ -29,7 +29,7 @@ func exported(t *testing.T, name string, body []byte) []string {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	h, err := peerdist.Generate(t.Context(), bytes.NewReader(body), peerdist.TruncatedSHA512, 1)
+	h, err := peerdist.Generate(t.Context(), bytes.NewReader(body), peerdist.TruncatedSHA512)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -260,7 +260,7 @@ func TestPeersSecretExportAndImport(t *testing.T) {
 func TestServeHostedCache(t *testing.T) {
 	t.Parallel()
 	body := golden(3<<20 + 1)
-	h, err := peerdist.Generate(t.Context(), bytes.NewReader(body), peerdist.TruncatedSHA512, 2)
+	h, err := peerdist.Generate(t.Context(), bytes.NewReader(body), peerdist.TruncatedSHA512)
 	if err != nil {
 		t.Fatal(err)
 	}

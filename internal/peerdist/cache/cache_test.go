@@ -30,7 +30,7 @@ func random(n int, seed byte) []byte {
 
 func segments(t testing.TB, body []byte, a peerdist.Algorithm) []peerdist.Segment {
 	t.Helper()
-	h, err := peerdist.Generate(context.Background(), bytes.NewReader(body), a, 2)
+	h, err := peerdist.Generate(context.Background(), bytes.NewReader(body), a)
 	if err != nil {
 		t.Fatal(err)
 	}

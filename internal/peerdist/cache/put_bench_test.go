@@ -16,7 +16,7 @@ func BenchmarkPut(b *testing.B) {
 			for i := range content {
 				content[i] = byte(i >> 3 * i)
 			}
-			h, err := peerdist.Generate(b.Context(), bytes.NewReader(content), a, 2)
+			h, err := peerdist.Generate(b.Context(), bytes.NewReader(content), a)
 			if err != nil {
 				b.Fatal(err)
 			}

@@ -215,7 +215,7 @@ func (s *Store) make(j *job) (*peerdist.Hashes, error) {
 	if k != j.key {
 		return nil, errChanged
 	}
-	h, err := peerdist.Generate(s.life, f, j.algorithm, 1)
+	h, err := peerdist.Generate(s.life, f, j.algorithm)
 	if err != nil {
 		return nil, err
 	}

@@ -100,7 +100,7 @@ func hashes(t *testing.T, s *Store, c *content, a peerdist.Algorithm) *peerdist.
 
 func same(t *testing.T, got *peerdist.Hashes, b []byte) {
 	t.Helper()
-	want, err := peerdist.Generate(context.Background(), bytes.NewReader(b), got.Algorithm, 2)
+	want, err := peerdist.Generate(context.Background(), bytes.NewReader(b), got.Algorithm)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -377,7 +377,7 @@ func TestOneProcessAndLeavingsOfAKilledOne(t *testing.T) {
 
 func FuzzDecode(f *testing.F) {
 	for _, a := range []peerdist.Algorithm{peerdist.SHA256, peerdist.TruncatedSHA512} {
-		h, err := peerdist.Generate(context.Background(), bytes.NewReader(random(300000)), a, 1)
+		h, err := peerdist.Generate(context.Background(), bytes.NewReader(random(300000)), a)
 		if err != nil {
 			f.Fatal(err)
 		}

@@ -64,7 +64,7 @@ func (r *recorded) listens(t *testing.T, to netip.AddrPort) netip.AddrPort {
 // described is content with segments under a server's secret.
 func described(t *testing.T, body []byte, a peerdist.Algorithm, secret string) []peerdist.Segment {
 	t.Helper()
-	h, err := peerdist.Generate(context.Background(), bytes.NewReader(body), a, 2)
+	h, err := peerdist.Generate(context.Background(), bytes.NewReader(body), a)
 	if err != nil {
 		t.Fatal(err)
 	}

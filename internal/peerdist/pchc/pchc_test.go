@@ -17,7 +17,7 @@ import (
 
 func segment(t testing.TB) peerdist.Segment {
 	t.Helper()
-	h, err := peerdist.Generate(context.Background(), bytes.NewReader(make([]byte, 200000)), peerdist.SHA256, 1)
+	h, err := peerdist.Generate(context.Background(), bytes.NewReader(make([]byte, 200000)), peerdist.SHA256)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -117,7 +117,7 @@ func (s *described) check(t *testing.T, r *http.Response, body string, version i
 				t.Errorf("block %d of segment %d is of another file", k, i)
 			}
 		}
-		if h, err := peerdist.Generate(context.Background(), bytes.NewReader(s.body[g.Offset:][:g.Length]), a, 1); err == nil {
+		if h, err := peerdist.Generate(context.Background(), bytes.NewReader(s.body[g.Offset:][:g.Length]), a); err == nil {
 			if own, err := h.Info(ks, bits.Range{Length: h.Size}); err == nil && version == 1 && !bytes.Equal(own.Segments[0].Secret, g.Secret) {
 				t.Errorf("segment %d has another secret", i)
 			}

@@ -22,7 +22,7 @@ var settled, _ = http.ParseTime(modified) // when content was changed, long ago
 // described is content information of content.
 func described(t testing.TB, a peerdist.Algorithm, r bits.Range) []byte {
 	t.Helper()
-	h, err := peerdist.Generate(t.Context(), bytes.NewReader(content), a, 1)
+	h, err := peerdist.Generate(t.Context(), bytes.NewReader(content), a)
 	if err != nil {
 		t.Fatal(err)
 	}
