@@ -310,6 +310,49 @@ func TestCustomHeaders(t *testing.T) {
 	}
 }
 
+// TestEventsOfFiles: each file of a download is told of before the job's end, and of an upload the answer alone. Client.md 7.1.
+func TestEventsOfFiles(t *testing.T) {
+	ctx := t.Context()
+	m := client.New(socket)
+	defer m.Close()
+	in := func(name string) string { return filepath.Join(dir, name) }
+	for _, c := range []struct {
+		kind  bits.Type
+		files []bits.FileSpec
+		want  []string
+	}{
+		{bits.Download, []bits.FileSpec{{Remote: origin + "hello.txt", Local: in("told 1")}, {Remote: origin + "world.txt", Local: in("told 2")}}, []string{in("told 1"), in("told 2")}},
+		{bits.Upload, []bits.FileSpec{{Remote: target + "told", Local: in("hello.txt")}}, nil},
+		{bits.UploadReply, []bits.FileSpec{{Remote: target + "told and answered", Local: in("hello.txt")}}, []string{in("told answer")}},
+	} {
+		spec := bits.NewJob{Type: c.kind, Settings: bits.Settings{Name: new("of files")}, Files: c.files, Resume: true}
+		if c.kind == bits.UploadReply {
+			spec.ReplyFile = new(in("told answer"))
+		}
+		j, err := m.Create(ctx, spec)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _, _ = j.Cancel(context.WithoutCancel(ctx)) }()
+		var told []string
+		for e, err := range m.Watch(ctx, client.Filter{Job: []bits.ID{j.ID}, After: 1}) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			if e.Kind == bits.EventFile {
+				told = append(told, e.File.Local)
+			}
+			if e.Kind == bits.EventTransferred || e.Kind == bits.EventError {
+				break
+			}
+		}
+		slices.Sort(told) // the files of a job may come side by side
+		if !slices.Equal(told, c.want) {
+			t.Errorf("of an %s the files %q are told of, want %q", c.kind, told, c.want)
+		}
+	}
+}
+
 // TestErrorObject: the error of a job, and its texts. Client.md 1.8.
 func TestErrorObject(t *testing.T) {
 	ctx := t.Context()

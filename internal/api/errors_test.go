@@ -73,6 +73,18 @@ func TestErrorsOfJobs(t *testing.T) {
 			l.post(id, "cancel")
 		})
 	}
+	t.Run("what went well in the end", func(t *testing.T) {
+		l := *l
+		l.t = t
+		id := l.create(`"priority":"FOREGROUND","resume":true`, "missing")
+		l.wait(id, bits.Errored)
+		decode[bits.Outcome](t, l.file(id, "PATCH", "0", fmt.Sprintf(`{"remote":%q}`, l.server.URL+"/a")), http.StatusOK)
+		l.post(id, "resume")
+		if j := l.wait(id, bits.Transferred); j.ErrorCount != 1 || j.Error != nil { // the errors are counted for good
+			t.Errorf("after %d errors it is told of %+v", j.ErrorCount, j.Error)
+		}
+		l.post(id, "cancel")
+	})
 	t.Run("every status", func(t *testing.T) {
 		l := *l
 		l.t = t

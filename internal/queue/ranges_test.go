@@ -831,16 +831,46 @@ func TestValidation(t *testing.T) {
 	validate(true, bits.InvalidState)
 }
 
+// TestAnotherMethodsErrorsAreFatal: and what was here is fetched again (client.md 1.9).
 func TestAnotherMethodsErrorsAreFatal(t *testing.T) {
-	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusInternalServerError) }))
+	content := strings.Repeat("ebb", 100_000)
+	var asked atomic.Int64
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Etag", `"v1"`)
+		if r.URL.Path == "/fails" {
+			w.WriteHeader(http.StatusInternalServerError)
+			return
+		}
+		n := asked.Add(1)
+		if r.Method != http.MethodPost || r.Header.Get("Range") != "" || r.Header.Get("If-Range") != "" {
+			t.Errorf("asked with %s %v", r.Method, r.Header)
+		}
+		w.Header().Set("Accept-Ranges", "bytes")
+		w.Header().Set("Content-Length", fmt.Sprint(len(content)))
+		if n == 1 {
+			_, _ = io.WriteString(w, content[:len(content)/2])
+			return
+		}
+		_, _ = io.WriteString(w, content)
+	}))
 	defer s.Close()
 	q := open(t, t.TempDir())
 	defer shut(t, q)
 	for method, want := range map[string]bits.State{"POST": bits.Errored, "": bits.TransientError} {
-		id := createWith(t, q, []string{"http_method=" + method}, bits.FileSpec{Remote: s.URL, Local: filepath.Join(t.TempDir(), "f")})
+		id := createWith(t, q, []string{"http_method=" + method}, bits.FileSpec{Remote: s.URL + "/fails", Local: filepath.Join(t.TempDir(), "f")})
 		resume(t, q, id)
 		untilState(t, q, id, want)
 	}
+	path := filepath.Join(t.TempDir(), "f")
+	id := createWith(t, q, []string{"http_method=POST"}, bits.FileSpec{Remote: s.URL + "/cut", Local: path})
+	resume(t, q, id)
+	untilState(t, q, id, bits.Errored)
+	if n := asked.Load(); n != 1 {
+		t.Errorf("before anybody resumed the job it was asked for %d times", n)
+	}
+	resume(t, q, id)
+	untilState(t, q, id, bits.Transferred)
+	completed(t, q, id, path, []byte(content))
 }
 
 // TestTheLastAnswersHeader: a program can read what the server said of a file while the file moves, and

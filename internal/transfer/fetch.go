@@ -270,6 +270,9 @@ func (d *download) pull(ctx context.Context) error {
 		if err == nil {
 			return nil
 		}
+		if d.job.Method != "" {
+			return err // the server may have done what was asked of it: whether once more is right is for the owner to say
+		}
 		if d.offset() > before {
 			tries = 0
 		}
