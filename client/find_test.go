@@ -137,7 +137,7 @@ func TestEnumerators(t *testing.T) {
 		t.Fatalf("the files are %+v, %v", files, err)
 	}
 	for i, f := range files {
-		if f.Index != i || f.Remote != want[i].Remote || f.Local != want[i].Local {
+		if f.Index != i || f.Remote != want[i].Remote || f.Local != want[i].Local || f.Ranges != nil {
 			t.Errorf("file %d is %+v, want %+v", i, f, want[i])
 		}
 	}

@@ -400,7 +400,7 @@ func TestErrorObject(t *testing.T) {
 		file         bool
 	}{
 		{"a file of this machine", "file://" + filepath.Join(dir, "missing.txt"), bits.Options{}, "file", true},
-		{"a limit of the job", origin + "hello.txt", bits.Options{MaximumDownloadSize: new(int64(1))}, "", false},
+		{"a proxy that is none", origin + "hello.txt", bits.Options{Proxy: &bits.ProxySettings{Usage: bits.ProxyOverride, List: []string{"://"}}}, "", false},
 	} {
 		j, err := m.Create(ctx, bits.NewJob{Resume: true, Settings: bits.Settings{Name: new("fails too"), Options: c.set}, Files: []bits.FileSpec{{Remote: c.remote, Local: filepath.Join(dir, "none")}}})
 		if err != nil {

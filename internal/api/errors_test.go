@@ -18,29 +18,31 @@ import (
 func TestErrorsOfJobs(t *testing.T) {
 	l := newLab(t)
 	own := l.server.URL + "/"
+	const queue, remote, transport = bits.ContextGeneralQueueManager, bits.ContextRemoteFile, bits.ContextGeneralTransport
 	for _, c := range []struct {
 		name, remote, file, job string
 		state                   bits.State
 		code                    string
+		context                 bits.Context
 	}{
-		{"fatal status", own + "missing", "", "", bits.Errored, "BG_E_HTTP_ERROR_404"},
-		{"transient status", own + "overloaded", "", "", bits.TransientError, "BG_E_HTTP_ERROR_503"},
-		{"transient, without time", own + "overloaded", "", `,"no_progress_timeout":0`, bits.Errored, "BG_E_HTTP_ERROR_503"},
-		{"transient, the next attempt too late", own + "overloaded", "", `,"no_progress_timeout":60,"minimum_retry_delay":61`, bits.Errored, "BG_E_HTTP_ERROR_503"},
-		{"transient, another method", own + "overloaded", "", `,"http_method":"POST"`, bits.Errored, "BG_E_HTTP_ERROR_503"},
-		{"redirect that is refused", own + "moved", "", `,"security_flags":"redirect-deny"`, bits.Errored, "BG_E_HTTP_ERROR_302"},
-		{"nobody there", "http://127.0.0.1:1/a", "", "", bits.TransientError, "ERROR_WINHTTP_CANNOT_CONNECT"},
-		{"proxy that makes no sense", own + "a", "", `,"proxy":{"usage":"OVERRIDE","list":["://"]}`, bits.Errored, "BG_E_INVALID_PROXY_INFO"},
-		{"server without ranges", own + "whole", `,"ranges":[{"offset":5,"length":5}]`, "", bits.Errored, "BG_E_INSUFFICIENT_RANGE_SUPPORT"},
-		{"range behind the end", own + "a", `,"ranges":[{"offset":5000,"length":5}]`, "", bits.Errored, "BG_E_INVALID_RANGE"},
-		{"another range than asked for", own + "odd", `,"ranges":[{"offset":5,"length":5}]`, "", bits.Errored, "BG_E_INVALID_SERVER_RESPONSE"},
-		{"on demand without ranges", own + "whole", "", `,"on_demand":true`, bits.Errored, "BG_E_RANDOM_ACCESS_NOT_SUPPORTED"},
-		{"too large", own + "a", "", `,"maximum_download_size":10`, bits.Errored, "BG_E_MAX_DOWNLOAD_SIZE_LIMIT_REACHED"},
-		{"another content", own + "a", fmt.Sprintf(`,"checksum":"sha256:%064d"`, 0), "", bits.Errored, "BG_E_VALIDATION_FAILED"},
-		{"too slow", own + "stalls", "", `,"maximum_download_time":1`, bits.Errored, "BG_E_MAXDOWNLOAD_TIMEOUT"},
-		{"too large for BITS's server", own + "0x80200020", "", `,"type":"UPLOAD"`, bits.Errored, "BG_E_TOO_LARGE"},
-		{"no common protocol", own + "0x80200022", "", `,"type":"UPLOAD"`, bits.Errored, "BG_E_CLIENT_SERVER_PROTOCOL_MISMATCH"},
-		{"a directory of programs", own + "0x80200023", "", `,"type":"UPLOAD"`, bits.Errored, "BG_E_SERVER_EXECUTE_ENABLED"},
+		{"fatal status", own + "missing", "", "", bits.Errored, "BG_E_HTTP_ERROR_404", remote},
+		{"transient status", own + "overloaded", "", "", bits.TransientError, "BG_E_HTTP_ERROR_503", remote},
+		{"transient, without time", own + "overloaded", "", `,"no_progress_timeout":0`, bits.Errored, "BG_E_HTTP_ERROR_503", remote},
+		{"transient, the next attempt too late", own + "overloaded", "", `,"no_progress_timeout":60,"minimum_retry_delay":61`, bits.Errored, "BG_E_HTTP_ERROR_503", remote},
+		{"transient, another method", own + "overloaded", "", `,"http_method":"POST"`, bits.Errored, "BG_E_HTTP_ERROR_503", remote},
+		{"redirect that is refused", own + "moved", "", `,"security_flags":"redirect-deny"`, bits.Errored, "BG_E_HTTP_ERROR_302", remote},
+		{"nobody there", "http://127.0.0.1:1/a", "", "", bits.TransientError, "ERROR_WINHTTP_CANNOT_CONNECT", transport},
+		{"proxy that makes no sense", own + "a", "", `,"proxy":{"usage":"OVERRIDE","list":["://"]}`, bits.Errored, "BG_E_INVALID_PROXY_INFO", transport},
+		{"server without ranges", own + "whole", `,"ranges":[{"offset":5,"length":5}]`, "", bits.Errored, "BG_E_INSUFFICIENT_RANGE_SUPPORT", remote},
+		{"range behind the end", own + "a", `,"ranges":[{"offset":5000,"length":5}]`, "", bits.Errored, "BG_E_INVALID_RANGE", remote},
+		{"another range than asked for", own + "odd", `,"ranges":[{"offset":5,"length":5}]`, "", bits.Errored, "BG_E_INVALID_SERVER_RESPONSE", remote},
+		{"on demand without ranges", own + "whole", "", `,"on_demand":true`, bits.Errored, "BG_E_RANDOM_ACCESS_NOT_SUPPORTED", remote},
+		{"too large", own + "a", "", `,"maximum_download_size":10`, bits.Errored, "BG_E_MAX_DOWNLOAD_SIZE_LIMIT_REACHED", remote},
+		{"another content", own + "a", fmt.Sprintf(`,"checksum":"sha256:%064d"`, 0), "", bits.Errored, "BG_E_VALIDATION_FAILED", remote},
+		{"too slow", own + "stalls", "", `,"maximum_download_time":1`, bits.Errored, "BG_E_MAXDOWNLOAD_TIMEOUT", queue},
+		{"too large for BITS's server", own + "0x80200020", "", `,"type":"UPLOAD"`, bits.Errored, "BG_E_TOO_LARGE", remote},
+		{"no common protocol", own + "0x80200022", "", `,"type":"UPLOAD"`, bits.Errored, "BG_E_CLIENT_SERVER_PROTOCOL_MISMATCH", remote},
+		{"a directory of programs", own + "0x80200023", "", `,"type":"UPLOAD"`, bits.Errored, "BG_E_SERVER_EXECUTE_ENABLED", remote},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			l := *l
@@ -53,11 +55,11 @@ func TestErrorsOfJobs(t *testing.T) {
 			w := call(l.h, "POST", "/v1/jobs", fmt.Sprintf(`{"name":"job","priority":"FOREGROUND","resume":true,"files":[{"remote":%q,"local":%q%s}]%s}`, c.remote, local, c.file, c.job))
 			id := decode[bits.Summary](t, w, http.StatusCreated).ID
 			j := l.wait(id, c.state)
-			if j.Error == nil || j.Error.Code != c.code || j.Error.Message == "" || j.Error.Hint == "" || j.Error.Context == bits.ContextNone {
-				t.Errorf("the error is %+v, want %s", j.Error, c.code)
+			if j.Error == nil || j.Error.Code != c.code || j.Error.Message == "" || j.Error.Hint == "" || j.Error.Context != c.context {
+				t.Errorf("the error is %+v, want %s of %s", j.Error, c.code, c.context)
 			}
-			if e := decode[bits.ErrorInfo](t, call(l.h, "GET", "/v1/jobs/"+id.String()+"/error", ""), http.StatusOK); e.Code != c.code {
-				t.Errorf("asked for it is %s", e.Code)
+			if e := decode[bits.ErrorInfo](t, call(l.h, "GET", "/v1/jobs/"+id.String()+"/error", ""), http.StatusOK); e.Code != c.code || e.Context != c.context {
+				t.Errorf("asked for it is %+v", e)
 			}
 			if j.ErrorCount != 1 {
 				t.Errorf("there were %d errors", j.ErrorCount)
