@@ -233,7 +233,7 @@ var PropertyTable = []Property{
 		boolean, false, func(o *Options) **bool { return &o.HeadersWriteOnly }, func(p *Properties) *bool { return &p.HeadersWriteOnly }, nil),
 	option(Property{Name: "http_method", BITS: "HttpMethod", Range: "a method", Doc: "method of the requests; empty for the usual one, GET of downloads and BITS_POST of uploads. Another one makes the job FOREGROUND, which cannot be changed then, and every error fatal, and the file starts again whenever the job does. A redirect of a download keeps it, but for 303, and 301 and 302 of POST, which make it GET. Of an upload it is the method of all requests of the protocol bits, and the one in place of PUT of the protocols put and auto; the other protocols have their own and do not go together with it", When: MethodSetBeforeResume},
 		plainText, "", func(o *Options) **string { return &o.HTTPMethod }, func(p *Properties) *string { return &p.HTTPMethod }, checkMethod),
-	option(Property{Name: "security_flags", BITS: "SecurityFlags", Range: flagNames(securityNames), Doc: "which certificates and redirects are taken; joined by '|', a number, or none", Restarts: true},
+	option(Property{Name: "security_flags", BITS: "SecurityFlags", Range: flagNames(securityNames), Doc: "which certificates and redirects are taken; joined by '|', a number, or none. Of a download that is under way crl-check begins unfinished files again", Restarts: true},
 		textual[SecurityFlags](), 0, func(o *Options) **SecurityFlags { return &o.SecurityFlags }, func(p *Properties) *SecurityFlags { return &p.SecurityFlags }, func(f *SecurityFlags) *Error {
 			if e := defined("security flags", uint32(*f), allFlags(securityNames), NotImplemented); e != nil {
 				return e

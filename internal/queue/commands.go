@@ -549,6 +549,10 @@ func (q *Queue) Set(c Caller, id bits.ID, s bits.Settings) (bits.Summary, error)
 		}
 		t.edit(j, func(r *store.Job, d *store.Detail) {
 			apply(&s, r, d)
+			if f := s.SecurityFlags; f != nil && r.Type == bits.Download {
+				checked := v.detail().Options.Properties().SecurityFlags&bits.SecurityCRLCheck != 0
+				d.Afresh = *f&bits.SecurityCRLCheck != 0 && (d.Afresh || !checked)
+			}
 			t.rearm(v, d, &s)
 			if s.Headers != nil {
 				q.setHeaders(id, d, *s.Headers)

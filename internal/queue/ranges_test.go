@@ -650,6 +650,36 @@ func TestRandomAccessIsRefused(t *testing.T) {
 	}
 }
 
+// TestRevocationChecksBeginAgain: what came before they were asked for does not count; another change of how
+// the server is asked goes on where it was (client.md 2.8).
+func TestRevocationChecksBeginAgain(t *testing.T) {
+	for flags, afresh := range map[string]bool{"ignore-date": false, "crl-check": true} {
+		o := newOrigin(t, 4<<20)
+		o.pause = 2 * time.Millisecond
+		q := open(t, t.TempDir())
+		defer shut(t, q)
+		path := filepath.Join(t.TempDir(), "f")
+		id := createWith(t, q, []string{"priority=FOREGROUND"}, bits.FileSpec{Remote: o.URL, Local: path})
+		resume(t, q, id)
+		until(t, q, id, "begun", func(j bits.Job) bool { return j.Progress.BytesTransferred > 200_000 })
+		o.change(func() { o.asked, o.pause = nil, 0 })
+		var s bits.Settings
+		if err := s.Set("security_flags", flags); err != nil {
+			t.Fatal(err)
+		}
+		for range 2 { // once it is set, setting it again changes nothing
+			if _, err := q.Set(alice, id, s); err != nil {
+				t.Fatal(err)
+			}
+		}
+		j := untilState(t, q, id, bits.Transferred)
+		if first := o.requests()[0]; (first == "bytes=0-") != afresh || (j.Files[0].Note != "") != afresh {
+			t.Errorf("with %s it is asked for with %q; %+v", flags, o.requests(), j.Files[0])
+		}
+		completed(t, q, id, path, o.content)
+	}
+}
+
 func TestDynamicContent(t *testing.T) {
 	var made atomic.Int64
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

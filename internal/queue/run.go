@@ -73,6 +73,9 @@ func (q *Queue) plan(t *tx) {
 			if q.held(t.get(j), t.now) != nil {
 				continue // it has not been told yet
 			}
+			if t.get(j).detail().Afresh {
+				t.beginAfresh(j)
+			}
 			t.setState(j, bits.Connecting)
 			t.then = append(t.then, func() { q.start(j) })
 		}
@@ -81,6 +84,20 @@ func (q *Queue) plan(t *tx) {
 		}
 	}
 	q.setCaps(level)
+}
+
+// beginAfresh forgets what is here of files that are not finished: it came before the job's servers were
+// looked at as they are now (client.md 2.8).
+func (t *tx) beginAfresh(j *job) {
+	for i, f := range t.get(j).files {
+		if f.State != store.FilePending || f.Part == nil {
+			continue
+		}
+		g := edited(f)
+		g.Size, g.Done, g.Part = -1, 0, &store.Part{Note: "the server's certificate is checked for revocation now; it was started again"}
+		t.setFile(j, i, g)
+	}
+	t.edit(j, func(_ *store.Job, d *store.Detail) { d.Afresh = false })
 }
 
 // start begins the job's transfer.

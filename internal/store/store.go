@@ -64,6 +64,7 @@ type Detail struct {
 	Transferred         int64                   `json:"transferred,omitempty"` // when the job became TRANSFERRED
 	Finished            int64                   `json:"finished,omitempty"`    // when it became final
 	Exhausted           bool                    `json:"exhausted,omitempty"`   // SUSPENDED because all that was asked for is here
+	Afresh              bool                    `json:"afresh,omitempty"`      // what is here of unfinished files does not count when it moves next
 	Cleanup             bool                    `json:"cleanup,omitempty"`     // final, but part files may be left to delete
 	Farewell            int64                   `json:"farewell,omitempty"`    // cancelled, and when the server is told next to forget the upload
 	Note                string                  `json:"note,omitempty"`        // what a person should know
@@ -91,7 +92,7 @@ type Notice struct {
 func (d *Detail) Zero() bool {
 	return d.Description == "" && d.MinimumRetryDelay == nil && d.NoProgressTimeout == nil && d.Connections == 0 && !d.AutoComplete &&
 		d.TransferPolicy == 0 && d.MaximumDownloadTime == nil && len(d.Headers) == 0 && len(d.HeaderNames) == 0 && d.Options == nil && d.ClientCertificate == nil && len(d.Secrets) == 0 && d.Error == nil && d.ErrorCount == 0 && d.Attempts == 0 &&
-		d.Protocol == "" && d.ReplyFile == "" && d.Farewell == 0 && d.StuckSince == 0 && d.Changed == 0 && d.Active == 0 && d.RetryAt == 0 && d.Transferred == 0 && d.Finished == 0 && !d.Exhausted && !d.Cleanup && d.Note == "" && d.Notice == nil
+		d.Protocol == "" && d.ReplyFile == "" && d.Farewell == 0 && d.StuckSince == 0 && d.Changed == 0 && d.Active == 0 && d.RetryAt == 0 && d.Transferred == 0 && d.Finished == 0 && !d.Exhausted && !d.Afresh && !d.Cleanup && d.Note == "" && d.Notice == nil
 }
 
 // Secret is what only the transfers of a job may know, sealed by the store's vault.

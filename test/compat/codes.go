@@ -69,7 +69,7 @@ var codes = []Section{
 		{BITS: "BG_E_BUSYCACHERECORD", Why: noPeers},
 		{BITS: "BG_E_TOO_MANY_JOBS_PER_USER", Ebb: "CreateJob", Test: "test/scenario.TestSystemQuotas"},
 		{BITS: "BG_E_TOO_MANY_JOBS_PER_MACHINE", Ebb: "CreateJob", Test: "internal/queue.TestQuotas"},
-		{BITS: "BG_E_TOO_MANY_FILES_IN_JOB", Ebb: "AddFile", Test: "test/scenario.TestSystemQuotas"},
+		{BITS: "BG_E_TOO_MANY_FILES_IN_JOB", Ebb: "AddFile", Test: "internal/queue.TestQuotas"},
 		{BITS: "BG_E_TOO_MANY_RANGES_IN_FILE", Ebb: "AddFileWithRanges", Test: "internal/api.TestRefusals/many_ranges"},
 		{BITS: "BG_E_VALIDATION_FAILED", Ebb: "another checksum than expected; SetValidationState", Test: "internal/api.TestErrorsOfJobs/another content; internal/queue.TestValidation"},
 		{BITS: "BG_E_MAXDOWNLOAD_TIMEOUT", Ebb: "property `maximum_download_time`", Test: "internal/api.TestErrorsOfJobs/too_slow"},
