@@ -366,7 +366,7 @@ func (e *Engine) Run(ctx context.Context, job Job, sink Sink, live *Live) Outcom
 	defer access.Close()
 	ctx = access.With(ctx)
 	if job.Type != bits.Download {
-		return outcome(r.upload(ctx))
+		return outcome(r.upload(ctx)).about(PartName(job.ReplyFile, job.ID, ReplyIndex), job.ReplyFile)
 	}
 
 	var (
@@ -404,7 +404,20 @@ func (e *Engine) Run(ctx context.Context, job Job, sink Sink, live *Live) Outcom
 		})
 	}
 	workers.Wait()
-	return outcome(why)
+	if failed < 0 {
+		return outcome(why)
+	}
+	f := &job.Files[failed]
+	return outcome(why).about(job.Path(f.Local, f.Index), f.Local)
+}
+
+// about has an error name the file that its owner knows rather than the part file that it is to be made of.
+func (o Outcome) about(part, local string) Outcome {
+	if o.Err != nil && o.Err.File == part {
+		e := *o.Err
+		e.File, o.Err = local, &e
+	}
+	return o
 }
 
 func outcome(err error) Outcome {

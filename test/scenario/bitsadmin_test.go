@@ -47,7 +47,7 @@ func TestBitsadmin(t *testing.T) {
 	srv := serve(t, faultserver.Options{})
 	e := srv.File("/a", faultserver.File{Seed: 1, Size: 5000})
 	missing := srv.URL() + "/missing"
-	s := start(t, options{})
+	s := start(t, options{config: patientStall})
 	local := filepath.Join(s.dir, "a")
 
 	t.Run("/rawreturn", func(t *testing.T) {
@@ -263,6 +263,16 @@ func TestBitsadmin(t *testing.T) {
 			t.Errorf("there were %q errors, and %q of a job without", one, none)
 		}
 		s.raw("/cancel", "failing")
+		// A file whose directory is not there has its own name, not that of its part file.
+		s.raw("/create", "failing")
+		s.raw("/addfile", "failing", e.URL(), "none/b")
+		s.raw("/resume", "failing")
+		s.settled(s.named("failing"), bits.Errored)
+		if out := s.admin(0, "/geterror", "failing"); !strings.HasPrefix(out, "ERROR FILE:    "+e.URL()+" -> "+filepath.Join(s.dir, "none/b")+"\nERROR CODE:    0x80070003 - ") {
+			t.Errorf("of a directory that is not there: %q", out)
+		}
+		s.cli("explain", "failing").want(t, 0).tellsAll(t, "The error is about file 0, "+filepath.Join(s.dir, "none/b"))
+		s.raw("/cancel", "failing")
 	})
 	t.Run("/complete", func(t *testing.T) {
 		s := s.in(t)
@@ -337,11 +347,9 @@ func TestBitsadmin(t *testing.T) {
 		if out := s.admin(2, "/transfer", "odd", e.URL()); !strings.HasPrefix(out, "Invalid number of arguments.") {
 			t.Errorf("without a local name: %q", out)
 		}
-	})
-	t.Run("/transfer's options", func(t *testing.T) {
-		s := s.in(t)
+
 		// Dynamic content is fetched in the foreground only: without a priority it goes there.
-		out := s.admin(0, "/transfer", "generated", "/dynamic", "/ACLflags", "OG", e.URL(), filepath.Join(s.dir, "generated"))
+		out = s.admin(0, "/transfer", "generated", "/dynamic", "/ACLflags", "OG", e.URL(), filepath.Join(s.dir, "generated"))
 		if !strings.Contains(out, "PRIORITY: FOREGROUND ") {
 			t.Errorf("it prints %q", out)
 		}
@@ -357,9 +365,7 @@ func TestBitsadmin(t *testing.T) {
 		if strings.Contains(got.out+got.err, "resume") || !strings.Contains(got.err, "hint: create or mount it, then start the transfer again\n") {
 			t.Errorf("of a share that is not mounted it prints %q and %q", got.out, got.err)
 		}
-	})
-	t.Run("/transfer and Ctrl+C", func(t *testing.T) {
-		s := s.in(t)
+
 		srv.File("/endless", faultserver.File{Seed: 3, Size: 7000}).Script(faultserver.Program{Cut: faultserver.Cut{How: faultserver.Stall, After: 3000}})
 		s.interrupts("stopped", "bitsadmin", "/transfer", "stopped", "/priority", "foreground", srv.URL()+"/endless", "stopped")
 	})

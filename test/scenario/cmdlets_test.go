@@ -62,7 +62,7 @@ func TestCmdlets(t *testing.T) {
 	e := srv.File("/a.bin", faultserver.File{Seed: 1, Size: 5000})
 	f := srv.File("/b.bin", faultserver.File{Seed: 2, Size: 7000})
 	missing := srv.URL() + "/missing"
-	s := start(t, options{})
+	s := start(t, options{config: patientStall})
 	in := func(name string) string { return filepath.Join(s.dir, name) }
 
 	// undecided returns command lines that each would change something, and what checks that none did: a job

@@ -143,7 +143,11 @@ func TestDirectoryVanishes(t *testing.T) {
 		job, e := stalled(s, srv)
 		remove()
 		resume(s, job)
-		isError(t, s.untilState(job, bits.Errored), bits.PathNotFound, bits.ContextLocalFile)
+		info := s.untilState(job, bits.Errored)
+		isError(t, info, bits.PathNotFound, bits.ContextLocalFile)
+		if info.Error.File != info.Files[0].Local {
+			t.Errorf("the error is about %q", info.Error.File)
+		}
 		back(job, e)
 	})
 	t.Run("under a running transfer", func(t *testing.T) {
