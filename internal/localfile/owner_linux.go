@@ -1,6 +1,7 @@
 package localfile
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -144,7 +145,7 @@ const noGroup = 65534
 
 // groupsOf looks up a user's groups. A user that is not known has none.
 func groupsOf(uid uint32) (gid uint32, groups []uint32, err error) {
-	a, known, err := AccountOf(uid)
+	a, known, err := AccountOf(context.Background(), uid)
 	if err == nil && !known {
 		return noGroup, nil, nil
 	}

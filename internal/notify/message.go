@@ -54,7 +54,7 @@ type account struct {
 // owner returns the account of a user.
 func (n *Notifier) owner(uid uint32) (account, error) {
 	a := account{home: "/"}
-	known, ok, err := localfile.AccountOf(uid)
+	known, ok, err := localfile.AccountOf(n.ctx, uid)
 	if ok {
 		a.name, a.home = known.Name, known.Home
 	}

@@ -131,6 +131,7 @@ func Open(s *store.Store, e *transfer.Engine, g *governor.Governor, p policy.Pol
 	}
 	q.clock = q.opened
 	q.runs, q.stopRuns = context.WithCancel(context.Background())
+	q.names.open(q.runs)
 	if err := q.load(); err != nil {
 		return nil, err
 	}
@@ -393,6 +394,7 @@ var ErrClosed = &bits.Error{Code: bits.Unexpected, Context: bits.ContextGeneralQ
 func (q *Queue) Close() error {
 	close(q.quit)
 	<-q.done
+	q.names.close()
 	return q.store.Close()
 }
 

@@ -714,7 +714,7 @@ func TestEventsAreTheOwners(t *testing.T) {
 	q, dir := open(t, t.TempDir()), t.TempDir()
 	defer shut(t, q)
 	bob := Caller{UID: alice.UID + 1, Self: alice.Self}
-	q.names.known = map[uint32]string{alice.UID: "same", bob.UID: "same"}
+	q.names.known = map[uint32]userName{alice.UID: {text: "same"}, bob.UID: {text: "same"}}
 	mine := create(t, q, alice, "mine", bits.FileSpec{Remote: "http://h.invalid/a", Local: filepath.Join(dir, "a")})
 	his := create(t, q, bob, "his", bits.FileSpec{Remote: "http://h.invalid/b", Local: filepath.Join(dir, "b")})
 	read := func(what string) {

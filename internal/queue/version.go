@@ -2,12 +2,9 @@ package queue
 
 import (
 	"iter"
-	"os/user"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/ebbtransfer/ebb/bits"
@@ -429,29 +426,6 @@ func (v *version) file(i int, live map[int]transfer.Moving) bits.File {
 		out.Temporary = v.path(i, f)
 	}
 	return out
-}
-
-// userNames remembers the names of users.
-type userNames struct {
-	mu    sync.Mutex // guards known
-	known map[uint32]string
-}
-
-func (u *userNames) name(uid uint32) string {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	if n, ok := u.known[uid]; ok {
-		return n
-	}
-	n := strconv.FormatUint(uint64(uid), 10)
-	if known, err := user.LookupId(n); err == nil {
-		n = known.Username
-	}
-	if u.known == nil {
-		u.known = map[uint32]string{}
-	}
-	u.known[uid] = n
-	return n
 }
 
 // pendingFiles returns the files that are not transferred yet; of an upload its one file, which
