@@ -78,6 +78,7 @@ opened, renamed and deleted with the rights of that user only. Its socket is
 	cmd.Flags().BoolVar(&c.System, "system", false, "serve all users of the machine; needs root, or the rights to act as other users")
 	cmd.Flags().StringVar(&c.State, "state", client.UserState(), "`directory` of the job store")
 	cmd.Flags().StringVar(&c.Policy, "config", "", "configuration `file` (see `ebb policy --help` for where it is else)")
+	cmd.Flags().StringVar(&c.Metrics, "metrics", "", "`address` for Prometheus to read from, such as 127.0.0.1:9101, without a host one of this machine only; always on the socket, at /v1/metrics")
 	cmd.Flags().DurationVar(&c.IdleExit, "idle-exit", 0, "end after so long without work; 0 means never")
 	cmd.Flags().BoolVar(&verbose, "verbose", false, "log more")
 	cmd.AddCommand(newRestoreCmd(a))

@@ -11,6 +11,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/ebbtransfer/ebb/bits"
+	"github.com/ebbtransfer/ebb/internal/governor"
+	"github.com/ebbtransfer/ebb/internal/notify"
 	"github.com/ebbtransfer/ebb/internal/peers"
 	"github.com/ebbtransfer/ebb/internal/queue"
 )
@@ -35,11 +37,24 @@ var (
 	problemsDesc = prometheus.NewDesc("ebb_notices", "What a person should know about the service; `ebb version` tells it.", nil, nil)
 )
 
-// registerMetrics registers what Prometheus reads.
-func (s *server) registerMetrics(a huma.API) {
+// mostScrapes bounds the readings of the metrics that are made at once.
+const mostScrapes = 4
+
+// Metrics returns the handler of what Prometheus reads, whoever asks. It names no job, server, file or user.
+func Metrics(q *queue.Queue, gov *governor.Governor, notifier *notify.Notifier, node *peers.Node, service Service) http.Handler {
+	s := &server{q: q, gov: gov, notifier: notifier, peers: node, service: service}
+	return s.metrics()
+}
+
+func (s *server) metrics() http.Handler {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(s, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	metrics := promhttp.HandlerFor(registry, promhttp.HandlerOpts{})
+	return promhttp.HandlerFor(registry, promhttp.HandlerOpts{MaxRequestsInFlight: mostScrapes})
+}
+
+// registerMetrics registers what Prometheus reads.
+func (s *server) registerMetrics(a huma.API) {
+	metrics := s.metrics()
 	text := &huma.Schema{Type: huma.TypeString}
 	huma.Register(a, huma.Operation{OperationID: "getMetrics", Method: "GET", Path: "/v1/metrics", Summary: "Metrics of the service for Prometheus, which are about the jobs of all users; for administrators", Errors: []int{403},
 		Responses: map[string]*huma.Response{"200": {Description: "Prometheus's text format", Content: map[string]*huma.MediaType{"text/plain": {Schema: text}}}}},

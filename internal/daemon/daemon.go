@@ -52,6 +52,7 @@ type Config struct {
 	State    string        // directory of the job store
 	Socket   string        // path of the API's socket; unused if systemd hands one over
 	Policy   string        // configuration file; empty: the one that policy.Find finds
+	Metrics  string        // address for Prometheus to read from; empty: none
 	System   bool          // serve all users: everything is done with the rights of a job's owner
 	IdleExit time.Duration // end after so long without work and without a client; 0: never
 	Version  string
@@ -132,6 +133,13 @@ func Run(ctx context.Context, c Config) (err error) {
 		return err
 	}
 	defer listener.Close()
+	var scraped net.Listener
+	if c.Metrics != "" {
+		if scraped, err = s.listenMetrics(); err != nil {
+			return err
+		}
+		defer scraped.Close()
+	}
 	var background sync.WaitGroup
 	defer background.Wait()
 	defer cancel()
@@ -168,6 +176,12 @@ func Run(ctx context.Context, c Config) (err error) {
 		background.Go(func() { s.exitWhenIdle(ctx, cancel) })
 	}
 
+	if scraped != nil {
+		background.Go(func() {
+			s.serveMetrics(scraped, api.Metrics(s.queue, s.governor, s.notifier, s.peers, s.describe))
+		})
+		c.Log.Info("metrics for Prometheus are served", "url", "http://"+scraped.Addr().String()+"/metrics")
+	}
 	handler := api.New(s.queue, s.governor, s.policy, s.notifier, s.peers, s.describe)
 	if c.System {
 		handler = api.EveryUser(api.FairShare(handler))
@@ -200,6 +214,9 @@ func Run(ctx context.Context, c Config) (err error) {
 	// Stop accepting, stop transfers (which record how far they are), close the store; only
 	// then drop the clients, so that those that were answered have their answers.
 	_ = listener.Close()
+	if scraped != nil {
+		_ = scraped.Close()
+	}
 	err = errors.Join(err, s.queue.Close())
 	s.peers.Close()
 	if err := s.governor.Close(); err != nil {

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/user"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -86,7 +87,7 @@ func TestMetrics(t *testing.T) {
 	t.Parallel()
 	srv := serve(t, faultserver.Options{})
 	url := srv.File("/file", faultserver.File{Seed: 1, Size: 100 * kib}).URL()
-	s := start(t, options{})
+	s := start(t, options{args: []string{"--metrics", ":0"}})
 	in := filepath.Join(s.dir, "file")
 	s.settled(s.told(url, bits.Options{NotifyCommand: &[]string{"/bin/sh", "-c", `echo >"$1"`, "sh", in + ".told"}}), bits.Transferred)
 	appears(t, in+".told")
@@ -97,6 +98,64 @@ func TestMetrics(t *testing.T) {
 		if !strings.Contains(text, want) {
 			t.Errorf("the metrics lack %s:\n%s", want, text)
 		}
+	}
+
+	// Over TCP whoever asks gets the same numbers, and nothing else.
+	log, err := os.ReadFile(s.log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := regexp.MustCompile(`http://(127\.0\.0\.1:\d+)/metrics`).FindSubmatch(log)
+	if at == nil {
+		t.Fatalf("the log names no address:\n%s", log)
+	}
+	addr := string(at[1])
+	ask := func(method, path string) (int, string) {
+		t.Helper()
+		req, err := http.NewRequest(method, "http://"+addr+path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Close = true
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = resp.Body.Close() }()
+		b, err := io.ReadAll(resp.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return resp.StatusCode, string(b)
+	}
+	status, open := ask("GET", "/metrics")
+	if status != http.StatusOK || !strings.Contains(open, "ebb_transferred_bytes_total{direction=\"received\"} 102400\n") {
+		t.Errorf("over TCP: %d %s", status, open)
+	}
+	for _, secret := range []string{url, s.dir, t.Name(), s.socket, "/file"} {
+		if strings.Contains(open, secret) {
+			t.Errorf("the metrics tell %q", secret)
+		}
+	}
+	for call, want := range map[string]int{"GET /v1/jobs": http.StatusNotFound, "GET /": http.StatusNotFound, "POST /metrics": http.StatusMethodNotAllowed, "DELETE /metrics": http.StatusMethodNotAllowed} {
+		method, path, _ := strings.Cut(call, " ")
+		if status, _ := ask(method, path); status != want {
+			t.Errorf("%s: %d, want %d", call, status, want)
+		}
+	}
+	// Who takes all connections keeps the service from nothing.
+	for range 40 {
+		c, err := net.Dial("tcp", addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = c.Close() }()
+	}
+	if text := s.metrics(); !strings.Contains(text, "ebb_online") {
+		t.Errorf("the socket's metrics are %s", text)
+	}
+	if took := s.stop(); took > patience {
+		t.Errorf("the service took %v to end", took)
 	}
 }
 
