@@ -65,7 +65,7 @@ var interfaces = []Section{
 		{BITS: "GetNotifyCmdLine", Ebb: "property `notify_command`", Test: "client.TestGettersAndSetters"},
 		{BITS: "GetReplyProgress", Ebb: "`client.Job.ReplyProgress`", Test: "internal/api.TestStateByMethod/replies"},
 		{BITS: "GetReplyData", Ebb: "`client.Job.ReplyData`", Test: "test/scenario.TestUploadReply; internal/api.TestStateByMethod/replies"},
-		{BITS: "SetReplyFileName", Ebb: "property `reply_file`", Test: "internal/api.TestStateByMethod/replies"},
+		{BITS: "SetReplyFileName", Ebb: "property `reply_file`", Test: "internal/api.TestStateByMethod/replies; test/scenario.TestSystemFilesBelongToTheirUsers"},
 		{BITS: "GetReplyFileName", Ebb: "`client.Job.ReplyFileName`", Test: "test/scenario.TestUploadReply"},
 		{BITS: "SetCredentials", Ebb: "`client.Job.SetCredential`, `ebb credentials set`; PASSPORT is refused with E_NOTIMPL", Test: "test/scenario.TestCredentialsOfServers; test/scenario.TestCredentialsOfProxies; test/scenario.TestBitsadminCredentials//setcredentials"},
 		{BITS: "RemoveCredentials", Ebb: "`client.Job.RemoveCredential`, `ebb credentials remove`", Test: "test/scenario.TestRemoveCredentials"},

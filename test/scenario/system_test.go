@@ -267,12 +267,14 @@ func (u *person) mayNotWrite(url, dest string) {
 	ranged := file
 	ranged.Ranges = []bits.Range{{Offset: 1, Length: 2}}
 	id := u.make(bits.NewJob{})
+	answered := u.make(bits.NewJob{Type: bits.UploadReply})
 	first := bits.FileSpec{Remote: url, Local: filepath.Join(u.dir, "first")}
 	for what, call := range map[string]apiCall{
 		"Create":            {"POST", "/v1/jobs", bits.NewJob{Settings: bits.Settings{Name: ptr("x")}, Files: []bits.FileSpec{file}}},
 		"AddFile":           {"POST", "/v1/jobs/" + id.String() + "/files", []bits.FileSpec{file}},
 		"AddFileSet":        {"POST", "/v1/jobs/" + id.String() + "/files", []bits.FileSpec{first, file}},
 		"AddFileWithRanges": {"POST", "/v1/jobs/" + id.String() + "/files", []bits.FileSpec{ranged}},
+		"SetReplyFileName":  {"PATCH", "/v1/jobs/" + answered.String(), bits.Settings{ReplyFile: &dest}},
 		"a dry run":         {"POST", "/v1/dry-run/jobs/" + id.String() + "/files", []bits.FileSpec{file}},
 	} {
 		status, answer := u.ask(call.method, call.path, call.body)
