@@ -336,13 +336,7 @@ func TestStateByMethod(t *testing.T) {
 		want   []string
 		after  string
 	}{
-		{"Suspend", func(id bits.ID) *httptest.ResponseRecorder {
-			before, w := l.get(id), l.post(id, "suspend")
-			if after := l.get(id); after.Progress.BytesTransferred < before.Progress.BytesTransferred {
-				t.Errorf("in %s it lost what was here: %+v is %+v", before.State, before.Progress, after.Progress)
-			}
-			return w
-		},
+		{"Suspend", func(id bits.ID) *httptest.ResponseRecorder { return l.post(id, "suspend") },
 			slices.Concat(repeat("ok", 7), repeat(inv, 2)), "= SUSPENDED SUSPENDED SUSPENDED SUSPENDED SUSPENDED ="},
 		{"Resume", func(id bits.ID) *httptest.ResponseRecorder { return l.post(id, "resume") },
 			slices.Concat(repeat("ok", 7), repeat(inv, 2)), "QUEUED = = = again again ="},

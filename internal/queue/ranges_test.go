@@ -650,6 +650,29 @@ func TestRandomAccessIsRefused(t *testing.T) {
 	}
 }
 
+// TestSuspendKeepsWhatIsHere: but for less than a page of it the job goes on where it was.
+func TestSuspendKeepsWhatIsHere(t *testing.T) {
+	o := newOrigin(t, 4<<20)
+	o.pause = 2 * time.Millisecond
+	q := open(t, t.TempDir())
+	defer shut(t, q)
+	path := filepath.Join(t.TempDir(), "f")
+	id := createWith(t, q, []string{"priority=FOREGROUND"}, bits.FileSpec{Remote: o.URL, Local: path})
+	resume(t, q, id)
+	here := until(t, q, id, "begun", func(j bits.Job) bool { return j.Progress.BytesTransferred > 200_000 }).Progress.BytesTransferred
+	o.change(func() { o.asked, o.pause = nil, 0 })
+	if j, err := q.Suspend(alice, id); err != nil || j.State != bits.Suspended {
+		t.Fatal(j.State, err)
+	}
+	resume(t, q, id)
+	untilState(t, q, id, bits.Transferred)
+	var from int64
+	if _, err := fmt.Sscanf(o.requests()[0], "bytes=%d-", &from); err != nil || from <= here-4096 {
+		t.Errorf("of %d bytes it goes on with %q", here, o.requests())
+	}
+	completed(t, q, id, path, o.content)
+}
+
 // TestRevocationChecksBeginAgain: what came before they were asked for does not count; another change of how
 // the server is asked goes on where it was (client.md 2.8).
 func TestRevocationChecksBeginAgain(t *testing.T) {

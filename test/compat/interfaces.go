@@ -30,7 +30,7 @@ var interfaces = []Section{
 		{BITS: "AddFile", Ebb: "`client.Job.AddFiles`, `ebb add`", Test: "internal/api.TestStateByMethod/AddFile; test/scenario.TestSystemFilesBelongToTheirUsers; test/scenario.TestReadOnlyDisk",
 			Why: "a directory that the job's owner may not write to is E_ACCESSDENIED at once, as with the other two ways to add; on a read-only file system ERROR_WRITE_PROTECT"},
 		{BITS: "EnumFiles", Ebb: "`client.Job.Files`, `ebb show`", Test: "client.TestEnumerators"},
-		{BITS: "Suspend", Ebb: "`client.Job.Suspend`, `ebb suspend`", Test: "internal/api.TestStateByMethod/Suspend"},
+		{BITS: "Suspend", Ebb: "`client.Job.Suspend`, `ebb suspend`", Test: "internal/api.TestStateByMethod/Suspend; internal/queue.TestSuspendKeepsWhatIsHere"},
 		{BITS: "Resume", Ebb: "`client.Job.Resume`, `ebb resume`", Test: "internal/api.TestStateByMethod/Resume"},
 		{BITS: "Cancel", Ebb: "`client.Job.Cancel`, `ebb cancel`", Test: "internal/api.TestStateByMethod/Cancel"},
 		{BITS: "Complete", Ebb: "`client.Job.Complete`, `ebb complete`", Test: "internal/api.TestStateByMethod/Complete"},
