@@ -206,7 +206,11 @@ func (b *bitsadmin) tell(s adminSwitch, err error) error {
 	case errors.As(err, &answer):
 		b.a.printf("Unable to %s - %s\n%s\n", s.fails, strings.ToLower(answer.Code.Hex()), safe(answer.Sentence()))
 		hint := answer.Code.Hint()
-		if answer.Code == bits.InvalidArg || answer.Code == bits.NotImplemented {
+		var exit *exitError
+		switch {
+		case errors.As(err, &exit) && exit.hint != "":
+			hint = exit.hint
+		case answer.Code == bits.InvalidArg || answer.Code == bits.NotImplemented:
 			hint = fmt.Sprintf("`ebb bitsadmin /help /%s` tells what it takes", s.name)
 		}
 		b.a.hint(hint)

@@ -20,14 +20,14 @@ func (a *app) storeCertificate(location, store, hash, subject string) (*bits.Cli
 	if location != "" && !slices.ContainsFunc(storeLocations, func(l string) bool { return plain(l) == plain(location) }) {
 		return nil, bits.Errorf(bits.NotImplemented, "there is no store location %q (want %s)", location, strings.Join(storeLocations, ", "))
 	}
-	const how = "there are no certificate stores here: give the path of a PEM or PKCS#12 file, with the key in it, as the store's name"
+	const how = "give the path of a PEM or PKCS#12 file, with the key in it, as the store's name"
 	if store == "" {
-		return nil, bits.Errorf(bits.FileNotFound, how)
+		return nil, hinted(bits.Errorf(bits.FileNotFound, "there are no certificate stores here"), how)
 	}
 	f, err := a.readCertificate(store, "", "")
 	var e *bits.Error
 	if errors.As(err, &e) && e.Code == bits.FileNotFound && !strings.ContainsAny(store, `/.`) {
-		return nil, bits.Errorf(bits.FileNotFound, "there is no file %s; "+how, store)
+		return nil, hinted(bits.Errorf(bits.FileNotFound, "there are no certificate stores here, and no file %s", store), how)
 	}
 	f.SHA1, f.Subject = hash, subject
 	return &f, err

@@ -189,9 +189,10 @@ func newCmdletCmd(a *app, c *cmdlet) *cobra.Command {
 Parameters are known in any case, by their aliases, and abbreviated as far as they are
 unique; a value may stand in the next argument or after a colon, a list has commas. A job
 is an id or a name; without -BitsJob the jobs are those on the standard input, as
-Get-BitsTransfer prints them; -JobId - takes them from there too. Passwords are lines of the input, and
--CustomHeaders - takes headers, as a JSON array, from its first line: arguments can be read by all on the machine. With --json jobs are printed as PowerShell's objects, for
-programs.
+Get-BitsTransfer prints them; -JobId - takes them from there too. Passwords are lines of
+the input, and -CustomHeaders - takes headers, as a JSON array, from its first line: the
+arguments of a process can be read by all on the machine. With --json, before the
+parameters, jobs are printed as PowerShell's objects, for programs.
 
 Parameters:
 %s`, c.name, c.does, names.String()),

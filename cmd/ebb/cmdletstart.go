@@ -180,30 +180,45 @@ func startFiles(t bits.Type, sources, destinations []string) ([]bits.FileSpec, e
 	return files, nil
 }
 
-// hasWildcard reports whether a source of this machine stands for several files.
+// hasWildcard reports whether a source of this machine, or of a share, stands for several files.
 func hasWildcard(source string) bool {
-	return !strings.Contains(source, "://") && strings.ContainsAny(source, "*?[")
+	if place, ok := fileSource(source); ok {
+		return strings.ContainsAny(place.pattern, wildcards)
+	}
+	return !strings.Contains(source, "://") && strings.ContainsAny(source, wildcards)
 }
 
 func isDirectory(name string) bool {
 	return name != "" && (os.IsPathSeparator(name[len(name)-1]) || isDir(name))
 }
 
-// expand returns the files that a source stands for: itself, or the files that fit its wildcards.
+// expand returns the files that a source stands for: itself, or the files, not the directories, that fit its
+// wildcards on this machine or on a share that is mounted here.
 func expand(t bits.Type, source string) ([]string, error) {
-	if strings.Contains(source, "://") || strings.HasPrefix(source, `\\`) {
-		if t != bits.Download {
-			return nil, usagef("the source of an upload is a file, not %q", bits.RedactURL(source))
+	place, named := fileSource(source) // by a URL or as \\server\share
+	pattern := source
+	switch {
+	case t != bits.Download && (named || strings.Contains(source, "://")):
+		return nil, usagef("the source of an upload is a file, not %q", bits.RedactURL(source))
+	case named && hasWildcard(source):
+		name, fits, err := place.locate()
+		if err != nil {
+			return nil, hinted(errors.New(insteadOfResume(err.Error())), "mount the share, then start the transfer again")
 		}
+		if _, err := os.Stat(name); err == nil { // the file has such a name
+			return []string{source}, nil
+		}
+		pattern = fits
+	case named || strings.Contains(source, "://"):
 		return []string{source}, nil
 	}
-	if _, err := localName(source); err != nil {
+	if _, err := localName(pattern); err != nil {
 		return nil, err
 	}
 	found := []string{source}
 	if hasWildcard(source) {
 		var err error
-		if found, err = filepath.Glob(source); err != nil {
+		if found, err = filepath.Glob(pattern); err != nil {
 			return nil, usagef("%q: %w", source, err)
 		}
 	}
@@ -213,9 +228,13 @@ func expand(t bits.Type, source string) ([]string, error) {
 		if err != nil {
 			return nil, usagef("the source cannot be used: %w", err)
 		}
-		if info.Mode().IsRegular() {
-			files = append(files, name)
+		if !info.Mode().IsRegular() {
+			continue
 		}
+		if named {
+			name = place.url(name)
+		}
+		files = append(files, name)
 	}
 	if len(files) == 0 {
 		return nil, usagef("%q is no file", source)

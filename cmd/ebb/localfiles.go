@@ -267,18 +267,27 @@ func decodePattern(s string) string {
 	return b.String()
 }
 
-// find adds the files that are meant to f; many says that it is not just one.
-func (p *filePlace) find(f *finder) (many bool, err error) {
+// locate finds dir on this machine. It returns the path of what is named there and, as path/filepath reads
+// it, the pattern.
+func (p *filePlace) locate() (name, pattern string, err error) {
 	inside := url.URL{Scheme: p.scheme, Host: p.host, Path: p.dir + "/x"}
 	if p.host != "" {
 		inside.Scheme = "smb"
 	}
 	local, err := fileget.Path(inside.String())
 	if err != nil {
-		return false, err
+		return "", "", err
 	}
 	p.local = filepath.Dir(local)
-	name := filepath.Join(p.local, filepath.FromSlash(p.name))
+	return filepath.Join(p.local, filepath.FromSlash(p.name)), filepath.Join(escapePattern(p.local), filepath.FromSlash(p.pattern)), nil
+}
+
+// find adds the files that are meant to f; many says that it is not just one.
+func (p *filePlace) find(f *finder) (many bool, err error) {
+	name, pattern, err := p.locate()
+	if err != nil {
+		return false, err
+	}
 	info, err := os.Stat(name)
 	switch {
 	case err == nil && info.IsDir():
@@ -289,7 +298,7 @@ func (p *filePlace) find(f *finder) (many bool, err error) {
 	case err == nil || !strings.ContainsAny(p.pattern, wildcards):
 		return false, nil // one file, or none: the service says what is wrong with it
 	}
-	return true, f.glob(filepath.Join(escapePattern(p.local), filepath.FromSlash(p.pattern)))
+	return true, f.glob(pattern)
 }
 
 // escapePattern makes a pattern that only a path itself fits.

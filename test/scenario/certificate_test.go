@@ -215,8 +215,8 @@ func TestClientCertificate(t *testing.T) {
 		job := s.create(fetched{name: "set by a cmdlet", files: []bits.FileSpec{s.file(srv.URL+"/file", "fourth")}, waits: true})
 		wrong := strings.Repeat("0", 40)
 		for _, c := range []struct{ args, says string }{
-			{"-CertHash " + shown.SHA1, "there are no certificate stores here: give the path of a PEM or PKCS#12 file"},
-			{"-CertStoreLocation CurrentUser -CertStoreName My -CertHash " + shown.SHA1, "there are no certificate stores here: give the path of a PEM or PKCS#12 file"},
+			{"-CertHash " + shown.SHA1, "there are no certificate stores here (ERROR_FILE_NOT_FOUND 0x80070002)\nhint: give the path of a PEM or PKCS#12 file"},
+			{"-CertStoreLocation CurrentUser -CertStoreName My -CertHash " + shown.SHA1, "there are no certificate stores here, and no file My (ERROR_FILE_NOT_FOUND 0x80070002)\nhint: give the path of a PEM or PKCS#12 file"},
 			{"-CertStoreLocation Nowhere -CertStoreName " + me.pem + " -CertHash " + shown.SHA1, "0x80004001"},
 			{"-CertStoreLocation LocalMachine -CertStoreName " + me.pem + " -CertHash " + wrong, "0x80092004"},
 		} {

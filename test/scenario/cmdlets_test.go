@@ -413,6 +413,12 @@ func TestCmdlets(t *testing.T) {
 		if b, err := os.ReadFile(in("copies/2.log")); err != nil || string(b) != "text of 2.log" {
 			t.Errorf("the copy is %q, %v", b, err)
 		}
+		must(t, os.Mkdir(in("of a URL"), 0o755))
+		s.cli("Start-BitsTransfer", "-Source", "file://"+in("share/*.log"), "-Destination", in("of a URL")).want(t, 0)
+		if got := names(t, in("of a URL")); len(got) != 2 {
+			t.Errorf("of a URL the copies are %q", got)
+		}
+		s.cli("Start-BitsTransfer", "-Source", `\\nosuchserver\share\*.log`, "-Destination", in("copies")).want(t, 1).tellsAll(t, "the share //nosuchserver/share is not mounted", "then start the transfer again")
 		s.cli("Start-BitsTransfer", "-Source", in("share/*.log"), "-Destination", in("one.log")).want(t, 2)
 		s.cli("Start-BitsTransfer", "-Source", in("share/*.none"), "-Destination", in("copies")).want(t, 2)
 	})
