@@ -513,6 +513,9 @@ func TestCmdletProperties(t *testing.T) {
 			t.Errorf("-TransferPolicy %s is 0x%08x, want 0x%08x", word, uint32(got), uint32(mask))
 		}
 	}
+	if long := strings.Repeat("é", 1024); s.psOne("Set-BitsTransfer", id.String(), "-Description", long).Description != long {
+		t.Error("a description of 1024 characters is not kept")
+	}
 	// A method other than GET keeps the job in the foreground.
 	s.cli("Set-BitsTransfer", id.String(), "-Priority", "Low").want(t, 0)
 	if got := s.psOne("Set-BitsTransfer", id.String(), "-HttpMethod", "PUT"); got.Priority != "Foreground" {
@@ -522,7 +525,8 @@ func TestCmdletProperties(t *testing.T) {
 		t.Errorf("of another priority it says %q", got.err)
 	}
 	s.cli("Remove-BitsTransfer", id.String()).want(t, 0)
-	for _, args := range [][]string{{"-RetryInterval", "59"}, {"-Priority", "urgent"}, {"-ProxyUsage", "Override"}, {"-ProxyList", "p:1"}, {"-SecurityFlags", "0x8000"}, {"-Nonsense"}} {
+	for _, args := range [][]string{{"-RetryInterval", "59"}, {"-Priority", "urgent"}, {"-ProxyUsage", "Override"}, {"-ProxyList", "p:1"}, {"-SecurityFlags", "0x8000"},
+		{"-Description", strings.Repeat("x", 1025)}, {"-UseStoredCredential", "Server"}, {"-TransferPolicy", "0x100"}, {"-ACLFlags", "x"}, {"-Nonsense"}} {
 		got := s.cli(append([]string{"Start-BitsTransfer", url, filepath.Join(s.dir, "x"), "-Suspended"}, args...)...)
 		if got.want(t, 2); !strings.HasPrefix(got.err, "ebb: Start-BitsTransfer : ") {
 			t.Errorf("%q: %q", args, got.err)
