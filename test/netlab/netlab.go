@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"strings"
 	"sync/atomic"
+	"time"
 )
 
 // Interface is the name of a machine's interface to the switch.
@@ -95,7 +96,32 @@ func (n *Net) Machine(four, six bool) (*Machine, error) {
 			return nil, err
 		}
 	}
-	return m, nil
+	return m, m.await(six)
+}
+
+// await returns when the machine's interface runs, and has its address of the link if it has IPv6: the kernel
+// makes both so in its own time.
+func (m *Machine) await(six bool) error {
+	ready := func() (bool, error) {
+		up, err := exec.Command("ip", "-n", m.Space, "-o", "link", "show", "dev", Interface, "up").Output()
+		if err != nil || !strings.Contains(string(up), "LOWER_UP") || !strings.Contains(string(up), "state UP") {
+			return false, err
+		}
+		if !six {
+			return true, nil
+		}
+		own, err := exec.Command("ip", "-n", m.Space, "-6", "-o", "addr", "show", "dev", Interface, "scope", "link", "-tentative").Output()
+		return len(own) > 0, err
+	}
+	for end := time.Now().Add(time.Minute); ; time.Sleep(5 * time.Millisecond) {
+		ok, err := ready()
+		if ok || err != nil {
+			return err
+		}
+		if time.Now().After(end) {
+			return fmt.Errorf("the interface %s of %s does not run after a minute", Interface, m.Space)
+		}
+	}
 }
 
 // Inside returns the words that a command begins with that is to run on the machine.
