@@ -14,6 +14,7 @@ type PeerStatus struct {
 	HostedCaches   []string      `json:"hosted_caches" doc:"The caches that are asked, in mode hosted"`
 	PlainHTTP      bool          `json:"plain_http" doc:"Content information counts that came without TLS"`
 	ServeOnBattery bool          `json:"serve_on_battery" doc:"Blocks are served on battery too"`
+	DigestMode     bool          `json:"digest_mode" doc:"Files that only a digest is known of are shared too"`
 	Version1Only   bool          `json:"version1_only" doc:"The machine speaks as Windows 7 and Server 2008 R2 do"`
 	Problem        string        `json:"problem,omitempty" doc:"Why not all of it works"`
 	Stats          PeerStats     `json:"stats" doc:"Counts since the service started"`

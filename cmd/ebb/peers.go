@@ -107,6 +107,9 @@ func (a *app) printPeers(st *bits.PeerStatus, info *bits.CacheInfo) {
 	if st.Mode == string(policy.PeersHosted) {
 		line("hosted caches", "%s", strings.Join(st.HostedCaches, ", "))
 	}
+	if st.DigestMode {
+		line("digests", "files of which a checksum is known are shared with everybody who knows it")
+	}
 	line("cache", "%s", cacheText(info))
 	s := &st.Stats
 	line("downloads", "%s", sharesText(s))
@@ -133,7 +136,7 @@ func cacheText(i *bits.CacheInfo) string {
 func newPeersEnableCmd(a *app) *cobra.Command {
 	var interfaces, hosted []string
 	var port int
-	var plain, battery, version1 bool
+	var plain, battery, version1, digests bool
 	var file string
 	cmd := &cobra.Command{
 		Use:   "enable [MODE]",
@@ -171,6 +174,7 @@ other by UDP port 3702: a firewall must let these in from the own network.`,
 				{"plain-http", "peers.plain_http", strconv.FormatBool(plain)},
 				{"serve-on-battery", "peers.serve_on_battery", strconv.FormatBool(battery)},
 				{"version1", "peers.version1_only", strconv.FormatBool(version1)},
+				{"digests", "peers.digest_mode", strconv.FormatBool(digests)},
 			} {
 				if cmd.Flags().Changed(c.flag) {
 					changes = append(changes, policy.Change{Key: c.key, Value: c.value})
@@ -188,6 +192,7 @@ other by UDP port 3702: a firewall must let these in from the own network.`,
 	cmd.Flags().BoolVar(&plain, "plain-http", false, "also for files from http:// servers, whose answers others can change on their way")
 	cmd.Flags().BoolVar(&battery, "serve-on-battery", false, "serve while on battery too")
 	cmd.Flags().BoolVar(&version1, "version1", false, "speak as Windows 7 and Server 2008 R2 do")
+	cmd.Flags().BoolVar(&digests, "digests", false, "also files of which a checksum is known, from servers that know nothing of BranchCache; whoever knows it can get such a file from here")
 	cmd.Flags().StringVar(&file, "file", "", "another configuration `file` than the service's")
 	return cmd
 }

@@ -16,8 +16,8 @@ func TestPeersEnable(t *testing.T) {
 		want string // lines, in any order
 	}{
 		{nil, `mode = "distributed"`},
-		{[]string{"--serve-on-battery", "--version1", "--plain-http", "--port", "80", "--interface", "eth0,wlan0"},
-			"mode = \"distributed\"\nserve_on_battery = true\nversion1_only = true\nplain_http = true\nport = 80\ninterfaces = \"eth0, wlan0\""},
+		{[]string{"--serve-on-battery", "--version1", "--digests", "--plain-http", "--port", "80", "--interface", "eth0,wlan0"},
+			"mode = \"distributed\"\nserve_on_battery = true\nversion1_only = true\ndigest_mode = true\nplain_http = true\nport = 80\ninterfaces = \"eth0, wlan0\""},
 		{[]string{"--serve-on-battery=false"}, "serve_on_battery = false\nversion1_only = true"},
 		{[]string{"--hosted-cache", "cache.example.com", "--hosted-cache", "192.0.2.7:2178"}, "mode = \"hosted\"\nhosted_caches = \"cache.example.com, 192.0.2.7:2178\""},
 		{[]string{"local"}, `mode = "local"`},

@@ -87,7 +87,7 @@ func (s *server) peerStatus(admin bool) bits.PeerStatus {
 	out := bits.PeerStatus{
 		Mode: set.Mode.String(), Fetch: set.Mode != peers.Off && !set.ServeOnly, Port: int(set.Port), Serving: []string{}, NotServing: st.WhyNot, Networks: []bits.PeerNetwork{},
 		HostedCaches: append([]string{}, set.HostedCaches...), PlainHTTP: set.PlainHTTP, ServeOnBattery: set.ServeOnBattery, Version1Only: set.Version1Only,
-		Problem: st.Problem, Stats: bits.PeerStats(st.Stats),
+		DigestMode: set.DigestMode, Problem: st.Problem, Stats: bits.PeerStats(st.Stats),
 	}
 	for _, at := range st.Serving {
 		out.Serving = append(out.Serving, at.String())

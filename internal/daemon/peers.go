@@ -48,6 +48,7 @@ func peerSettings(p policy.Peers) peers.Settings {
 		PlainHTTP:      p.PlainHTTP,
 		Version1Only:   p.Version1Only,
 		ThrottleLAN:    p.ThrottleLAN,
+		DigestMode:     p.DigestMode,
 	}
 	if p.Serve && p.UploadRate != 0 {
 		s.Uploads = p.Uploads

@@ -1,6 +1,7 @@
 package peers
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 )
@@ -22,7 +23,7 @@ func (n *Node) Clear() error {
 	n.applying.Lock()
 	defer n.applying.Unlock()
 	if c := n.Cache(); c != nil {
-		return c.Clear()
+		return errors.Join(c.Clear(), os.RemoveAll(n.indexDir()))
 	}
 	return os.RemoveAll(n.dir)
 }

@@ -55,6 +55,7 @@ type Settings struct {
 	PlainHTTP      bool // content information that came over http:// counts too
 	Version1Only   bool // of content information
 	ThrottleLAN    bool // bytes of peers are held back as those of the origin are
+	DigestMode     bool // files that only a digest is known of are shared too (section 20.5)
 }
 
 // Defaults are the settings of a machine whose administrator decided nothing: peer caching is off.
@@ -243,6 +244,9 @@ func (n *Node) discover(s Settings, networks []disco.Network, answers bool) erro
 		kept := n.cache
 		c.Held = func(id []byte) (disco.Holding, bool) {
 			e, err := kept.Look(id)
+			if _, b, ierr := n.readIndex(id); err != nil && ierr == nil && n.Settings().DigestMode {
+				return disco.Holding{Blocks: indexBlocks(b), All: true}, true
+			}
 			return disco.Holding{Blocks: e.Blocks, All: e.Held == int64(e.Length), Age: time.Since(e.Created)}, err == nil
 		}
 	}

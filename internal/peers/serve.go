@@ -31,7 +31,7 @@ func (n *Node) serve(s Settings) error {
 		most = s.UploadRate
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	r := &serving{Server: pccrr.NewServer(n.cache, s.Uploads, n.allowed), cancel: cancel}
+	r := &serving{Server: pccrr.NewServer(shelf{n.cache, n}, s.Uploads, n.allowed), cancel: cancel}
 	r.done.Go(func() {
 		if err := r.Serve(ctx, &polite{Listener: l, spare: governor.NewSpare(most), ctx: ctx}); err != nil {
 			n.log.Error("blocks are not served to peers any more", "err", err)

@@ -93,6 +93,7 @@ var keys = []key{
 	{"peers.plain_http", func(p *Policy) any { return &p.Peers.PlainHTTP }, 0, 0, "also files from http:// servers: who can change an answer on its way chooses what the file has, as without peers"},
 	{"peers.version1_only", func(p *Policy) any { return &p.Peers.Version1Only }, 0, 0, "speak as Windows 7 and Server 2008 R2 do"},
 	{"peers.throttle_lan", func(p *Policy) any { return &p.Peers.ThrottleLAN }, 0, 0, "the limits of [bandwidth] hold for bytes from peers too"},
+	{"peers.digest_mode", func(p *Policy) any { return &p.Peers.DigestMode }, 0, 0, "also files of which a checksum is known, from servers that know nothing of BranchCache: whoever knows it can get such a file from here"},
 }
 
 // policies returns the names of the transfer policies that can be given to a priority.

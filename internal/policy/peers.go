@@ -25,6 +25,7 @@ type Peers struct {
 	PlainHTTP      bool // content information counts that came without TLS
 	Version1Only   bool // of content information: what Windows 7 and Server 2008 R2 know
 	ThrottleLAN    bool // the limits of the bandwidth hold for bytes from peers too
+	DigestMode     bool // files of which only a digest is known are shared too
 }
 
 // PeerMode says whom blocks are got from.

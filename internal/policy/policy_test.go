@@ -160,6 +160,7 @@ serve_on_battery = true
 plain_http = true
 version1_only = true
 throttle_lan = true
+digest_mode = true
 `)
 	want := Policy{
 		Jobs: Jobs{Logon: LogonStrict, Foreground: 8, Background: 2, TimeSlice: Duration(10 * time.Second), KeepEvents: Duration(36 * time.Hour),
@@ -177,7 +178,7 @@ throttle_lan = true
 		Credentials: Credentials{Own: "*.example.com, none.example"},
 		Notify:      Notify{Commands: "/usr/bin/logger, /opt/hooks/*", Hooks: "hooks.example.com", Timeout: Duration(30 * time.Second)},
 		Peers: Peers{Mode: PeersHosted, Port: 80, Interfaces: "eth0, wlan0", HostedCaches: "cache.example.com:80, [2001:db8::7]:2178, [2001:db8::8]:80",
-			CacheSize: Size{Bytes: 1_500_000_000}, MaxAge: Duration(time.Hour), Uploads: 1, ServeOnBattery: true, PlainHTTP: true, Version1Only: true, ThrottleLAN: true},
+			CacheSize: Size{Bytes: 1_500_000_000}, MaxAge: Duration(time.Hour), Uploads: 1, ServeOnBattery: true, PlainHTTP: true, Version1Only: true, ThrottleLAN: true, DigestMode: true},
 	}
 	if p.Bandwidth.Zone.String() != "Asia/Kathmandu" {
 		t.Errorf("zone %v", p.Bandwidth.Zone)

@@ -3,6 +3,7 @@ package transfer
 import (
 	"context"
 	"errors"
+	"net/netip"
 	"net/url"
 	"time"
 
@@ -21,11 +22,14 @@ import (
 // What peers give is held to g's ceilings where the node's settings say so. It is called before the first Run.
 func (e *Engine) UsePeers(n *peers.Node, g *governor.Governor) { e.node, e.gov = n, g }
 
-// description is what the origin says of all bytes of a file.
+// description is what the origin says of all bytes of a file, or a peer.
 type description struct {
 	info      *peerdist.Info
 	validator httpget.Validator
 	modified  time.Time
+	// A peer said it in the digest mode: the digest that the file must have, and which peer; none if this machine did.
+	digest string
+	from   netip.AddrPort
 }
 
 var (
@@ -43,21 +47,27 @@ var (
 // about to make; it doubles.
 const makeAgain = time.Second
 
-// peerable reports whether a file is one that may come from peers: whole, of its own server alone. Parts,
-// mirrors and files that are made as they are asked for come from their servers.
+// peerable reports whether a file may come from peers, and its server is to be asked for its description.
 func (r *run) peerable(f *store.File) bool {
+	if r.node == nil || !r.mayShare(f) {
+		return false
+	}
+	u, err := url.Parse(f.Remote)
+	return err == nil && r.node.Wants(u)
+}
+
+// mayShare reports whether a file is one that may come from peers: whole, of its own server alone. Parts,
+// mirrors and files that are made as they are asked for come from their servers.
+func (r *run) mayShare(f *store.File) bool {
 	j := &r.job
-	if r.node == nil || j.NoPeers || j.Type != bits.Download || j.whole() || j.OnDemand || j.OnlyIfNewer || j.HighPerformance || fileget.Is(f.Remote) {
+	if j.NoPeers || j.Type != bits.Download || j.whole() || j.OnDemand || j.OnlyIfNewer || j.HighPerformance || fileget.Is(f.Remote) {
 		return false
 	}
 	if x := f.Extra; x != nil && (len(x.Ranges) > 0 || len(x.Wanted) > 0 || x.Position > 0 || len(x.Mirrors) > 0 || x.OnlyIfNewer || x.Distrusted) {
 		return false
 	}
-	if p := f.Part; p != nil && (p.Source != "" || len(p.Duplicates) > 0) {
-		return false
-	}
-	u, err := url.Parse(f.Remote)
-	return err == nil && r.node.Wants(u)
+	p := f.Part
+	return p == nil || p.Source == "" && len(p.Duplicates) == 0
 }
 
 // peerDist is what a request for the rest of the file says of its description.

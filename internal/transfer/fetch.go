@@ -79,12 +79,14 @@ type download struct {
 	parts     bool   // the server sends parts of a version that it names
 	plain     bool   // no description is asked for
 	about     *description
-	makes     bool          // the origin is about to describe the file
-	makesAt   time.Time     // when it is asked for that again
-	makesIn   time.Duration // after which it was last
-	damaged   bool          // the description was of no use
-	borrowed  bool          // bytes of another job are here
-	connected bool          // is among the files that may ask their servers
+	makes     bool              // the origin is about to describe the file
+	makesAt   time.Time         // when it is asked for that again
+	makesIn   time.Duration     // after which it was last
+	damaged   bool              // the description was of no use
+	known     []byte            // the digest of the file that others may know it by; nil for none
+	sought    chan *description // told what a peer says of the file; nil if none is asked
+	borrowed  bool              // bytes of another job are here
+	connected bool              // is among the files that may ask their servers
 }
 
 // fetch moves one file. i counts in the transfer's own list.
@@ -367,6 +369,7 @@ func (d *download) request(ctx context.Context) error {
 		return err
 	}
 	d.once.Do(d.sink.Connected)
+	d.seek(ctx, resp)
 	return d.copy(ctx, resp, under.patience)
 }
 
@@ -499,6 +502,9 @@ func (d *download) copy(ctx context.Context, resp *httpget.Response, patience *h
 			return nil
 		case err != nil:
 			return httpconn.TransportError(ctx, err, d.src.url)
+		}
+		if d.found(left) {
+			return errDescribed
 		}
 		if now := time.Now(); now.Sub(d.saved) >= checkpointEvery && !d.job.HighPerformance {
 			if err := d.checkpoint(); err != nil {
@@ -649,6 +655,7 @@ func (d *download) finish(ctx context.Context) error {
 			return again()
 		}
 	}
+	d.publish(ctx)
 	note := ""
 	if d.f.Part != nil {
 		note = d.f.Part.Note

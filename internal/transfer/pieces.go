@@ -710,9 +710,15 @@ func (p *pieces) finish(ctx context.Context) error {
 			return again()
 		}
 	}
-	err := p.seal(ctx, p.file)
+	err := p.seal(ctx, p.file, p.expected())
 	var wrong wrongSum
 	switch {
+	case errors.As(err, &wrong) && p.f.Part.Peers+p.f.Part.Cached > 0:
+		// Peers may have described it before the transfer was stopped: now the server's own word counts.
+		if err := p.restart("what came from peers did not have the checksum", false); err != nil {
+			return err
+		}
+		return again()
 	case errors.As(err, &wrong):
 		return p.mismatch(string(wrong))
 	case errors.Is(err, errGone):
@@ -728,6 +734,7 @@ func (p *pieces) finish(ctx context.Context) error {
 
 // mismatch ends a file whose content is not what was expected.
 func (p *pieces) mismatch(got string) error {
+	want := p.expected()
 	p.file.Close()
 	p.file = nil
 	p.filled, p.layout = nil, newLayout(p.ranges(), -1)
@@ -735,5 +742,5 @@ func (p *pieces) mismatch(got string) error {
 	f := p.f
 	p.sink.File(p.index, &f)
 	return errors.Join(&bits.Error{Code: bits.ValidationFailed, Context: bits.ContextRemoteFile, File: p.f.Remote,
-		Message: fmt.Sprintf("the checksum of %s is %s, expected was %s", bits.RedactURL(p.f.Remote), got, p.f.Checksum)}, p.job.Owner.Remove(p.path))
+		Message: fmt.Sprintf("the checksum of %s is %s, expected was %s", bits.RedactURL(p.f.Remote), got, want)}, p.job.Owner.Remove(p.path))
 }

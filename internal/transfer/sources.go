@@ -160,12 +160,12 @@ func (d *download) healthy() {
 
 // expected returns the digest that the whole file must have: what its owner said, else what its
 // server did; empty if neither has.
-func (d *download) expected() string {
+func (t *transit) expected() string {
 	switch {
-	case d.f.Checksum != "":
-		return d.f.Checksum
-	case d.f.Part != nil:
-		return d.f.Part.Digest
+	case t.f.Checksum != "":
+		return t.f.Checksum
+	case t.f.Part != nil:
+		return t.f.Part.Digest
 	}
 	return ""
 }

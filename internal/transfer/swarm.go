@@ -146,6 +146,10 @@ func (s *swarm) begin() error {
 	if _, err := s.job.Owner.Watermark(s.path); err != nil {
 		filled = nil // the part file is gone
 	}
+	if s.byWord() && !s.agrees(filled) {
+		s.node.Lied(s.about.from, errors.New("an index of another file: what the server sent is not in it"))
+		return errPlain // which goes on with what is here
+	}
 	stands, err := s.job.Owner.Version(s.path)
 	proven := err == nil && s.proofs.same(s.path, stands)
 	file, err := localfile.OpenSparse(s.job.Owner, s.path, len(filled) > 0, size)

@@ -43,6 +43,8 @@ type origin struct {
 	tag     string
 	secret  string
 	ahead   time.Duration                 // of its clock
+	plain   bool                          // knows nothing of content information
+	header  http.Header                   // of its answers, besides
 	first   bool                          // knows version 1 alone
 	making  int                           // so many requests find the description not ready
 	serve   func(b []byte, at int64) bool // changes what is sent from an offset on; false breaks the answer off
@@ -98,7 +100,10 @@ func (o *origin) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Etag", tag)
 	w.Header().Set("Content-Type", "application/octet-stream")
 	w.Header().Set("Date", time.Now().Add(o.ahead).UTC().Format(http.TimeFormat))
-	if _, ok := pccrtp.Wanted(r); ok {
+	for name, v := range o.header {
+		w.Header()[name] = v
+	}
+	if _, ok := pccrtp.Wanted(r); ok && !o.plain {
 		o.asked.Add(1)
 		if o.making == 0 {
 			b := o.info().Append(nil)

@@ -138,15 +138,21 @@ func (s *swarm) record() {
 	s.mu.Unlock()
 	s.has(filled)
 	s.f.Part.Peers, s.f.Part.Cached = peers, cached
+	s.f.Part.Digest = ""
+	if s.byWord() && s.f.Checksum == "" {
+		s.f.Part.Digest = s.about.digest // which proves what is here, also when it goes on in another way
+	}
 }
 
 // finish makes the file durable. All of it was verified, so that the server need not be asked whether it has
 // changed.
 func (s *swarm) finish(ctx context.Context) error {
 	s.record()
-	err := s.seal(ctx, s.file)
+	err := s.seal(ctx, s.file, s.expected())
 	var wrong wrongSum
 	switch {
+	case errors.As(err, &wrong) && s.byWord():
+		return s.refute(wrong.Error())
 	case errors.As(err, &wrong):
 		s.file.Close()
 		s.file = nil
@@ -160,6 +166,10 @@ func (s *swarm) finish(ctx context.Context) error {
 		return errAnew
 	case err != nil:
 		return err
+	}
+	if s.byWord() {
+		_ = s.node.PublishIndex(s.info, s.known) // its blocks are in the cache
+		return nil
 	}
 	segments := make([]*peerdist.Segment, len(s.info.Segments))
 	for i := range segments {

@@ -170,7 +170,7 @@ func (s *swarm) request(ctx context.Context, first, end int) (n int64, err error
 	ctx, under := s.ask(ctx, s.src.url)
 	defer under.end()
 	resp, err := s.http.GetParts(s.guard(ctx), httpget.PartsRequest{URL: s.src.url, Header: s.job.Header, Ranges: []bits.Range{{Offset: a.Offset, Length: z.End() - a.Offset}},
-		Validator: s.named(), PeerDist: httpget.PeerDist{Missing: true}, Class: s.job.Class, Got: under.got, Answered: s.answer.came})
+		Validator: s.named(), PeerDist: httpget.PeerDist{Missing: !s.byWord()}, Class: s.job.Class, Got: under.got, Answered: s.answer.came})
 	var e *bits.Error
 	switch {
 	case errors.As(err, &e) && (e.Code == bits.InsufficientRangeSupport || e.Code == bits.InvalidRange):
@@ -247,6 +247,9 @@ func (s *swarm) sentWrong(b int) error {
 	again := s.wrong == b
 	s.wrong = b
 	s.mu.Unlock()
+	if again && s.byWord() {
+		return s.refute("the server sends other bytes")
+	}
 	if again {
 		return s.discard("the server sent another file than it had described", true)
 	}

@@ -39,6 +39,9 @@ func (t *transit) has(filled extent.Set) {
 	if old := t.f.Part; old != nil {
 		part.Note, part.Peak = old.Note, old.Peak
 		part.Peers, part.Cached = old.Peers, old.Cached
+		if len(old.Filled) > 0 {
+			part.Digest = old.Digest
+		}
 	}
 	t.f.Done = filled.Bytes()
 	part.Peak = max(part.Peak, t.f.Done)
@@ -64,19 +67,19 @@ func (w wrongSum) Error() string { return "the checksum is " + string(w) }
 // errGone says that somebody deleted a part file, perhaps with its directory, while it was written.
 var errGone = errors.New("the part file was deleted")
 
-// seal ends a file all bytes of which are in its part file: it holds them against the checksum that the job's owner
-// gave, makes them durable, and reports the file as done. The error is a wrongSum or errGone where the caller has
+// seal ends a file all bytes of which are in its part file: it holds them against the checksum that is wanted, if one
+// is, makes them durable, and reports the file as done. The error is a wrongSum or errGone where the caller has
 // to throw away what is here.
-func (t *transit) seal(ctx context.Context, file *localfile.Sparse) error {
-	if h := newHash(t.f.Checksum); h != nil {
+func (t *transit) seal(ctx context.Context, file *localfile.Sparse, want string) error {
+	if h := newHash(want); h != nil {
 		if err := file.Hash(ctx, h, t.f.Size); err != nil {
 			if ctx.Err() != nil {
 				return context.Cause(ctx)
 			}
 			return localfile.Err(err, t.path)
 		}
-		algorithm, _, _ := strings.Cut(t.f.Checksum, ":")
-		if got := algorithm + ":" + hex.EncodeToString(h.Sum(nil)); got != t.f.Checksum {
+		algorithm, _, _ := strings.Cut(want, ":")
+		if got := algorithm + ":" + hex.EncodeToString(h.Sum(nil)); got != want {
 			return wrongSum(got)
 		}
 	}

@@ -35,6 +35,12 @@ type lan struct {
 // fast as the network.
 func newLAN(t *testing.T, four, six bool, size int, line int64) *lan {
 	t.Helper()
+	return newLANOf(t, four, six, size, line, "--branchcache", "--branchcache-http")
+}
+
+// newLANOf is newLAN with other arguments of the origin.
+func newLANOf(t *testing.T, four, six bool, size int, line int64, args ...string) *lan {
+	t.Helper()
 	isRoot(t)
 	if why := netlab.Missing(); why != "" {
 		if os.Getenv("CI") != "" {
@@ -60,7 +66,7 @@ func newLAN(t *testing.T, four, six bool, size int, line int64) *lan {
 	if !four {
 		at = l.origin.Six
 	}
-	l.server = newServing(t, "", "--branchcache", "--branchcache-http", "--listen", netip.AddrPortFrom(at, 8080).String())
+	l.server = newServing(t, "", append(args, "--listen", netip.AddrPortFrom(at, 8080).String())...)
 	l.server.before = l.origin.Inside()
 	if err := os.WriteFile(filepath.Join(l.server.dir, "file"), l.content, 0o644); err != nil {
 		t.Fatal(err)
@@ -198,6 +204,31 @@ func TestPeersOfANetwork(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestDigestMode: of a server that describes nothing the second machine gets a file from the first, if both know its
+// checksum.
+func TestDigestMode(t *testing.T) {
+	t.Parallel()
+	l := newLANOf(t, true, true, 8*mib, 16e6)
+	var job *client.Job
+	var s *service
+	for range 2 {
+		s = l.machine("distributed")
+		s.cli("peers", "enable", "--digests").want(t, 0)
+		s.cli("peers", "status").want(t, 0).tellsAll(t, "everybody who knows it")
+		f := s.file(l.server.url+"/file", "file")
+		f.Checksum = checksum("sha256", l.content)
+		job = s.create(fetched{files: []bits.FileSpec{f}})
+		l.arrives(s, job)
+		s.holds("file")
+	}
+	f := s.info(job).Files[0]
+	t.Logf("%d bytes came from the other", f.BytesFromPeers)
+	if f.BytesFromPeers == 0 { // the server sends for 4 s
+		t.Error("nothing came from the other")
+	}
+	s.cli("show", job.ID.String()).want(t, 0).tellsAll(t, " from peers")
 }
 
 // TestPeersThatBeginTogether share one download among them.

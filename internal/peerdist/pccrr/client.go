@@ -304,6 +304,41 @@ func (c *Client) Sealed(ctx context.Context, peer netip.AddrPort, id []byte, i, 
 	return b, cipher, room, err
 }
 
+// Whole fetches the blocks of a segment of version 1 of which nothing but its id and its secret is known, from one peer.
+// Nothing but their form tells whether they are right: the caller finds out, and says Lied if they are not. The error
+// is ErrNone if the peer does not have all of them. More than most bytes are a lie.
+func (c *Client) Whole(ctx context.Context, peer netip.AddrPort, s *peerdist.Segment, most int) ([]byte, error) {
+	all, err := c.whole(ctx, peer, s, most)
+	if !errors.Is(err, ErrNone) {
+		c.blame(ctx, peer, err)
+	}
+	return all, err
+}
+
+func (c *Client) whole(ctx context.Context, peer netip.AddrPort, s *peerdist.Segment, most int) ([]byte, error) {
+	id := s.ID()
+	var all, space []byte
+	for i := 0; ; i++ {
+		var b Block
+		var cipher Cipher
+		var err error
+		if b, cipher, space, err = c.sealed(ctx, peer, id, i, space); err != nil {
+			return nil, err
+		}
+		plain, err := Open(cipher, s.Secret, b)
+		if err != nil || len(plain) > peerdist.BlockSize || len(all)+len(plain) > most {
+			return nil, lied("a block that is not the right one")
+		}
+		all = append(all, plain...)
+		if len(plain) < peerdist.BlockSize || b.Next == 0 {
+			return all, nil
+		}
+	}
+}
+
+// Lied says that what came from a peer has turned out to be wrong, and why.
+func (c *Client) Lied(peer netip.AddrPort, why error) { c.blame(context.Background(), peer, lie{why}) }
+
 func (c *Client) sealed(ctx context.Context, peer netip.AddrPort, id []byte, i int, space []byte) (Block, Cipher, []byte, error) {
 	m, cipher, space, err := c.exchange(ctx, peer, GetBlocks{id, []Range{{uint32(i), 1}}}, space)
 	if err != nil {

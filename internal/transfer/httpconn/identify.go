@@ -99,6 +99,15 @@ func place(req *http.Request) (*url.URL, bool) {
 // could not be identified.
 type whyKey struct{}
 
+// saidKey is the key, in the context of an answer's request, of whether the server was told who the owner is.
+type saidKey struct{}
+
+// Identified reports whether the request that was answered told the server who asks, other than by a certificate.
+func Identified(resp *http.Response) bool {
+	r := resp.Request
+	return r.Header.Get("Authorization") != "" || r.Header.Get("Cookie") != "" || r.URL.User != nil || r.Context().Value(saidKey{}) != nil
+}
+
 // roundTrip sends a request by a way, and tells those on it who want to know it who the owner is.
 func (l *lanes) roundTrip(base *http.Transport, req *http.Request, w *way) (*http.Response, error) {
 	ctx := req.Context()
@@ -165,6 +174,9 @@ func (l *lanes) roundTrip(base *http.Transport, req *http.Request, w *way) (*htt
 		}
 		if why := strings.Trim(server.Why()+"; "+via.Why(), "; "); why != "" && (resp.StatusCode == http.StatusUnauthorized || resp.StatusCode == http.StatusProxyAuthRequired) {
 			ctx = context.WithValue(ctx, whyKey{}, why)
+		}
+		if said != "" || server.Bound() {
+			ctx = context.WithValue(ctx, saidKey{}, true)
 		}
 		resp.Request = req.WithContext(ctx)
 		resp.Body = &lastBody{resp.Body, free}

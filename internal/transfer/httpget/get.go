@@ -120,6 +120,7 @@ type Response struct {
 	Info      bool        // the body is content information of the file from Offset on, for ReadInfo
 	Speaks    bool        // the server gives content information of some files
 	Makes     bool        // and will have it for this one soon
+	Public    bool        // nothing shows that not everybody may have it: nobody said who asks, and no cache is told to keep off
 
 	limit int64 // bytes that content information may have
 }
@@ -195,6 +196,7 @@ func (c *Client) check(r Request, resp *http.Response) (*Response, error) {
 	}
 	out := &Response{Body: resp.Body, Length: resp.ContentLength, Validator: validatorOf(resp.Header), Header: resp.Header, URL: resp.Request.URL}
 	out.Modified, _ = http.ParseTime(out.Validator.LastModified) // zero if there is none
+	out.Public = !httpconn.Identified(resp) && !keptOff(resp.Header)
 	says, ok := pccrtp.Answered(resp.Header)
 	out.Speaks, out.Makes = ok, says.MakeHash
 	if says.Encoded && r.PeerDist.Version > 0 {
@@ -243,6 +245,17 @@ func (c *Client) check(r Request, resp *http.Response) (*Response, error) {
 		return &Response{Validator: out.Validator, Restart: "the file changed on the server: " + r.Validator.difference(out.Validator)}, nil
 	}
 	return out, nil
+}
+
+// keptOff reports whether an answer is not for caches that several people use (RFC 9111 5.2.2).
+func keptOff(h http.Header) bool {
+	for directive := range strings.SplitSeq(strings.Join(h.Values("Cache-Control"), ","), ",") {
+		name, _, _ := strings.Cut(strings.TrimSpace(directive), "=")
+		if strings.EqualFold(name, "no-store") || strings.EqualFold(name, "private") {
+			return true
+		}
+	}
+	return false
 }
 
 // checkStatus deals with answers that carry no file.
