@@ -143,7 +143,7 @@ job, 5 not allowed, 6 not in this state, 130 interrupted.`,
 	add("fetch", newGetCmd(a), newPutCmd(a), newWaitCmd(a))
 	add("jobs", newCreateCmd(a), newAddCmd(a), newSetCmd(a), newCredentialsCmd(a), newHeadersCmd(a), newCertificateCmd(a), newResumeCmd(a), newSuspendCmd(a), newCompleteCmd(a), newCancelCmd(a), newOwnCmd(a), newFileCmd(a), newReplacePrefixCmd(a))
 	add("look", newListCmd(a), newShowCmd(a), newExplainCmd(a), newTopCmd(a), newWatchCmd(a))
-	add("service", newServeCmd(a), newDaemonCmd(a), newPolicyCmd(a), newPeersCmd(a), newCacheCmd(a), newVersionCmd(a), newCompletionCmd(a), newManCmd(a))
+	add("service", newServeCmd(a), newDaemonCmd(a), newPolicyCmd(a), newPeersCmd(a), newCacheCmd(a), newVersionCmd(a), newDoctorCmd(a), newCompletionCmd(a), newManCmd(a))
 	add("originals", newBitsadminCmd(a))
 	for _, c := range bitsTransfer() {
 		add("originals", newCmdletCmd(a, c))

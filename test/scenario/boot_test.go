@@ -107,6 +107,27 @@ func (c *container) isInstalled() {
 	if strings.Contains(status, "Uid:\t0") {
 		c.t.Error("the service runs as root")
 	}
+
+	// What ebb doctor says of it, and of a unit whose program is not there. The container has no certificates.
+	for _, user := range []string{"root", "alice"} {
+		out := c.as(user, "ebb", "doctor").want(c.t, 1).out
+		if strings.Count(out, " problem: ") != 1 {
+			c.t.Errorf("ebb doctor of %s finds more than one problem:\n%s", user, out)
+		}
+		for _, want := range []string{"trusts no authority", "The unit ebb.socket is active.", "The unit ebb.service is active.", "logind tells who is logged on."} {
+			if !strings.Contains(out, want) {
+				c.t.Errorf("ebb doctor of %s does not say %q:\n%s", user, want, out)
+			}
+		}
+		if strings.Contains(out, "Polkit does not know") {
+			c.t.Errorf("ebb doctor of %s prints\n%s", user, out)
+		}
+	}
+	const away = "sed -i s,local/bin/ebb,local/bin/none, /etc/systemd/system/ebb.service; systemctl daemon-reload; systemctl stop ebb.service ebb.socket; ebb doctor"
+	if r := c.script(away); r.code != 1 || !strings.Contains(r.out, "starts /usr/local/bin/none, which is not there.") || !strings.Contains(r.out, "The unit ebb.socket does not run.") {
+		c.t.Errorf("ebb doctor without a service: exit code %d\n%s%s", r.code, r.out, r.err)
+	}
+	c.script("sed -i s,local/bin/none,local/bin/ebb, /etc/systemd/system/ebb.service; systemctl daemon-reload; systemctl start ebb.socket ebb.service").want(c.t, 0)
 }
 
 // owned checks a file of the container: whose it is, and what it holds.
