@@ -15,6 +15,8 @@ const (
 	// writes to the file system is left alone.
 	groupFrom = 4
 	groupTime = 50 * time.Millisecond
+	// gatherTime is for how long one waits for more.
+	gatherTime = 2 * time.Millisecond
 	// slow is how long a syncfs may take: it writes also what others wrote. After one that took longer
 	// there is none for slowRest times as long.
 	slow     = 300 * time.Millisecond
@@ -103,8 +105,18 @@ func (g *group) come(now time.Time) bool {
 	return many
 }
 
-// lead makes the file and the others durable, and leaves those who came meanwhile to one of them.
+// lead makes the file durable with the others and those who come in a moment.
 func (g *group) lead(fd int, others []chan turn) error {
+	time.Sleep(gatherTime)
+	g.mu.Lock()
+	others = append(others, g.waiting...)
+	g.waiting = nil
+	g.mu.Unlock()
+	return g.write(fd, others)
+}
+
+// write makes the file and the others durable, and leaves those who come meanwhile to one of them.
+func (g *group) write(fd int, others []chan turn) error {
 	began := time.Now()
 	err := again(func() error { return unix.Syncfs(fd) })
 	tell(others, turn{durable: err == nil})

@@ -62,7 +62,7 @@ func TestFilesThatFinishTogether(t *testing.T) {
 	}
 }
 
-// TestWhoLeadsAGroup has one file lead while others come, or none.
+// TestWhoLeadsAGroup has others come while one file is written, or none.
 func TestWhoLeadsAGroup(t *testing.T) {
 	f, err := os.Create(filepath.Join(t.TempDir(), "f"))
 	if err != nil {
@@ -88,7 +88,7 @@ func TestWhoLeadsAGroup(t *testing.T) {
 			told = append(told, make(chan turn, 1))
 		}
 		g.waiting = told
-		if err := g.lead(int(f.Fd()), nil); err != nil {
+		if err := g.write(int(f.Fd()), nil); err != nil {
 			t.Fatal(err)
 		}
 		want := turn{}
