@@ -713,7 +713,7 @@ func (p *pieces) finish(ctx context.Context) error {
 	err := p.seal(ctx, p.file, p.expected())
 	var wrong wrongSum
 	switch {
-	case errors.As(err, &wrong) && p.f.Part.Peers+p.f.Part.Cached > 0:
+	case errors.As(err, &wrong) && p.f.Part != nil && p.f.Part.Peers+p.f.Part.Cached > 0:
 		// Peers may have described it before the transfer was stopped: now the server's own word counts.
 		if err := p.restart("what came from peers did not have the checksum", false); err != nil {
 			return err
