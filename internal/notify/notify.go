@@ -353,6 +353,9 @@ func (n *Notifier) tellHook(t task, notice *queue.Notice) next {
 	if !notice.Wants(queue.ToHook) {
 		return next{}
 	}
+	if time.Until(notice.Repost) > 0 {
+		return next{at: notice.Repost}
+	}
 	err := n.post(notice)
 	if n.ctx.Err() != nil {
 		return next{}

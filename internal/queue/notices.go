@@ -32,6 +32,7 @@ type Notice struct {
 	Retry  time.Time      // when a program that could not be told is tried again
 	Failed int            // how often it could not be told
 	Hook   int            // how often the web hook failed in a row
+	Repost time.Time      // when the web hook that failed is tried again
 	Least  time.Duration  // before a notification that failed is tried again
 	Files  uint64         // the last file event that was told
 	Missed int            // how often in a row a program could not be told of a file
@@ -149,6 +150,9 @@ func (q *Queue) notice(j *job) Notice {
 	if d.Notice.Retry != 0 {
 		n.Retry = time.Unix(0, d.Notice.Retry)
 	}
+	if d.Notice.HookRetry != 0 {
+		n.Repost = time.Unix(0, d.Notice.HookRetry)
+	}
 	switch s := v.rec.State; {
 	case n.Due == 0:
 	case s == bits.Errored:
@@ -191,9 +195,11 @@ func (q *Queue) Noticed(yield func(Notice)) {
 	}
 }
 
-// noticeOf changes the record of the notice that is due since due, if it still is.
+// noticeOf changes the record of the notice that is due since due, if it still is. It returns once
+// that is done: whoever looks at the notice then does not tell it again. If it cannot be stored, the
+// notice is told once more.
 func (q *Queue) noticeOf(id bits.ID, due int64, change func(*store.Notice), then func(*tx, *job)) {
-	q.post(func(t *tx) error {
+	_ = q.do(func(t *tx) error {
 		j := q.byID[id]
 		if j == nil {
 			return nil

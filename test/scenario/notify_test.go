@@ -17,6 +17,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -103,7 +104,28 @@ func TestNotifyWhen(t *testing.T) {
 		t.Errorf("the command that was set late wrote %q", got)
 	}
 
-	f := fetched{files: []bits.FileSpec{s.file(url, "auto")}}
+	// Each channel is told of it once, though its end is several events, and one that fails waits.
+	var posts atomic.Int64
+	hooks := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { posts.Add(1) }))
+	defer hooks.Close()
+	f := fetched{files: []bits.FileSpec{s.file(url, "once")}}
+	f.settings.AutoComplete, f.settings.NotifyURL = ptr(true), &hooks.URL
+	for _, code := range []string{"0", "1"} {
+		f.settings.NotifyCommand = &[]string{"/bin/sh", "-c", `echo run >>"$1"; exit "$2"`, "sh", filepath.Join(s.dir, "once"+code), code}
+		s.create(f)
+	}
+	defer func() {
+		for _, code := range []string{"0", "1"} {
+			if got := appears(t, filepath.Join(s.dir, "once"+code)); got != "run\n" {
+				t.Errorf("a command that ends with %s wrote %q", code, got)
+			}
+		}
+		if n := posts.Load(); n != 2 {
+			t.Errorf("the hooks of two jobs had %d posts", n)
+		}
+	}()
+
+	f = fetched{files: []bits.FileSpec{s.file(url, "auto")}}
 	f.settings.AutoComplete, f.settings.NotifyCommand = ptr(true), ptr(out("auto.out"))
 	s.create(f)
 	if got, want := appears(t, filepath.Join(s.dir, "auto.out")), filepath.Join(s.dir, "auto")+"\ntransferred ACKNOWLEDGED \n"; got != want {
