@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"io/fs"
 	"net/url"
@@ -194,9 +195,10 @@ func jobName(files []bits.FileSpec) string {
 	first := ""
 	for _, f := range files {
 		if u, err := url.Parse(f.Remote); err == nil {
-			hosts[u.Host] = true
+			host := cmp.Or(u.Host, "this machine")
+			hosts[host] = true
 			if first == "" {
-				first = u.Host
+				first = host
 			}
 		}
 	}

@@ -207,6 +207,7 @@ func TestJobName(t *testing.T) {
 	file := func(url, local string) bits.FileSpec { return bits.FileSpec{Remote: url, Local: local} }
 	for want, files := range map[string][]bits.FileSpec{
 		"a.iso":                           {file("https://h/a.iso", "/d/a.iso")},
+		"2 files from this machine":       {file("file:///s/a", "/d/a"), file("file:///s/b", "/d/b")},
 		"2 files from h":                  {file("https://h/a", "/d/a"), file("https://h/b", "/d/b")},
 		"2 files from h and another host": {file("https://h/a", "/d/a"), file("https://i/b", "/d/b")},
 		"3 files from h and other hosts":  {file("https://h/a", "/d/a"), file("https://i/b", "/d/b"), file("https://j/b", "/d/c")},

@@ -3,14 +3,17 @@ package api
 import (
 	"bytes"
 	"context"
+	"encoding"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"os"
+	"reflect"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/danielgtaylor/huma/v2"
 
@@ -73,7 +76,40 @@ func refusal(err error) error {
 	if errors.As(err, &e) {
 		return answer(e)
 	}
-	return &huma.ErrorDetail{Location: "body", Message: err.Error()}
+	message := err.Error()
+	var kind *json.UnmarshalTypeError
+	if errors.As(err, &kind) {
+		message = ofAnotherKind(kind)
+	}
+	return &huma.ErrorDetail{Location: "body", Message: message}
+}
+
+// ofAnotherKind tells which value has another kind than it must have, in words of JSON: the error's own
+// are those of Go's types.
+func ofAnotherKind(e *json.UnmarshalTypeError) string {
+	want := "text"
+	if !reflect.PointerTo(e.Type).Implements(reflect.TypeFor[encoding.TextUnmarshaler]()) {
+		switch e.Type.Kind() {
+		case reflect.Bool:
+			want = "true or false"
+		case reflect.Int, reflect.Int32, reflect.Int64, reflect.Uint, reflect.Uint32, reflect.Uint64:
+			want = "a whole number in its bounds"
+		case reflect.Slice:
+			want = "an array"
+		case reflect.Struct, reflect.Map:
+			want = "an object"
+		}
+	}
+	var path []string
+	for name := range strings.SplitSeq(e.Field, ".") {
+		if name != "" && !unicode.IsUpper(rune(name[0])) { // not the structs that JSON knows nothing of
+			path = append(path, name)
+		}
+	}
+	if len(path) == 0 {
+		path = []string{"the body"}
+	}
+	return fmt.Sprintf("%s: want %s, not %s", strings.Join(path, "."), want, e.Value)
 }
 
 // decoded is a small request body that is refused with the codes of bits. The document shows it as

@@ -140,6 +140,11 @@ func TestRefusals(t *testing.T) {
 		{"priority without a name", "PATCH", "", `{"priority":"9"}`, "E_NOTIMPL"},
 		{"unknown notify flag", "PATCH", "", `{"notify_flags":"error|moon"}`, "E_NOTIMPL"},
 		{"unknown security flag", "PATCH", "", `{"security_flags":"moon"}`, "E_NOTIMPL"},
+		{"flags as a number", "PATCH", "", `{"security_flags":1}`, "E_INVALIDARG"},
+		{"a list as text", "PATCH", "", `{"proxy":{"list":"http://h"}}`, "E_INVALIDARG"},
+		{"text as an array", "PATCH", "", `{"description":[]}`, "E_INVALIDARG"},
+		{"files as an object", "POST", "/files", `{}`, "E_INVALIDARG"},
+		{"a length as text", "POST", "/files", file(`,"ranges":[{"offset":"5","length":5}]`), "E_INVALIDARG"},
 		{"unknown ACL flag", "PATCH", "", `{"acl_flags":"moon"}`, "E_INVALIDARG"},
 		{"unknown proxy usage", "PATCH", "", `{"proxy":{"usage":"MOON"}}`, "E_NOTIMPL"},
 		{"unknown target of stored credentials", "PATCH", "", `{"use_stored_credentials":"MOON"}`, "BG_E_INVALID_AUTH_TARGET"},
@@ -152,6 +157,11 @@ func TestRefusals(t *testing.T) {
 			w := call(l.h, c.method, path+c.path, c.body)
 			if got := word(t, w); got != c.want {
 				t.Errorf("%s, want %s: %.300s", got, c.want, w.Body)
+			}
+			for _, goes := range []string{"bits.", "unmarshal", "Settings"} { // what it says is about JSON
+				if strings.Contains(w.Body.String(), goes) {
+					t.Errorf("%s is about Go's types", w.Body)
+				}
 			}
 			if strings.Contains(w.Body.String(), "secret") {
 				t.Errorf("%s tells the password", w.Body)
