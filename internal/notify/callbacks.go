@@ -74,7 +74,7 @@ func (n *Notifier) catchUp(r *Registration) bool {
 	told := map[bits.ID]uint64{}
 	from := uint64(0)
 	n.Queue.Noticed(func(notice queue.Notice) {
-		if notice.Files == 0 || !r.covers(&notice) || notice.Job.State.Final() {
+		if notice.Files == 0 || !r.covers(&notice) || notice.Job.State.Final() && !notice.Wants(queue.ToProgram) {
 			return
 		}
 		if told[notice.Job.ID] = notice.Files; from == 0 || notice.Files < from {

@@ -144,16 +144,17 @@ func (n *Notifier) see(e bits.Event) {
 		n.seeFile(e)
 	case bits.EventMissed:
 		n.Queue.Noticed(n.consider)
-	case bits.EventRemoved:
-		n.mu.Lock()
-		delete(n.files, e.Job)
-		for _, r := range n.callers {
-			r.settle(e.Job) // whatever the program answers: the job is done with (client.md 7.2)
+	case bits.EventRemoved, bits.EventTransferred, bits.EventError, bits.EventModified:
+		notice, ok := n.Queue.Notice(e.Job)
+		if e.Kind == bits.EventRemoved && notice.Kind == "" { // it has not completed itself
+			n.mu.Lock()
+			delete(n.files, e.Job)
+			for _, r := range n.callers {
+				r.settle(e.Job) // whatever the program answers: the job is done with (client.md 7.2)
+			}
+			n.mu.Unlock()
 		}
-		n.mu.Unlock()
-		fallthrough
-	case bits.EventTransferred, bits.EventError, bits.EventModified:
-		if notice, ok := n.Queue.Notice(e.Job); ok {
+		if ok {
 			n.consider(notice)
 		}
 	}
@@ -279,8 +280,7 @@ func (n *Notifier) tellProgram(t task, notice *queue.Notice) next {
 	var err error
 	if caller != nil {
 		if err = n.callBack(caller, event(notice)); err == nil {
-			n.Queue.Told(t.job, notice.Due, t.channel)
-			return next{}
+			return n.told(t, notice)
 		}
 	}
 	command := notice.Job.Properties.NotifyCommand
@@ -300,8 +300,7 @@ func (n *Notifier) tellProgram(t task, notice *queue.Notice) next {
 	n.count("command", err)
 	if err == nil {
 		n.Log.Info("notify command done", append(facts(notice), "program", command[0])...)
-		n.Queue.Told(t.job, notice.Due, t.channel)
-		return next{}
+		return n.told(t, notice)
 	}
 	id, why := audit.CommandNotRun, fmt.Sprintf("the notify command could not be run: %v", err)
 	var exit *helper.ExitError
@@ -335,12 +334,23 @@ func (n *Notifier) fileFailed(notice *queue.Notice, err error) next {
 	return next{at: time.Now().Add(pause)}
 }
 
+// told notes that the program, or the command, was told of a job's end. No file of a job that has ended is
+// told of after that.
+func (n *Notifier) told(t task, notice *queue.Notice) next {
+	n.Queue.Told(t.job, notice.Due, t.channel)
+	if notice.Job.State.Final() {
+		n.mu.Lock()
+		delete(n.files, t.job)
+		n.mu.Unlock()
+	}
+	return next{}
+}
+
 // failed notes that a program could not be told, and when that is tried again.
 func (n *Notifier) failed(t task, notice *queue.Notice, why string, pause time.Duration) next {
 	if notice.Job.State.Final() && notice.Failed+1 >= mostFinished {
 		n.Log.Error("notification given up", append(facts(notice), "attempts", notice.Failed+1)...)
-		n.Queue.Told(t.job, notice.Due, t.channel)
-		return next{}
+		return n.told(t, notice)
 	}
 	at := time.Now().Add(pause)
 	n.Log.Warn("notification will be tried again", append(facts(notice), audit.Event(audit.NotificationRetry), "wait", pause)...)

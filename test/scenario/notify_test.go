@@ -392,6 +392,38 @@ func TestCallbackThenCommand(t *testing.T) {
 	}
 }
 
+// A job that completes itself ends before its program has heard of the first file: it is told of all of
+// them, and then of the end, also one that asks for it later.
+func TestFilesOfAJobThatCompletesItself(t *testing.T) {
+	t.Parallel()
+	_, url := small(t)
+	s := start(t, options{})
+	f := fetched{waits: true}
+	f.settings.AutoComplete, f.settings.NotifyFlags = ptr(true), ptr(bits.DefaultNotifyFlags|bits.NotifyFile)
+	for i := range 3 {
+		f.files = append(f.files, s.file(url, fmt.Sprint("each", i)))
+	}
+	early, late := s.create(f), s.create(f)
+	ended := make(chan struct{})
+	l := s.listen(func(bits.Notification) error { <-ended; return nil }, early.ID)
+	s.registered(early, true)
+	for _, job := range []*client.Job{early, late} {
+		s.resume(job)
+		s.untilState(job, bits.Acknowledged)
+	}
+	close(ended)
+	for _, l := range []*listener{l, s.listen(well, late.ID)} {
+		files := map[int]bool{}
+		for range 3 {
+			files[l.next(t, bits.EventFile).Event.File.Index] = true
+		}
+		if len(files) != 3 {
+			t.Errorf("it was told of %d files", len(files))
+		}
+		l.next(t, bits.EventTransferred)
+	}
+}
+
 // A program that cannot deal with the news of a file, or does not answer, hears of the end
 // nevertheless, or else the command runs.
 func TestFileCallbackFails(t *testing.T) {
