@@ -223,7 +223,7 @@ var codes = map[Code]codeInfo{
 	Unexpected:           {"E_UNEXPECTED", Transient, "something unexpected happened", "see the service's log"},
 	FileNotFound:         {"ERROR_FILE_NOT_FOUND", Fatal, "the file does not exist", "see what deleted it; cancel the job and create it again"},
 	PathNotFound:         {"ERROR_PATH_NOT_FOUND", Fatal, "the destination's directory does not exist", "create or mount it, then resume the job"},
-	AccessDenied:         {"E_ACCESSDENIED", Fatal, "access is denied", "check the owner and the permissions, then resume the job"},
+	AccessDenied:         {"E_ACCESSDENIED", Fatal, "access is denied", "check who owns the job, who may use the file, and what the policy allows"},
 	WriteProtect:         {"ERROR_WRITE_PROTECT", Fatal, "the file system is read-only", "mount it writable, then resume the job"},
 	InvalidArg:           {"E_INVALIDARG", Fatal, "an argument is not valid", "correct it; --help of the verb and /openapi.json tell what is allowed"},
 	DiskFull:             {"ERROR_DISK_FULL", Transient, "the disk is full", "free some space; resume the job to retry at once"},

@@ -150,8 +150,11 @@ func refused(v *version, verdict bits.Verdict, verb string) error {
 		return nil
 	}
 	e := &bits.Error{Code: verdict.Code, Context: bits.ContextGeneralQueueManager}
-	if verdict.Code == bits.InvalidState {
+	switch verdict.Code {
+	case bits.InvalidState:
 		e.Message = fmt.Sprintf("the job %q is %s and cannot be %s", v.rec.Name, v.rec.State, verb)
+	case bits.NotImplemented:
+		e.Message = fmt.Sprintf("a job of type %s cannot be %s", v.rec.Type, verb)
 	}
 	return e
 }
