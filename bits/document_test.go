@@ -39,8 +39,8 @@ Made from bits.PropertyTable by ` + "`go test ./bits -run PropertiesDocument -up
 
 ` + "`ebb set JOB NAME=VALUE...`" + ` sets properties, all or none; ` + "`ebb create --set NAME=VALUE`" + ` those of a new
 job; ` + "`PATCH /v1/jobs/JOB`" + ` and the setters of ` + "`client.Job`" + ` do the same. ` + "`ebb show JOB`" + ` tells those that are not at
-their defaults, ` + "`--properties`" + ` all of them as ` + "`ebb set`" + ` takes them, but
-of headers only the names.
+their defaults, ` + "`--properties`" + ` all that a job of its type has, in the form that
+` + "`ebb set`" + ` takes; of headers only the names.
 
 `)
 	for i := range PropertyTable {

@@ -37,7 +37,7 @@ type Properties struct {
 	DynamicContent              bool               `json:"dynamic_content,omitempty" doc:"The server makes the content as it is asked: size, dates and ranges mean nothing"`
 	HighPerformance             bool               `json:"high_performance,omitempty" doc:"Files are written straight into their places and begin again after a crash"`
 	OnDemand                    bool               `json:"on_demand,omitempty" doc:"Only ranges that were asked for are fetched"`
-	MaximumDownloadSize         int64              `json:"maximum_download_size,omitempty" doc:"Bytes that all files together may have; absent without a limit"`
+	MaximumDownloadSize         SizeLimit          `json:"maximum_download_size,omitempty" doc:"Bytes that all files together may have; absent without a limit"`
 	ACLFlags                    ACLFlags           `json:"acl_flags,omitzero" doc:"Parts of the access rights of files of this machine and of shares that their copies get, by name"`
 	PeerCachingFlags            PeerFlags          `json:"peer_caching_flags,omitzero" doc:"What is shared with peers, by name"`
 	UseStoredCredentials        AuthTarget         `json:"use_stored_credentials,omitzero" doc:"PROXY if the owner's own credentials may answer a proxy"`
@@ -81,7 +81,7 @@ type Options struct {
 	DynamicContent              *bool          `json:"dynamic_content,omitempty" doc:"Downloads only, before the first resume"`
 	HighPerformance             *bool          `json:"high_performance,omitempty" doc:"Downloads only, before the first file"`
 	OnDemand                    *bool          `json:"on_demand,omitempty" doc:"Downloads only, before the first resume"`
-	MaximumDownloadSize         *int64         `json:"maximum_download_size,omitempty" doc:"Bytes; 0 for no limit. Downloads only, before the first resume"`
+	MaximumDownloadSize         *SizeLimit     `json:"maximum_download_size,omitempty" doc:"Bytes; 0 for no limit. Downloads only, before the first resume"`
 	ACLFlags                    *ACLFlags      `json:"acl_flags,omitempty" doc:"owner, group, dacl, sacl, all, joined by '|', a number, or none; until the job is TRANSFERRED"`
 	PeerCachingFlags            *PeerFlags     `json:"peer_caching_flags,omitempty" doc:"client, server, disable-branchcache, joined by '|', a number, or none"`
 	UseStoredCredentials        *AuthTarget    `json:"use_stored_credentials,omitempty" doc:"PROXY lets the owner's own credentials answer a proxy"`

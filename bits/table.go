@@ -5,7 +5,6 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
-	"math"
 	"net/url"
 	"path/filepath"
 	"slices"
@@ -74,14 +73,13 @@ var (
 		}
 		return n, nil
 	}, decimal}
-	// sizeLimit takes BITS's 64 bits without a sign: no file has as much as does not fit into 63, so that is no
-	// limit, as BG_SIZE_UNKNOWN is none.
-	sizeLimit = kind[int64]{func(v string) (int64, error) {
-		if n, err := strconv.ParseUint(v, 10, 64); err == nil && n > math.MaxInt64 {
-			return 0, nil
+	sizeLimit = kind[SizeLimit]{func(v string) (SizeLimit, error) {
+		if l, ok := unlimited(v); ok {
+			return l, nil
 		}
-		return wholeNumber.parse(v)
-	}, decimal}
+		n, err := wholeNumber.parse(v)
+		return SizeLimit(n), err
+	}, func(l SizeLimit) string { return decimal(int64(l)) }}
 	wordList = kind[[]string]{func(v string) ([]string, error) {
 		if strings.HasPrefix(v, "[") {
 			words := []string{}
@@ -295,8 +293,8 @@ var PropertyTable = []Property{
 		boolean, false, func(o *Options) **bool { return &o.HighPerformance }, func(p *Properties) *bool { return &p.HighPerformance }, nil),
 	option(Property{Name: "on_demand", BITS: "ON_DEMAND_MODE", Range: "true, false", Doc: "only ranges that are asked for are fetched", When: MethodSetBeforeResume, For: downloads},
 		boolean, false, func(o *Options) **bool { return &o.OnDemand }, func(p *Properties) *bool { return &p.OnDemand }, nil),
-	option(Property{Name: "maximum_download_size", BITS: "MAX_DOWNLOAD_SIZE", Range: "bytes, 0 for no limit, as BITS's numbers from 2^63 on are on the command line", Doc: "bytes that all files of the job together may have", When: MethodSetBeforeResume, For: downloads},
-		sizeLimit, 0, func(o *Options) **int64 { return &o.MaximumDownloadSize }, func(p *Properties) *int64 { return &p.MaximumDownloadSize }, func(v *int64) *Error {
+	option(Property{Name: "maximum_download_size", BITS: "MAX_DOWNLOAD_SIZE", Range: "bytes, 0 for no limit, as BITS's numbers from 2^63 on are", Doc: "bytes that all files of the job together may have", When: MethodSetBeforeResume, For: downloads},
+		sizeLimit, 0, func(o *Options) **SizeLimit { return &o.MaximumDownloadSize }, func(p *Properties) *SizeLimit { return &p.MaximumDownloadSize }, func(v *SizeLimit) *Error {
 			if *v < 0 {
 				return Errorf(MaxDownloadSizeInvalid, "maximum_download_size is %d; want a number of bytes, or 0 for no limit", *v)
 			}

@@ -307,12 +307,12 @@ func (j *Job) SetOnDemand(ctx context.Context, v bool) error {
 }
 
 // MaximumDownloadSize returns how many bytes the files may have together, 0 without a limit.
-func (j *Job) MaximumDownloadSize(ctx context.Context) (int64, error) {
-	return get(ctx, j, func(b *bits.Job) int64 { return b.Properties.MaximumDownloadSize })
+func (j *Job) MaximumDownloadSize(ctx context.Context) (bits.SizeLimit, error) {
+	return get(ctx, j, func(b *bits.Job) bits.SizeLimit { return b.Properties.MaximumDownloadSize })
 }
 
 // SetMaximumDownloadSize changes how many bytes the files may have together, 0 without a limit; not after the first Resume.
-func (j *Job) SetMaximumDownloadSize(ctx context.Context, v int64) error {
+func (j *Job) SetMaximumDownloadSize(ctx context.Context, v bits.SizeLimit) error {
 	return j.Set(ctx, bits.Settings{Options: bits.Options{MaximumDownloadSize: &v}})
 }
 

@@ -37,7 +37,7 @@ func TestGettersAndSetters(t *testing.T) {
 		"MaximumDownloadTime": time.Hour, "Connections": 3, "AutoComplete": true, "TransferPolicy": bits.TransferNotRoaming, "Protocol": bits.ProtocolAuto,
 		"ReplyFileName": reply, "NotifyFlags": bits.NotifyDisable, "NotifyURL": "https://hook.example.org/x", "NotifyDesktop": true,
 		"SecurityFlags": bits.SecurityCRLCheck | bits.SecurityRedirectDeny, "TLSMinVersion": "1.3", "HTTPMethod": "POST", "DynamicContent": true,
-		"HighPerformance": true, "OnDemand": true, "MaximumDownloadSize": int64(1 << 40), "FileACLFlags": bits.ACLAll, "PeerCachingFlags": bits.PeerDisableBranch,
+		"HighPerformance": true, "OnDemand": true, "MaximumDownloadSize": bits.SizeLimit(1 << 40), "FileACLFlags": bits.ACLAll, "PeerCachingFlags": bits.PeerDisableBranch,
 		"UseStoredCredentials": bits.TargetProxy, "RunWhen": bits.RunLoggedOn, "OnlyIfNewer": true, "VerifyCertificates": true, "MinimumNotificationInterval": 2 * time.Second,
 		"NotifyCommand": []string{"/bin/true", "a b"}, "TLSPins": []string{"sha256/47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU="},
 		"ProxySettings": bits.ProxySettings{Usage: bits.ProxyOverride, List: []string{"http://p:3128"}, Bypass: []string{"*.example.org", "<local>"}},
@@ -47,7 +47,7 @@ func TestGettersAndSetters(t *testing.T) {
 		"MaximumDownloadTime": 7776000 * time.Second, "Connections": 16, "AutoComplete": false, "TransferPolicy": bits.TransferDefault, "Protocol": bits.ProtocolBITS,
 		"ReplyFileName": "", "NotifyFlags": bits.NotifyTransferred | bits.NotifyError, "NotifyURL": "", "NotifyDesktop": false,
 		"SecurityFlags": bits.SecurityFlags(0), "TLSMinVersion": "", "HTTPMethod": "GET", "DynamicContent": false,
-		"HighPerformance": false, "OnDemand": false, "MaximumDownloadSize": int64(0), "FileACLFlags": bits.ACLFlags(0), "PeerCachingFlags": bits.PeerFlags(0),
+		"HighPerformance": false, "OnDemand": false, "MaximumDownloadSize": bits.SizeLimit(0), "FileACLFlags": bits.ACLFlags(0), "PeerCachingFlags": bits.PeerFlags(0),
 		"UseStoredCredentials": bits.TargetNone, "RunWhen": bits.RunAlways, "OnlyIfNewer": false, "VerifyCertificates": false, "MinimumNotificationInterval": 500 * time.Millisecond,
 		"NotifyCommand": []string(nil), "TLSPins": []string(nil), "ProxySettings": bits.ProxySettings{Usage: bits.ProxyPreconfig},
 	}

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -67,7 +68,7 @@ can be shown for a while. JOB is an id, a unique beginning of one, or a name.`,
 			return w.Flush()
 		},
 	}
-	cmd.Flags().BoolVar(&properties, "properties", false, "only the properties, all of them, as `ebb set` takes them")
+	cmd.Flags().BoolVar(&properties, "properties", false, "only the properties that a job of its type has, all of them, in the form that `ebb set` takes")
 	cmd.Flags().BoolVar(&all, "files", false, fmt.Sprintf("all files, not only the first %d", shownFiles))
 	return cmd
 }
@@ -77,6 +78,9 @@ func (a *app) showProperties(j *bits.Job) error {
 	w := bufio.NewWriter(a.out)
 	for i := range bits.PropertyTable {
 		p := &bits.PropertyTable[i]
+		if p.For != nil && !slices.Contains(p.For, j.Type) {
+			continue
+		}
 		_, _ = fmt.Fprintf(w, "%s=%s\n", p.Name, safe(p.Text(j)))
 	}
 	return w.Flush()

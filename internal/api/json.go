@@ -158,7 +158,7 @@ func appendJob(b []byte, j *bits.Job) []byte {
 	}
 	if q.MaximumDownloadSize != 0 {
 		b = append(b, `,"maximum_download_size":`...)
-		b = strconv.AppendInt(b, q.MaximumDownloadSize, 10)
+		b = strconv.AppendInt(b, int64(q.MaximumDownloadSize), 10)
 	}
 	if q.ACLFlags != 0 {
 		b = append(b, `,"acl_flags":"`...)

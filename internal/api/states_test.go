@@ -855,6 +855,9 @@ func TestPropertyErrors(t *testing.T) {
 		{"download", "", `{"http_method":"GET IT"}`, bits.InvalidArg},
 		{"download", "", `{"http_method":"CONNECT"}`, bits.InvalidArg},
 		{"download", "", `{"maximum_download_size":-1}`, bits.MaxDownloadSizeInvalid},
+		{"download", "", `{"maximum_download_size":9223372036854775807}`, bits.OK},
+		{"download", "", `{"maximum_download_size":18446744073709551615}`, bits.OK}, // BG_SIZE_UNKNOWN
+		{"download", "", `{"maximum_download_size":18446744073709551616}`, bits.InvalidArg},
 		{"download", "", `{"acl_flags":"16"}`, bits.InvalidArg},
 		{"download", "", `{"peer_caching_flags":"8"}`, bits.InvalidArg},
 		{"download", "", `{"use_stored_credentials":"SERVER"}`, bits.StoredCredentialsUnsupported},

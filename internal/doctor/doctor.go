@@ -88,7 +88,7 @@ func Examine(ctx context.Context, c Config) []Finding {
 		c.State = running.State
 	}
 	run("state", func(_ context.Context, r *report) { state(r, c.State) })
-	run("configuration", configuration)
+	run("configuration", func(ctx context.Context, r *report) { configuration(ctx, r, &c, running != nil) })
 	run("clock", func(_ context.Context, r *report) { clock(r, time.Now()) })
 	run("systemd", units)
 	run("signals", func(ctx context.Context, r *report) { signals(ctx, r, running) })
@@ -190,11 +190,18 @@ func state(r *report, dir string) {
 	disk(r, dir)
 }
 
-// configuration reads the policy.
-func configuration(_ context.Context, r *report) {
+// configuration reads the policy: the file that the service has read, or which one that starts would read.
+func configuration(ctx context.Context, r *report, c *Config, answers bool) {
 	name, exists := policy.Find()
+	if answers {
+		m := client.New(c.Socket)
+		defer m.Close()
+		if p, err := m.Policy(ctx); err == nil && p.Exists {
+			name, exists = p.File, true
+		}
+	}
 	if !exists {
-		r.ok("There is no configuration file; all is at its default.")
+		r.ok("There is no configuration file; all is at its default. It would be %s.", name)
 		return
 	}
 	p, err := policy.Load(name)

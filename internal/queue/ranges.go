@@ -58,7 +58,7 @@ func (v *version) eligible() bool { return !v.dynamic() || v.rec.Priority == bit
 // maximumDownloadSize returns how many bytes all files may have; 0 for any number.
 func (v *version) maximumDownloadSize() int64 {
 	if d := v.rec.Detail; d != nil && d.Options != nil && d.Options.MaximumDownloadSize != nil {
-		return *d.Options.MaximumDownloadSize
+		return int64(*d.Options.MaximumDownloadSize)
 	}
 	return 0
 }

@@ -69,7 +69,7 @@ func change(n int64) *Change {
 	j.Resumed = n%2 == 0
 	j.Type = bits.Type(n % 3)
 	j.Detail = &Detail{ClientCertificate: &bits.ClientCertificate{Subject: "CN=a", Fingerprint: "00"}, Options: &bits.Options{NotifyFlags: new(bits.NotifyDisable), HTTPMethod: new("POST"), TLSPins: &[]string{"sha256/x"},
-		Proxy: &bits.ProxySettings{Usage: bits.ProxyOverride, List: []string{"p"}}, MaximumDownloadSize: &n, SecurityFlags: new(bits.SecurityCRLCheck), UseStoredCredentials: new(bits.TargetProxy), RunWhen: new(bits.RunLoggedOn)}, Protocol: bits.ProtocolTus, ReplyFile: "/d/r", Farewell: n, Description: "what", MinimumRetryDelay: &delay, Headers: []string{"A: b"}, Error: &ErrorRow{Code: bits.DiskFull, Context: bits.ContextLocalFile, File: "/x"}, ErrorCount: 3}
+		Proxy: &bits.ProxySettings{Usage: bits.ProxyOverride, List: []string{"p"}}, MaximumDownloadSize: new(bits.SizeLimit(n)), SecurityFlags: new(bits.SecurityCRLCheck), UseStoredCredentials: new(bits.TargetProxy), RunWhen: new(bits.RunLoggedOn)}, Protocol: bits.ProtocolTus, ReplyFile: "/d/r", Farewell: n, Description: "what", MinimumRetryDelay: &delay, Headers: []string{"A: b"}, Error: &ErrorRow{Code: bits.DiskFull, Context: bits.ContextLocalFile, File: "/x"}, ErrorCount: 3}
 	return &Change{
 		Jobs: []*Job{j},
 		Files: []FileRow{
