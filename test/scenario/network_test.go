@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -26,6 +27,9 @@ type namespace struct {
 	host                 string // address of this machine on the cable
 }
 
+// namespaces counts those that were made.
+var namespaces atomic.Int32
+
 func newNamespace(t *testing.T) *namespace {
 	t.Helper()
 	isRoot(t)
@@ -35,9 +39,11 @@ func newNamespace(t *testing.T) *namespace {
 		}
 		t.Skip("ip is not installed: apt-get install iproute2")
 	}
-	id := os.Getpid() % 10000
-	n := &namespace{t: t, name: fmt.Sprintf("ebb%d", id), inside: fmt.Sprintf("ebbi%d", id), beyond: fmt.Sprintf("ebbo%d", id)}
-	subnet := fmt.Sprintf("198.18.%d", id%250)
+	// No name twice: the kernel takes a cable away some time after its namespace.
+	number := int(namespaces.Add(1))
+	id := fmt.Sprintf("%dn%d", os.Getpid()%100000, number)
+	n := &namespace{t: t, name: "ebb" + id, inside: "ebbi" + id, beyond: "ebbo" + id}
+	subnet := fmt.Sprintf("198.18.%d", (os.Getpid()+number)%250)
 	n.host = subnet + ".1"
 	if out, err := exec.Command("ip", "netns", "add", n.name).CombinedOutput(); err != nil {
 		t.Skipf("no network namespaces here: %s", out)
