@@ -197,7 +197,10 @@ func configuration(ctx context.Context, r *report, c *Config, answers bool) {
 		m := client.New(c.Socket)
 		defer m.Close()
 		if p, err := m.Policy(ctx); err == nil && p.Exists {
-			name, exists = p.File, true
+			// One that has just been removed is one that the service will not read again.
+			if _, err := os.Stat(p.File); !errors.Is(err, fs.ErrNotExist) {
+				name, exists = p.File, true
+			}
 		}
 	}
 	if !exists {
