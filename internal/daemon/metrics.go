@@ -5,8 +5,9 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"sync"
 	"time"
+
+	"golang.org/x/net/netutil"
 )
 
 // mostScrapers bounds the connections of those that read the metrics.
@@ -26,7 +27,7 @@ func (s *service) listenMetrics() (net.Listener, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listen for Prometheus on %s: %w", s.Metrics, err)
 	}
-	return &few{Listener: l, turns: make(chan struct{}, mostScrapers)}, nil
+	return netutil.LimitListener(l, mostScrapers), nil
 }
 
 // serveMetrics serves the metrics, and nothing else, to whoever reaches the listener, which ends it: they name no
@@ -45,38 +46,4 @@ func (s *service) serveMetrics(l net.Listener, metrics http.Handler) {
 	}
 	_ = server.Serve(l) // it ends with the listener
 	_ = server.Close()
-}
-
-// few is a listener that hands out as many connections at a time as it has turns.
-type few struct {
-	net.Listener
-	turns chan struct{}
-}
-
-// Accept implements net.Listener. A connection too many is closed.
-func (f *few) Accept() (net.Conn, error) {
-	for {
-		c, err := f.Listener.Accept()
-		if err != nil {
-			return nil, err
-		}
-		select {
-		case f.turns <- struct{}{}:
-			return &turn{Conn: c, end: sync.OnceFunc(func() { <-f.turns })}, nil
-		default:
-			_ = c.Close() // it has no more to say
-		}
-	}
-}
-
-// turn is a connection of a few.
-type turn struct {
-	net.Conn
-	end func()
-}
-
-// Close implements net.Conn.
-func (t *turn) Close() error {
-	defer t.end()
-	return t.Conn.Close()
 }

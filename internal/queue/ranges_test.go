@@ -521,6 +521,18 @@ func TestOnDemandTellsThatTheFileChanged(t *testing.T) {
 	completed(t, q, id, path, o.content)
 }
 
+// slowly begins a download in the foreground of an origin that takes its time.
+func slowly(t *testing.T) (o *origin, q *Queue, id bits.ID, path string) {
+	t.Helper()
+	o = newOrigin(t, 4<<20)
+	o.pause = 2 * time.Millisecond
+	q = open(t, t.TempDir())
+	path = filepath.Join(t.TempDir(), "f")
+	id = createWith(t, q, []string{"priority=FOREGROUND"}, bits.FileSpec{Remote: o.URL, Local: path})
+	resume(t, q, id)
+	return o, q, id, path
+}
+
 // TestAnOrdinaryDownloadIsSteered asks for the end of a file that is on its way.
 func TestAnOrdinaryDownloadIsSteered(t *testing.T) {
 	for name, steer := range map[string]func(*testing.T, *Queue, bits.ID){
@@ -532,13 +544,8 @@ func TestAnOrdinaryDownloadIsSteered(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			o := newOrigin(t, 4<<20)
-			o.pause = 2 * time.Millisecond
-			q := open(t, t.TempDir())
+			o, q, id, path := slowly(t)
 			defer shut(t, q)
-			path := filepath.Join(t.TempDir(), "f")
-			id := createWith(t, q, []string{"priority=FOREGROUND"}, bits.FileSpec{Remote: o.URL, Local: path})
-			resume(t, q, id)
 			until(t, q, id, "begun", func(j bits.Job) bool { return j.Progress.BytesTransferred > 100_000 })
 			steer(t, q, id)
 			until(t, q, id, "steered", func(j bits.Job) bool {
@@ -677,13 +684,8 @@ func TestSuspendKeepsWhatIsHere(t *testing.T) {
 // the server is asked goes on where it was (client.md 2.8).
 func TestRevocationChecksBeginAgain(t *testing.T) {
 	for flags, afresh := range map[string]bool{"ignore-date": false, "crl-check": true} {
-		o := newOrigin(t, 4<<20)
-		o.pause = 2 * time.Millisecond
-		q := open(t, t.TempDir())
+		o, q, id, path := slowly(t)
 		defer shut(t, q)
-		path := filepath.Join(t.TempDir(), "f")
-		id := createWith(t, q, []string{"priority=FOREGROUND"}, bits.FileSpec{Remote: o.URL, Local: path})
-		resume(t, q, id)
 		until(t, q, id, "begun", func(j bits.Job) bool { return j.Progress.BytesTransferred > 200_000 })
 		o.change(func() { o.asked, o.pause = nil, 0 })
 		var s bits.Settings
