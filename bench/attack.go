@@ -18,9 +18,8 @@ import (
 	"syscall"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/ebbtransfer/ebb/bits"
+	"github.com/ebbtransfer/ebb/client"
 )
 
 // Users without any rights, and without names.
@@ -43,28 +42,20 @@ var attacks = []struct {
 // attack measures how long another user waits for answers of the service of all users while one user attacks it.
 func attack(flags *flag.FlagSet) func(context.Context, *lab) error {
 	last := flags.Duration("for", 20*time.Second, "how long each attack lasts")
-	realtime := flags.Bool("realtime", false, "give the service and the other user real-time priority: then only what the service does counts, and not that all share the machine's processors")
 	return func(ctx context.Context, l *lab) error {
 		if os.Geteuid() != 0 {
 			return errors.New("the service of all users is root's to start")
 		}
-		var before []string
-		if *realtime {
-			if err := need("chrt"); err != nil {
-				return err
-			}
-			before = []string{"chrt", "-f", "10"}
-		}
-		return l.attacked(ctx, *last, before)
+		return l.attacked(ctx, *last)
 	}
 }
 
-func (l *lab) attacked(ctx context.Context, last time.Duration, before []string) error {
+func (l *lab) attacked(ctx context.Context, last time.Duration) error {
 	s, err := l.newService("attack")
 	if err != nil {
 		return err
 	}
-	s.before, s.args = before, []string{"--system"}
+	s.args = []string{"--system"}
 	if err := os.Chmod(l.temp, 0o755); err != nil { //nolint:gosec // its socket is for all users
 		return err
 	}
@@ -81,14 +72,14 @@ func (l *lab) attacked(ctx context.Context, last time.Duration, before []string)
 		ctx, stop := context.WithCancel(ctx)
 		defer stop()
 		for _, d := range does {
-			cmd := l.acts(ctx, nil, attacker, d, s.socket, last)
+			cmd := l.acts(ctx, attacker, d, s.socket, last)
 			if err := cmd.Start(); err != nil {
 				return err
 			}
 			defer func() { _ = cmd.Wait() }() // killed
 		}
 		defer stop()
-		out, err := l.acts(ctx, before, other, "ask", s.socket, last).Output()
+		out, err := l.acts(ctx, other, "ask", s.socket, last).Output()
 		if err != nil {
 			return fmt.Errorf("another user is not served: %w", err)
 		}
@@ -122,13 +113,9 @@ func (l *lab) attacked(ctx context.Context, last time.Duration, before []string)
 }
 
 // acts returns a process of this program that is a user for a while.
-func (l *lab) acts(ctx context.Context, before []string, uid uint32, does, socket string, last time.Duration) *exec.Cmd {
-	args := append(slices.Clone(before), filepath.Join(l.temp, "actor"), actsAs, does, socket, last.String())
-	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
+func (l *lab) acts(ctx context.Context, uid uint32, does, socket string, last time.Duration) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, filepath.Join(l.temp, "actor"), actsAs, does, socket, last.String())
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Credential: &syscall.Credential{Uid: uid, Gid: uid}}
-	if len(before) > 0 {
-		cmd.SysProcAttr.AmbientCaps = []uintptr{unix.CAP_SYS_NICE} // for chrt
-	}
 	if uid == other { // what attackers complain of is as it should be
 		cmd.Stderr = os.Stderr
 	}
@@ -206,18 +193,21 @@ func (p person) make() (string, error) {
 	return "/v1/jobs/" + made.ID.String(), err
 }
 
-// ask looks at a job of its own every 5 ms and prints, as JSON, how many milliseconds each answer took.
+// ask looks at a job of its own every 5 ms and prints, as JSON, how many milliseconds each answer took. Each
+// time it connects anew, as a command does.
 func (p person) ask(last time.Duration) error {
-	path, err := p.make()
+	ctx := context.Background()
+	m, name := client.New(p.socket), "bench"
+	job, err := m.Create(ctx, bits.NewJob{Settings: bits.Settings{Name: &name}})
 	if err != nil {
 		return err
 	}
 	times := figures{}
 	for end := time.Now().Add(last); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+		m.Close()
 		began := time.Now()
-		status, _, err := p.send("GET", path, nil)
-		if err != nil || status != http.StatusOK {
-			return fmt.Errorf("%d %v", status, err)
+		if _, err := job.Info(ctx); err != nil {
+			return err
 		}
 		times = append(times, float64(time.Since(began))/float64(time.Millisecond))
 	}

@@ -8,7 +8,6 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"slices"
 	"time"
 
 	"github.com/ebbtransfer/ebb/bench/internal/process"
@@ -32,7 +31,7 @@ type service struct {
 	socket           string
 	state            string
 	log              string
-	before, args     []string // a command that runs it, and more arguments
+	args             []string // more arguments
 }
 
 // newService makes a service that has not been started.
@@ -65,7 +64,7 @@ func (l *lab) startService(ctx context.Context, name string) (*service, error) {
 // launch starts the process and does not wait for anything.
 func (s *service) launch() (err error) {
 	s.Process, err = process.Spawn(s.log, []string{"SSL_CERT_FILE=" + s.l.ca, "DBUS_SYSTEM_BUS_ADDRESS=unix:path=/nonexistent/bus"}, "/",
-		slices.Concat(s.before, []string{s.l.ebb, "--socket", s.socket, "daemon", "--state", s.state}, s.args)...)
+		append([]string{s.l.ebb, "--socket", s.socket, "daemon", "--state", s.state}, s.args...)...)
 	return err
 }
 

@@ -23,6 +23,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/ebbtransfer/ebb/bits"
@@ -122,8 +123,7 @@ func New(socket string) *Manager {
 		socket = FindSocket()
 	}
 	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
-		var d net.Dialer
-		c, err := d.DialContext(ctx, "unix", socket)
+		c, err := connect(ctx, socket)
 		if err != nil {
 			return nil, err
 		}
@@ -136,6 +136,26 @@ func New(socket string) *Manager {
 	return &Manager{socket: socket, http: &http.Transport{
 		DialContext: dial, DisableCompression: true, MaxIdleConnsPerHost: 64, IdleConnTimeout: time.Minute,
 	}}
+}
+
+// crowded is how long a client waits for its connection while the socket's queue is full of others.
+const crowded = 30 * time.Second
+
+// connect connects to a socket, and waits while more connect than the service has come to.
+func connect(ctx context.Context, socket string) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, crowded)
+	defer cancel()
+	for wait := time.Millisecond; ; wait = min(2*wait, 20*time.Millisecond) {
+		c, err := new(net.Dialer).DialContext(ctx, "unix", socket)
+		if !errors.Is(err, syscall.EAGAIN) {
+			return c, err
+		}
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return nil, err
+		}
+	}
 }
 
 // Socket returns the path of the service's socket.

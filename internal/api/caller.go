@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"sync"
 
 	"github.com/ebbtransfer/ebb/bits"
 	"github.com/ebbtransfer/ebb/internal/polkit"
@@ -21,9 +22,10 @@ type (
 
 // peer is the process at the other end of a connection.
 type peer struct {
-	conn net.Conn
-	uid  uint32
-	pid  int32
+	conn    net.Conn
+	uid     uint32
+	pid     int32
+	program func() string // what it runs: looked at once, by the first request
 }
 
 // WithCaller returns a context for the requests of a connection: it says who is at the other
@@ -31,10 +33,9 @@ type peer struct {
 func WithCaller(ctx context.Context, c net.Conn) context.Context {
 	caller := queue.Caller{UID: nobody, Self: uint32(os.Geteuid())}
 	if uid, pid, ok := peerOf(c); ok {
-		caller.UID = uid
-		ctx = context.WithValue(ctx, peerKey{}, peer{c, uid, pid})
+		caller.UID, caller.PID = uid, pid
+		ctx = context.WithValue(ctx, peerKey{}, peer{c, uid, pid, sync.OnceValue(func() string { return programOf(pid) })})
 	}
-	caller.PID, caller.Process = peerProcess(c)
 	return context.WithValue(ctx, callerKey{}, caller)
 }
 
@@ -42,10 +43,14 @@ func WithCaller(ctx context.Context, c net.Conn) context.Context {
 const nobody = ^uint32(0)
 
 func callerOf(ctx context.Context) queue.Caller {
-	if c, ok := ctx.Value(callerKey{}).(queue.Caller); ok {
-		return c
+	c, ok := ctx.Value(callerKey{}).(queue.Caller)
+	if !ok {
+		return queue.Caller{UID: nobody, Self: nobody - 1}
 	}
-	return queue.Caller{UID: nobody, Self: nobody - 1}
+	if p, ok := ctx.Value(peerKey{}).(peer); ok {
+		c.Process = p.program()
+	}
+	return c
 }
 
 // OwnUserOnly refuses callers that are neither the user that the service runs as nor root: the

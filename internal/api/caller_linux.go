@@ -14,15 +14,12 @@ import (
 	"github.com/ebbtransfer/ebb/internal/polkit"
 )
 
-// PeerUID returns the user of the process that made a connection to a Unix socket.
-func PeerUID(c net.Conn) (uid uint32, ok bool) {
-	uid, _, ok = peerOf(c)
-	return uid, ok
-}
-
 // peerOf returns the user and the number of the process that made the connection (SO_PEERCRED). They
 // stay the same if the connection is handed on.
 func peerOf(c net.Conn) (uid uint32, pid int32, ok bool) {
+	if k, ok := c.(*counted); ok {
+		return k.uid, k.pid, true
+	}
 	u, ok := c.(syscall.Conn)
 	if !ok {
 		return 0, 0, false

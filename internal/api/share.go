@@ -1,10 +1,8 @@
 package api
 
 import (
-	"net"
 	"net/http"
 	"sync"
-	"syscall"
 	"time"
 
 	"golang.org/x/sync/semaphore"
@@ -22,72 +20,9 @@ const (
 	largeBodies = 2 * maxBody
 )
 
-// tooMany is the answer to a connection too many.
-const tooMany = "HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain\r\nContent-Length: 41\r\nConnection: close\r\n\r\nthis user has too many connections open\r\n"
-
-// LimitPeers returns a listener that gives each user a bounded number of connections.
-func LimitPeers(l net.Listener) net.Listener {
-	return &limited{Listener: l, open: map[uint32]int{}}
-}
-
-type limited struct {
-	net.Listener
-	mu   sync.Mutex // guards open
-	open map[uint32]int
-}
-
-func (l *limited) Accept() (net.Conn, error) {
-	for {
-		c, err := l.Listener.Accept()
-		if err != nil {
-			return nil, err
-		}
-		uid, ok := PeerUID(c)
-		if !ok || uid == 0 {
-			return c, nil
-		}
-		l.mu.Lock()
-		full := l.open[uid] >= maxConns
-		if !full {
-			l.open[uid]++
-		}
-		l.mu.Unlock()
-		if full {
-			_, _ = c.Write([]byte(tooMany)) // into an empty buffer: it does not wait
-			_ = c.Close()
-			continue
-		}
-		return &counted{Conn: c, close: sync.OnceFunc(func() { l.leave(uid) })}, nil
-	}
-}
-
-func (l *limited) leave(uid uint32) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.open[uid]--; l.open[uid] == 0 {
-		delete(l.open, uid)
-	}
-}
-
-// counted is a connection that counts until it is closed.
-type counted struct {
-	net.Conn
-	close func()
-}
-
-func (c *counted) Close() error {
-	c.close()
-	return c.Conn.Close()
-}
-
-// SyscallConn gives access to the socket.
-func (c *counted) SyscallConn() (syscall.RawConn, error) {
-	s, ok := c.Conn.(syscall.Conn)
-	if !ok {
-		return nil, syscall.ENOTSOCK
-	}
-	return s.SyscallConn()
-}
+// BusyPerUser is how many threads of a service for all users one user can keep busy: with requests, with
+// making connections and with giving them up.
+const BusyPerUser = maxRequests + 2
 
 // turns are the requests of a user.
 type turns struct {

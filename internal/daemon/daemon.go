@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime"
 	"runtime/debug"
 	"slices"
 	"sync"
@@ -113,6 +114,10 @@ func Run(ctx context.Context, c Config) (err error) {
 		if err := keepRights(); err != nil {
 			return fmt.Errorf("a service for all users must be able to act as them: %w", err)
 		}
+		// With all that one user may have done at a time under way, a thread is left that waits for
+		// the requests of others: who comes next is then a matter of the system, which is quick and
+		// fair, and not of goroutines that take turns of 10 ms.
+		runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) + api.BusyPerUser)
 	}
 	if err := os.MkdirAll(c.State, 0o700); err != nil {
 		return err
@@ -131,6 +136,11 @@ func Run(ctx context.Context, c Config) (err error) {
 	listener, err := s.listen(ctx)
 	if err != nil {
 		return err
+	}
+	if c.System {
+		if listener, err = api.LimitPeers(listener, preferThread); err != nil {
+			return fmt.Errorf("a service for all users listens on a Unix socket: %w", err)
+		}
 	}
 	defer listener.Close()
 	var scraped net.Listener
@@ -185,7 +195,6 @@ func Run(ctx context.Context, c Config) (err error) {
 	handler := api.New(s.queue, s.governor, s.policy, s.notifier, s.peers, s.describe)
 	if c.System {
 		handler = api.EveryUser(api.FairShare(handler))
-		listener = api.LimitPeers(listener)
 	} else {
 		handler = api.OwnUserOnly(handler)
 	}

@@ -10,9 +10,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// kept are the capabilities of a service for all users: to act as them. Nothing opens a file as root
-// because it forgot to say as whom.
-const kept = 1<<unix.CAP_SETUID | 1<<unix.CAP_SETGID
+// needed are the capabilities of a service for all users: to act as them. Nothing opens a file as root
+// because it forgot to say as whom. What is kept beside them is that of preferThread.
+const (
+	needed = 1<<unix.CAP_SETUID | 1<<unix.CAP_SETGID
+	kept   = needed | 1<<unix.CAP_SYS_NICE
+)
 
 // keepRights gives up all capabilities but the ones that are needed. A process that was started with
 // more, by root and without a unit, starts itself again without them: that is how all threads lose
@@ -22,10 +25,10 @@ func keepRights() error {
 	if err != nil {
 		return err
 	}
-	if has&kept != kept {
+	if has&needed != needed {
 		return fmt.Errorf("the capabilities CAP_SETUID and CAP_SETGID are missing: start it as root, or with the unit ebb.service")
 	}
-	if has != kept && has&(1<<unix.CAP_SETPCAP) != 0 {
+	if has&^kept != 0 && has&(1<<unix.CAP_SETPCAP) != 0 {
 		return restartWithout()
 	}
 	// The programs that the service starts get none of them.
@@ -34,6 +37,13 @@ func keepRights() error {
 		return fmt.Errorf("clear the ambient capabilities: %w", errno)
 	}
 	return nil
+}
+
+// preferThread has the system prefer the calling thread to what users do. Without the right to, all
+// works but the defence against users who do nothing but connect.
+func preferThread() {
+	const nice = -15
+	_ = unix.Setpriority(unix.PRIO_PROCESS, unix.Gettid(), nice)
 }
 
 // capabilities returns the permitted set.

@@ -5,3 +5,5 @@ package daemon
 import "errors"
 
 func keepRights() error { return errors.New("this system has no rights per thread; only Linux has") }
+
+func preferThread() {}

@@ -99,7 +99,7 @@ func (c *container) isInstalled() {
 		}
 	}
 	status := c.root1("cat", "/proc/"+c.shows("ebb.service", "MainPID")+"/status").want(c.t, 0).out
-	for _, line := range []string{"CapBnd:\t00000000000000c0\n", "NoNewPrivs:\t1\n", "Seccomp:\t2\n"} {
+	for _, line := range []string{"CapBnd:\t00000000008000c0\n", "NoNewPrivs:\t1\n", "Seccomp:\t2\n"} {
 		if !strings.Contains(status, line) {
 			c.t.Errorf("of the service's process %q is not true:\n%s", line, status)
 		}
