@@ -7,6 +7,7 @@ import (
 	"os"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -46,18 +47,19 @@ func LimitPeers(l net.Listener, prefer func()) (net.Listener, error) {
 	if err := errors.Join(err, failed); err != nil {
 		return nil, err
 	}
-	closed, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
+	wake, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
 	if err != nil {
 		_ = unix.Close(socket)
 		return nil, os.NewSyscallError("eventfd", err)
 	}
-	return &limited{Listener: l, socket: socket, closed: closed, prefer: prefer, users: map[uint32]*conns{}}, nil
+	return &limited{Listener: l, socket: socket, wake: wake, prefer: prefer, users: map[uint32]*conns{}}, nil
 }
 
 type limited struct {
 	net.Listener
 	socket int // the listener's, which the thread of Accept waits for by itself
-	closed int // an eventfd
+	ending atomic.Bool
+	wake   int // an eventfd that Close writes to
 	thread sync.Once
 	prefer func()
 
@@ -77,15 +79,13 @@ func (l *limited) Accept() (net.Conn, error) {
 		runtime.LockOSThread()
 		l.prefer()
 	})
-	for {
+	for !l.ending.Load() {
 		fd, _, err := unix.Accept4(l.socket, unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK)
 		switch err {
 		case nil:
 		case unix.EAGAIN:
-			waits := []unix.PollFd{{Fd: int32(l.socket), Events: unix.POLLIN}, {Fd: int32(l.closed), Events: unix.POLLIN}}
-			if _, err := unix.Poll(waits, -1); err == nil && waits[1].Revents != 0 {
-				return nil, net.ErrClosed
-			}
+			waits := []unix.PollFd{{Fd: int32(l.socket), Events: unix.POLLIN}, {Fd: int32(l.wake), Events: unix.POLLIN}}
+			_, _ = unix.Poll(waits, -1) // interrupted, it is called again
 			continue
 		case unix.EINTR, unix.ECONNABORTED:
 			continue
@@ -99,6 +99,7 @@ func (l *limited) Accept() (net.Conn, error) {
 		_ = unix.Sendto(fd, []byte(tooMany), unix.MSG_NOSIGNAL, nil) // into an empty buffer: it does not wait
 		_ = unix.Close(fd)
 	}
+	return nil, net.ErrClosed
 }
 
 // conn makes a connection of a descriptor.
@@ -115,7 +116,8 @@ func (l *limited) conn(fd int, by *unix.Ucred) (net.Conn, error) {
 
 // Close ends Accept too.
 func (l *limited) Close() error {
-	_, err := unix.Write(l.closed, []byte{1, 0, 0, 0, 0, 0, 0, 0})
+	l.ending.Store(true)
+	_, err := unix.Write(l.wake, []byte{1, 0, 0, 0, 0, 0, 0, 0})
 	return errors.Join(l.Listener.Close(), err)
 }
 
