@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -203,6 +204,41 @@ func TestPeersOfANetwork(t *testing.T) {
 				t.Errorf("%d of %d bytes are said to have come from peers", f.BytesFromPeers, len(l.content))
 			}
 		})
+	}
+}
+
+// TestPeersOfAnOriginThatChanged: what a machine has of a file that the origin has replaced, or of a secret that it
+// no longer has, is of no use to others, and they get the file from the origin. Then they share it again.
+func TestPeersOfAnOriginThatChanged(t *testing.T) {
+	t.Parallel()
+	secret := filepath.Join(t.TempDir(), "secret")
+	must(t, os.WriteFile(secret, []byte(strings.Repeat("first", 8)), 0o600))
+	l := newLANOf(t, true, false, 4*mib, 0, "--branchcache", "--branchcache-http", "--branchcache-secret", secret)
+	l.warm(l.machine("distributed"))
+	for _, c := range []struct {
+		what   string
+		change func()
+	}{
+		{"the file", func() {
+			file := filepath.Join(l.server.dir, "file")
+			_, _ = rand.NewChaCha8([32]byte{1}).Read(l.content)
+			must(t, os.WriteFile(file+".new", l.content, 0o644), os.Rename(file+".new", file))
+		}},
+		{"the secret", func() {
+			l.server.stop()
+			must(t, os.WriteFile(secret, []byte(strings.Repeat("other", 8)), 0o600))
+			l.server.up()
+		}},
+	} {
+		c.change()
+		s := l.machine("distributed")
+		if n := l.get(s, "file").Files[0].BytesFromPeers; n != 0 {
+			t.Errorf("%s: %d bytes came from a machine that has what was before", c.what, n)
+		}
+		l.warm(s)
+		if n := l.get(l.machine("distributed"), "file").Files[0].BytesFromPeers; n != int64(len(l.content)) {
+			t.Errorf("%s: %d of %d bytes came from the machine that has what is there now", c.what, n, len(l.content))
+		}
 	}
 }
 
