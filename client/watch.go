@@ -137,7 +137,18 @@ func readStream(r io.Reader, yield func(kind string, data []byte) (more bool, er
 // service does not complete it by itself, in ERROR, or in a final state. It returns a snapshot
 // of the job. The error is nil also for a job in ERROR: look at the snapshot.
 func (j *Job) Wait(ctx context.Context) (*bits.Job, error) {
-	return j.WaitFunc(ctx, Filter{Kind: ends}, func(bits.Event) {})
+	for {
+		if _, err := j.WaitFunc(ctx, Filter{Kind: ends}, func(bits.Event) {}); err != nil {
+			return nil, err
+		}
+		info, err := j.Info(ctx)
+		if err == nil {
+			return info, nil
+		}
+		if isAnswer(err) || ctx.Err() != nil {
+			return nil, err
+		}
+	}
 }
 
 // ends are the kinds of events that tell of a job's end.
@@ -145,7 +156,8 @@ var ends = []bits.EventKind{bits.EventState, bits.EventTransferred, bits.EventEr
 
 // WaitFunc is Wait, with a function that sees those of the job's events on the way that the filter lets
 // through, and those that tell of its end. The filter's jobs do not matter. The function also sees, as events without a number, how things stood at the
-// start and each time the service was asked anew.
+// start and each time the service was asked anew. The snapshot has no files, as that of Status: they may
+// be many, and whoever completes the job next would ask for them again.
 func (j *Job) WaitFunc(ctx context.Context, f Filter, see func(bits.Event)) (*bits.Job, error) {
 	watch, stop := context.WithCancel(ctx)
 	defer stop()
@@ -205,9 +217,7 @@ func (j *Job) WaitFunc(ctx context.Context, f Filter, see func(bits.Event)) (*bi
 			if !settled(info.State) || info.State == bits.Transferred && info.Properties.AutoComplete {
 				continue
 			}
-			if info, err = j.Info(ctx); err == nil {
-				return info, nil
-			}
+			return info, nil
 		}
 		if isAnswer(err) {
 			return nil, err

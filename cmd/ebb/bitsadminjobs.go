@@ -391,11 +391,12 @@ func (b *bitsadmin) transfer(args []string) error {
 	if err != nil {
 		return err
 	}
-	info, err := b.a.follow(b.srv.wait(ctx), job, show)
+	following := b.a.follow(job, show)
+	info, err := following.wait(b.srv.wait(ctx))
 	if err == nil && info.State == bits.Transferred {
 		last, cancel := outlive(ctx)
 		defer cancel()
-		info, err = finish(b.srv.wait(last), job)
+		info, err = following.finish(b.srv.wait(last))
 	}
 	show.end()
 	if err != nil {

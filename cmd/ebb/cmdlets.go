@@ -498,11 +498,12 @@ func (c *cmdletCall) wait(ctx context.Context, job *client.Job) error {
 	if err != nil {
 		return err
 	}
-	info, err := c.a.follow(c.srv.wait(ctx), job, show)
+	following := c.a.follow(job, show)
+	info, err := following.wait(c.srv.wait(ctx))
 	if err == nil && info.State == bits.Transferred {
 		last, cancel := outlive(ctx)
 		defer cancel()
-		info, err = finish(c.srv.wait(last), job)
+		info, err = following.finish(c.srv.wait(last))
 	}
 	show.end()
 	if err != nil {

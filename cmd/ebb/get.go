@@ -177,7 +177,8 @@ func (a *app) get(ctx context.Context, o getOptions, args []string) error {
 		return a.printNewJob(ctx, job)
 	}
 
-	info, err := a.follow(srv.wait(ctx), job, show)
+	following := a.follow(job, show)
+	info, err := following.wait(srv.wait(ctx))
 	if err != nil && interrupted(ctx) {
 		show.end()
 		a.leave(ctx, job, o.keep || errors.Is(context.Cause(ctx), errHungUp))
@@ -187,7 +188,7 @@ func (a *app) get(ctx context.Context, o getOptions, args []string) error {
 	if err == nil && info.State == bits.Transferred {
 		last, cancel := outlive(ctx)
 		defer cancel()
-		if info, err = finish(srv.wait(last), job); err != nil {
+		if info, err = following.finish(srv.wait(last)); err != nil {
 			err = hinted(&exitError{code: exitFailed, err: err}, "the job is kept: `ebb complete %[1]s` tries again, `ebb cancel %[1]s` ends it", shortID(job.ID))
 		}
 	}
@@ -322,24 +323,37 @@ func (o *jobOptions) settings(name string, more ...setting) (bits.Settings, erro
 	return s, nil
 }
 
-// follow waits for a job and shows how it moves.
-func (a *app) follow(ctx context.Context, job *client.Job, show display) (*bits.Job, error) {
-	t := &track{id: job.ID}
-	say := func(lines []string) {
-		for _, line := range lines {
-			show.say(a.errTerm.paint(yellow, "ebb:") + " " + safe(line))
-		}
+// following is a job that is waited for.
+type following struct {
+	app   *app
+	job   *client.Job
+	show  display
+	track *track
+}
+
+func (a *app) follow(job *client.Job, show display) *following {
+	return &following{a, job, show, &track{id: job.ID}}
+}
+
+func (f *following) say(lines []string) {
+	for _, line := range lines {
+		f.show.say(f.app.errTerm.paint(yellow, "ebb:") + " " + safe(line))
 	}
-	f := client.Filter{Progress: true}
-	if _, all := show.(*jsonLines); !all { // of the single files only what is remarkable is shown
-		f.Kind = []bits.EventKind{bits.EventNote}
+}
+
+// wait waits for the job and shows how it moves. The files of one that is TRANSFERRED are missing: they come
+// from finish, or from info.
+func (f *following) wait(ctx context.Context) (*bits.Job, error) {
+	of := client.Filter{Progress: true}
+	if _, all := f.show.(*jsonLines); !all { // of the single files only what is remarkable is shown
+		of.Kind = []bits.EventKind{bits.EventNote}
 	}
-	info, err := job.WaitFunc(ctx, f, func(e bits.Event) {
-		say(t.update(e, time.Now()))
-		show.show(t, e)
+	info, err := f.job.WaitFunc(ctx, of, func(e bits.Event) {
+		f.say(f.track.update(e, time.Now()))
+		f.show.show(f.track, e)
 	})
-	if err == nil {
-		say(t.missed(info.Files))
+	if err == nil && info.State != bits.Transferred {
+		info, err = f.info(ctx)
 	}
 	if err != nil && ctx.Err() != nil {
 		err = context.Cause(ctx)
@@ -347,21 +361,29 @@ func (a *app) follow(ctx context.Context, job *client.Job, show display) (*bits.
 	return info, err
 }
 
-// finish completes a job that is TRANSFERRED. It may be repeated: that somebody else, or the
-// same call before the service went away, completed the job is as good.
-func finish(ctx context.Context, job *client.Job) (info *bits.Job, err error) {
+// info returns the job with its files, and tells what was not told of them yet.
+func (f *following) info(ctx context.Context) (info *bits.Job, err error) {
 	err = persist(ctx, func() error {
-		_, err := job.Complete(ctx)
+		info, err = f.job.Info(ctx)
+		return err
+	})
+	if err == nil {
+		f.say(f.track.missed(info.Files))
+	}
+	return info, err
+}
+
+// finish completes the job, which is TRANSFERRED. It may be repeated: that somebody else, or the
+// same call before the service went away, completed the job is as good.
+func (f *following) finish(ctx context.Context) (*bits.Job, error) {
+	err := persist(ctx, func() error {
+		_, err := f.job.Complete(ctx)
 		return err
 	})
 	if err != nil && !errors.Is(err, &bits.Error{Code: bits.InvalidState}) {
 		return nil, err
 	}
-	err = persist(ctx, func() error {
-		info, err = job.Info(ctx)
-		return err
-	})
-	return info, err
+	return f.info(ctx)
 }
 
 // leave ends the waiting for a job that was interrupted: it cancels the job or, if it is to be

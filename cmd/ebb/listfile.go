@@ -169,12 +169,13 @@ func (a *app) withList(ctx context.Context, list string, o jobOptions) (*app, er
 	if err != nil {
 		return nil, createFailed(err)
 	}
-	info, err := a.follow(srv.wait(ctx), job, show)
+	following := a.follow(job, show)
+	info, err := following.wait(srv.wait(ctx))
 	if err == nil && info.State == bits.Errored {
 		return nil, a.failed(ctx, job, info, false)
 	}
 	if err == nil {
-		_, err = finish(srv.wait(ctx), job)
+		_, err = following.finish(srv.wait(ctx))
 	}
 	if err != nil {
 		_, cerr := job.Cancel(context.WithoutCancel(ctx))

@@ -180,12 +180,13 @@ const mostWaitedFor = 64
 
 // finish waits for an upload and completes it.
 func (u *upload) finish(ctx context.Context, a *app, srv *service, waiting context.Context, show display) {
-	if u.info, u.err = a.follow(waiting, u.job, show); u.err != nil || u.info.State != bits.Transferred {
+	following := a.follow(u.job, show)
+	if u.info, u.err = following.wait(waiting); u.err != nil || u.info.State != bits.Transferred {
 		return
 	}
 	last, cancel := outlive(ctx)
 	defer cancel()
-	if u.info, u.err = finish(srv.wait(last), u.job); u.err != nil {
+	if u.info, u.err = following.finish(srv.wait(last)); u.err != nil {
 		u.err = hinted(&exitError{code: exitFailed, err: u.err}, "the job is kept: `ebb complete %[1]s` tries again, `ebb cancel %[1]s` ends it", shortID(u.job.ID))
 	}
 }

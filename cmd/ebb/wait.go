@@ -56,7 +56,13 @@ func (a *app) wait(ctx context.Context, refs []string, progress string) error {
 	waiting := srv.wait(ctx)
 	var wg sync.WaitGroup
 	for i, job := range jobs {
-		wg.Go(func() { infos[i], errs[i] = a.follow(waiting, job, show) })
+		wg.Go(func() {
+			following := a.follow(job, show)
+			infos[i], errs[i] = following.wait(waiting)
+			if errs[i] == nil && infos[i].State == bits.Transferred {
+				infos[i], errs[i] = following.info(waiting)
+			}
+		})
 	}
 	wg.Wait()
 	show.end()

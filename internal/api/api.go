@@ -118,7 +118,13 @@ func config() huma.Config {
 
 // jsonFormat refuses unknown fields, so that a misspelt one is not silently ignored.
 var jsonFormat = huma.Format{
-	Marshal: func(w io.Writer, v any) error { return json.NewEncoder(w).Encode(v) },
+	Marshal: func(w io.Writer, v any) error {
+		if j, ok := v.(bits.Job); ok { // its files may be tens of thousands
+			_, err := w.Write(append(appendJob(nil, &j), '\n'))
+			return err
+		}
+		return json.NewEncoder(w).Encode(v)
+	},
 	Unmarshal: func(data []byte, v any) error {
 		d := json.NewDecoder(bytes.NewReader(data))
 		d.DisallowUnknownFields()

@@ -169,9 +169,12 @@ func (q *Queue) proceed(j *job) {
 func (q *Queue) completed(t *tx, j *job, placed, lost []int, err error) {
 	op := j.op
 	for _, i := range placed {
-		f := *t.get(j).at(i)
-		f.State = store.FilePlaced
-		t.setFile(j, i, &f)
+		f := placedFile(t.get(j).at(i))
+		if err == nil { // the state that follows says the same of all of them
+			t.implyFile(j, i, f)
+		} else {
+			t.setFile(j, i, f)
+		}
 	}
 	for _, i := range lost {
 		f := *t.get(j).at(i)
@@ -196,6 +199,12 @@ func (q *Queue) completed(t *tx, j *job, placed, lost []int, err error) {
 	} else {
 		q.log.Warn("job could not be completed", "job", j.id, "err", err)
 	}
+}
+
+func placedFile(f *store.File) *store.File {
+	g := *f
+	g.State = store.FilePlaced
+	return &g
 }
 
 // finish ends the operation once the batch is committed.

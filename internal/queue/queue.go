@@ -535,6 +535,12 @@ func (t *tx) edit(j *job, f func(*store.Job, *store.Detail)) {
 
 // setFile stages a new record of one file.
 func (t *tx) setFile(j *job, index int, f *store.File) {
+	t.implyFile(j, index, f)
+	t.files = append(t.files, store.FileRow{Job: j.num, Index: index, File: f})
+}
+
+// implyFile is setFile for a record that readers derive from the stored one and the job's (version.attach).
+func (t *tx) implyFile(j *job, index int, f *store.File) {
 	v := *t.get(j)
 	if v.isReply(index) {
 		v.reply = f
@@ -547,7 +553,6 @@ func (t *tx) setFile(j *job, index int, f *store.File) {
 		v.replace(index, f)
 	}
 	t.put(j, &v)
-	t.files = append(t.files, store.FileRow{Job: j.num, Index: index, File: f})
 }
 
 // event stages news about a job, with its state as this batch leaves it so far.

@@ -519,8 +519,9 @@ var errSeen = errors.New("seen")
 func TestALostPartFileIsFetchedAgain(t *testing.T) {
 	web := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "x") }))
 	defer web.Close()
-	q, dir := open(t, t.TempDir()), t.TempDir()
-	defer shut(t, q)
+	state, dir := t.TempDir(), t.TempDir()
+	q := open(t, state)
+	defer func() { shut(t, q) }()
 	local := filepath.Join(dir, "a")
 	id := create(t, q, alice, "n", bits.FileSpec{Remote: web.URL, Local: local})
 	transfer1 := func() {
@@ -553,6 +554,13 @@ func TestALostPartFileIsFetchedAgain(t *testing.T) {
 	}
 	if b, err := os.ReadFile(local); err != nil || string(b) != "x" {
 		t.Errorf("%q, %v", b, err)
+	}
+	for _, when := range []string{"at once", "after a restart"} { // that it is placed follows from the job's state
+		if j, err := q.Get(alice, id, true); err != nil || j.State != bits.Acknowledged || !j.Files[0].Completed || j.Files[0].BytesTransferred != 1 {
+			t.Errorf("%s: %+v, %v", when, j, err)
+		}
+		shut(t, q)
+		q = open(t, state)
 	}
 }
 

@@ -29,12 +29,26 @@ type version struct {
 	ownFiles bool
 }
 
-// attach gives the version of a loaded job its files.
+// attach gives the version of a loaded job its files. Those that an acknowledged job put on this machine are
+// in their places: that is in the job's record alone, as they may be tens of thousands.
 func (v *version) attach(files []*store.File) {
 	if v.rec.Type == bits.UploadReply && len(files) > transfer.ReplyIndex {
 		v.reply, files = files[transfer.ReplyIndex], files[:transfer.ReplyIndex]
 	}
 	v.files = files
+	if v.rec.State != bits.Acknowledged {
+		return
+	}
+	for i, f := range v.fetched() {
+		if f.State != store.FileDone {
+			continue
+		}
+		if v.isReply(i) {
+			v.reply = placedFile(f)
+		} else {
+			v.files[i] = placedFile(f)
+		}
+	}
 }
 
 // at returns the file with an index of the record.

@@ -114,7 +114,7 @@ type ErrorRow struct {
 // FileState says how far a file is.
 type FileState uint8
 
-// The states of a file.
+// The states of a file. Of a job that is ACKNOWLEDGED, FileDone says as much as FilePlaced.
 const (
 	FilePending FileState = 0 // not begun, or in the middle
 	FileDone    FileState = 1 // all bytes are in the part file, durable and checked; of an upload, with the server
