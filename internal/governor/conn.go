@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/netip"
 	"runtime"
+	"slices"
 	"time"
 
 	"github.com/ebbtransfer/ebb/bits"
@@ -33,10 +34,9 @@ type flow struct {
 	// Guarded by path.mu.
 	requests int // under way
 	last     reading
+	looked   time.Time // when that was
 	rtt      float64   // the kernel's estimate at the last reading
-	marked   time.Time // when the bytes that fill a window began to come, and their end
-	markEnd  int64
-	allowed  int // the window at that time
+	edges    []edge    // of the offered window, whose bytes have not come
 	clamped  int
 	sent     int64     // up: bytes given to the kernel, counted as those acknowledged are
 	paced    float64   // up: the kernel's bound in bytes per second
@@ -159,20 +159,42 @@ func (c *Conn) Pace() (bits.PaceState, string) {
 	return p.law.pace()
 }
 
-// byWindow measures the round-trip time of a connection without TCP timestamps by how long a
-// window's worth of bytes takes to come: the server sends a window in a round trip. It is as
-// coarse as a tick, and too long when something else holds the server back, which errs on the
-// polite side. 0 if there is none yet.
-func (f *flow) byWindow(r reading, now time.Time) float64 {
-	if !f.marked.IsZero() && r.bytes < f.markEnd {
-		return 0
+// edge is up to where the window let the server send at a time.
+type edge struct {
+	when time.Time
+	at   int64 // counted as reading.bytes is
+}
+
+// maxEdges bounds the edges that are remembered: of a second, at least.
+const maxEdges = 256
+
+// byWindow measures the round-trip time of a connection without TCP timestamps by how long it takes until
+// what the window allowed has come: a server that has enough to send sends it when it hears of it. When
+// within a tick a byte came follows from how many did. It is too long when something else holds the
+// server back, which errs on the polite side. 0 if there is none yet.
+func (f *flow) byWindow(before int64, since time.Time, r reading, now time.Time) (rtt float64) {
+	n := 0
+	for ; n < len(f.edges) && f.edges[n].at <= r.bytes; n++ {
+		e := f.edges[n]
+		part := 1.0
+		if r.bytes > before {
+			part = max(0, float64(e.at-before)/float64(r.bytes-before))
+		}
+		came := since.Add(time.Duration(part * float64(now.Sub(since))))
+		rtt = max(came.Sub(e.when).Seconds(), r.handshake)
 	}
-	rtt := r.handshake
-	if !f.marked.IsZero() {
-		rtt = max(now.Sub(f.marked).Seconds()-tick/2, rtt)
+	window := r.window
+	if window == 0 {
+		window = f.clamped
 	}
-	// What is under way now was allowed a round trip ago, when the window may have been smaller.
-	f.marked, f.markEnd, f.allowed = now, r.bytes+int64(min(f.allowed, f.clamped)), f.clamped
+	last := r.bytes
+	if len(f.edges) > 0 {
+		last = max(last, f.edges[len(f.edges)-1].at) // it is never taken back
+	}
+	f.edges = slices.Delete(f.edges, 0, n)
+	if at := r.bytes + int64(window); at > last && len(f.edges) < maxEdges {
+		f.edges = append(f.edges, edge{now, at})
+	}
 	return rtt
 }
 
@@ -197,6 +219,7 @@ type reading struct {
 	mss        int     // payload of a full segment
 	bytes      int64   // received, or acknowledged by the peer
 	segments   int64   // with data, received; or of any kind while we send
+	window     int     // bytes that the peer was last allowed to have under way; 0 if unknown
 	lost       int64   // segments out of order, or sent again
 	timestamps bool    // without them a receiver's estimate means nothing
 }

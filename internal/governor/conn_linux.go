@@ -42,7 +42,7 @@ func (s *socket) look(last reading) reading {
 		}
 		last = reading{
 			rtt: float64(i.Rcv_rtt) / 1e6, handshake: float64(i.Min_rtt) / 1e6, mss: int(i.Snd_mss), bytes: int64(i.Bytes_received), segments: int64(i.Data_segs_in),
-			lost: int64(i.Rcv_ooopack), timestamps: i.Options&tcpTimestamps != 0,
+			window: int(i.Rcv_wnd), lost: int64(i.Rcv_ooopack), timestamps: i.Options&tcpTimestamps != 0,
 		}
 	})
 	if last.handshake > 60 { // not measured yet

@@ -17,6 +17,7 @@ const (
 	margin       = 0.004  // queue beyond our own from which it is somebody else's
 	gain         = 0.5    // kappa
 	probing      = 0.47   // growth of the window per round trip, as a logarithm, while its limit is not known
+	coarse       = 0.002  // how coarse round-trip times without timestamps are
 	lossMargin   = 0.002  // queue beyond ours that, with a loss, is somebody else's
 	suspicion    = 0.016  // how long an excess must last, at least
 	maxDoubt     = 0.010  // the most that one sample says of how long an excess lasts
@@ -49,7 +50,7 @@ type sample struct {
 	now    float64 // seconds, of any clock that does not jump
 	rtt    float64 // seconds; 0 if nothing arrived
 	coarse float64 // how coarse the round-trip times are, in seconds
-	pair   float64 // how long the first of two segments waits for the second, with which it is acknowledged, in seconds
+	pair   float64 // how much longer a round trip seems for segments being acknowledged in pairs, in seconds
 	flight float64 // bytes that were sent and not acknowledged; 0 if we receive
 	bytes  float64 // received by all connections together, or acknowledged to them
 	lost   int     // packets that came out of order, as they do after a loss, or were sent again
@@ -192,6 +193,16 @@ func (c *control) step(s sample) {
 
 // still returns how much longer than the shortest ever a round trip takes while no queue stands.
 func (c *control) still() float64 { return max(c.z.p10, c.pair) }
+
+// pairArrives returns how long two full segments take to come, in seconds. So much longer seems a round trip that
+// is measured by the window, without any queue: the second segment moves its edge, and what it then allows is
+// seen when the next pair is there.
+func (c *control) pairArrives() float64 {
+	if c.capacity == 0 {
+		return 0
+	}
+	return min(2*segment/c.capacity, 2*tick)
+}
 
 // jitter returns how much round-trip times vary beyond what they do on a calm path, in seconds.
 func (c *control) jitter() float64 { return max(0, max(c.noise, c.wobble)-0.0015) }

@@ -18,6 +18,7 @@ type scene struct {
 	conns      int
 	stall      float64 // of the machine, seconds, at most
 	up         bool    // the background sends
+	plain      bool    // the server refuses timestamps
 
 	lost    float64 // of the foreground's goodput alone, at most
 	yield   float64 // seconds, at most
@@ -43,6 +44,10 @@ var scenes = []scene{
 	{name: "upload, 20 Mbit/s, 100 ms away", up: true, mbit: 20, queue: 0.1, rtt: 0.1, lost: 0.55, yield: 0.6, recover: 5, use: 0.9, wait: 0.04},
 	{name: "upload, 100 Mbit/s, 50 ms", up: true, mbit: 100, queue: 0.05, rtt: 0.03, lost: 0.05, yield: 0.4, recover: 1.5, use: 0.9, wait: 0.015},
 	{name: "upload, 20 Mbit/s, one BDP", up: true, mbit: 20, queue: 0.03, rtt: 0.03, lost: 0.06, yield: 0.3, recover: 2, use: 0.95, wait: 0.015},
+	{name: "no timestamps, 20 Mbit/s, 100 ms", plain: true, mbit: 20, queue: 0.1, rtt: 0.03, lost: 0.06, yield: 0.4, recover: 2, use: 0.95, wait: 0.015},
+	{name: "no timestamps, 5 Mbit/s, 100 ms", plain: true, mbit: 5, queue: 0.1, rtt: 0.03, lost: 0.08, yield: 0.4, recover: 2, use: 0.95, wait: 0.03},
+	{name: "no timestamps, 20 Mbit/s, 100 ms away", plain: true, mbit: 20, queue: 0.1, rtt: 0.1, lost: 0.14, yield: 1, recover: 5, use: 0.9, wait: 0.04},
+	{name: "no timestamps, 100 Mbit/s, 50 ms", plain: true, mbit: 100, queue: 0.05, rtt: 0.03, lost: 0.05, yield: 0.4, recover: 2, use: 0.95, wait: 0.015},
 	{name: "four connections", mbit: 20, queue: 0.1, rtt: 0.03, conns: 4, lost: 0.06, yield: 0.4, recover: 2, use: 0.9, wait: 0.02},
 }
 
@@ -92,7 +97,7 @@ func (s scene) play(law, foreground, background bool) (fg, bg bins, waits []floa
 	if background {
 		for range max(s.conns, 1) {
 			t := w.flow(bg.count)
-			t.up, t.quick = s.up && law, 16
+			t.up, t.quick, t.plain = s.up && law, 16, s.plain
 			flows = append(flows, t)
 		}
 	}

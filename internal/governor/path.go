@@ -98,7 +98,7 @@ func (p *path) begin(ctx context.Context, f *flow) error {
 	p.conns[f] = struct{}{}
 	p.used = time.Now()
 	f.last = f.read()
-	f.rtt, f.marked = 0, time.Time{}
+	f.rtt, f.edges, f.looked = 0, nil, time.Now()
 	f.allow(p.law.share(len(p.conns)))
 	if !p.ticks {
 		p.ticks = true
@@ -209,6 +209,11 @@ func (p *path) step(now time.Time) {
 		}
 		s.pair = p.law.pairWait(paced)
 	}
+	for f := range p.conns {
+		if !p.route.up && !f.last.timestamps {
+			s.pair = p.law.pairArrives()
+		}
+	}
 	before, phase := p.slots(), p.law.phase
 	p.law.step(s)
 	p.stepped = now
@@ -235,8 +240,9 @@ func (p *path) trace(s sample) {
 
 // look reads what the kernel tells of a flow and adds it to what was seen.
 func (p *path) look(f *flow, now time.Time) {
-	before := f.last
+	before, since := f.last, f.looked
 	r := f.read()
+	f.looked = now
 	segments := int(r.segments - before.segments)
 	p.seen.bytes += float64(r.bytes - before.bytes)
 	p.seen.lost += int(r.lost - before.lost)
@@ -251,8 +257,8 @@ func (p *path) look(f *flow, now time.Time) {
 		return
 	}
 	if !r.timestamps {
-		if rtt := f.byWindow(r, now); rtt > 0 {
-			p.seen.coarse = 2 * tick
+		if rtt := f.byWindow(before.bytes, since, r, now); rtt > 0 {
+			p.seen.coarse = coarse
 			p.add(f, rtt)
 		}
 		return

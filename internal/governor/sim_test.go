@@ -5,6 +5,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"slices"
+	"time"
 )
 
 // This file is a packet-level model of a bottleneck link and of TCP over it, in virtual time: the
@@ -253,6 +254,10 @@ type tcp struct {
 	ooo       int
 	ackTimer  int
 	passed    func(now, size float64)
+	// without timestamps
+	plain   bool
+	offered float64 // packets that the last acknowledgement allowed
+	down    flow    // what the governor remembers
 	// a governed sender
 	up       bool
 	clamp    float64 // packets under way, at most
@@ -427,6 +432,7 @@ func (t *tcp) ack() {
 	edge := 1e12
 	if t.window > 0 {
 		edge = float64(rcv) + math.Floor(t.window)
+		t.offered = math.Floor(t.window)
 	}
 	t.w.after(0, func() { t.acked(news, rcv, at, edge) })
 }
@@ -551,11 +557,18 @@ func (w *world) governed(flows []*tcp, c *control) {
 		poll   func()
 	)
 	look := func(t *tcp) (rtt float64) {
-		if t.up {
+		switch {
+		case t.up:
 			if t.acks > 0 {
 				rtt = average(t.estBefore, t.est, t.acks)
 			}
-		} else if t.segs > 0 {
+		case t.plain:
+			r, now := reading{bytes: int64(t.bytes), window: int(t.offered * segment), handshake: w.link.delay}, time.Unix(0, int64(w.now*1e9))
+			if t.segs > 0 {
+				rtt = t.down.byWindow(t.down.last.bytes, t.down.looked, r, now)
+			}
+			t.down.last, t.down.looked = r, now
+		case t.segs > 0:
 			rtt = newest(t.estBefore, t.est)
 		}
 		t.acks, t.segs, t.estBefore = 0, 0, t.est
@@ -564,6 +577,9 @@ func (w *world) governed(flows []*tcp, c *control) {
 	allow := func() {
 		for _, t := range flows {
 			t.window = c.share(len(flows)) / segment
+			if t.plain {
+				t.window = max(t.window, leastWindow/segment)
+			}
 			if t.up {
 				t.clamp = max(t.window, 2) * (1 + c.period()/max(c.base+c.queue, 0.001))
 				t.pace, t.every = c.pacing(max(t.window, 2)*segment), c.listenEvery(len(flows))
@@ -594,6 +610,9 @@ func (w *world) governed(flows []*tcp, c *control) {
 		}
 		if flows[0].up {
 			s.pair = c.pairWait(gap)
+		}
+		if flows[0].plain {
+			s.coarse, s.pair = coarse, c.pairArrives()
 		}
 		s.bytes, before = s.bytes-before, s.bytes
 		s.lost, ooo = n-ooo, n
