@@ -9,8 +9,10 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -23,9 +25,8 @@ import (
 const (
 	MaxPeers     = 16 // of a segment that are asked (section 8)
 	firstByte    = 2 * time.Second
-	exchangeTime = 5 * time.Second  // (section 7.6)
-	lineIdle     = 30 * time.Second // that a connection is kept
-	sessionTime  = 5 * time.Second  // for a segment, and again for each sessionBytes that came
+	exchangeTime = 5 * time.Second // (section 7.6)
+	sessionTime  = 5 * time.Second // for a segment, and again for each sessionBytes that came
 	sessionBytes = 1 << 20
 	simple       = 3 // blocks in a row up to which nobody is asked for a list (section 8)
 	liarTime     = 10 * time.Minute
@@ -36,7 +37,7 @@ const (
 // Client fetches blocks from peers. It remembers which of them lied or did not answer, and does not ask
 // those for a while.
 type Client struct {
-	lines  lines
+	http   *http.Client
 	log    *slog.Logger
 	mu     sync.Mutex              // guards rested
 	rested map[netip.AddrPort]rest // of who lied the port is 0: the machine has others
@@ -51,11 +52,28 @@ type rest struct {
 
 // NewClient returns a client, which tells the log of peers that lie.
 func NewClient(log *slog.Logger) *Client {
-	return &Client{log: log, rested: map[netip.AddrPort]rest{}, spaces: sync.Pool{New: func() any { return new([]byte) }}}
+	return &Client{
+		http: &http.Client{
+			Transport: &http.Transport{
+				DialContext:            (&net.Dialer{Timeout: firstByte}).DialContext,
+				ResponseHeaderTimeout:  firstByte,
+				DisableCompression:     true,
+				MaxIdleConnsPerHost:    8, // for some segments at a time
+				MaxIdleConns:           4 * MaxPeers,
+				IdleConnTimeout:        30 * time.Second,
+				MaxResponseHeaderBytes: 8 << 10,
+				ReadBufferSize:         64 << 10,
+			},
+			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		},
+		log:    log,
+		rested: map[netip.AddrPort]rest{},
+		spaces: sync.Pool{New: func() any { return new([]byte) }},
+	}
 }
 
-// Close closes the connections, those that are in use when they are not any more.
-func (c *Client) Close() { c.lines.close() }
+// Close closes the connections that are not in use.
+func (c *Client) Close() { c.http.CloseIdleConnections() }
 
 // lie is what a peer said that is not true, or no answer to what it was asked.
 type lie struct{ error }
@@ -128,9 +146,10 @@ var ErrUnknown = errors.New("the peer does not know the request")
 
 // exchange sends a request and reads the response into space.
 func (c *Client) exchange(ctx context.Context, peer netip.AddrPort, m Message, space []byte) (Message, Cipher, []byte, error) {
-	end := time.Now().Add(exchangeTime)
+	ctx, cancel := context.WithTimeout(ctx, exchangeTime)
+	defer cancel()
 	for try := 0; ; try++ {
-		answer, cipher, space, err := c.once(ctx, peer, m, space, end)
+		answer, cipher, space, err := c.once(ctx, peer, m, space)
 		n, ok := answer.(NegotiateResponse)
 		if err != nil || !ok {
 			return answer, cipher, space, err
@@ -146,8 +165,25 @@ func (c *Client) exchange(ctx context.Context, peer netip.AddrPort, m Message, s
 	}
 }
 
-func (c *Client) once(ctx context.Context, peer netip.AddrPort, m Message, space []byte, end time.Time) (Message, Cipher, []byte, error) {
-	space, err := c.lines.post(ctx, peer, AppendRequest(nil, AES128, m), space, end)
+func (c *Client) once(ctx context.Context, peer netip.AddrPort, m Message, space []byte) (Message, Cipher, []byte, error) {
+	body := AppendRequest(nil, AES128, m)
+	to := url.URL{Scheme: "http", Host: peer.String(), Path: Path} // which escapes the zone of an address
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, to.String(), bytes.NewReader(body))
+	if err != nil {
+		return nil, 0, space, err
+	}
+	r.Header.Set("User-Agent", "Ebb")
+	r.Header.Set("Content-Type", "application/octet-stream")
+	r.Header["Idempotency-Key"] = []string{} // not sent; tells net/http that it may ask again if an idle connection has just ended
+	resp, err := c.http.Do(r)
+	if err != nil {
+		return nil, 0, space, err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return nil, 0, space, fmt.Errorf("%w: it answers with the status %d", ErrUnknown, resp.StatusCode)
+	}
+	space, err = readAll(resp, space)
 	if err != nil {
 		return nil, 0, space, err
 	}

@@ -14,7 +14,6 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"github.com/ebbtransfer/ebb/internal/peerdist/bound"
@@ -87,25 +86,11 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		// What clients do wrong is no news for whoever reads our log.
 		ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelError),
 	}
-	others := &handed{conns: make(chan net.Conn), end: make(chan struct{}), at: l.Addr()}
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		_ = h.Serve(others)
-	}()
-	ctx, cancel := context.WithCancel(ctx)
-	stop := context.AfterFunc(ctx, func() { l.Close() })
-	g := &guarded{Listener: l, allow: s.allow, most: cap(s.slots) * connsPerUpload, open: map[netip.Addr]int{}}
-	err := g.each(ctx, func(c *guardedConn) { s.talk(ctx, c, others) })
+	defer context.AfterFunc(ctx, func() { h.Close() })()
+	err := h.Serve(&guarded{Listener: l, allow: s.allow, most: cap(s.slots) * connsPerUpload, open: map[netip.Addr]int{}})
 	if ctx.Err() != nil {
-		err = nil
+		return nil
 	}
-	stop()
-	l.Close()
-	cancel()
-	h.Close()
-	others.Close()
-	<-ended
 	return err
 }
 
@@ -123,24 +108,12 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusBadRequest)
 		return
 	}
+	sp := s.spaces.Get().(*spaces)
+	defer s.spaces.Put(sp)
 	from := netip.Addr{}
 	if a, err := netip.ParseAddrPort(r.RemoteAddr); err == nil {
 		from = a.Addr()
 	}
-	_ = s.respond(from, m, c, func(space []byte) error { // what else could be done
-		message := space[plainHead:]
-		w.Header().Set("Content-Type", "application/octet-stream")
-		w.Header().Set("Content-Length", strconv.Itoa(len(message))) // not in chunks: the client knows how much room it needs
-		_, err := w.Write(message)
-		return err
-	})
-}
-
-// respond has the answer to a request sent: send gets it after plainHead bytes that are its own. The error is
-// that of send.
-func (s *Server) respond(from netip.Addr, m Message, c Cipher, send func(space []byte) error) error {
-	sp := s.spaces.Get().(*spaces)
-	defer s.spaces.Put(sp)
 	answer := empty(m)
 	if s.looks.Full(from, looksPerClient) {
 		s.refused.Add(1)
@@ -157,15 +130,13 @@ func (s *Server) respond(from netip.Addr, m Message, c Cipher, send func(space [
 	if len(b.Data) == 0 {
 		s.looks.Take(from, looksPerClient, math.MaxInt)
 	}
-	sp.message = AppendResponse(slices.Grow(sp.message[:0], plainHead)[:plainHead], c, answer)
-	if err := send(sp.message); err != nil {
-		return err
-	}
-	if len(b.Data) > 0 {
+	sp.message = AppendResponse(sp.message[:0], c, answer)
+	w.Header().Set("Content-Type", "application/octet-stream")
+	w.Header().Set("Content-Length", strconv.Itoa(len(sp.message))) // not in chunks: the client knows how much room it needs
+	if _, err := w.Write(sp.message); err == nil && len(b.Data) > 0 {
 		s.blocks.Add(1)
 		s.bytes.Add(int64(len(b.Data)))
 	}
-	return nil
 }
 
 // empty is the answer that says that we have nothing of what was asked for, or are busy: nobody can tell
@@ -277,32 +248,18 @@ type guarded struct {
 	all   int
 }
 
-// each calls talk with each connection, in a goroutine of its own, until the listener ends.
-func (g *guarded) each(ctx context.Context, talk func(*guardedConn)) error {
-	var pause time.Duration
+func (g *guarded) Accept() (net.Conn, error) {
 	for {
-		c, err := g.Accept()
-		var t net.Error
-		if errors.As(err, &t) && t.Timeout() || errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) || errors.Is(err, syscall.ECONNABORTED) {
-			// It passes.
-			pause = min(max(5*time.Millisecond, 2*pause), time.Second)
-			select {
-			case <-time.After(pause):
-				continue
-			case <-ctx.Done():
-				return err
-			}
-		}
+		c, err := g.Listener.Accept()
 		if err != nil {
-			return err
+			return nil, err
 		}
-		pause = 0
 		from := addrOf(c.RemoteAddr())
 		if !g.allow(from) || !g.enter(from) {
 			c.Close()
 			continue
 		}
-		go talk(&guardedConn{Conn: c, leave: sync.OnceFunc(func() { g.left(from) })})
+		return &guardedConn{Conn: c, leave: sync.OnceFunc(func() { g.left(from) })}, nil
 	}
 }
 
