@@ -219,8 +219,10 @@ const MaxFiles = bits.MaxFilesPerJob
 // when the same records change again; a shorter one makes a restart replay less.
 const flushDelay = 2 * time.Second
 
-// flushFrom is the size of the changes that do not wait for that: a restart has to read them first.
-const flushFrom = 1 << 20
+// flushFrom is how many changed jobs do not wait for that, about 1 MiB of new ones: a restart has to read
+// them first, and they are in memory as long. The files of few jobs, which soon change again, wait until the
+// journal is crowded.
+const flushFrom = 1500
 
 // flushRetry is the pause after a flush that failed, if no change comes first.
 const flushRetry = 30 * time.Second
@@ -284,7 +286,6 @@ func Open(dir string, warn func(error)) (*Store, error) {
 		}
 		s.pending.add(&c)
 		s.pending.seq = r.seq
-		s.pending.bytes += len(r.payload)
 	}
 	if err := s.readForgotten(); err != nil {
 		_ = s.closeFiles()
@@ -358,8 +359,7 @@ func (s *Store) Commit(c *Change) error {
 	s.mu.Lock()
 	s.pending.add(c)
 	s.pending.seq = seq
-	s.pending.bytes += len(payload)
-	much := s.pending.bytes > flushFrom
+	much := len(s.pending.jobs)+len(s.pending.gone) > flushFrom
 	s.mu.Unlock()
 	nudge(s.wake)
 	if much || s.log.crowded() {
@@ -553,7 +553,6 @@ func (s *Store) Forgotten(of func(uid uint32) bool) (newest uint64) {
 // batch is a set of changes with only the last version of each record.
 type batch struct {
 	seq    uint64 // of the newest change; 0 if empty
-	bytes  int    // of its records in the journal
 	jobs   map[int64]*Job
 	files  map[int64]*File // by key
 	order  []int64         // keys of files as they came, so that inserts run in order
@@ -603,7 +602,6 @@ func (b *batch) merge(later *batch) {
 		delete(b.jobs, n)
 		b.gone[n] = true
 	}
-	b.bytes += later.bytes
 	if later.seq > 0 {
 		b.seq = later.seq
 	}

@@ -13,6 +13,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -51,7 +52,7 @@ const (
 // file, hidden, and different for every file of every job.
 func PartName(local string, id bits.ID, index int) string {
 	dir, base := filepath.Split(local)
-	tail := fmt.Sprintf(".%s-%d.ebbpart", hex.EncodeToString(id[:6]), index)
+	tail := "." + hex.EncodeToString(id[:6]) + "-" + strconv.Itoa(index) + ".ebbpart"
 	return filepath.Join(dir, "."+base[:min(len(base), 255-1-len(tail))]+tail)
 }
 
