@@ -51,6 +51,7 @@ type Cache struct {
 	root    string
 	limits  atomic.Pointer[Limits]
 	used    atomic.Int64 // bytes of blocks, as far as is known between two cleanings
+	coming  atomic.Int64 // bytes of those that are being written
 	clean   sync.Mutex   // held by who cleans
 	locks   [64]sync.Mutex
 	recent  recent
@@ -372,6 +373,7 @@ func (c *Cache) Keep(s *peerdist.Segment, i int, block []byte) error {
 	if err := c.room(int64(len(block))); err != nil {
 		return err
 	}
+	defer c.coming.Add(-int64(len(block)))
 	id := s.ID()
 	m := c.mutex(id)
 	m.Lock()
@@ -412,6 +414,7 @@ func (c *Cache) PutFile(s *peerdist.Segment, f *os.File) error {
 		return err
 	}
 	done, err := c.share(s, f)
+	c.coming.Add(-int64(s.Length))
 	if done || err != nil {
 		return err
 	}
@@ -624,26 +627,31 @@ func (c *Cache) each(f func(id []byte, suffix string) error) error {
 	})
 }
 
-// room makes sure that n bytes more may be put here.
+// room makes sure that n bytes more may be put here. They are coming until the caller takes them from that.
 func (c *Cache) room(n int64) error {
 	limit := c.Limit()
 	if n > limit {
 		return ErrFull
 	}
-	if c.used.Load()+n <= limit {
+	if c.used.Load()+c.coming.Add(n) <= limit {
 		return nil
 	}
-	return c.Clean()
+	if err := c.Clean(); err != nil {
+		c.coming.Add(-n)
+		return err
+	}
+	return nil
 }
 
 // slack is what is made room for when the limit is reached, so that this is not done for each block.
 const slack = 20 // a twentieth of the limit
 
 // Clean removes what is too old, what is left of segments, and what was not used for the longest time until
-// the limit holds and a little is free. It reads the whole directory.
+// the limit holds and there is room for what is coming, and a little. It reads the whole directory.
 func (c *Cache) Clean() error {
 	c.clean.Lock()
 	defer c.clean.Unlock()
+	before := c.used.Load()
 	if err := c.each(c.sweep); err != nil {
 		return err
 	}
@@ -655,14 +663,15 @@ func (c *Cache) Clean() error {
 	for _, e := range all {
 		used += e.Held
 	}
-	c.used.Store(used)
+	c.used.Add(used - before) // what came meanwhile may count twice, and not at all by no means
 	limit := c.Limit()
-	if used <= limit-limit/slack {
+	limit -= max(limit/slack, c.coming.Load())
+	if c.used.Load() <= limit {
 		return nil
 	}
 	slices.SortFunc(all, func(a, b Entry) int { return a.Used.Compare(b.Used) })
 	for _, e := range all {
-		if c.used.Load() <= limit-limit/slack {
+		if c.used.Load() <= limit {
 			break
 		}
 		if err := c.Delete(e.ID); err != nil {
