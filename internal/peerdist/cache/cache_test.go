@@ -276,6 +276,49 @@ func flip(name string, at int64) error {
 	return err
 }
 
+// TestTheLimitHolds also where a block is more than the little that is made room for, and whoever writes at the same
+// time.
+func TestTheLimitHolds(t *testing.T) {
+	const block, limit, writers, each = 65536, 6*65536 + 32768, 4, 30
+	body := random(writers*each*block, 5)
+	c := opened(t, t.TempDir(), Limits{Size: limit, MaxAge: time.Hour})
+	keep := func(i int) {
+		part := body[i*block:][:block]
+		s := segments(t, part, peerdist.SHA256)[0]
+		if err := c.Put(&s, 0, part); err != nil && !errors.Is(err, ErrFull) { // the disk may be nearly full
+			t.Error(err)
+		}
+	}
+	check := func() {
+		t.Helper()
+		entries, err := c.List()
+		if err != nil {
+			t.Fatal(err)
+		}
+		var held int64
+		for _, e := range entries {
+			held += e.Held
+		}
+		if held > limit {
+			t.Errorf("%d bytes are here, the limit is %d", held, limit)
+		}
+	}
+	for i := range each {
+		keep(i)
+		check()
+	}
+	var all sync.WaitGroup
+	for w := range writers {
+		all.Go(func() {
+			for i := range each {
+				keep(w*each + i)
+			}
+		})
+	}
+	all.Wait()
+	check()
+}
+
 func TestLimits(t *testing.T) {
 	body := random(40*65536, 4)
 	var all []peerdist.Segment
