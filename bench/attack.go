@@ -14,6 +14,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -65,7 +66,7 @@ func (l *lab) attacked(ctx context.Context, last time.Duration) error {
 	if err := copyProgram(filepath.Join(l.temp, "actor")); err != nil {
 		return err
 	}
-	result := table{head: []string{"while a user sends", "answers to another", "median, ms", "99 of 100, ms", "slowest, ms"}}
+	result := table{head: []string{"while a user sends", "answers to another", "median, ms", "99 of 100, ms", "slowest, ms", "processor time that the host took, %"}}
 	slowest := 0.0
 	run := func(name string, does ...string) error {
 		note("%s, for %v", name, last)
@@ -79,6 +80,7 @@ func (l *lab) attacked(ctx context.Context, last time.Duration) error {
 			defer func() { _ = cmd.Wait() }() // killed
 		}
 		defer stop()
+		all, stolen := processorTime()
 		out, err := l.acts(ctx, other, "ask", s.socket, last).Output()
 		if err != nil {
 			return fmt.Errorf("another user is not served: %w", err)
@@ -87,11 +89,13 @@ func (l *lab) attacked(ctx context.Context, last time.Duration) error {
 		if err := json.Unmarshal(out, &times); err != nil || len(times) == 0 {
 			return fmt.Errorf("another user got no answer: %v", err)
 		}
+		allAfter, stolenAfter := processorTime()
 		slices.Sort(times)
 		if len(does) > 0 {
 			slowest = max(slowest, times.max())
 		}
-		result.add(name, fmt.Sprint(len(times)), fmt.Sprintf("%.2f", times.median()), fmt.Sprintf("%.1f", times[len(times)*99/100]), fmt.Sprintf("%.1f", times.max()))
+		result.add(name, fmt.Sprint(len(times)), fmt.Sprintf("%.2f", times.median()), fmt.Sprintf("%.1f", times[len(times)*99/100]), fmt.Sprintf("%.1f", times.max()),
+			fmt.Sprintf("%.0f", 100*(stolenAfter-stolen)/max(allAfter-all, 1)))
 		return nil
 	}
 	if err := run("nothing"); err != nil {
@@ -110,6 +114,24 @@ func (l *lab) attacked(ctx context.Context, last time.Duration) error {
 	result.print("A user attacks the service of all users, and another one asks for a job every 5 ms, %v each:", last)
 	printTargets([]target{{what: "slowest answer to another user under attack, ms", limit: 100, got: slowest, format: "%.0f"}})
 	return nil
+}
+
+// processorTime returns, in clock ticks since the start of the machine, the time of all processors, and how much
+// of it the host of a virtual machine gave to others meanwhile (proc_stat(5)). 0 where it is not told.
+func processorTime() (all, stolen float64) {
+	b, _ := os.ReadFile("/proc/stat")
+	line, _, _ := strings.Cut(string(b), "\n")
+	for i, f := range strings.Fields(line) {
+		n, _ := strconv.ParseFloat(f, 64)
+		switch {
+		case i == 8:
+			stolen = n
+			fallthrough
+		case i < 8:
+			all += n
+		}
+	}
+	return all, stolen
 }
 
 // acts returns a process of this program that is a user for a while.
