@@ -636,11 +636,14 @@ func (c *Cache) room(n int64) error {
 	if c.used.Load()+c.coming.Add(n) <= limit {
 		return nil
 	}
-	if err := c.Clean(); err != nil {
-		c.coming.Add(-n)
-		return err
+	err := c.Clean()
+	if err == nil && c.used.Load()+c.coming.Load() > limit { // more is coming than the limit
+		err = ErrFull
 	}
-	return nil
+	if err != nil {
+		c.coming.Add(-n)
+	}
+	return err
 }
 
 // slack is what is made room for when the limit is reached, so that this is not done for each block.
@@ -663,7 +666,7 @@ func (c *Cache) Clean() error {
 	for _, e := range all {
 		used += e.Held
 	}
-	c.used.Add(used - before) // what came meanwhile may count twice, and not at all by no means
+	c.used.Add(used - before) // what came meanwhile may count twice, but is not missed
 	limit := c.Limit()
 	limit -= max(limit/slack, c.coming.Load())
 	if c.used.Load() <= limit {
