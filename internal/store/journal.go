@@ -11,12 +11,13 @@ import (
 	"path/filepath"
 	"sort"
 	"sync"
+	"syscall"
 )
 
 // The journal stands in front of SQLite because a durable SQLite commit costs three to four
 // 4 KiB pages and an fsync of a growing file (about 0.45 ms here), an append to a file whose
-// blocks are already there and written costs one page and an fdatasync that need not touch
-// the inode (about 0.2 ms). docs/decisions/002-journal.md has the figures.
+// blocks are already there and written costs one page and a sync that need not touch the inode
+// (about 0.2 ms). docs/decisions/002-journal.md has the figures.
 //
 // Two segments take turns. A segment is filled from its start; when it is full the other one
 // is used, provided SQLite has all that the other holds. Records carry the generation of
@@ -45,7 +46,7 @@ type journal struct {
 	gen      uint64
 	seq      uint64
 	buf      []byte
-	broken   error // an fdatasync failed: what is on the disk is unknown from here on
+	broken   error // a sync failed: what is on the disk is unknown from here on
 }
 
 type segment struct {
@@ -106,7 +107,7 @@ func openJournal(dir string, applied uint64) (*journal, []record, error) {
 // openSegment opens a segment file and gives it its full size in written zeros, which keeps
 // later appends from changing the file's metadata.
 func openSegment(name string) (*os.File, error) {
-	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
+	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|durable, 0o600)
 	if err != nil {
 		return nil, err
 	}
@@ -114,7 +115,7 @@ func openSegment(name string) (*os.File, error) {
 	if err == nil && st.Size() < segmentSize {
 		_, err = f.WriteAt(make([]byte, segmentSize-st.Size()), st.Size())
 		if err == nil {
-			err = f.Sync()
+			err = f.Sync() // the size
 		}
 	}
 	if err != nil {
@@ -202,11 +203,12 @@ func (j *journal) append(payload []byte) (seq uint64, err error) {
 	if cap(j.buf) > 1<<20 {
 		j.buf = nil // a rare giant must not stay
 	}
-	if _, err := s.f.WriteAt(b, s.used); err != nil { // the next record goes to the same place
-		return 0, fmt.Errorf("write %s: %w", s.f.Name(), err)
-	}
-	if err := datasync(s.f); err != nil {
-		j.broken = fmt.Errorf("%w: sync %s: %w", ErrBroken, s.f.Name(), err)
+	if _, err := s.f.WriteAt(b, s.used); err != nil {
+		err = fmt.Errorf("write %s: %w", s.f.Name(), err)
+		if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+			return 0, err // there may be room later: the next record goes to the same place
+		}
+		j.broken = fmt.Errorf("%w: %w", ErrBroken, err)
 		return 0, j.broken
 	}
 	j.seq = seq

@@ -1,7 +1,7 @@
 // Package store keeps the jobs, their files and the events on disk.
 //
 // Promise: what Commit returned is there after kill -9 and after a power loss. A commit is one
-// append to a preallocated journal and one fdatasync; SQLite, which holds everything for good
+// durable append to a preallocated journal; SQLite, which holds everything for good
 // and answers all questions, gets the same changes a moment later in bulk (see journal.go for
 // why). The store knows nothing of what the rows mean: the queue decides, the store keeps.
 package store
