@@ -16,6 +16,7 @@ import (
 	"unicode"
 
 	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humago"
 
 	"github.com/ebbtransfer/ebb/bits"
 )
@@ -24,6 +25,8 @@ import (
 const (
 	maxBody  = 128 << 20 // bytes: 100,000 files with long URLs fit
 	maxValue = 8 << 20   // bytes of a job without its files, and of a file: 100,000 ranges fit
+	// small is up to how many bytes a body's jobs are decoded in one piece each, which is quicker.
+	small = 64 << 10
 	// maxItems bounds what the bytes become: {} is a file, a range or a job of 100 bytes.
 	maxItems = bits.MaxFilesPerJob
 )
@@ -51,7 +54,11 @@ func (s *Streamed[T]) Resolve(hc huma.Context) []error {
 	s.read = true
 	_ = hc.SetReadDeadline(time.Now().Add(bodyTime))
 	defer func() { _ = hc.SetReadDeadline(time.Time{}) }()
-	d := newBodyReader(hc.BodyReader(), maxBody)
+	most := int64(maxBody)
+	if r, _ := humago.Unwrap(hc); r.ContentLength >= 0 {
+		most = min(most, r.ContentLength)
+	}
+	d := newBodyReader(hc.BodyReader(), most)
 	err := d.body(any(&s.value))
 	if err == nil {
 		return nil
@@ -249,6 +256,9 @@ func (s *bodyReader) file(f *bits.FileSpec) error {
 }
 
 func (s *bodyReader) job(j *bits.NewJob) error {
+	if s.most <= small {
+		return s.Decode(j)
+	}
 	if there, err := s.open('{'); !there {
 		return err
 	}
