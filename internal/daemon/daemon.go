@@ -68,9 +68,6 @@ const (
 	backupDelay = 5 * time.Second
 	// pruneEvery is how often old events are forgotten.
 	pruneEvery = 6 * time.Hour
-	// gcPercent trades some CPU for memory: a queue of 100,000 jobs should not cost its own
-	// size again.
-	gcPercent = 50
 )
 
 // Lock takes the lock of a state directory, so that one service at a time uses it. The error is
@@ -167,7 +164,7 @@ func Run(ctx context.Context, c Config) (err error) {
 	}
 	starting = false
 	s.notifier = notify.New(notify.Config{Queue: s.queue, System: s.System, Socket: listener.Addr().String(), Log: c.Log})
-	debug.SetGCPercent(gcPercent)
+	paceCollector()
 	// What loading left behind goes back to the system before the long quiet begins.
 	background.Go(debug.FreeOSMemory)
 	background.Go(func() { s.watchNetwork(ctx) })
