@@ -335,6 +335,7 @@ func (q *Queue) step(batch []command, now time.Time) {
 			c.reply <- errs[i]
 		}
 	}
+	runtime.Gosched() // those who wait for the answer come first
 	for _, f := range t.then {
 		f()
 	}
