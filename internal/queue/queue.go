@@ -103,6 +103,9 @@ type command struct {
 // which the files being written have to share.
 const lazyDelay = 100 * time.Millisecond
 
+// lazyBatch is how many files may wait for that: what a crash loses of them is fetched again.
+const lazyBatch = 256
+
 // maxBatch bounds the commands of one commit, so that the first of them does not wait long.
 const maxBatch = 512
 
@@ -270,7 +273,7 @@ func (q *Queue) loop() {
 				drain()
 			}
 		}
-		if !hurry && len(batch) < maxBatch {
+		if !hurry && len(batch) < lazyBatch {
 			continue
 		}
 		lazy.Stop()
@@ -761,6 +764,13 @@ func (q *Queue) IsBusy() bool {
 		}
 	}
 	return false
+}
+
+// Moving reports whether there are transfers under way.
+func (q *Queue) Moving() bool {
+	q.mu.RLock()
+	defer q.mu.RUnlock()
+	return len(q.active) > 0
 }
 
 // NetworkChanged says that links, addresses or routes changed: jobs that wait for a network are

@@ -339,7 +339,7 @@ func (e *Engine) newRun(job Job, sink Sink, live *Live) *run {
 
 // filesPerConnection is how many files are under way for each connection: while one comes, others
 // are made durable.
-const filesPerConnection = 4
+const filesPerConnection = 8
 
 // connect waits until the file may ask its server; disconnect lets another one do so.
 func (r *run) connect(ctx context.Context) error {
