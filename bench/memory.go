@@ -24,7 +24,7 @@ func memory(flags *flag.FlagSet) func(context.Context, *lab) error {
 	one, four := size(gib), size(4*gib)
 	flags.TextVar(&one, "size", one, "`bytes` of the file for the page cache")
 	flags.TextVar(&four, "large-size", four, "`bytes` of each of the four files for resident memory")
-	idle := flags.Duration("idle", 30*time.Second, "how long the idle service is watched")
+	idle := flags.Duration("idle", 2*time.Minute, "how long the idle service is watched")
 	return func(ctx context.Context, l *lab) error {
 		if err := need("curl", "fincore"); err != nil {
 			return err

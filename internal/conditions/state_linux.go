@@ -77,7 +77,7 @@ func Watch(ctx context.Context, changed func(State)) {
 			changed(s)
 		}
 	}
-	for pause := time.Second; ; pause = min(2*pause, maxReconnect) {
+	for pause := time.Second; ; pause = min(4*pause, maxReconnect) {
 		b, err := dial(ctx)
 		if err == nil {
 			b.follow(ctx, supplies, report)

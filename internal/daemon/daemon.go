@@ -93,6 +93,7 @@ type service struct {
 	notices  []string
 	requests atomic.Int64 // under way
 	lastUsed atomic.Int64 // Unix nanoseconds of the end of the last request
+	quiet    *time.Timer  // set anew by each request
 }
 
 // Run runs a service until ctx ends, a signal asks it to stop, or it was idle for long enough.
@@ -106,7 +107,7 @@ func Run(ctx context.Context, c Config) (err error) {
 	debug.SetGCPercent(-1) // what is loaded stays: looking for garbage in it would only hold up the start
 	ctx, cancel := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
 	defer cancel()
-	s := &service{Config: c, started: time.Now()}
+	s := &service{Config: c, started: time.Now(), quiet: time.NewTimer(quietAfter)}
 	if c.System {
 		if err := keepRights(); err != nil {
 			return fmt.Errorf("a service for all users must be able to act as them: %w", err)
@@ -165,8 +166,9 @@ func Run(ctx context.Context, c Config) (err error) {
 	starting = false
 	s.notifier = notify.New(notify.Config{Queue: s.queue, System: s.System, Socket: listener.Addr().String(), Log: c.Log})
 	paceCollector()
-	// What loading left behind goes back to the system before the long quiet begins.
+	// What loading left behind goes back to the system.
 	background.Go(debug.FreeOSMemory)
+	background.Go(func() { s.rest(ctx) })
 	background.Go(func() { s.watchNetwork(ctx) })
 	background.Go(func() { s.watchConditions(ctx, states) })
 	background.Go(func() {
@@ -425,7 +427,6 @@ func (s *service) keepHouse(ctx context.Context) {
 			if err := s.queue.Backup(ctx); err != nil {
 				s.Log.Warn("the job store could not be backed up", "err", err)
 			}
-			debug.FreeOSMemory()
 		}
 		if err := s.queue.Prune(time.Now()); err != nil {
 			s.Log.Warn("old events could not be removed", "err", err)
@@ -520,6 +521,7 @@ func (s *service) count(next http.Handler) http.Handler {
 		defer func() {
 			s.lastUsed.Store(time.Now().UnixNano())
 			s.requests.Add(-1)
+			s.quiet.Reset(quietAfter)
 		}()
 		next.ServeHTTP(w, r)
 	})

@@ -7,11 +7,11 @@ import (
 )
 
 // The collector of garbage lets the heap of a queue of 100,000 jobs grow by less than half, so that it does not
-// cost its own size again. A small heap may grow threefold, up to heapRoom: it would be collected every
+// cost its own size again. A small heap may double, up to heapRoom: it would be collected every
 // few megabytes otherwise.
 const (
 	gcPercent = 40
-	gcMost    = 200
+	gcMost    = 100
 	heapRoom  = 72 << 20
 )
 
