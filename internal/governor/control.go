@@ -30,7 +30,10 @@ const (
 	listenFirst  = 2 * segment
 	mostWindow   = 1 << 30
 	leastWindow  = 2 * segment
-	saturated    = 0.9 // of the capacity
+	saturated    = 0.9  // of the capacity
+	dropLeast    = 0.05 // of the capacity: if so much less comes, beside a queue, others get it
+	dropMost     = 0.4  // the same where it was nobody several times
+	dropAfter    = 0.1  // how long that must last, at least
 )
 
 // phase is what the law is doing.
@@ -89,6 +92,9 @@ type control struct {
 	since      float64 // when the phase began
 	graceUntil float64
 	suspect    float64 // how long there was an excess
+	squeezed   float64 // how long there was a queue and less came than the path carries
+	drop       float64 // how much less that must be, of the capacity
+	dropped    bool    // the last step back was for that
 	sampled    float64 // when a round-trip time was last seen
 	growth     float64 // of the window per round trip while there is no queue
 	lastLoss   float64
@@ -144,7 +150,7 @@ const (
 )
 
 func newControl(m memory) *control {
-	return &control{window: listenFirst, base: m.Base, capacity: m.Capacity, known: m.Base > 0 && m.Capacity > 0, hold: holdLeast, patience: 5, why: whyListening}
+	return &control{window: listenFirst, base: m.Base, capacity: m.Capacity, known: m.Base > 0 && m.Capacity > 0, hold: holdLeast, patience: 5, drop: dropLeast, why: whyListening}
 }
 
 // memory returns what to remember of the path.
@@ -296,7 +302,7 @@ func (c *control) learnCapacity(rtt, rate, dt float64) {
 
 func (c *control) to(p phase, why reason) {
 	c.phase, c.why, c.since = p, why, c.now
-	c.suspect = 0
+	c.suspect, c.squeezed = 0, 0
 	c.heard = c.heard[:0]
 	c.busy = c.now
 	c.shallow, c.deep = math.Inf(1), 0
@@ -411,6 +417,12 @@ func (c *control) cruise(s sample, rtt, rate, f, dt float64) {
 		c.wall(rate)
 		return
 	}
+	if now := c.rate(max(2*rtt, 0.06)); c.squeeze(now, dt) {
+		c.wall(rate)
+		// Who takes a part and no more, or a path that has become narrower, is no reason to step back again.
+		c.capacity, c.dropped = max(now, c.capacity/2), true
+		return
+	}
 	if c.forced && c.now-c.since > 2 { // what looked like a queue is the path
 		c.forced = false
 		c.patience = 5
@@ -419,6 +431,29 @@ func (c *control) cruise(s sample, rtt, rate, f, dt float64) {
 		c.failures = 0
 		c.hold = holdLeast
 	}
+}
+
+// squeeze reports whether a queue has stood for a while although less comes than the path carries. Who begins
+// gently makes no queue that is longer than ours alone, since ours becomes shorter by as much.
+func (c *control) squeeze(rate, dt float64) bool {
+	if c.queue > 0.8*c.aim()+c.z.spread() && rate < (1-c.drop)*c.capacity && c.held == nobody {
+		c.squeezed += dt
+	} else {
+		c.squeezed = max(0, c.squeezed-dt)
+	}
+	return c.squeezed > max(dropAfter, 3*c.base)
+}
+
+// judge learns from a step back, of which the quiet has come, whether there was somebody. Some paths carry
+// now more and now less.
+func (c *control) judge(somebody bool) {
+	switch {
+	case somebody:
+		c.drop = dropLeast
+	case c.dropped:
+		c.drop = min(2*c.drop, dropMost)
+	}
+	c.dropped = false
 }
 
 // doubt counts how long an excess was seen. When nothing arrives, nothing is seen: a server, a radio
@@ -485,6 +520,7 @@ func (c *control) yield(s sample) {
 	}
 	const near = tau/2 + 0.001
 	if p.p25 < z.p25+near && p.p50 < z.p50+margin && c.newest(3)-c.base < z.p25+near {
+		c.judge(c.deep-z.p25 > margin)
 		c.z = c.z.blend(p)
 		c.wobble = min(c.wobble, c.z.spread()) // others come and go; the path itself was calmer
 		c.comeBack()

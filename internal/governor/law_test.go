@@ -19,6 +19,7 @@ type scene struct {
 	stall      float64 // of the machine, seconds, at most
 	up         bool    // the background sends
 	plain      bool    // the server refuses timestamps
+	gentle     float64 // packets at which the foreground leaves its slow start; 0: as it likes
 
 	lost    float64 // of the foreground's goodput alone, at most
 	yield   float64 // seconds, at most
@@ -32,6 +33,15 @@ var scenes = []scene{
 	{name: "20 Mbit/s, 300 ms", mbit: 20, queue: 0.3, rtt: 0.03, lost: 0.04, yield: 0.3, recover: 1.5, use: 0.97, wait: 0.015},
 	{name: "20 Mbit/s, one BDP", mbit: 20, queue: 0.03, rtt: 0.03, lost: 0.06, yield: 0.3, recover: 2, use: 0.97, wait: 0.015},
 	{name: "100 Mbit/s, 20 ms", mbit: 100, queue: 0.02, rtt: 0.02, lost: 0.05, yield: 0.3, recover: 1.5, use: 0.97, wait: 0.015},
+	{name: "100 Mbit/s, 50 ms", mbit: 100, queue: 0.05, rtt: 0.03, lost: 0.05, yield: 0.4, recover: 1.5, use: 0.97, wait: 0.015},
+	// A foreground that leaves its slow start early, as beside anybody, for a delay that grows or acknowledgements
+	// that come far apart.
+	{name: "gentle start, 100 Mbit/s, 50 ms", mbit: 100, queue: 0.05, rtt: 0.03, gentle: 25, lost: 0.05, yield: 0.8, recover: 4, use: 0.97, wait: 0.015},
+	{name: "gentle start, 50 Mbit/s, 100 ms", mbit: 50, queue: 0.1, rtt: 0.03, gentle: 20, lost: 0.05, yield: 0.5, recover: 1.5, use: 0.97, wait: 0.015},
+	{name: "gentle start, 20 Mbit/s, 100 ms", mbit: 20, queue: 0.1, rtt: 0.03, gentle: 12, lost: 0.05, yield: 0.5, recover: 1.5, use: 0.97, wait: 0.015},
+	{name: "gentle start, 20 Mbit/s, 100 ms away", mbit: 20, queue: 0.1, rtt: 0.1, gentle: 20, lost: 0.14, yield: 1, recover: 5, use: 0.9, wait: 0.04},
+	{name: "gentle start, 5 Mbit/s, 100 ms", mbit: 5, queue: 0.1, rtt: 0.03, gentle: 6, lost: 0.06, yield: 0.6, recover: 1.5, use: 0.97, wait: 0.02},
+	{name: "50 Mbit/s, 100 ms", mbit: 50, queue: 0.1, rtt: 0.03, lost: 0.05, yield: 0.4, recover: 1.5, use: 0.97, wait: 0.015},
 	{name: "5 Mbit/s, 100 ms", mbit: 5, queue: 0.1, rtt: 0.03, lost: 0.04, yield: 0.4, recover: 1.5, use: 0.97, wait: 0.015},
 	{name: "20 Mbit/s, 100 ms away", mbit: 20, queue: 0.1, rtt: 0.1, lost: 0.14, yield: 0.6, recover: 5, use: 0.9, wait: 0.04},
 	{name: "CoDel", mbit: 20, queue: 0.3, rtt: 0.03, kind: "codel", lost: 0.12, yield: 0.3, recover: 5, use: 0.7, wait: 0.015},
@@ -111,6 +121,9 @@ func (s scene) play(law, foreground, background bool) (fg, bg bins, waits []floa
 	})
 	if foreground {
 		f := w.flow(fg.count)
+		if s.gentle > 0 {
+			f.ssthresh = s.gentle
+		}
 		w.after(on, f.start)
 		w.after(off, f.stop)
 	}
@@ -206,6 +219,44 @@ func cruise(t *testing.T, base, capacity float64) (*control, *float64) {
 		t.Fatalf("after 4 quiet seconds on a known path the law is in phase %v", c.phase)
 	}
 	return c, now
+}
+
+// Who takes a part of the path and no more, without a queue of their own, is looked at once, and then left that part.
+func TestLeavesASteadyUserTheirPart(t *testing.T) {
+	for _, part := range []float64{0.05, 0.1, 0.3} {
+		c, now := cruise(t, 0.03, 2.5e6)
+		rate, busy := (1-part)*2.5e6, 0.0
+		for stop := *now + 20; *now < stop; {
+			got := min(rate, c.window/0.03)
+			feed(c, now, tick, steady(0.03+max(0, min(c.window/rate-0.03, 0.1)), got))
+			busy += got * tick
+		}
+		if use := busy / (20 * rate); use < 0.8 {
+			t.Errorf("beside somebody who takes %.0f %% of the path the law uses %.0f %% of the rest; want at least 80", 100*part, 100*use)
+		}
+	}
+}
+
+// A path that carries now more and now less, as by radio, is not taken for one with somebody else for long.
+func TestUsesAPathThatVaries(t *testing.T) {
+	for _, least := range []float64{0.9, 0.8, 0.7} {
+		c, now := cruise(t, 0.03, 2.5e6)
+		can, busy, began := 0.0, 0.0, *now
+		for *now < began+60 {
+			rate := 2.5e6
+			if int((*now-began)/1.5)%2 == 0 {
+				rate *= least
+			}
+			got := min(rate, c.window/0.03)
+			feed(c, now, tick, steady(0.03+max(0, min(c.window/rate-0.03, 0.1)), got))
+			can, busy = can+rate*tick, busy+got*tick
+		}
+		if use := busy / can; use < 0.6 {
+			t.Errorf("of a path that at times carries %.0f %% of what it can, the law uses %.0f %%; want at least 60", 100*least, 100*use)
+		} else {
+			t.Logf("%.0f %%: uses %.0f %%", 100*least, 100*use)
+		}
+	}
 }
 
 func TestStepsBackFromSomebodyElsesQueue(t *testing.T) {
