@@ -34,6 +34,7 @@ const (
 	dropLeast    = 0.05 // of the capacity: if so much less comes, beside a queue, others get it
 	dropMost     = 0.4  // the same where it was nobody several times
 	dropAfter    = 0.1  // how long that must last, at least
+	part         = 0.65 // of the capacity: what somebody else may leave us for good
 )
 
 // phase is what the law is doing.
@@ -420,7 +421,10 @@ func (c *control) cruise(s sample, rtt, rate, f, dt float64) {
 	if now := c.rate(max(2*rtt, 0.06)); c.squeeze(now, dt) {
 		c.wall(rate)
 		// Who takes a part and no more, or a path that has become narrower, is no reason to step back again.
-		c.capacity, c.dropped = max(now, c.capacity/2), true
+		// Where queues are fair, whoever comes takes half of it, and more than a part is theirs.
+		if c.dropped = true; now > part*c.capacity {
+			c.capacity = now
+		}
 		return
 	}
 	if c.forced && c.now-c.since > 2 { // what looked like a queue is the path
