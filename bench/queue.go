@@ -443,7 +443,7 @@ func (q *waiting) restarts(ctx context.Context) error {
 // rest watches the idle service.
 func (q *waiting) rest(ctx context.Context) error {
 	note("watching the idle service for %v", q.idle)
-	if err := process.Sleep(ctx, 10*time.Second); err != nil { // the backup after the start is over
+	if err := process.Sleep(ctx, 15*time.Second); err != nil { // the backup after the start is over, and what is given back then
 		return err
 	}
 	u, err := watchIdle(ctx, q.s.Process, q.idle)

@@ -6,22 +6,30 @@ import (
 	"time"
 )
 
-// quietAfter is how long after the last request and the last transfer the service keeps what these needed.
-const quietAfter = 10 * time.Second
+const (
+	// quietAfter is how long after the last request and the last transfer the service keeps what these needed.
+	quietAfter = 10 * time.Second
+	// restEvery bounds how often it is given back: looking for it takes time, and some programs ask now and then.
+	restEvery = 2 * time.Minute
+)
 
-// rest gives back what only work needs, each time that there is none.
+// rest gives back what only work needs, when there is none.
 func (s *service) rest(ctx context.Context) {
-	for {
+	for last := s.started.Add(-restEvery); ; {
 		select {
 		case <-ctx.Done():
 			return
 		case <-s.quiet.C:
 		}
-		if s.queue.Moving() {
+		switch wait := time.Until(last.Add(restEvery)); {
+		case s.queue.Moving():
 			s.quiet.Reset(quietAfter)
-			continue
+		case wait > 0:
+			s.quiet.Reset(wait)
+		default:
+			last = time.Now()
+			debug.FreeOSMemory()
+			unmapProgram()
 		}
-		debug.FreeOSMemory()
-		unmapProgram()
 	}
 }
