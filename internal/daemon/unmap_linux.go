@@ -11,19 +11,26 @@ import (
 
 // unmapProgram takes the pages of the program that are as they are in its file out of the process's memory:
 // of tens of megabytes that starting and working needed, waiting needs a few. They come back when they are
-// used, from the system's cache.
+// used, from the system's cache. What was changed after it was mapped, as by the dynamic linker before it
+// was made read-only, stays.
 func unmapProgram() {
 	program, err := os.Readlink("/proc/self/exe")
 	if err != nil {
 		return
 	}
-	maps, err := os.Open("/proc/self/maps")
+	maps, err := os.Open("/proc/self/smaps")
 	if err != nil {
 		return
 	}
 	defer maps.Close()
+	var start, end uintptr
+	ours := false
 	for lines := bufio.NewScanner(maps); lines.Scan(); {
-		if start, end, ok := programMap(lines.Text(), program); ok {
+		name, value, attribute := strings.Cut(lines.Text(), ":")
+		switch {
+		case !attribute || strings.Contains(name, " "): // the first line of a mapping
+			start, end, ours = programMap(lines.Text(), program)
+		case ours && name == "Anonymous" && strings.TrimSpace(value) == "0 kB":
 			_, _, _ = unix.Syscall(unix.SYS_MADVISE, start, end-start, unix.MADV_DONTNEED)
 		}
 	}
