@@ -25,6 +25,17 @@ func setLowerEffort(fd int, remote netip.Addr) {
 	}
 }
 
+// firstWindow has the handshake offer the server about listenFirst bytes. A window that was offered cannot be taken back,
+// and the usual 64 KiB are a tenth of a second of a slow link. The kernel offers a share of the buffer, which must not stay
+// what it is set to: then the window could not grow later, and its scale would be made for that.
+func firstWindow(fd int) {
+	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, firstBuffer)
+	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_BUF_LOCK, 0)
+}
+
+// firstBuffer is a buffer of which as much is offered: the kernel takes twice that and offers a half.
+const firstBuffer = listenFirst + 104
+
 // setWindow bounds the window that is offered to the peer.
 func (s *socket) setWindow(bytes int) {
 	s.control(func(fd int) { _ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_WINDOW_CLAMP, bytes) })

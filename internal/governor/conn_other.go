@@ -21,4 +21,5 @@ func (*socket) setPacing(uint64)              {}
 func (*socket) look(last reading) reading     { return last }
 func (*socket) lookSend(last reading) reading { return last }
 func setLowerEffort(int, netip.Addr)          {}
+func firstWindow(int)                         {}
 func pause(d time.Duration)                   { time.Sleep(d) }

@@ -15,8 +15,12 @@ const (
 	maxStep      = 0.030  // longest time that one step integrates over
 	tau          = 0.0015 // the queue that we aim to keep ourselves
 	margin       = 0.004  // queue beyond our own from which it is somebody else's
-	gain         = 0.5    // kappa
-	probing      = 0.47   // growth of the window per round trip, as a logarithm, while its limit is not known
+	gain         = 0.4    // kappa, in the time that it takes to see what came of a change
+	gainLong     = 0.5    // the same in a round trip, while our own queue is long
+	speedUp      = 1.15   // by which growth grows in a round trip without a queue
+	speedUnsure  = 1.5    // the same while the path never had one
+	farAway      = 0.06   // base from which what comes of a window is seen to come together
+	together     = 0.020  // over how long that is looked at
 	coarse       = 0.002  // how coarse round-trip times without timestamps are
 	lossMargin   = 0.002  // queue beyond ours that, with a loss, is somebody else's
 	suspicion    = 0.016  // how long an excess must last, at least
@@ -31,10 +35,15 @@ const (
 	mostWindow   = 1 << 30
 	leastWindow  = 2 * segment
 	saturated    = 0.9  // of the capacity
-	dropLeast    = 0.05 // of the capacity: if so much less comes, beside a queue, others get it
+	dropLeast    = 0.03 // of the capacity: what else may be missing of it beside a queue
 	dropMost     = 0.4  // the same where it was nobody several times
-	dropAfter    = 0.1  // how long that must last, at least
-	part         = 0.65 // of the capacity: what somebody else may leave us for good
+	takenLeast   = 6 * segment
+	takenFor     = 0.012        // since when, at least
+	takenTime    = 0.0007       // seconds of the capacity: what else others may have got
+	pausing      = 0.3          // of the capacity: who is sent less has been kept waiting by something else
+	madeUp       = 1.25         // of the capacity: who is sent more was kept waiting before
+	burstMost    = 16 * segment // who begins sends fewer bytes at once
+	part         = 0.65         // of the capacity: what somebody else may leave us for good
 )
 
 // phase is what the law is doing.
@@ -88,19 +97,24 @@ type control struct {
 	wobble   float64 // how much the round-trip times of the quiet path varied when it varied least
 	noise    float64 // slow mean of (rtt - least recent rtt) while calm
 	queue    float64 // seconds, by the least of half a round trip
+	gain     float64 // of the window, per round trip
 	sudden   float64 // the same, by that of the last moment
 
-	since      float64 // when the phase began
-	graceUntil float64
-	suspect    float64 // how long there was an excess
-	squeezed   float64 // how long there was a queue and less came than the path carries
-	drop       float64 // how much less that must be, of the capacity
-	dropped    bool    // the last step back was for that
-	sampled    float64 // when a round-trip time was last seen
-	growth     float64 // of the window per round trip while there is no queue
-	lastLoss   float64
-	lossWindow float64
-	held       holder // what else bounds the window
+	since       float64 // when the phase began
+	graceUntil  float64
+	suspect     float64 // how long there was an excess
+	taken       float64 // bytes that others seem to have got
+	takenSince  float64 // since when they are too many
+	arrived     float64 // when something last arrived, in cruising
+	pausedUntil float64
+	drop        float64 // how much less that must be, of the capacity
+	dropped     bool    // the last step back was for that
+	whole       float64 // the capacity before it
+	sampled     float64 // when a round-trip time was last seen
+	growth      float64 // of the window per round trip while there is no queue
+	lastLoss    float64
+	lossWindow  float64
+	held        holder // what else bounds the window
 
 	hold                  float64
 	shallow               float64 // least and greatest lower quartile of the queue while yielding
@@ -119,7 +133,10 @@ type control struct {
 	doubled               float64   // when the growth in starting was last looked at
 	doubledAt             float64   // the rate then
 	flat                  int       // round trips in which it did not grow
-	known                 bool      // base and capacity come from memory
+	burst, burstAt        float64   // the most that came together
+	steady                bool
+	unsure                bool // whether the path carries the capacity
+	known                 bool // base and capacity come from memory
 
 	ring  [1024]moment
 	at    int // index of the newest moment
@@ -170,15 +187,17 @@ func (c *control) step(s sample) {
 		return // nothing came yet
 	}
 	long := c.stretch()
-	rtt := max(c.least(long*max(0.5*c.base, 0.025), 3), c.base)
+	span := long * max(0.5*c.base, 0.025)
+	rtt := max(c.least(span, 3), c.base)
+	c.gain = gain / (1 + span/c.base)
 	if s.late {
 		c.graceUntil = max(c.graceUntil, c.now+1.5*rtt)
 	}
 	c.pair = s.pair
 	c.queue = max(0, rtt-c.base-c.still())
-	span := suddenly
-	if c.phase != cruising || c.rate(1.1*rtt) < 0.95*c.capacity {
-		// What we send is bunched, and the end of a bunch waits for its beginning.
+	span = suddenly
+	if s.flight == 0 && (c.phase != cruising || c.rate(1.1*rtt) < 0.95*c.capacity) {
+		// What is sent to us is bunched, and the end of a bunch waits for its beginning.
 		span = max(span, 1.1*c.base)
 	}
 	c.sudden = max(0, c.least(long*span, 2)-c.base-c.still())
@@ -303,7 +322,7 @@ func (c *control) learnCapacity(rtt, rate, dt float64) {
 
 func (c *control) to(p phase, why reason) {
 	c.phase, c.why, c.since = p, why, c.now
-	c.suspect, c.squeezed = 0, 0
+	c.suspect, c.taken, c.takenSince = 0, 0, c.now
 	c.heard = c.heard[:0]
 	c.busy = c.now
 	c.shallow, c.deep = math.Inf(1), 0
@@ -316,7 +335,11 @@ func (c *control) start(s sample, rtt, f float64) {
 		if s.rtt > 0 {
 			c.hear(s.rtt, 2)
 		}
-		if (len(c.heard) < 10 && c.now-c.since < 0.5) || len(c.heard) < 4 || c.now-c.since < 0.2 {
+		enough, first := 0.5, 6*segment
+		if c.far() {
+			enough, first = 3.5*c.base, 10*segment
+		}
+		if (len(c.heard) < 10 && c.now-c.since < enough) || len(c.heard) < 4 || c.now-c.since < 0.2 {
 			return
 		}
 		c.z = c.percentiles().clip()
@@ -330,11 +353,18 @@ func (c *control) start(s sample, rtt, f float64) {
 			return
 		}
 		c.to(starting, whyProbing)
-		c.doubled, c.doubledAt, c.flat = c.now, 0, 0
+		c.doubled, c.doubledAt, c.flat, c.burst, c.burstAt, c.steady = c.now, 0, 0, 0, 0, false
+		if s.flight == 0 {
+			c.window = first
+		}
 		return
 	}
 	rate := c.rate(rtt)
-	c.window = min(c.window*math.Exp(probing*f), max(c.window, 2*rate*rtt+10*segment))
+	span := 1.3 * rtt // what comes in a round trip comes together
+	c.window = min(c.window*math.Exp(math.Ln2*f), max(c.window, 2*c.rate(span)*span+10*segment))
+	if s.flight == 0 { // what we send is spaced out
+		c.burst = max(c.burst, c.rate(together))
+	}
 	full := c.sudden > tau+0.001+c.z.spread() && c.now-c.since > 0.1 || c.sudden > tau+c.base/4+0.002+c.z.spread()
 	if c.now-c.doubled >= max(rtt, 6*tick) {
 		if rate < 1.1*c.doubledAt && c.window > 16*segment {
@@ -343,14 +373,22 @@ func (c *control) start(s sample, rtt, f float64) {
 			c.flat = 0
 		}
 		c.doubled, c.doubledAt = c.now, rate
+		c.steady, c.burstAt = c.far() && c.burst < 1.2*c.burstAt, c.burst
+	}
+	if c.steady && c.burst > 0 && rate >= c.burst/2 {
+		rate, full = c.burst, true
 	}
 	if full || c.flat >= 3 && c.queue > tau/2 || c.flat >= 10 {
 		c.capacity = max(c.capacity, rate)
 		c.window = c.capacity * c.base
+		c.unsure = true
 		c.enterCruise(3*rtt + 0.05)
 		c.returned = c.now
 	}
 }
+
+// far reports whether a round trip takes so long that what comes of a window is seen to come together.
+func (c *control) far() bool { return c.base > farAway }
 
 // stepBack leaves the path to others.
 func (c *control) stepBack() {
@@ -389,17 +427,31 @@ func (c *control) cruise(s sample, rtt, rate, f, dt float64) {
 	bdp := c.capacity * (c.base + c.jitter())
 	switch {
 	case e <= 0:
-		c.window += gain * f * c.window * e
+		k := c.gain
+		if c.queue > 2*c.aim()+c.z.spread() {
+			k = max(k, gainLong)
+		}
+		c.window += k * f * c.window * e
 		c.growth = min(0.02, tau/2/c.base)
 	case c.flight < saturated*bdp:
 		c.window *= math.Exp(math.Ln2 * f)
+	case c.flight < bdp:
+		c.window *= 1 + f*max(c.growth, 0.5*(bdp/c.flight-1))
 	case c.lossWindow > 0 && c.window > c.lossWindow:
 		c.window *= 1 + 0.01*f
 	default:
-		c.growth = min(c.growth*math.Pow(1.5, f), 0.35)
-		c.window *= 1 + f*max(gain*e, c.growth)
+		k := speedUp
+		if c.unsure {
+			k = speedUnsure
+		}
+		c.growth = min(c.growth*math.Pow(k, f), 0.35)
+		c.window *= 1 + f*max(c.gain*e, c.growth)
 	}
-	c.window = min(c.window, max(1.25*rate*(c.base+c.jitter()+c.queue), 1.05*bdp)+10*segment)
+	ahead := 2 * c.aim()
+	if c.unsure {
+		ahead = c.base / 4
+	}
+	c.window = min(c.window, max(rate*(c.base+c.jitter()+c.queue+ahead), bdp+ahead*c.capacity)+3*segment)
 	if s.lost > 0 && c.now-c.lastLoss > 2*rtt {
 		c.lastLoss = c.now
 		if c.queue > tau && rate > saturated*c.capacity {
@@ -407,9 +459,16 @@ func (c *control) cruise(s sample, rtt, rate, f, dt float64) {
 			c.window *= 0.9
 		}
 	}
+	squeezed := c.squeeze(s, rtt)
 	if c.now < c.graceUntil {
-		c.suspect = 0
+		c.suspect, c.taken, c.takenSince = 0, 0, c.now
 		return
+	}
+	if c.unsure {
+		c.taken, c.takenSince, squeezed = 0, c.now, false
+		if c.queue > 0.5*c.aim()+c.z.spread() {
+			c.unsure, c.capacity = false, min(c.capacity, c.rate(2*rtt))
+		}
 	}
 	excess := c.excess(rtt)
 	ranOver := s.lost > 0 && excess > lossMargin+c.z.spread()+c.coarse
@@ -418,11 +477,12 @@ func (c *control) cruise(s sample, rtt, rate, f, dt float64) {
 		c.wall(rate)
 		return
 	}
-	if now := c.rate(max(2*rtt, 0.06)); c.squeeze(now, dt) {
+	if squeezed {
+		now := c.rate(max(2*rtt, 0.06))
 		c.wall(rate)
 		// Who takes a part and no more, or a path that has become narrower, is no reason to step back again.
 		// Where queues are fair, whoever comes takes half of it, and more than a part is theirs.
-		if c.dropped = true; now > part*c.capacity {
+		if c.dropped, c.whole = true, c.capacity; now > part*c.capacity {
 			c.capacity = now
 		}
 		return
@@ -437,15 +497,29 @@ func (c *control) cruise(s sample, rtt, rate, f, dt float64) {
 	}
 }
 
-// squeeze reports whether a queue has stood for a while although less comes than the path carries. Who begins
-// gently makes no queue that is longer than ours alone, since ours becomes shorter by as much.
-func (c *control) squeeze(rate, dt float64) bool {
-	if c.queue > 0.8*c.aim()+c.z.spread() && rate < (1-c.drop)*c.capacity && c.held == nobody {
-		c.squeezed += dt
-	} else {
-		c.squeezed = max(0, c.squeezed-dt)
+// squeeze reports whether others got bytes of the path. While a queue stands, they have what comes less than the path
+// carries: who begins gently makes no queue that is longer than ours alone, since ours becomes shorter by as much.
+func (c *control) squeeze(s sample, rtt float64) bool {
+	if s.bytes == 0 { // when nothing arrives nothing is seen
+		return false
 	}
-	return c.squeezed > max(dropAfter, 3*c.base)
+	gap := c.now - c.arrived
+	all := c.capacity * gap
+	more := (1-c.drop)*all - s.bytes
+	c.arrived = c.now
+	if gap > max(maxDoubt, 5*segment/c.capacity) || s.bytes < pausing*all && more > burstMost || s.bytes > madeUp*all+2*segment {
+		// Nobody takes so much at once, or gives it back. Something paused, and what we are sent pauses again a round trip
+		// later.
+		c.pausedUntil = c.now + 1.5*rtt
+	}
+	if c.sudden < 0.5*c.aim()+c.z.spread() || c.held != nobody || c.now < c.pausedUntil {
+		more = min(more, 0) // the path may have been idle, or paused
+	}
+	c.taken = max(0, c.taken+more)
+	if c.taken < max(takenLeast, (takenTime+c.jitter()+c.z.spread())*c.capacity) {
+		c.takenSince = c.now
+	}
+	return c.now-c.takenSince >= takenFor // what was only late comes at once
 }
 
 // judge learns from a step back, of which the quiet has come, whether there was somebody. Some paths carry
@@ -453,7 +527,10 @@ func (c *control) squeeze(rate, dt float64) bool {
 func (c *control) judge(somebody bool) {
 	switch {
 	case somebody:
-		c.drop = dropLeast
+		c.drop = max(c.drop/2, dropLeast)
+		if c.dropped {
+			c.capacity = c.whole
+		}
 	case c.dropped:
 		c.drop = min(2*c.drop, dropMost)
 	}

@@ -14,6 +14,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/ebbtransfer/ebb/bits"
@@ -85,6 +86,19 @@ func (g *Governor) Close() error {
 	return g.known.save()
 }
 
+// Prepare tells the system what a connection to an address will be, before it is made: what a server may send at first is
+// said then.
+func Prepare(to string, class Class, raw syscall.RawConn) {
+	if remote, err := netip.ParseAddrPort(to); err == nil && governs(remote.Addr(), class) {
+		_ = raw.Control(func(fd uintptr) { firstWindow(int(fd)) }) // a connection that cannot be made will say so
+	}
+}
+
+// governs reports whether there is anybody to give way to.
+func governs(remote netip.Addr, class Class) bool {
+	return class == Background && !remote.Unmap().IsLoopback()
+}
+
 // Govern puts a new connection under the governor, before anything was sent over it.
 func (g *Governor) Govern(conn *net.TCPConn, class Class) *Conn {
 	remote := addrOf(conn.RemoteAddr())
@@ -93,7 +107,7 @@ func (g *Governor) Govern(conn *net.TCPConn, class Class) *Conn {
 	c.down = flow{conn: c, path: g.path(r, remote)}
 	r.up = true
 	c.up = flow{conn: c, path: g.path(r, remote)}
-	if class == Background && !remote.IsLoopback() {
+	if governs(remote, class) {
 		c.hold(conn)
 	}
 	return c

@@ -29,36 +29,35 @@ type scene struct {
 }
 
 var scenes = []scene{
-	{name: "20 Mbit/s, 100 ms", mbit: 20, queue: 0.1, rtt: 0.03, lost: 0.04, yield: 0.3, recover: 1.5, use: 0.97, wait: 0.015},
-	{name: "20 Mbit/s, 300 ms", mbit: 20, queue: 0.3, rtt: 0.03, lost: 0.04, yield: 0.3, recover: 1.5, use: 0.97, wait: 0.015},
-	{name: "20 Mbit/s, one BDP", mbit: 20, queue: 0.03, rtt: 0.03, lost: 0.06, yield: 0.3, recover: 2, use: 0.97, wait: 0.015},
-	{name: "100 Mbit/s, 20 ms", mbit: 100, queue: 0.02, rtt: 0.02, lost: 0.05, yield: 0.3, recover: 1.5, use: 0.97, wait: 0.015},
-	{name: "100 Mbit/s, 50 ms", mbit: 100, queue: 0.05, rtt: 0.03, lost: 0.05, yield: 0.4, recover: 1.5, use: 0.97, wait: 0.015},
+	{name: "20 Mbit/s, 100 ms", mbit: 20, queue: 0.1, rtt: 0.03, lost: 0.02, yield: 0.15, recover: 1.5, use: 0.97, wait: 0.008},
+	{name: "20 Mbit/s, 300 ms", mbit: 20, queue: 0.3, rtt: 0.03, lost: 0.02, yield: 0.15, recover: 1.5, use: 0.97, wait: 0.008},
+	{name: "20 Mbit/s, one BDP", mbit: 20, queue: 0.03, rtt: 0.03, lost: 0.03, yield: 0.15, recover: 2, use: 0.97, wait: 0.008},
+	{name: "100 Mbit/s, 20 ms", mbit: 100, queue: 0.02, rtt: 0.02, lost: 0.02, yield: 0.15, recover: 1.5, use: 0.97, wait: 0.01},
+	{name: "100 Mbit/s, 50 ms", mbit: 100, queue: 0.05, rtt: 0.03, lost: 0.02, yield: 0.15, recover: 1.5, use: 0.97, wait: 0.01},
 	// A foreground that leaves its slow start early, as beside anybody, for a delay that grows or acknowledgements
 	// that come far apart.
-	{name: "gentle start, 100 Mbit/s, 50 ms", mbit: 100, queue: 0.05, rtt: 0.03, gentle: 25, lost: 0.05, yield: 0.8, recover: 4, use: 0.97, wait: 0.015},
-	{name: "gentle start, 50 Mbit/s, 100 ms", mbit: 50, queue: 0.1, rtt: 0.03, gentle: 20, lost: 0.05, yield: 0.5, recover: 1.5, use: 0.97, wait: 0.015},
-	{name: "gentle start, 20 Mbit/s, 100 ms", mbit: 20, queue: 0.1, rtt: 0.03, gentle: 12, lost: 0.05, yield: 0.5, recover: 1.5, use: 0.97, wait: 0.015},
-	{name: "gentle start, 20 Mbit/s, 100 ms away", mbit: 20, queue: 0.1, rtt: 0.1, gentle: 20, lost: 0.14, yield: 1, recover: 5, use: 0.9, wait: 0.04},
-	{name: "gentle start, 5 Mbit/s, 100 ms", mbit: 5, queue: 0.1, rtt: 0.03, gentle: 6, lost: 0.06, yield: 0.6, recover: 1.5, use: 0.97, wait: 0.02},
-	{name: "50 Mbit/s, 100 ms", mbit: 50, queue: 0.1, rtt: 0.03, lost: 0.05, yield: 0.4, recover: 1.5, use: 0.97, wait: 0.015},
-	{name: "5 Mbit/s, 100 ms", mbit: 5, queue: 0.1, rtt: 0.03, lost: 0.04, yield: 0.4, recover: 1.5, use: 0.97, wait: 0.015},
-	{name: "20 Mbit/s, 100 ms away", mbit: 20, queue: 0.1, rtt: 0.1, lost: 0.14, yield: 0.6, recover: 5, use: 0.9, wait: 0.04},
+	{name: "gentle start, 100 Mbit/s, 50 ms", mbit: 100, queue: 0.05, rtt: 0.03, gentle: 25, lost: 0.03, yield: 0.15, recover: 4, use: 0.97, wait: 0.01},
+	{name: "gentle start, 50 Mbit/s, 100 ms", mbit: 50, queue: 0.1, rtt: 0.03, gentle: 20, lost: 0.03, yield: 0.15, recover: 1.5, use: 0.97, wait: 0.01},
+	{name: "gentle start, 20 Mbit/s, 100 ms", mbit: 20, queue: 0.1, rtt: 0.03, gentle: 12, lost: 0.03, yield: 0.15, recover: 1.5, use: 0.97, wait: 0.008},
+	{name: "gentle start, 20 Mbit/s, 100 ms away", mbit: 20, queue: 0.1, rtt: 0.1, gentle: 20, lost: 0.06, yield: 0.4, recover: 9, use: 0.95, wait: 0.01},
+	{name: "gentle start, 5 Mbit/s, 100 ms", mbit: 5, queue: 0.1, rtt: 0.03, gentle: 6, lost: 0.04, yield: 0.3, recover: 1.5, use: 0.97, wait: 0.015},
+	{name: "50 Mbit/s, 100 ms", mbit: 50, queue: 0.1, rtt: 0.03, lost: 0.03, yield: 0.15, recover: 3, use: 0.97, wait: 0.01},
+	{name: "5 Mbit/s, 100 ms", mbit: 5, queue: 0.1, rtt: 0.03, lost: 0.04, yield: 0.3, recover: 1.5, use: 0.97, wait: 0.015},
+	{name: "20 Mbit/s, 100 ms away", mbit: 20, queue: 0.1, rtt: 0.1, lost: 0.03, yield: 0.4, recover: 6, use: 0.95, wait: 0.01},
 	{name: "CoDel", mbit: 20, queue: 0.3, rtt: 0.03, kind: "codel", lost: 0.12, yield: 0.3, recover: 5, use: 0.7, wait: 0.015},
 	{name: "fair queueing", mbit: 20, queue: 0.1, rtt: 0.03, kind: "fq", lost: 0.12, yield: 0.3, recover: 5, use: 0.9, wait: 0.015},
 	{name: "jitter of 15 ms", mbit: 20, queue: 0.1, rtt: 0.03, jitter: 0.015, lost: 0.12, yield: 1, recover: 4, use: 0.3, wait: 0.03},
-	{name: "a machine that stalls", mbit: 20, queue: 0.03, rtt: 0.03, stall: 0.03, lost: 0.06, yield: 0.4, recover: 2, use: 0.9, wait: 0.02},
-	{name: "upload, 20 Mbit/s, 100 ms", up: true, mbit: 20, queue: 0.1, rtt: 0.03, lost: 0.06, yield: 0.3, recover: 1.5, use: 0.95, wait: 0.015},
+	{name: "a machine that stalls", mbit: 20, queue: 0.03, rtt: 0.03, stall: 0.03, lost: 0.06, yield: 0.4, recover: 2, use: 0.5, wait: 0.02},
+	{name: "upload, 20 Mbit/s, 100 ms", up: true, mbit: 20, queue: 0.1, rtt: 0.03, lost: 0.03, yield: 0.15, recover: 1.5, use: 0.95, wait: 0.01},
 	{name: "upload, 5 Mbit/s, 100 ms", up: true, mbit: 5, queue: 0.1, rtt: 0.03, lost: 0.08, yield: 0.4, recover: 1.5, use: 0.95, wait: 0.045},
-	// The foreground leaves its slow start at our queue, and what it then leaves idle for seconds is taken.
-	{name: "upload, 20 Mbit/s, 100 ms away", up: true, mbit: 20, queue: 0.1, rtt: 0.1, lost: 0.55, yield: 0.6, recover: 5, use: 0.9, wait: 0.04},
-	{name: "upload, 100 Mbit/s, 50 ms", up: true, mbit: 100, queue: 0.05, rtt: 0.03, lost: 0.05, yield: 0.4, recover: 1.5, use: 0.9, wait: 0.015},
+	{name: "upload, 20 Mbit/s, 100 ms away", up: true, mbit: 20, queue: 0.1, rtt: 0.1, lost: 0.06, yield: 0.4, recover: 8, use: 0.95, wait: 0.015},
+	{name: "upload, 100 Mbit/s, 50 ms", up: true, mbit: 100, queue: 0.05, rtt: 0.03, lost: 0.03, yield: 0.2, recover: 1.5, use: 0.9, wait: 0.01},
 	{name: "upload, 20 Mbit/s, one BDP", up: true, mbit: 20, queue: 0.03, rtt: 0.03, lost: 0.06, yield: 0.3, recover: 2, use: 0.95, wait: 0.015},
-	{name: "no timestamps, 20 Mbit/s, 100 ms", plain: true, mbit: 20, queue: 0.1, rtt: 0.03, lost: 0.06, yield: 0.4, recover: 2, use: 0.95, wait: 0.015},
+	{name: "no timestamps, 20 Mbit/s, 100 ms", plain: true, mbit: 20, queue: 0.1, rtt: 0.03, lost: 0.04, yield: 0.3, recover: 2, use: 0.95, wait: 0.01},
 	{name: "no timestamps, 5 Mbit/s, 100 ms", plain: true, mbit: 5, queue: 0.1, rtt: 0.03, lost: 0.08, yield: 0.4, recover: 2, use: 0.95, wait: 0.03},
-	{name: "no timestamps, 20 Mbit/s, 100 ms away", plain: true, mbit: 20, queue: 0.1, rtt: 0.1, lost: 0.14, yield: 1, recover: 5, use: 0.9, wait: 0.04},
-	{name: "no timestamps, 100 Mbit/s, 50 ms", plain: true, mbit: 100, queue: 0.05, rtt: 0.03, lost: 0.05, yield: 0.4, recover: 2, use: 0.95, wait: 0.015},
-	{name: "four connections", mbit: 20, queue: 0.1, rtt: 0.03, conns: 4, lost: 0.06, yield: 0.4, recover: 2, use: 0.9, wait: 0.02},
+	{name: "no timestamps, 20 Mbit/s, 100 ms away", plain: true, mbit: 20, queue: 0.1, rtt: 0.1, lost: 0.06, yield: 1, recover: 5, use: 0.9, wait: 0.015},
+	{name: "no timestamps, 100 Mbit/s, 50 ms", plain: true, mbit: 100, queue: 0.05, rtt: 0.03, lost: 0.03, yield: 0.2, recover: 2, use: 0.95, wait: 0.008},
+	{name: "four connections", mbit: 20, queue: 0.1, rtt: 0.03, conns: 4, lost: 0.04, yield: 0.3, recover: 2, use: 0.9, wait: 0.01},
 }
 
 // verdict is what was seen.
@@ -296,6 +295,34 @@ func TestListensOnABusyKnownPath(t *testing.T) {
 	feed(c, now, 2, steady(0.03, 50e3))
 	if c.phase != ramping && c.phase != cruising {
 		t.Errorf("phase %v 2 s after the path became quiet", c.phase)
+	}
+}
+
+// Who begins is noticed by the bytes that they get, long before their queue is longer than ours.
+func TestNoticesWhatOthersGet(t *testing.T) {
+	const capacity = 12e6
+	c, now := cruise(t, 0.03, capacity)
+	feed(c, now, 1, steady(0.031, capacity))
+	began := *now
+	for c.phase == cruising && *now < began+1 {
+		feed(c, now, tick, steady(0.031, 0.93*capacity))
+	}
+	if took := *now - began; took > 0.06 {
+		t.Errorf("it took %.3f s to notice somebody who gets 7 %% of 100 Mbit/s; want at most 0.06", took)
+	}
+}
+
+// What comes late and then at once was kept waiting, by a server, a radio or this machine, and so is what it
+// acknowledged too late a round trip later.
+func TestAPauseThatIsMadeUpIsNobody(t *testing.T) {
+	const capacity = 12e6
+	c, now := cruise(t, 0.03, capacity)
+	feed(c, now, 1, steady(0.033, capacity))
+	for _, part := range []float64{0.1, 0.1, 2.8, 1, 1, 1, 1, 0.4, 0.4, 1.4, 1.4, 1, 1, 1, 1, 1} {
+		feed(c, now, tick, steady(0.033, part*capacity))
+		if c.phase != cruising {
+			t.Fatalf("phase %v after a pause of 8 ms that was made up", c.phase)
+		}
 	}
 }
 

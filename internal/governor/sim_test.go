@@ -323,7 +323,7 @@ func (t *tcp) inflight() int { return len(t.sent) - len(t.lost) }
 func (t *tcp) pump() {
 	for t.on && float64(t.inflight()) < t.cwnd {
 		seq, again := t.next, false
-		if t.up && !t.allowed() {
+		if t.up && len(t.lost) == 0 && !t.allowed() {
 			return
 		}
 		switch {
@@ -536,6 +536,7 @@ func (t *tcp) grow(n int) {
 			t.wmax = t.cwnd
 		}
 	}
+	before := t.cwnd
 	k := math.Cbrt(t.wmax * 0.3 / 0.4)
 	x := t.w.now - t.epoch + t.srtt - k
 	target := 0.4*x*x*x + t.wmax
@@ -545,6 +546,9 @@ func (t *tcp) grow(n int) {
 		t.cwnd += min((target-t.cwnd)/t.cwnd*float64(n), 0.5*float64(n))
 	} else {
 		t.cwnd += 0.01 * float64(n) / t.cwnd
+	}
+	if t.recover == 0 { // nothing was lost so far: 5 % in a round trip, at least (tcp_cubic.c)
+		t.cwnd = max(t.cwnd, before+0.05*float64(n))
 	}
 }
 

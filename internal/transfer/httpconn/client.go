@@ -238,7 +238,14 @@ func (t *trackedConn) Close() error {
 }
 
 func (c *Client) dial(ctx context.Context, addr string, class governor.Class, may func(context.Context, string, string, syscall.RawConn) error) (*trackedConn, error) {
-	d := net.Dialer{Timeout: dialTimeout, KeepAlive: 15 * time.Second, ControlContext: may}
+	d := net.Dialer{Timeout: dialTimeout, KeepAlive: 15 * time.Second}
+	d.ControlContext = func(ctx context.Context, network, to string, raw syscall.RawConn) error {
+		governor.Prepare(to, class, raw)
+		if may == nil {
+			return nil
+		}
+		return may(ctx, network, to, raw)
+	}
 	d.SetMultipathTCP(false) // its subflows would escape the governor
 	conn, err := d.DialContext(ctx, "tcp", addr)
 	if err != nil {

@@ -1,0 +1,67 @@
+package governor
+
+import (
+	"io"
+	"net"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// A server may not send more than two segments before the law has said anything, and as much as it says later.
+func TestFirstWindow(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	go func() {
+		c, err := l.Accept()
+		if err != nil {
+			return
+		}
+		defer c.Close()
+		b := make([]byte, 1<<20)
+		for err == nil {
+			_, err = c.Write(b)
+		}
+	}()
+	d := net.Dialer{Control: func(_, _ string, raw syscall.RawConn) error {
+		return raw.Control(func(fd uintptr) { firstWindow(int(fd)) })
+	}}
+	conn, err := d.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var offered uint32
+	raw, err := conn.(*net.TCPConn).SyscallConn()
+	if err == nil {
+		err = raw.Control(func(fd uintptr) {
+			var i *unix.TCPInfo
+			if i, err = unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO); err == nil {
+				offered = i.Rcv_wnd
+			}
+		})
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if offered > 2*listenFirst {
+		t.Errorf("%d bytes were offered with the handshake; want about %.0f", offered, listenFirst)
+	}
+	s, err := newSocket(conn.(*net.TCPConn))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	const later = 400 << 10
+	s.setWindow(later)
+	b := make([]byte, 64<<10)
+	for most := 0; most < later/2; {
+		if _, err := io.ReadFull(s, b); err != nil {
+			t.Fatal(err)
+		}
+		most = s.look(reading{}).window
+	}
+}
