@@ -182,7 +182,7 @@ func (o *options) parse(args []string) (err error) {
 	flags.StringVar(&o.ebb, "ebb", "", "measure this `binary` instead of building one")
 	flags.StringVar(&o.plots, "plots", "", "write a plot of each run to this `directory`")
 	flags.StringVar(&o.json, "json", "", "write the results of all runs, with their bins, to this `file`")
-	flags.StringVar(&o.logs, "logs", "", "keep the logs of ebb's services in this `directory`")
+	flags.StringVar(&o.logs, "logs", "", "keep the logs of ebb's services, with all detail, in this `directory`")
 	flags.Func("sysctl", "`KEY=VALUE` in the namespace of this machine, such as net.ipv4.tcp_timestamps=0; may be repeated", func(s string) error {
 		o.sysctls = append(o.sysctls, s)
 		return nil

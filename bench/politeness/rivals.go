@@ -110,7 +110,11 @@ func (l *lab) prepareEbb(ctx context.Context, s spec, dir, source string) (func(
 	if l.logs != "" {
 		log = filepath.Join(l.logs, s.String()+".log")
 	}
-	daemon, err := l.spawn(machine, log, l.ebb, "daemon", "--state", filepath.Join(dir, "state"), "--socket", socket)
+	args := []string{l.ebb, "daemon", "--state", filepath.Join(dir, "state"), "--socket", socket}
+	if l.logs != "" {
+		args = append(args, "--verbose") // what the law does, ten times a second
+	}
+	daemon, err := l.spawn(machine, log, args...)
 	if err != nil {
 		return nil, err
 	}
