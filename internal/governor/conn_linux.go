@@ -29,6 +29,9 @@ func setLowerEffort(fd int, remote netip.Addr) {
 // and the usual 64 KiB are a tenth of a second of a slow link. The kernel offers a share of the buffer, which must not stay
 // what it is set to: then the window could not grow later, and its scale would be made for that.
 func firstWindow(fd int) {
+	if _, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_BUF_LOCK); err != nil {
+		return // before Linux 5.15 the buffer could not be released
+	}
 	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, firstBuffer)
 	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_BUF_LOCK, 0)
 }

@@ -9,7 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A server may not send more than two segments before the law has said anything, and as much as it says later.
+// A server may not send more than two segments before the law has said anything, and later as much as the law says.
 func TestFirstWindow(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -47,6 +47,9 @@ func TestFirstWindow(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if offered == 0 {
+		t.Skip("the system does not tell the offered window (before Linux 6.2)")
+	}
 	if offered > 2*listenFirst {
 		t.Errorf("%d bytes were offered with the handshake; want about %.0f", offered, listenFirst)
 	}
@@ -58,10 +61,12 @@ func TestFirstWindow(t *testing.T) {
 	const later = 400 << 10
 	s.setWindow(later)
 	b := make([]byte, 64<<10)
-	for most := 0; most < later/2; {
+	for most, came := 0, 0; most < later/2; came += len(b) {
 		if _, err := io.ReadFull(s, b); err != nil {
 			t.Fatal(err)
 		}
-		most = s.look(reading{}).window
+		if most = s.look(reading{}).window; came > 1<<30 {
+			t.Fatalf("after %d bytes the window is %d; want %d", came, most, later)
+		}
 	}
 }

@@ -34,14 +34,16 @@ const (
 	listenFirst  = 2 * segment
 	mostWindow   = 1 << 30
 	leastWindow  = 2 * segment
-	saturated    = 0.9  // of the capacity
-	dropLeast    = 0.03 // of the capacity: what else may be missing of it beside a queue
-	dropMost     = 0.4  // the same where it was nobody several times
-	takenLeast   = 6 * segment
-	takenFor     = 0.012        // since when, at least
-	takenTime    = 0.0007       // seconds of the capacity: what else others may have got
+	saturated    = 0.9          // of the capacity
+	dropLeast    = 0.03         // of the capacity: what else may be missing of it beside a queue
+	dropMost     = 0.4          // the same where it was nobody several times
+	takenLeast   = 6 * segment  // missing at least, that somebody is there
+	takenFor     = 0.012        // for so long, at least
+	takenTime    = 0.0007       // seconds of the capacity that must be missing at least
 	pausing      = 0.3          // of the capacity: who is sent less has been kept waiting by something else
 	madeUp       = 1.25         // of the capacity: who is sent more was kept waiting before
+	longPause    = 0.05         // what lasts longer is no pause
+	forgiveAfter = 60.0         // seconds without a step back, until less may be missing again
 	burstMost    = 16 * segment // who begins sends fewer bytes at once
 	part         = 0.65         // of the capacity: what somebody else may leave us for good
 )
@@ -97,19 +99,22 @@ type control struct {
 	wobble   float64 // how much the round-trip times of the quiet path varied when it varied least
 	noise    float64 // slow mean of (rtt - least recent rtt) while calm
 	queue    float64 // seconds, by the least of half a round trip
-	gain     float64 // of the window, per round trip
 	sudden   float64 // the same, by that of the last moment
+	gain     float64 // of the window, per round trip
 
 	since       float64 // when the phase began
 	graceUntil  float64
 	suspect     float64 // how long there was an excess
 	taken       float64 // bytes that others seem to have got
 	takenSince  float64 // since when they are too many
-	arrived     float64 // when something last arrived, in cruising
-	pausedUntil float64
-	drop        float64 // how much less that must be, of the capacity
-	dropped     bool    // the last step back was for that
-	whole       float64 // the capacity before it
+	arrived     float64 // when what came was last counted, in cruising
+	counted     float64 // of total then
+	starved     float64 // for how long nearly nothing came
+	pausedUntil float64 // until when missing bytes tell nothing
+	drop        float64 // part of the capacity that may be missing without anybody
+	forgiven    float64 // when that last became less by itself
+	dropped     bool    // the last step back was for missing bytes
+	whole       float64 // the capacity before that step back
 	sampled     float64 // when a round-trip time was last seen
 	growth      float64 // of the window per round trip while there is no queue
 	lastLoss    float64
@@ -133,10 +138,10 @@ type control struct {
 	doubled               float64   // when the growth in starting was last looked at
 	doubledAt             float64   // the rate then
 	flat                  int       // round trips in which it did not grow
-	burst, burstAt        float64   // the most that came together
-	steady                bool
-	unsure                bool // whether the path carries the capacity
-	known                 bool // base and capacity come from memory
+	burst, burstAt        float64   // the most that came together, and that at the last look
+	steady                bool      // that did not grow in the last round trip
+	unsure                bool      // no queue has confirmed the capacity yet
+	known                 bool      // base and capacity come from memory
 
 	ring  [1024]moment
 	at    int // index of the newest moment
@@ -168,7 +173,7 @@ const (
 )
 
 func newControl(m memory) *control {
-	return &control{window: listenFirst, base: m.Base, capacity: m.Capacity, known: m.Base > 0 && m.Capacity > 0, hold: holdLeast, patience: 5, drop: dropLeast, why: whyListening}
+	return &control{window: listenFirst, base: m.Base, capacity: m.Capacity, known: m.Base > 0 && m.Capacity > 0, hold: holdLeast, patience: 5, drop: dropLeast, unsure: true, why: whyListening}
 }
 
 // memory returns what to remember of the path.
@@ -314,7 +319,7 @@ func (c *control) learnCapacity(rtt, rate, dt float64) {
 		c.capacity = sure
 		return
 	}
-	calm := c.phase == cruising && c.suspect == 0 && c.now-c.since > 1 && c.held == nobody
+	calm := c.phase == cruising && c.suspect == 0 && c.now-c.since > 1 && c.held == nobody && c.now-c.arrived < max(2*maxDoubt, 4*rtt)
 	if full := c.window >= saturated*c.capacity*c.base || c.queue > tau/2; calm && full {
 		c.capacity += (rate - c.capacity) * dt / 10
 	}
@@ -333,7 +338,7 @@ func (c *control) start(s sample, rtt, f float64) {
 	if c.why == whyListening {
 		c.window = listenFirst
 		if s.rtt > 0 {
-			c.hear(s.rtt, 2)
+			c.hear(s.rtt, max(2, 6*c.base))
 		}
 		enough, first := 0.5, 6*segment
 		if c.far() {
@@ -447,7 +452,7 @@ func (c *control) cruise(s sample, rtt, rate, f, dt float64) {
 		c.growth = min(c.growth*math.Pow(k, f), 0.35)
 		c.window *= 1 + f*max(c.gain*e, c.growth)
 	}
-	ahead := 2 * c.aim()
+	ahead := max(2*c.aim(), c.growth*c.base)
 	if c.unsure {
 		ahead = c.base / 4
 	}
@@ -466,8 +471,8 @@ func (c *control) cruise(s sample, rtt, rate, f, dt float64) {
 	}
 	if c.unsure {
 		c.taken, c.takenSince, squeezed = 0, c.now, false
-		if c.queue > 0.5*c.aim()+c.z.spread() {
-			c.unsure, c.capacity = false, min(c.capacity, c.rate(2*rtt))
+		if c.queue > 0.5*c.aim()+c.z.spread() && s.bytes > 0 && c.now >= c.pausedUntil {
+			c.unsure, c.capacity = false, min(c.capacity, max(c.rate(2*rtt), c.rate(max(8*rtt, 0.2))))
 		}
 	}
 	excess := c.excess(rtt)
@@ -495,27 +500,40 @@ func (c *control) cruise(s sample, rtt, rate, f, dt float64) {
 		c.failures = 0
 		c.hold = holdLeast
 	}
+	if c.now-max(c.returned, c.forgiven) > forgiveAfter {
+		c.forgiven, c.drop = c.now, max(c.drop/2, dropLeast)
+	}
 }
 
 // squeeze reports whether others got bytes of the path. While a queue stands, they have what comes less than the path
 // carries: who begins gently makes no queue that is longer than ours alone, since ours becomes shorter by as much.
 func (c *control) squeeze(s sample, rtt float64) bool {
-	if s.bytes == 0 { // when nothing arrives nothing is seen
+	gap := c.now - c.arrived
+	if s.bytes == 0 || gap < 0.8*c.period() { // when nothing arrives nothing is seen; each connection is read once a period
 		return false
 	}
-	gap := c.now - c.arrived
-	all := c.capacity * gap
-	more := (1-c.drop)*all - s.bytes
-	c.arrived = c.now
-	if gap > max(maxDoubt, 5*segment/c.capacity) || s.bytes < pausing*all && more > burstMost || s.bytes > madeUp*all+2*segment {
+	came, all := c.total-c.counted, c.capacity*gap
+	missing := (1-c.drop)*all - came
+	c.arrived, c.counted = c.now, c.total
+	if came < pausing*all {
+		c.starved += gap
+	} else {
+		c.starved = 0
+	}
+	if gap > max(2*c.period(), maxDoubt, 5*segment/c.capacity) || came > madeUp*all+2*segment ||
+		c.starved > 0 && c.starved < longPause && missing > burstMost {
 		// Nobody takes so much at once, or gives it back. Something paused, and what we are sent pauses again a round trip
 		// later.
 		c.pausedUntil = c.now + 1.5*rtt
 	}
-	if c.sudden < 0.5*c.aim()+c.z.spread() || c.held != nobody || c.now < c.pausedUntil {
-		more = min(more, 0) // the path may have been idle, or paused
+	switch {
+	case c.sudden < 0.5*c.aim()+c.z.spread():
+		c.taken = 0 // what was missing before was not sent to us: the path was idle
+	case c.held != nobody || c.now < c.pausedUntil && c.starved < longPause:
+		c.taken = max(0, c.taken+min(missing, 0))
+	default:
+		c.taken = max(0, c.taken+missing)
 	}
-	c.taken = max(0, c.taken+more)
 	if c.taken < max(takenLeast, (takenTime+c.jitter()+c.z.spread())*c.capacity) {
 		c.takenSince = c.now
 	}
@@ -553,6 +571,7 @@ func (c *control) doubt(s sample, excess bool) {
 
 // wall ends a use of the path because somebody else wants it.
 func (c *control) wall(rate float64) {
+	c.dropped = false
 	if c.forced {
 		c.forced = false
 		c.z, c.base, c.shift = c.saved, c.savedBase, c.savedShift
@@ -577,7 +596,7 @@ func (c *control) wall(rate float64) {
 // yield listens with next to nothing under way until the path is quiet.
 func (c *control) yield(s sample) {
 	if s.rtt > 0 {
-		c.hear(s.rtt, max(c.hold, 0.3))
+		c.hear(s.rtt, max(c.hold, 0.3, 6*(c.base+c.queue)))
 		c.window = leastWindow
 		if s.rtt-c.base-c.still() > margin {
 			// One segment, which our own side acknowledges late, is all that is asked for.

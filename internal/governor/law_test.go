@@ -414,3 +414,24 @@ func TestAPauseIsNoNeighbour(t *testing.T) {
 		}
 	}
 }
+
+// By satellite a round trip is longer than some silences, which must not become endless.
+func TestVeryFarServer(t *testing.T) {
+	for _, rtt := range []float64{0.3, 0.6} {
+		w := scene{mbit: 20, queue: 0.1, rtt: rtt}.world(1)
+		var bg, fg bins
+		flow := w.flow(bg.count)
+		w.governed([]*tcp{flow}, newControl(memory{}))
+		w.after(0.01, flow.start)
+		other := w.flow(fg.count)
+		w.after(40, other.start)
+		w.after(50, other.stop)
+		w.run(100)
+		if alone := bg.mean(30, 40); alone < 15 {
+			t.Errorf("of 20 Mbit/s to a server %.1f s away %.1f are used after half a minute; want at least 15", rtt, alone)
+		}
+		if back := bg.mean(90, 100); back < 10 {
+			t.Errorf("40 s after somebody else left a path to a server %.1f s away %.1f of 20 Mbit/s are used; want at least 10", rtt, back)
+		}
+	}
+}

@@ -168,6 +168,7 @@ func (p *path) arrived(f *flow) time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if _, active := p.conns[f]; !active {
+		f.clamp(listenFirst) // the kernel makes it larger when it makes the buffer so
 		return 0
 	}
 	if f.conn.late {

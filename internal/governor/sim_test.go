@@ -303,7 +303,11 @@ func (t *tcp) watch() {
 	if !t.on {
 		return
 	}
-	if len(t.sent) > 0 && t.w.now-t.lastAck > max(0.3, 3*t.srtt) {
+	patience := 3 * t.srtt
+	if t.srtt == 0 {
+		patience = 1 // RFC 6298 2.1
+	}
+	if len(t.sent) > 0 && t.w.now-t.lastAck > max(0.3, patience) {
 		for seq, s := range t.sent {
 			if !s.lost {
 				s.lost = true
