@@ -201,8 +201,8 @@ func (c *control) step(s sample) {
 	c.pair = s.pair
 	c.queue = max(0, rtt-c.base-c.still())
 	span = suddenly
-	if s.flight == 0 && (c.phase != cruising || c.rate(1.1*rtt) < 0.95*c.capacity) {
-		// What is sent to us is bunched, and the end of a bunch waits for its beginning.
+	if c.phase != cruising || c.rate(1.1*rtt) < 0.95*c.capacity {
+		// What we send is bunched, and the end of a bunch waits for its beginning.
 		span = max(span, 1.1*c.base)
 	}
 	c.sudden = max(0, c.least(long*span, 2)-c.base-c.still())

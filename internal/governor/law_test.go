@@ -50,7 +50,7 @@ var scenes = []scene{
 	{name: "a machine that stalls", mbit: 20, queue: 0.03, rtt: 0.03, stall: 0.03, lost: 0.06, yield: 0.4, recover: 2, use: 0.5, wait: 0.02},
 	{name: "upload, 20 Mbit/s, 100 ms", up: true, mbit: 20, queue: 0.1, rtt: 0.03, lost: 0.03, yield: 0.15, recover: 1.5, use: 0.95, wait: 0.01},
 	{name: "upload, 5 Mbit/s, 100 ms", up: true, mbit: 5, queue: 0.1, rtt: 0.03, lost: 0.08, yield: 0.4, recover: 1.5, use: 0.95, wait: 0.045},
-	{name: "upload, 20 Mbit/s, 100 ms away", up: true, mbit: 20, queue: 0.1, rtt: 0.1, lost: 0.06, yield: 0.4, recover: 8, use: 0.95, wait: 0.015},
+	{name: "upload, 20 Mbit/s, 100 ms away", up: true, mbit: 20, queue: 0.1, rtt: 0.1, lost: 0.06, yield: 0.4, recover: 8, use: 0.95, wait: 0.04},
 	{name: "upload, 100 Mbit/s, 50 ms", up: true, mbit: 100, queue: 0.05, rtt: 0.03, lost: 0.03, yield: 0.2, recover: 1.5, use: 0.9, wait: 0.01},
 	{name: "upload, 20 Mbit/s, one BDP", up: true, mbit: 20, queue: 0.03, rtt: 0.03, lost: 0.06, yield: 0.3, recover: 2, use: 0.95, wait: 0.015},
 	{name: "no timestamps, 20 Mbit/s, 100 ms", plain: true, mbit: 20, queue: 0.1, rtt: 0.03, lost: 0.04, yield: 0.3, recover: 2, use: 0.95, wait: 0.01},
