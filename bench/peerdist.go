@@ -30,6 +30,7 @@ const (
 	peerPort      = 2178
 	clientsEach   = 8 // of a machine: each has two connections, and a peer takes 16 of a machine
 	peerDownloads = 64
+	segmentsEach  = 4 // that a job fetches at once
 )
 
 // peerDist measures retrieval of blocks from one peer beside curl, the description of files beside SHA-256, and
@@ -138,7 +139,7 @@ func (m *retrieval) measure(ctx context.Context) (_ []target, err error) {
 	var ours, rival, perByte, rivalPerByte figures
 	for range m.l.runs {
 		cpu := processors()
-		came, rate, err := fetchFrom(ctx, machines[0], fetcher, info, at, 1)
+		came, rate, err := fetchFrom(ctx, machines[0], fetcher, info, at, 1, segmentsEach)
 		if err == nil && came != int64(len(m.body)) {
 			err = fmt.Errorf("%d of %d bytes came", came, len(m.body))
 		}
@@ -176,7 +177,7 @@ func (m *retrieval) measure(ctx context.Context) (_ []target, err error) {
 	results := make(chan result, len(machines))
 	for _, c := range machines {
 		go func() {
-			came, _, err := fetchFrom(ctx, c, fetcher, info, at, clientsEach)
+			came, _, err := fetchFrom(ctx, c, fetcher, info, at, clientsEach, 1)
 			results <- result{came, err}
 		}()
 	}
@@ -294,10 +295,10 @@ func (m *retrieval) web(on *netlab.Machine) (*process.Process, error) {
 	return process.Spawn(filepath.Join(m.l.temp, "nginx.log"), nil, "/", append(on.Inside(), "nginx", "-c", conf)...)
 }
 
-// fetchFrom lets clients on a machine fetch all and returns how many bytes they got together, and how many MB in a
-// second.
-func fetchFrom(ctx context.Context, on *netlab.Machine, fetcher, info, from string, clients int) (came int64, rate float64, err error) {
-	argv := slices.Concat(on.Inside(), []string{fetcher, info, from, strconv.Itoa(clients)})
+// fetchFrom lets clients on a machine fetch all, so many segments at once, and returns how many bytes they got together,
+// and how many MB in a second.
+func fetchFrom(ctx context.Context, on *netlab.Machine, fetcher, info, from string, clients, segments int) (came int64, rate float64, err error) {
+	argv := slices.Concat(on.Inside(), []string{fetcher, info, from, strconv.Itoa(clients), strconv.Itoa(segments)})
 	out, err := exec.CommandContext(ctx, argv[0], argv[1:]...).Output()
 	if err != nil {
 		return 0, 0, err

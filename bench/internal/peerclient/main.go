@@ -1,9 +1,10 @@
 // Command peerclient fetches the segments that a file of content information describes from one peer, and
 // keeps nothing:
 //
-//	peerclient FILE ADDRESS NUMBER
+//	peerclient FILE ADDRESS NUMBER SEGMENTS
 //
-// A number of clients fetch all of them at the same time. It prints the bytes that came, and how many ns that took.
+// A number of clients fetch all of them at the same time, each so many segments at once. It prints the bytes that came,
+// and how many ns that took.
 package main
 
 import (
@@ -29,8 +30,8 @@ func main() {
 }
 
 func run() error {
-	if len(os.Args) != 4 {
-		return fmt.Errorf("usage: peerclient FILE ADDRESS NUMBER")
+	if len(os.Args) != 5 {
+		return fmt.Errorf("usage: peerclient FILE ADDRESS NUMBER SEGMENTS")
 	}
 	b, err := os.ReadFile(os.Args[1])
 	if err != nil {
@@ -48,11 +49,15 @@ func run() error {
 	if err != nil {
 		return err
 	}
+	atOnce, err := strconv.Atoi(os.Args[4])
+	if err != nil {
+		return err
+	}
 	var came atomic.Int64
 	var wait sync.WaitGroup
 	began := time.Now()
 	for range n {
-		wait.Go(func() { fetch(info, peer, &came) })
+		wait.Go(func() { fetch(info, peer, atOnce, &came) })
 	}
 	wait.Wait()
 	fmt.Println(came.Load(), time.Since(began).Nanoseconds())
@@ -60,18 +65,28 @@ func run() error {
 }
 
 // fetch is one client.
-func fetch(info *peerdist.Info, peer netip.AddrPort, came *atomic.Int64) {
+func fetch(info *peerdist.Info, peer netip.AddrPort, atOnce int, came *atomic.Int64) {
 	c := pccrr.NewClient(slog.New(slog.NewTextHandler(os.Stderr, nil)))
 	defer c.Close()
-	for i := range info.Segments {
-		s := &info.Segments[i]
-		blocks := make([]int, s.Blocks())
-		for j := range blocks {
-			blocks[j] = j
-		}
-		_, _ = c.Fetch(context.Background(), s, blocks, []netip.AddrPort{peer}, func(_ int, data []byte) error { // it only fails with its context
-			came.Add(int64(len(data)))
-			return nil
+	var next atomic.Int64
+	var wait sync.WaitGroup
+	for range atOnce {
+		wait.Go(func() {
+			for i := next.Add(1) - 1; int(i) < len(info.Segments); i = next.Add(1) - 1 {
+				segment(c, &info.Segments[i], peer, came)
+			}
 		})
 	}
+	wait.Wait()
+}
+
+func segment(c *pccrr.Client, s *peerdist.Segment, peer netip.AddrPort, came *atomic.Int64) {
+	blocks := make([]int, s.Blocks())
+	for j := range blocks {
+		blocks[j] = j
+	}
+	_, _ = c.Fetch(context.Background(), s, blocks, []netip.AddrPort{peer}, func(_ int, data []byte) error { // it only fails with its context
+		came.Add(int64(len(data)))
+		return nil
+	})
 }
