@@ -88,7 +88,11 @@ func newBed(ctx context.Context, cable bool, sysctls []string) (_ *bed, err erro
 		if err := b.connect(ctx, hub, gateway, part, address); err != nil {
 			return nil, err
 		}
-		if err := ip(ctx, "-n", namespace(part), "route", "add", "default", "via", gateway); err != nil {
+		route := []string{"-n", namespace(part), "route", "add", "default", "via", gateway}
+		if hub == router {
+			route = append(route, "congctl", cubic) // who sends from there does not take what this machine happens to have
+		}
+		if err := ip(ctx, route...); err != nil {
 			return nil, err
 		}
 	}
@@ -136,6 +140,16 @@ func (b *bed) connect(ctx context.Context, one, address, other, otherAddress str
 		return err
 	}
 	return errors.Join(b.up(ctx, one, name, address), b.up(ctx, other, otherName, otherAddress))
+}
+
+// reset ends the connections of the servers. What a killed program wrote its kernel would else send in the next run.
+func (b *bed) reset(ctx context.Context) error {
+	for _, server := range []string{cubic, bbr} {
+		if err := ip(ctx, "netns", "exec", namespace(server), "ss", "--tcp", "--kill"); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // up gives a device its address and starts it. Beside an emulated link TCP makes the segments, not

@@ -7,6 +7,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"sync/atomic"
@@ -48,10 +49,14 @@ func load(ctx context.Context, args []string) error {
 		defer cancel()
 	}
 	kind, server := flags.Arg(0), flags.Arg(1)
-	c := &consumer{client: &http.Client{Transport: &http.Transport{MaxConnsPerHost: 6}}, base: fmt.Sprintf("http://%s:%d", server, foregroundPort)}
+	transport := &http.Transport{MaxConnsPerHost: 6}
+	if *upload && kind == bulkBBR {
+		transport.DialContext = dialBBR
+	}
+	c := &consumer{client: &http.Client{Transport: transport}, base: fmt.Sprintf("http://%s:%d", server, foregroundPort)}
 	var err error
 	switch {
-	case *upload && kind == bulk:
+	case *upload && (kind == bulk || kind == bulkBBR):
 		err = c.send(ctx)
 	case *upload && kind == voice:
 		err = c.speak(ctx, server)
@@ -132,6 +137,23 @@ func (c *consumer) send(ctx context.Context) error {
 		return err
 	}
 	return errors.Join(resp.Body.Close(), errors.New("the server wants no more"))
+}
+
+// dialBBR makes a connection that sends with BBR. Before it is there the route would still decide that.
+func dialBBR(ctx context.Context, network, address string) (net.Conn, error) {
+	conn, err := new(net.Dialer).DialContext(ctx, network, address)
+	if err != nil {
+		return nil, err
+	}
+	raw, err := conn.(*net.TCPConn).SyscallConn()
+	if err == nil {
+		err = setCongestion(raw, bbr)
+	}
+	if err != nil {
+		conn.Close()
+		return nil, err
+	}
+	return conn, nil
 }
 
 // web fetches something small every 200 ms, or as soon as the one before is there.

@@ -113,6 +113,9 @@ func (l *lab) run(ctx context.Context, s spec) (_ *trace, err error) {
 	t.began = wire.Began()
 	err = l.phases(ctx, s, t, dir, wire, start)
 	if err == nil {
+		err = l.bed.reset(ctx)
+	}
+	if err == nil {
 		err = process.Sleep(ctx, downConfig.Delay*4+s.link.queue+200*ms) // what is on its way
 	}
 	report, wireErr := wire.Stop()

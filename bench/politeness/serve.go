@@ -92,15 +92,18 @@ func serve(ctx context.Context, args []string) error {
 // listen listens on a port; connections use a congestion control. A namespace has no default of its
 // own unless the machine allows that control to everybody.
 func listen(ctx context.Context, port int, control string) (net.Listener, error) {
-	c := net.ListenConfig{Control: func(_, _ string, conn syscall.RawConn) error {
-		var set error
-		err := conn.Control(func(fd uintptr) {
-			set = unix.SetsockoptString(int(fd), unix.IPPROTO_TCP, unix.TCP_CONGESTION, control)
-		})
-		return errors.Join(err, os.NewSyscallError("setsockopt TCP_CONGESTION "+control, set))
-	}}
+	c := net.ListenConfig{Control: func(_, _ string, conn syscall.RawConn) error { return setCongestion(conn, control) }}
 	c.SetMultipathTCP(false)
 	return c.Listen(ctx, "tcp4", fmt.Sprintf(":%d", port))
+}
+
+// setCongestion sets the congestion control of what a socket sends.
+func setCongestion(conn syscall.RawConn, control string) error {
+	var set error
+	err := conn.Control(func(fd uintptr) {
+		set = unix.SetsockoptString(int(fd), unix.IPPROTO_TCP, unix.TCP_CONGESTION, control)
+	})
+	return errors.Join(err, os.NewSyscallError("setsockopt TCP_CONGESTION "+control, set))
 }
 
 // zeros is endless and easy to make.
