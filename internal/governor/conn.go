@@ -38,8 +38,9 @@ type flow struct {
 	rtt      float64   // the kernel's estimate at the last reading
 	edges    []edge    // of the offered window, whose bytes have not come
 	clamped  int
-	sent     int64     // up: bytes given to the kernel, counted as those acknowledged are
+	written  int64     // up: bytes given to the kernel, counted as those acknowledged are
 	paced    float64   // up: the kernel's bound in bytes per second
+	spaced   bool      // up: the kernel was told one
 	spoke    time.Time // up: when something was last sent only to listen
 }
 
@@ -51,9 +52,10 @@ func (c *Conn) hold(conn *net.TCPConn) {
 	}
 	c.Conn, c.governed = s, s
 	s.setLowerEffort(c.remote)
+	s.setCongestion()
 	c.down.clamp(listenFirst)
 	c.up.last = s.lookSend(reading{})
-	c.up.sent = c.up.last.bytes // nothing is under way
+	c.up.written = c.up.last.bytes // nothing is under way
 }
 
 // Read implements net.Conn. It keeps to the ceilings of policy; how much is under way is the
@@ -69,6 +71,7 @@ func (c *Conn) Read(b []byte) (int, error) {
 	n, err := c.Conn.Read(b)
 	if n > 0 {
 		c.down.path.count(c.class, n)
+		c.own(c.down.path, n)
 		if c.governed != nil {
 			c.gathered, c.drained = time.Now(), n < len(b)
 			c.patience = c.down.path.arrived(&c.down)
@@ -78,6 +81,13 @@ func (c *Conn) Read(b []byte) (int, error) {
 		}
 	}
 	return n, err
+}
+
+// own counts bytes of background jobs, which are not other traffic of this machine.
+func (c *Conn) own(p *path, n int) {
+	if c.class != Foreground {
+		p.others.own.Add(int64(n))
+	}
 }
 
 // ceiling returns the limiter that holds for the connection now; nil if none does.
@@ -218,8 +228,11 @@ type reading struct {
 	handshake  float64 // least round-trip time as a sender, so of the handshake or the request
 	mss        int     // payload of a full segment
 	bytes      int64   // received, or acknowledged by the peer
+	sent       int64   // in all, what was sent again too
+	flight     int64   // sent and not acknowledged
 	segments   int64   // with data, received; or of any kind while we send
 	window     int     // bytes that the peer was last allowed to have under way; 0 if unknown
 	lost       int64   // segments out of order, or sent again
+	pacing     float64 // bytes per second at which the kernel sends, if it was told to bound that
 	timestamps bool    // without them a receiver's estimate means nothing
 }

@@ -16,6 +16,7 @@ type socket struct{ net.Conn }
 func newSocket(*net.TCPConn) (*socket, error) { return nil, errors.ErrUnsupported }
 
 func (*socket) setLowerEffort(netip.Addr)     {}
+func (*socket) setCongestion()                {}
 func (*socket) setWindow(int)                 {}
 func (*socket) setPacing(uint64)              {}
 func (*socket) look(last reading) reading     { return last }

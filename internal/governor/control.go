@@ -66,7 +66,8 @@ type sample struct {
 	rtt    float64 // seconds; 0 if nothing arrived
 	coarse float64 // how coarse the round-trip times are, in seconds
 	pair   float64 // how much longer a round trip seems for segments being acknowledged in pairs, in seconds
-	flight float64 // bytes that were sent and not acknowledged; 0 if we receive
+	up     bool    // we send
+	flight float64 // bytes that we sent and that were not acknowledged
 	bytes  float64 // received by all connections together, or acknowledged to them
 	lost   int     // packets that came out of order, as they do after a loss, or were sent again
 	late   bool    // the tick itself came late, so that what it sees may be our own delay
@@ -94,7 +95,7 @@ type control struct {
 	capacity float64 // payload bytes per second that the path was seen to carry
 	z        quiet   // what a quiet path looks like
 	coarse   float64 // of the newest sample
-	pair     float64 // the same
+	pair     float64 // of the samples of the last round trip: what arrives now was sent as it was then
 	flight   float64 // the window, or what was under way of it and of what waited for its time
 	wobble   float64 // how much the round-trip times of the quiet path varied when it varied least
 	noise    float64 // slow mean of (rtt - least recent rtt) while calm
@@ -115,6 +116,7 @@ type control struct {
 	forgiven    float64 // when that last became less by itself
 	dropped     bool    // the last step back was for missing bytes
 	whole       float64 // the capacity before that step back
+	bunched     float64 // when what is sent was last not spaced out
 	sampled     float64 // when a round-trip time was last seen
 	growth      float64 // of the window per round trip while there is no queue
 	lastLoss    float64
@@ -152,7 +154,7 @@ type control struct {
 // quiet are percentiles of (rtt - base) on a path that nobody else uses.
 type quiet struct{ p10, p25, p50, p75 float64 }
 
-type moment struct{ now, total, rtt, window float64 }
+type moment struct{ now, total, rtt, window, pair float64 }
 
 // holder is what bounds the window besides the queue.
 type holder uint8
@@ -198,11 +200,15 @@ func (c *control) step(s sample) {
 	if s.late {
 		c.graceUntil = max(c.graceUntil, c.now+1.5*rtt)
 	}
-	c.pair = s.pair
+	c.pair = c.longestPair(1.2 * rtt)
 	c.queue = max(0, rtt-c.base-c.still())
 	span = suddenly
-	if c.phase != cruising || c.rate(1.1*rtt) < 0.95*c.capacity {
-		// What we send is bunched, and the end of a bunch waits for its beginning.
+	if s.pair == 0 {
+		c.bunched = c.now
+	}
+	spaced := s.up && c.now-c.bunched > 1.2*rtt
+	if c.phase != cruising && !(c.phase == starting && spaced) || c.phase == cruising && c.rate(1.1*rtt) < 0.95*c.capacity {
+		// What is sent is bunched, and the end of a bunch waits for its beginning.
 		span = max(span, 1.1*c.base)
 	}
 	c.sudden = max(0, c.least(long*span, 2)-c.base-c.still())
@@ -261,7 +267,7 @@ func (c *control) record(s sample) {
 	c.at = (c.at + 1) % len(c.ring)
 	c.count = min(c.count+1, len(c.ring))
 	c.flight = max(c.window, s.flight)
-	c.ring[c.at] = moment{s.now, c.total, s.rtt, c.flight}
+	c.ring[c.at] = moment{s.now, c.total, s.rtt, c.flight, s.pair}
 }
 
 // back calls f for the moments of the last d seconds, newest first, until it returns false.
@@ -325,6 +331,13 @@ func (c *control) learnCapacity(rtt, rate, dt float64) {
 	}
 }
 
+// longestPair returns the longest wait for the second of two segments in the last d seconds.
+func (c *control) longestPair(d float64) float64 {
+	p := 0.0
+	c.back(d, func(m *moment) bool { p = max(p, m.pair); return true })
+	return p
+}
+
 func (c *control) to(p phase, why reason) {
 	c.phase, c.why, c.since = p, why, c.now
 	c.suspect, c.taken, c.takenSince = 0, 0, c.now
@@ -359,18 +372,20 @@ func (c *control) start(s sample, rtt, f float64) {
 		}
 		c.to(starting, whyProbing)
 		c.doubled, c.doubledAt, c.flat, c.burst, c.burstAt, c.steady = c.now, 0, 0, 0, 0, false
-		if s.flight == 0 {
-			c.window = first
-		}
+		c.window = first
 		return
 	}
 	rate := c.rate(rtt)
 	span := 1.3 * rtt // what comes in a round trip comes together
-	c.window = min(c.window*math.Exp(math.Ln2*f), max(c.window, 2*c.rate(span)*span+10*segment))
-	if s.flight == 0 { // what we send is spaced out
+	faster := math.Ln2
+	if s.up && c.far() {
+		faster = 0.47
+	}
+	c.window = min(c.window*math.Exp(faster*f), max(c.window, 2*c.rate(span)*span+10*segment))
+	if !s.up { // what we send is spaced out
 		c.burst = max(c.burst, c.rate(together))
 	}
-	full := c.sudden > tau+0.001+c.z.spread() && c.now-c.since > 0.1 || c.sudden > tau+c.base/4+0.002+c.z.spread()
+	full := c.sudden > tau+0.001+c.z.spread() && c.now-c.since > 0.1 && (!s.up || c.now-c.bunched > 1.2*rtt) || c.sudden > tau+c.base/4+0.002+c.z.spread()
 	if c.now-c.doubled >= max(rtt, 6*tick) {
 		if rate < 1.1*c.doubledAt && c.window > 16*segment {
 			c.flat++
@@ -521,9 +536,9 @@ func (c *control) squeeze(s sample, rtt float64) bool {
 		c.starved = 0
 	}
 	if gap > max(2*c.period(), maxDoubt, 5*segment/c.capacity) || came > madeUp*all+2*segment ||
-		c.starved > 0 && c.starved < longPause && missing > burstMost {
-		// Nobody takes so much at once, or gives it back. Something paused, and what we are sent pauses again a round trip
-		// later.
+		c.starved > 0 && c.starved < longPause && missing > burstMost || s.up && s.flight < 0.8*c.window-2*segment {
+		// Nobody takes so much at once, or gives it back. Something paused, we perhaps, and what is sent pauses again a round
+		// trip later.
 		c.pausedUntil = c.now + 1.5*rtt
 	}
 	switch {

@@ -325,7 +325,7 @@ func TestSendKeepsToTheWindow(t *testing.T) {
 		}
 		p.mu.Lock()
 		period, rtt := p.law.period(), p.law.base+p.law.queue
-		under, most := float64(c.up.sent-c.up.last.bytes), max(float64(c.up.clamped), 64<<10)*(1+period/rtt)
+		under, most := float64(c.up.written-c.up.last.bytes), max(float64(c.up.clamped), 64<<10)*(1+period/rtt)
 		p.mu.Unlock()
 		if under > most {
 			t.Fatalf("%.0f bytes are under way; the window allows %.0f", under, most)

@@ -41,7 +41,6 @@ func (p *path) count(class Class, n int) {
 		return
 	}
 	p.background.total.Add(int64(n))
-	p.others.own.Add(int64(n))
 }
 
 // quiet reports whether the path was neither used nor made in the last d.
@@ -119,6 +118,9 @@ func (p *path) end(f *flow, closed bool) {
 	}
 	f.requests--
 	if f.requests == 0 || closed {
+		if p.route.up {
+			p.look(f, time.Now())
+		}
 		f.requests = 0
 		delete(p.conns, f)
 		p.used = time.Now()
@@ -203,10 +205,11 @@ func (p *path) step(now time.Time) {
 		s.cap = float64(caps.Background)
 	}
 	if p.route.up {
+		s.up = true
 		paced := math.Inf(1)
 		for f := range p.conns {
 			paced = min(paced, f.gap())
-			s.flight += float64(f.sent - f.last.bytes)
+			s.flight += float64(f.last.flight)
 		}
 		s.pair = p.law.pairWait(paced)
 	}
@@ -247,6 +250,9 @@ func (p *path) look(f *flow, now time.Time) {
 	segments := int(r.segments - before.segments)
 	p.seen.bytes += float64(r.bytes - before.bytes)
 	p.seen.lost += int(r.lost - before.lost)
+	if p.route.up {
+		p.others.own.Add(r.sent - before.sent)
+	}
 	f.last = r
 	if segments == 0 {
 		return

@@ -25,17 +25,18 @@ func (f *flow) allow(window float64) {
 	f.clamped = int(max(window, leastWindow, 2*float64(f.last.mss)))
 	rate := f.path.law.pacing(float64(f.clamped))
 	if rate < f.paced*0.97 || rate > f.paced*1.03 {
-		f.paced = rate
+		f.paced, f.spaced = rate, true
 		f.conn.governed.setPacing(uint64(rate))
 	}
 }
 
-// gap returns how far apart, in seconds, pacing sends two segments.
+// gap returns how far apart, in seconds, pacing sends two segments. Once the kernel was told to bound that it keeps to a rate
+// of its own too.
 func (f *flow) gap() float64 {
-	if f.paced == 0 {
+	if !f.spaced || f.last.pacing == 0 {
 		return 0
 	}
-	return float64(f.last.mss) / f.paced
+	return float64(f.last.mss) / f.last.pacing
 }
 
 // busy reports whether a request is under way.
@@ -126,16 +127,23 @@ func (c *Conn) sent(n int) {
 	c.up.path.count(c.class, n)
 	if c.governed != nil {
 		c.up.path.mu.Lock()
-		c.up.sent += int64(n)
-		c.up.path.mu.Unlock()
+		defer c.up.path.mu.Unlock()
+		c.up.written += int64(n)
+		if c.up.requests > 0 {
+			return // path.look counts what really goes out, and when
+		}
 	}
+	c.own(c.up.path, n)
 }
 
 // ReadFrom implements io.ReaderFrom: where nothing is held back the kernel moves the bytes of a
 // file by itself.
 func (c *Conn) ReadFrom(r io.Reader) (n int64, err error) {
 	direct, ok := c.Conn.(io.ReaderFrom)
-	if !ok || c.governed != nil {
+	switch {
+	case c.governed != nil:
+		return io.CopyBuffer(struct{ io.Writer }{c}, r, make([]byte, c.up.path.writes(&c.up)))
+	case !ok:
 		return io.Copy(struct{ io.Writer }{c}, r)
 	}
 	// The kernel takes a file behind one limit, not behind two.
@@ -158,6 +166,7 @@ func (c *Conn) ReadFrom(r io.Reader) (n int64, err error) {
 			whole.N -= m
 		}
 		c.up.path.count(c.class, int(m))
+		c.own(c.up.path, int(m))
 		if err != nil || m < part {
 			return n, err
 		}
@@ -171,6 +180,18 @@ func (c *Conn) ReadFrom(r io.Reader) (n int64, err error) {
 // sendAtOnce is how many bytes the kernel moves by itself before they are counted.
 const sendAtOnce = 1 << 20
 
+// writes returns how many bytes of a body should be written at once: full segments in pairs, so that none waits for the next
+// write to be acknowledged.
+func (p *path) writes(f *flow) int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	pair := 2 * max(f.last.mss, 1)
+	return max(writeAtOnce/pair, 1) * pair
+}
+
+// writeAtOnce is about how many bytes of a body are written at once.
+const writeAtOnce = 64 << 10
+
 // admit waits until the law allows the flow some more bytes and returns how many of want.
 func (p *path) admit(f *flow, want int) int {
 	for {
@@ -178,8 +199,8 @@ func (p *path) admit(f *flow, want int) int {
 		if !bound || room >= want {
 			return want
 		}
-		if room >= 2*full { // full segments, two of which are acknowledged together
-			return room - room%full
+		if room >= 2*full {
+			return room - room%(2*full) // two full segments are acknowledged together
 		}
 		// See Conn.gather.
 		runtime.Gosched()
@@ -214,7 +235,7 @@ func (p *path) offer(f *flow) (room, full int, nap time.Duration, bound bool) {
 	if rtt := law.base + law.queue; rtt > 0 {
 		window *= 1 + period/rtt
 	}
-	room = int(window) - int(f.sent-f.last.bytes)
+	room = int(window) - int(f.written-f.last.bytes)
 	if wait := law.listenEvery(len(p.conns)); wait > 0 && room >= 2*full {
 		if now.Sub(f.spoke).Seconds() < wait {
 			room = 0

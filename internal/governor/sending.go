@@ -5,6 +5,8 @@ package governor
 const (
 	pacingHeadroom = 1.25
 	few            = 10 // segments, which may go at once as at the start of any connection
+	// slowest is the rate, in bytes per second, up to which what a tick allows needs no spreading.
+	slowest = 2 * segment / tick
 	// fastest is the rate from which pacing costs more than the bursts of a tick do harm.
 	fastest = 250e6
 	// mostPair bounds, in seconds, what is taken for the wait of a pair of segments and not for a queue.
@@ -23,7 +25,7 @@ func (c *control) pacing(window float64) float64 {
 		// The peer acknowledges two together: the first waits for the second, and pacing makes that wait longer.
 		return 0
 	}
-	if rate := pacingHeadroom * window / rtt; rate <= fastest {
+	if rate := pacingHeadroom * window / rtt; slowest <= rate && rate <= fastest {
 		return rate
 	}
 	return 0

@@ -597,7 +597,7 @@ func (w *world) governed(flows []*tcp, c *control) {
 		}
 	}
 	poll = func() {
-		s := sample{now: w.now + 1, cap: -1, late: late}
+		s := sample{now: w.now + 1, cap: -1, late: late, up: flows[0].up}
 		n, gap := 0, math.Inf(1)
 		for _, t := range flows {
 			if rtt := look(t); rtt > 0 && (s.rtt == 0 || rtt < s.rtt) {
@@ -606,7 +606,7 @@ func (w *world) governed(flows []*tcp, c *control) {
 			s.bytes += t.bytes
 			n += t.ooo
 			if t.up {
-				s.flight += float64(t.written)*segment - t.acked1
+				s.flight += float64(t.inflight()) * segment
 				s.bytes += t.acked1 - t.bytes
 				n += t.again - t.ooo
 				if t.pace == 0 {
