@@ -42,6 +42,7 @@ const (
 	takenTime    = 0.0007       // seconds of the capacity that must be missing at least
 	pausing      = 0.3          // of the capacity: who is sent less has been kept waiting by something else
 	madeUp       = 1.25         // of the capacity: who is sent more was kept waiting before
+	spentLeast   = 0.95         // of the window under way: who sends less has paused
 	longPause    = 0.05         // what lasts longer is no pause
 	forgiveAfter = 60.0         // seconds without a step back, until less may be missing again
 	burstMost    = 16 * segment // who begins sends fewer bytes at once
@@ -70,6 +71,7 @@ type sample struct {
 	flight float64 // bytes that we sent and that were not acknowledged
 	bytes  float64 // received by all connections together, or acknowledged to them
 	lost   int     // packets that came out of order, as they do after a loss, or were sent again
+	torn   bool    // time passed while it was taken, so that bytes of a moment later may be in it
 	late   bool    // the tick itself came late, so that what it sees may be our own delay
 	others float64 // bytes per second that others on this machine move; 0 if none or unknown
 	cap    float64 // ceiling in bytes per second; negative: none
@@ -89,6 +91,7 @@ type control struct {
 	phase  phase
 	why    reason
 
+	up       bool // we send
 	now      float64
 	base     float64 // lowest round-trip time seen
 	shift    float64 // how much longer than the lowest ever the path is now believed to be
@@ -116,7 +119,8 @@ type control struct {
 	forgiven    float64 // when that last became less by itself
 	dropped     bool    // the last step back was for missing bytes
 	whole       float64 // the capacity before that step back
-	bunched     float64 // when what is sent was last not spaced out
+	bunched     float64 // when what we send was last not spaced out
+	spaced      bool    // what arrives now was
 	sampled     float64 // when a round-trip time was last seen
 	growth      float64 // of the window per round trip while there is no queue
 	lastLoss    float64
@@ -188,7 +192,7 @@ func (c *control) step(s sample) {
 		dt = 0
 		c.since, c.doubled = s.now, s.now
 	}
-	c.now = s.now
+	c.now, c.up = s.now, s.up
 	c.record(s)
 	if c.base == 0 {
 		return // nothing came yet
@@ -206,8 +210,8 @@ func (c *control) step(s sample) {
 	if s.pair == 0 {
 		c.bunched = c.now
 	}
-	spaced := s.up && c.now-c.bunched > 1.2*rtt
-	if c.phase != cruising && !(c.phase == starting && spaced) || c.phase == cruising && c.rate(1.1*rtt) < 0.95*c.capacity {
+	c.spaced = c.up && c.now-c.bunched > 1.2*rtt
+	if c.phase != cruising && !(c.phase == starting && c.spaced) || c.phase == cruising && c.rate(1.1*rtt) < 0.95*c.capacity {
 		// What is sent is bunched, and the end of a bunch waits for its beginning.
 		span = max(span, 1.1*c.base)
 	}
@@ -378,14 +382,14 @@ func (c *control) start(s sample, rtt, f float64) {
 	rate := c.rate(rtt)
 	span := 1.3 * rtt // what comes in a round trip comes together
 	faster := math.Ln2
-	if s.up && c.far() {
+	if c.up && c.far() {
 		faster = 0.47
 	}
 	c.window = min(c.window*math.Exp(faster*f), max(c.window, 2*c.rate(span)*span+10*segment))
-	if !s.up { // what we send is spaced out
+	if !c.up { // what we send is spaced out
 		c.burst = max(c.burst, c.rate(together))
 	}
-	full := c.sudden > tau+0.001+c.z.spread() && c.now-c.since > 0.1 && (!s.up || c.now-c.bunched > 1.2*rtt) || c.sudden > tau+c.base/4+0.002+c.z.spread()
+	full := c.sudden > tau+0.001+c.z.spread() && c.now-c.since > 0.1 && (!c.up || c.spaced) || c.sudden > tau+c.base/4+0.002+c.z.spread()
 	if c.now-c.doubled >= max(rtt, 6*tick) {
 		if rate < 1.1*c.doubledAt && c.window > 16*segment {
 			c.flat++
@@ -524,7 +528,7 @@ func (c *control) cruise(s sample, rtt, rate, f, dt float64) {
 // carries: who begins gently makes no queue that is longer than ours alone, since ours becomes shorter by as much.
 func (c *control) squeeze(s sample, rtt float64) bool {
 	gap := c.now - c.arrived
-	if s.bytes == 0 || gap < 0.8*c.period() { // when nothing arrives nothing is seen; each connection is read once a period
+	if s.torn || s.bytes == 0 || gap < 0.8*c.period() { // when nothing arrives nothing is seen; each connection is read once a period
 		return false
 	}
 	came, all := c.total-c.counted, c.capacity*gap
@@ -536,7 +540,7 @@ func (c *control) squeeze(s sample, rtt float64) bool {
 		c.starved = 0
 	}
 	if gap > max(2*c.period(), maxDoubt, 5*segment/c.capacity) || came > madeUp*all+2*segment ||
-		c.starved > 0 && c.starved < longPause && missing > burstMost || s.up && s.flight < 0.8*c.window-2*segment {
+		c.starved > 0 && c.starved < longPause && missing > burstMost || c.up && s.flight < spentLeast*c.window-2*segment {
 		// Nobody takes so much at once, or gives it back. Something paused, we perhaps, and what is sent pauses again a round
 		// trip later.
 		c.pausedUntil = c.now + 1.5*rtt
@@ -549,10 +553,15 @@ func (c *control) squeeze(s sample, rtt float64) bool {
 	default:
 		c.taken = max(0, c.taken+missing)
 	}
-	if c.taken < max(takenLeast, (takenTime+c.jitter()+c.z.spread())*c.capacity) {
+	if c.taken < c.telling() {
 		c.takenSince = c.now
 	}
 	return c.now-c.takenSince >= takenFor // what was only late comes at once
+}
+
+// telling returns how many bytes must be missing that somebody is there.
+func (c *control) telling() float64 {
+	return max(takenLeast, (takenTime+c.jitter()+c.z.spread())*c.capacity)
 }
 
 // judge learns from a step back, of which the quiet has come, whether there was somebody. Some paths carry
@@ -691,9 +700,14 @@ func (c *control) ramp(s sample, rtt, rate, f, dt float64) {
 		c.wall(rate)
 		return
 	}
-	if c.window >= 0.92*bdp {
-		c.enterCruise(2 * rtt)
+	if c.window < 0.92*bdp {
+		return
 	}
+	if c.suspect > 0 { // first that is to be settled
+		c.window = 0.92 * bdp
+		return
+	}
+	c.enterCruise(2 * rtt)
 }
 
 // bound keeps the window within what others on this machine and the policy leave.
@@ -764,7 +778,7 @@ func (c *control) period() float64 {
 	if c.capacity > gatherMost/tick { // so fast that a tick's worth would fill the socket's buffer
 		return min(tick, gatherMost/c.capacity)
 	}
-	if c.phase == cruising && c.now-c.since > 2 || c.phase == yielding {
+	if (c.phase == cruising && c.now-c.since > 2 || c.phase == yielding) && !c.hesitates() {
 		return 2 * tick
 	}
 	return tick

@@ -396,6 +396,44 @@ func TestNewestSample(t *testing.T) {
 }
 
 // When nothing arrives for a moment, nobody else has come.
+// A reading that took some time has bytes of the moment after its time, which the next one lacks.
+func TestATornReadingIsNobody(t *testing.T) {
+	const capacity = 12e6
+	for _, torn := range []bool{true, false} {
+		c, now := cruise(t, 0.03, capacity)
+		feed(c, now, 1, steady(0.033, capacity))
+		for i, part := range []float64{1.31, 0.69, 1, 1, 1, 1, 1, 1} {
+			s := steady(0.033, part*capacity)
+			s.torn = torn && i == 0
+			feed(c, now, tick, s)
+		}
+		if told := c.phase != cruising; told == torn {
+			t.Errorf("torn %v: phase %v", torn, c.phase)
+		}
+	}
+}
+
+// What we did not send, as we were late, is missing a round trip later.
+func TestAPauseOfOursIsNobody(t *testing.T) {
+	const capacity = 12e6
+	for _, flight := range []float64{0.9, 1} {
+		c, now := cruise(t, 0.03, capacity)
+		send := func(d, part, flight float64) {
+			s := steady(0.033, part*capacity)
+			s.up, s.pair, s.flight = true, 0.0002, flight*c.window
+			feed(c, now, d, s)
+		}
+		send(1, 1, 1)
+		send(tick, 1, flight)
+		send(0.028, 1, 1)
+		send(tick, 0.6, 1)
+		send(0.02, 1, 1)
+		if ours, told := flight < 1, c.phase != cruising; told == ours {
+			t.Errorf("a flight of %v of the window, then a pause: phase %v", flight, c.phase)
+		}
+	}
+}
+
 func TestAPauseIsNoNeighbour(t *testing.T) {
 	for at := 0.5; at < 3; at += 0.05 {
 		w := scene{mbit: 20, queue: 0.03, rtt: 0.03}.world(1)

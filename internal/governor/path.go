@@ -183,11 +183,15 @@ func (p *path) arrived(f *flow) time.Duration {
 // ask looks at a flow, asks the law if it is time to, and gives the flow its share; p.mu is held.
 func (p *path) ask(f *flow, now time.Time) {
 	p.look(f, now)
+	p.seen.torn = p.seen.torn || time.Since(now) > tornAfter
 	if now.Sub(p.stepped) >= stepEvery {
 		p.step(now)
 	}
 	f.allow(p.law.share(len(p.conns)))
 }
+
+// tornAfter is how long reading what the kernel tells may take.
+const tornAfter = 300 * time.Microsecond
 
 // stepEvery is the least time between two steps of the law.
 const stepEvery = time.Duration(0.8 * tick * float64(time.Second))

@@ -236,6 +236,9 @@ func (p *path) offer(f *flow) (room, full int, nap time.Duration, bound bool) {
 		window *= 1 + period/rtt
 	}
 	room = int(window) - int(f.written-f.last.bytes)
+	if law.hesitates() {
+		room = 0
+	}
 	if wait := law.listenEvery(len(p.conns)); wait > 0 && room >= 2*full {
 		if now.Sub(f.spoke).Seconds() < wait {
 			room = 0

@@ -13,7 +13,7 @@ const (
 	mostPair = 0.01
 	// listenShare is the share of a path that listening may take from others, mostApart the longest
 	// time, in seconds, without it.
-	listenShare = 0.03
+	listenShare = 0.015
 	mostApart   = 0.25
 )
 
@@ -39,6 +39,12 @@ func (c *control) pairWait(gap float64) float64 {
 		gap = each + max(gap, each)
 	}
 	return min(gap, mostPair)
+}
+
+// hesitates reports whether a sender should wait, as somebody seems to have come: what it sends meanwhile would be in their
+// way when that turns out to be so, and only late otherwise.
+func (c *control) hesitates() bool {
+	return c.up && c.phase == cruising && c.now >= c.graceUntil && c.taken >= c.telling()/2
 }
 
 // listenEvery returns how long, in seconds, each of n flows waits between two pairs of segments with which

@@ -592,7 +592,9 @@ func (w *world) governed(flows []*tcp, c *control) {
 				t.clamp = max(t.window, 2) * (1 + c.period()/max(c.base+c.queue, 0.001))
 				t.pace, t.every = c.pacing(max(t.window, 2)*segment), c.listenEvery(len(flows))
 				t.window = 0
-				t.write()
+				if !c.hesitates() {
+					t.write()
+				}
 			}
 		}
 	}
