@@ -211,7 +211,7 @@ func (c *control) step(s sample) {
 		c.bunched = c.now
 	}
 	c.spaced = c.up && c.now-c.bunched > 1.2*rtt
-	if c.phase != cruising && !(c.phase == starting && c.spaced) || c.phase == cruising && c.rate(1.1*rtt) < 0.95*c.capacity {
+	if c.phase != cruising && (c.phase != starting || !c.spaced) || c.phase == cruising && c.rate(1.1*rtt) < 0.95*c.capacity {
 		// What is sent is bunched, and the end of a bunch waits for its beginning.
 		span = max(span, 1.1*c.base)
 	}
