@@ -209,8 +209,8 @@ func (o *options) parse(args []string) (err error) {
 			}
 		}
 	}
-	if o.upload && (slices.Contains(o.loads, bulkBBR) || slices.ContainsFunc(o.rivals, func(r string) bool { return r != ebbRival && r != ebbForeground && r != curl })) {
-		return errors.New("--upload: the loads are bulk, web, page, video and voice, the rivals ebb, ebb-foreground and curl")
+	if o.upload && slices.ContainsFunc(o.rivals, func(r string) bool { return r != ebbRival && r != ebbForeground && r != curl }) {
+		return errors.New("--upload: the rivals are ebb, ebb-foreground and curl")
 	}
 	if o.proto == protoBITS && !o.upload {
 		return errors.New("--proto bits is for uploads: add --upload")

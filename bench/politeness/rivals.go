@@ -172,8 +172,8 @@ func (l *lab) prepareEbb(ctx context.Context, s spec, dir, source string) (func(
 	}, nil
 }
 
-// source makes a file to upload, of holes, that no run finishes, and has it in memory: making pages for holes would count as
-// the rivals' processor time.
+// source makes a file to upload, of holes, that no run finishes, and has it in memory, unless it is for a path without a rate:
+// making pages for holes would count as the rivals' processor time.
 func (l *lab) source(s spec, dir string) (string, error) {
 	name := filepath.Join(dir, "source")
 	f, err := os.Create(name)
@@ -185,7 +185,7 @@ func (l *lab) source(s spec, dir string) (string, error) {
 		size = max(64<<20, s.link.rate/8*int64((lead+s.total())/time.Second+1)*5/4)
 	}
 	err = f.Truncate(size)
-	if err == nil {
+	if err == nil && s.link.rate > 0 {
 		_, err = io.Copy(struct{ io.Writer }{io.Discard}, f)
 	}
 	return name, errors.Join(err, f.Close())

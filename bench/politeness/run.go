@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -112,9 +113,7 @@ func (l *lab) run(ctx context.Context, s spec) (_ *trace, err error) {
 	wire := link.Run(l.bed.far, l.bed.near, down, up)
 	t.began = wire.Began()
 	err = l.phases(ctx, s, t, dir, wire, start)
-	if err == nil {
-		err = l.bed.reset(ctx)
-	}
+	err = errors.Join(err, l.bed.reset(ctx))
 	if err == nil {
 		err = process.Sleep(ctx, downConfig.Delay*4+s.link.queue+200*ms) // what is on its way
 	}
