@@ -39,7 +39,7 @@ type flow struct {
 	edges    []edge    // of the offered window, whose bytes have not come
 	clamped  int
 	written  int64     // up: bytes given to the kernel, counted as those acknowledged are
-	paced    float64   // up: the kernel's bound in bytes per second
+	paced    float64   // up: bytes per second that the kernel was told to keep to
 	spaced   bool      // up: the kernel was told one
 	spoke    time.Time // up: when something was last sent only to listen
 }
@@ -229,7 +229,7 @@ type reading struct {
 	mss        int     // payload of a full segment
 	bytes      int64   // received, or acknowledged by the peer
 	sent       int64   // in all, what was sent again too
-	flight     int64   // sent and not acknowledged
+	unsent     int64   // given to the kernel and not sent
 	segments   int64   // with data, received; or of any kind while we send
 	window     int     // bytes that the peer was last allowed to have under way; 0 if unknown
 	lost       int64   // segments out of order, or sent again

@@ -28,8 +28,10 @@ func setLowerEffort(fd int, remote netip.Addr) {
 // setCongestion has the kernel's own congestion control be the plainest one, which is a backstop here, whatever the system
 // prefers: BBR spaces what it sends by a rate that it takes from what we let it send, and CUBIC leaves its slow start when
 // acknowledgements come at a pace that is ours.
-func (s *socket) setCongestion() {
-	s.control(func(fd int) { _ = unix.SetsockoptString(fd, unix.IPPROTO_TCP, unix.TCP_CONGESTION, "reno") })
+func (s *socket) setCongestion() { s.control(setCongestion) }
+
+func setCongestion(fd int) {
+	_ = unix.SetsockoptString(fd, unix.IPPROTO_TCP, unix.TCP_CONGESTION, "reno")
 }
 
 // firstWindow has the handshake offer the server about listenFirst bytes. A window that was offered cannot be taken back,
@@ -81,7 +83,7 @@ func (s *socket) lookSend(last reading) reading {
 		}
 		last = reading{
 			rtt: float64(i.Rtt) / 1e6, handshake: float64(i.Min_rtt) / 1e6, mss: int(i.Snd_mss), bytes: int64(i.Bytes_acked), segments: int64(i.Segs_in),
-			sent: int64(i.Bytes_sent), flight: int64(i.Bytes_sent - i.Bytes_retrans - i.Bytes_acked), lost: int64(i.Total_retrans), pacing: float64(i.Pacing_rate), timestamps: true,
+			sent: int64(max(i.Bytes_sent, i.Bytes_acked)), unsent: int64(i.Notsent_bytes), lost: int64(i.Total_retrans), pacing: float64(i.Pacing_rate), timestamps: true,
 		}
 	})
 	return last

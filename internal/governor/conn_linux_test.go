@@ -3,6 +3,7 @@ package governor
 import (
 	"io"
 	"net"
+	"net/netip"
 	"syscall"
 	"testing"
 
@@ -68,5 +69,24 @@ func TestFirstWindow(t *testing.T) {
 		if most = s.look(reading{}).window; came > 1<<30 {
 			t.Fatalf("after %d bytes the window is %d; want %d", came, most, later)
 		}
+	}
+}
+
+// What we send says that it is the least important, whichever the protocol.
+func TestLowerEffort(t *testing.T) {
+	for _, c := range []struct {
+		address             string
+		family, level, name int
+	}{{"127.0.0.1", unix.AF_INET, unix.IPPROTO_IP, unix.IP_TOS}, {"::1", unix.AF_INET6, unix.IPPROTO_IPV6, unix.IPV6_TCLASS}} {
+		fd, err := unix.Socket(c.family, unix.SOCK_STREAM, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		setLowerEffort(fd, netip.MustParseAddr(c.address))
+		got, err := unix.GetsockoptInt(fd, c.level, c.name)
+		if err != nil || got != 0x04 { // DSCP 000001, RFC 8622
+			t.Errorf("%s: the class is %#x, %v", c.address, got, err)
+		}
+		unix.Close(fd)
 	}
 }

@@ -22,5 +22,6 @@ func (*socket) setPacing(uint64)              {}
 func (*socket) look(last reading) reading     { return last }
 func (*socket) lookSend(last reading) reading { return last }
 func setLowerEffort(int, netip.Addr)          {}
+func setCongestion(int)                       {}
 func firstWindow(int)                         {}
 func pause(d time.Duration)                   { time.Sleep(d) }

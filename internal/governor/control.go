@@ -69,6 +69,7 @@ type sample struct {
 	pair   float64 // how much longer a round trip seems for segments being acknowledged in pairs, in seconds
 	up     bool    // we send
 	flight float64 // bytes that we sent and that were not acknowledged
+	slack  float64 // bytes that may be under way less, as flows send pairs of segments
 	bytes  float64 // received by all connections together, or acknowledged to them
 	lost   int     // packets that came out of order, as they do after a loss, or were sent again
 	torn   bool    // time passed while it was taken, so that bytes of a moment later may be in it
@@ -99,7 +100,8 @@ type control struct {
 	z        quiet   // what a quiet path looks like
 	coarse   float64 // of the newest sample
 	pair     float64 // of the samples of the last round trip: what arrives now was sent as it was then
-	flight   float64 // the window, or what was under way of it and of what waited for its time
+	sent     float64 // under way, while we send
+	flight   float64 // the window, or what was under way of it where that is more
 	wobble   float64 // how much the round-trip times of the quiet path varied when it varied least
 	noise    float64 // slow mean of (rtt - least recent rtt) while calm
 	queue    float64 // seconds, by the least of half a round trip
@@ -119,6 +121,7 @@ type control struct {
 	forgiven    float64 // when that last became less by itself
 	dropped     bool    // the last step back was for missing bytes
 	whole       float64 // the capacity before that step back
+	waited      float64 // when half of the bytes that tell of somebody were not missing yet
 	bunched     float64 // when what we send was last not spaced out
 	spaced      bool    // what arrives now was
 	sampled     float64 // when a round-trip time was last seen
@@ -270,7 +273,7 @@ func (c *control) record(s sample) {
 	c.total += s.bytes
 	c.at = (c.at + 1) % len(c.ring)
 	c.count = min(c.count+1, len(c.ring))
-	c.flight = max(c.window, s.flight)
+	c.sent, c.flight = s.flight, max(c.window, s.flight)
 	c.ring[c.at] = moment{s.now, c.total, s.rtt, c.flight, s.pair}
 }
 
@@ -330,7 +333,11 @@ func (c *control) learnCapacity(rtt, rate, dt float64) {
 		return
 	}
 	calm := c.phase == cruising && c.suspect == 0 && c.now-c.since > 1 && c.held == nobody && c.now-c.arrived < max(2*maxDoubt, 4*rtt)
-	if full := c.window >= saturated*c.capacity*c.base || c.queue > tau/2; calm && full {
+	under := c.window
+	if c.up {
+		under = c.sent
+	}
+	if full := under >= saturated*c.capacity*c.base || c.queue > tau/2; calm && full {
 		c.capacity += (rate - c.capacity) * dt / 10
 	}
 }
@@ -344,7 +351,7 @@ func (c *control) longestPair(d float64) float64 {
 
 func (c *control) to(p phase, why reason) {
 	c.phase, c.why, c.since = p, why, c.now
-	c.suspect, c.taken, c.takenSince = 0, 0, c.now
+	c.suspect, c.taken, c.takenSince, c.waited = 0, 0, c.now, c.now
 	c.heard = c.heard[:0]
 	c.busy = c.now
 	c.shallow, c.deep = math.Inf(1), 0
@@ -540,7 +547,7 @@ func (c *control) squeeze(s sample, rtt float64) bool {
 		c.starved = 0
 	}
 	if gap > max(2*c.period(), maxDoubt, 5*segment/c.capacity) || came > madeUp*all+2*segment ||
-		c.starved > 0 && c.starved < longPause && missing > burstMost || c.up && s.flight < spentLeast*c.window-2*segment {
+		c.starved > 0 && c.starved < longPause && missing > burstMost || c.up && !c.hesitates() && s.flight < spentLeast*c.window-s.slack {
 		// Nobody takes so much at once, or gives it back. Something paused, we perhaps, and what is sent pauses again a round
 		// trip later.
 		c.pausedUntil = c.now + 1.5*rtt
@@ -555,6 +562,9 @@ func (c *control) squeeze(s sample, rtt float64) bool {
 	}
 	if c.taken < c.telling() {
 		c.takenSince = c.now
+	}
+	if c.taken < c.telling()/2 {
+		c.waited = c.now
 	}
 	return c.now-c.takenSince >= takenFor // what was only late comes at once
 }
@@ -620,7 +630,11 @@ func (c *control) wall(rate float64) {
 // yield listens with next to nothing under way until the path is quiet.
 func (c *control) yield(s sample) {
 	if s.rtt > 0 {
-		c.hear(s.rtt, max(c.hold, 0.3, 6*(c.base+c.queue)))
+		rare := 0.0
+		if c.up {
+			rare = 5 * c.listenEvery(1)
+		}
+		c.hear(s.rtt, max(c.hold, 0.3, 6*(c.base+c.queue), rare))
 		c.window = leastWindow
 		if s.rtt-c.base-c.still() > margin {
 			// One segment, which our own side acknowledges late, is all that is asked for.
@@ -694,7 +708,11 @@ func (c *control) newest(n int) float64 {
 // ramp comes back to a known capacity.
 func (c *control) ramp(s sample, rtt, rate, f, dt float64) {
 	bdp := c.capacity * c.base
-	c.window = max(c.window, bdp/10) * math.Exp(0.25*f)
+	faster := 0.25
+	if c.far() {
+		faster = 0.28
+	}
+	c.window = max(c.window, bdp/10) * math.Exp(faster*f)
 	c.doubt(s, c.excess(rtt) > c.margin()-0.4*margin && c.now >= c.graceUntil)
 	if c.suspect >= max(suspicion, c.base/4) {
 		c.wall(rate)

@@ -87,10 +87,14 @@ func (g *Governor) Close() error {
 }
 
 // Prepare tells the system what a connection to an address will be, before it is made: what a server may send at first is
-// said then.
+// said then, and BBR, once it was in charge, leaves the kernel pacing.
 func Prepare(to string, class Class, raw syscall.RawConn) {
 	if remote, err := netip.ParseAddrPort(to); err == nil && governs(remote.Addr(), class) {
-		_ = raw.Control(func(fd uintptr) { firstWindow(int(fd)) }) // a connection that cannot be made will say so
+		_ = raw.Control(func(fd uintptr) { // a connection that cannot be made will say so
+			firstWindow(int(fd))
+			setLowerEffort(int(fd), remote.Addr())
+			setCongestion(int(fd))
+		})
 	}
 }
 

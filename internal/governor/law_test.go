@@ -46,6 +46,7 @@ var scenes = []scene{
 	{name: "20 Mbit/s, 100 ms away", mbit: 20, queue: 0.1, rtt: 0.1, lost: 0.03, yield: 0.4, recover: 6, use: 0.95, wait: 0.01},
 	{name: "CoDel", mbit: 20, queue: 0.3, rtt: 0.03, kind: "codel", lost: 0.12, yield: 0.3, recover: 5, use: 0.7, wait: 0.015},
 	{name: "fair queueing", mbit: 20, queue: 0.1, rtt: 0.03, kind: "fq", lost: 0.12, yield: 0.3, recover: 5, use: 0.9, wait: 0.015},
+	{name: "1 % loss", mbit: 20, queue: 0.1, rtt: 0.03, loss: 0.01, lost: 0.2, yield: 10, recover: 2, use: 0.9, wait: 0.01}, // the flows do not fill the link
 	{name: "jitter of 15 ms", mbit: 20, queue: 0.1, rtt: 0.03, jitter: 0.015, lost: 0.12, yield: 1, recover: 4, use: 0.3, wait: 0.03},
 	{name: "a machine that stalls", mbit: 20, queue: 0.03, rtt: 0.03, stall: 0.03, lost: 0.06, yield: 0.4, recover: 2, use: 0.5, wait: 0.02},
 	{name: "upload, 20 Mbit/s, 100 ms", up: true, mbit: 20, queue: 0.1, rtt: 0.03, lost: 0.03, yield: 0.15, recover: 1.5, use: 0.95, wait: 0.01},
@@ -395,7 +396,6 @@ func TestNewestSample(t *testing.T) {
 	}
 }
 
-// When nothing arrives for a moment, nobody else has come.
 // A reading that took some time has bytes of the moment after its time, which the next one lacks.
 func TestATornReadingIsNobody(t *testing.T) {
 	const capacity = 12e6
@@ -420,7 +420,7 @@ func TestAPauseOfOursIsNobody(t *testing.T) {
 		c, now := cruise(t, 0.03, capacity)
 		send := func(d, part, flight float64) {
 			s := steady(0.033, part*capacity)
-			s.up, s.pair, s.flight = true, 0.0002, flight*c.window
+			s.up, s.pair, s.flight, s.slack = true, 0.0002, flight*c.window, 2*segment
 			feed(c, now, d, s)
 		}
 		send(1, 1, 1)
@@ -434,6 +434,7 @@ func TestAPauseOfOursIsNobody(t *testing.T) {
 	}
 }
 
+// When nothing arrives for a moment, nobody else has come.
 func TestAPauseIsNoNeighbour(t *testing.T) {
 	for at := 0.5; at < 3; at += 0.05 {
 		w := scene{mbit: 20, queue: 0.03, rtt: 0.03}.world(1)
@@ -470,6 +471,55 @@ func TestVeryFarServer(t *testing.T) {
 		}
 		if back := bg.mean(90, 100); back < 10 {
 			t.Errorf("40 s after somebody else left a path to a server %.1f s away %.1f of 20 Mbit/s are used; want at least 10", rtt, back)
+		}
+	}
+}
+
+// Beside a steady stream an upload goes on, and does not wait for what it cannot see without sending.
+func TestUploadBesideAStream(t *testing.T) {
+	for _, rtt := range []float64{0.005, 0.03} {
+		for _, part := range []float64{0.05, 0.1, 0.15, 0.3} {
+			w := scene{mbit: 20, queue: 0.1, rtt: rtt}.world(1)
+			var bg bins
+			f := w.flow(bg.count)
+			f.up, f.quick = true, 16
+			w.governed([]*tcp{f}, newControl(memory{}))
+			w.after(0.01, f.start)
+			stream := w.flow(func(float64, float64) {})
+			var next func()
+			seq := 0
+			next = func() {
+				w.send(&pkt{flow: stream, seq: seq, size: wire})
+				seq++
+				w.after(wire/(part*w.link.rate), next)
+			}
+			w.after(4, next)
+			w.run(24)
+			for at := 4.0; at < 24; at++ {
+				if got := bg.mean(at, at+1); got < 0.1 {
+					t.Errorf("%v ms away, beside a stream of %v of the link: %.2f Mbit/s from second %v on", 1000*rtt, part, got, at)
+				}
+			}
+			if got := bg.mean(14, 24); got < 0.2*(1-part)*20 {
+				t.Errorf("%v ms away, beside a stream of %v of the link: %.1f Mbit/s after ten seconds", 1000*rtt, part, got)
+			}
+		}
+	}
+}
+
+// An upload finds out that the path itself has become longer.
+func TestUploadOverALongerPath(t *testing.T) {
+	for _, mbit := range []float64{2, 5, 10, 20} {
+		w := scene{mbit: mbit, queue: 0.1, rtt: 0.03}.world(1)
+		var bg bins
+		f := w.flow(bg.count)
+		f.up, f.quick = true, 16
+		w.governed([]*tcp{f}, newControl(memory{}))
+		w.after(0.01, f.start)
+		w.after(5, func() { w.link.delay += 0.015 })
+		w.run(70)
+		if got := bg.mean(60, 70); got < 0.5*mbit {
+			t.Errorf("%.1f of %v Mbit/s a minute after the path became 15 ms longer", got, mbit)
 		}
 	}
 }

@@ -160,6 +160,11 @@ func (p *path) watch(now time.Time) bool {
 	}
 	if gap := now.Sub(p.stepped); gap >= watchEvery*3/4 {
 		p.seen.late = p.seen.late || gap > watchEvery+tooLate
+		if p.route.up {
+			for f := range p.conns {
+				p.look(f, now)
+			}
+		}
 		p.step(now)
 	}
 	return true
@@ -213,7 +218,8 @@ func (p *path) step(now time.Time) {
 		paced := math.Inf(1)
 		for f := range p.conns {
 			paced = min(paced, f.gap())
-			s.flight += float64(f.last.flight)
+			s.flight += float64(f.written - f.last.bytes - f.last.unsent)
+			s.slack += 2 * max(float64(f.last.mss), segment)
 		}
 		s.pair = p.law.pairWait(paced)
 	}

@@ -15,6 +15,8 @@ const (
 	// time, in seconds, without it.
 	listenShare = 0.015
 	mostApart   = 0.25
+	// mostHesitation is how long, in seconds, a sender waits for what seems to be somebody.
+	mostHesitation = 0.02
 )
 
 // pacing returns how fast, in bytes per second, a flow sends that may have so many bytes under way; 0: at
@@ -42,9 +44,9 @@ func (c *control) pairWait(gap float64) float64 {
 }
 
 // hesitates reports whether a sender should wait, as somebody seems to have come: what it sends meanwhile would be in their
-// way when that turns out to be so, and only late otherwise.
+// way when that turns out to be so, and only late otherwise. It does not last, as without sending nothing can be seen.
 func (c *control) hesitates() bool {
-	return c.up && c.phase == cruising && c.now >= c.graceUntil && c.taken >= c.telling()/2
+	return c.up && c.phase == cruising && c.now >= c.graceUntil && c.taken >= c.telling()/2 && c.now-c.waited < mostHesitation
 }
 
 // listenEvery returns how long, in seconds, each of n flows waits between two pairs of segments with which

@@ -609,6 +609,7 @@ func (w *world) governed(flows []*tcp, c *control) {
 			n += t.ooo
 			if t.up {
 				s.flight += float64(t.inflight()) * segment
+				s.slack += 2 * segment
 				s.bytes += t.acked1 - t.bytes
 				n += t.again - t.ooo
 				if t.pace == 0 {
