@@ -12,7 +12,7 @@ import (
 // fileBITS are the properties of a virtual directory with BITS's names, units and values
 // (server.md chapter 2). A key of [group.uploads] goes before its name here.
 type fileBITS struct {
-	Enabled         any     `toml:"BITSUploadEnabled"` // IIS has a Boolean, scripts write 1 and 0 too
+	Enabled         any     `toml:"BITSUploadEnabled"` // IIS has Booleans, scripts write 1 and 0 too
 	SessionTimeout  *int64  `toml:"BITSSessionTimeout"`
 	MaxSize         any     `toml:"BITSMaximumUploadSize"` // IIS has a text with a number
 	Notify          *int64  `toml:"BITSServerNotificationType"`
@@ -20,11 +20,11 @@ type fileBITS struct {
 	HostID          *string `toml:"BITSHostId"`
 	HostIDFallback  *int64  `toml:"BITSHostIdFallbackTimeout"`
 	Overwrite       *int64  `toml:"BITSAllowOverwrites"`
-	CleanupDefault  *int64  `toml:"BITSCleanupUseDefault"`
+	CleanupDefault  any     `toml:"BITSCleanupUseDefault"`
 	CleanupCount    *int64  `toml:"BITSCleanupCount"`
 	CleanupUnits    *int64  `toml:"BITSCleanupUnits"`
 	SessionsPerUser *int64  `toml:"BITSNumberOfSessionsLimit"`
-	LimitEnable     *int64  `toml:"BITSSessionLimitEnable"`
+	LimitEnable     any     `toml:"BITSSessionLimitEnable"`
 }
 
 // cleanupUnits are the values of BITSCleanupUnits, and the most of each.
@@ -45,14 +45,29 @@ func (r *reader) bits(key string, f *fileBITS, u *Uploads) bool {
 		}
 		return *v
 	}
+	boolean := func(name string, v any) bool {
+		switch v {
+		case nil, true, int64(1):
+			return true
+		case false, int64(0):
+		default:
+			r.problem(key+"."+name, "want true or false, or 1 or 0")
+		}
+		return false
+	}
 	const most = int64(dword / time.Second)
 	u.SessionTimeout = time.Duration(number("BITSSessionTimeout", f.SessionTimeout, 1, most, int64(u.SessionTimeout/time.Second))) * time.Second
 	u.HostIDFallback = time.Duration(number("BITSHostIdFallbackTimeout", f.HostIDFallback, 1, most, int64(u.HostIDFallback/time.Second))) * time.Second
 	u.Overwrite = number("BITSAllowOverwrites", f.Overwrite, 0, 1, 0) == 1
 	u.Notify = session.NotifyType(number("BITSServerNotificationType", f.Notify, 0, 2, 0))
-	u.SessionsPerUser = int(number("BITSNumberOfSessionsLimit", f.SessionsPerUser, 1, math.MaxInt32, int64(u.SessionsPerUser)))
-	if number("BITSSessionLimitEnable", f.LimitEnable, 0, 1, 1) == 0 {
+	switch limited := boolean("BITSSessionLimitEnable", f.LimitEnable); {
+	case !limited:
 		u.SessionsPerUser = 0
+	case f.LimitEnable != nil:
+		u.SessionsPerUser = DefaultUploads(nil).SessionsPerUser // where anyone may upload it has to be asked for
+		fallthrough
+	default:
+		u.SessionsPerUser = int(number("BITSNumberOfSessionsLimit", f.SessionsPerUser, 1, math.MaxInt32, int64(u.SessionsPerUser)))
 	}
 	if f.MaxSize != nil {
 		switch text := fmt.Sprint(f.MaxSize); text {
@@ -71,21 +86,14 @@ func (r *reader) bits(key string, f *fileBITS, u *Uploads) bool {
 	set(r, key+".BITSHostId", f.HostID, &u.HostID, parseHostID)
 	// The documents say that count and unit do not count where UseDefault is 0. That must be
 	// the other way round.
-	if number("BITSCleanupUseDefault", f.CleanupDefault, 0, 1, 1) == 0 {
+	if !boolean("BITSCleanupUseDefault", f.CleanupDefault) {
 		unit := cleanupUnits[number("BITSCleanupUnits", f.CleanupUnits, 0, 2, 1)]
 		if f.CleanupCount == nil {
-			r.problem(key+".BITSCleanupUseDefault", "is 0, but there is no BITSCleanupCount")
+			r.problem(key+".BITSCleanupUseDefault", "is false, but there is no BITSCleanupCount")
 		}
 		u.Cleanup = time.Duration(number("BITSCleanupCount", f.CleanupCount, 1, unit.most, 1)) * unit.unit
 	} else if f.CleanupCount != nil {
-		r.problem(key+".BITSCleanupCount", "has no effect: BITSCleanupUseDefault is not 0")
+		r.problem(key+".BITSCleanupCount", "has no effect: BITSCleanupUseDefault is not false")
 	}
-	switch f.Enabled {
-	case nil, true, int64(1):
-		return true
-	case false, int64(0):
-	default:
-		r.problem(key+".BITSUploadEnabled", "want true or false, or 1 or 0")
-	}
-	return false
+	return boolean("BITSUploadEnabled", f.Enabled)
 }

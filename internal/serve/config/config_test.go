@@ -210,6 +210,8 @@ func TestProblems(t *testing.T) {
 		{group + "uploads = true", "x.toml:4: group.uploads: want a table"},
 		{"[users]\nalice = \"secret\"", "x.toml:2: users.alice: want a table"},
 		{group + "[group.bits]\nBITSUploadEnabled = 2", "x.toml:5: group[0].bits.BITSUploadEnabled: want true or false"},
+		{group + "[group.bits]\nBITSSessionLimitEnable = 2", "x.toml:5: group[0].bits.BITSSessionLimitEnable: want true or false"},
+		{group + "[group.bits]\nBITSCleanupUseDefault = \"no\"", "x.toml:5: group[0].bits.BITSCleanupUseDefault: want true or false"},
 		{group + "[group.bits]\nBITSUploadEnabled = [1]", "x.toml:5: group[0].bits.BITSUploadEnabled: want true or false"},
 		{group + "[group.bits]\nBITSMaximumUploadSize = 1.5", "x.toml:5: group[0].bits.BITSMaximumUploadSize: \"1.5\" is not a number"},
 		{group + "connections = -3", "x.toml:4: group[0].connections: want 1 or more"},
@@ -272,6 +274,33 @@ func TestBITSNamesTakeNumbersAndTexts(t *testing.T) {
 			continue
 		}
 		if u := got.Groups[0].Uploads; (u != nil) != c.enabled || u != nil && u.MaxSize != c.size {
+			t.Errorf("%s: %+v", c.text, u)
+		}
+	}
+}
+
+func TestBITSNamesTakeBooleansAndNumbers(t *testing.T) {
+	for _, c := range []struct {
+		text     string
+		sessions int
+		cleanup  time.Duration
+	}{
+		{"", 0, 12 * time.Hour}, // anyone may upload
+		{"BITSSessionLimitEnable = true", 50, 12 * time.Hour},
+		{"BITSSessionLimitEnable = 1", 50, 12 * time.Hour},
+		{"BITSNumberOfSessionsLimit = 3", 3, 12 * time.Hour},
+		{"BITSSessionLimitEnable = true\nBITSNumberOfSessionsLimit = 3", 3, 12 * time.Hour},
+		{"BITSSessionLimitEnable = false\nBITSNumberOfSessionsLimit = 3", 0, 12 * time.Hour},
+		{"BITSCleanupUseDefault = true", 0, 12 * time.Hour},
+		{"BITSCleanupUseDefault = false\nBITSCleanupCount = 3\nBITSCleanupUnits = 0", 0, 3 * time.Minute},
+		{"BITSCleanupUseDefault = 0\nBITSCleanupCount = 3", 0, 3 * time.Hour},
+	} {
+		got, err := Parse("x.toml", []byte("[[group]]\npath = \"/\"\ndir = \"/srv\"\n[group.bits]\n"+c.text))
+		if err != nil {
+			t.Errorf("%s: %v", c.text, err)
+			continue
+		}
+		if u := got.Groups[0].Uploads; u == nil || u.SessionsPerUser != c.sessions || u.Cleanup != c.cleanup {
 			t.Errorf("%s: %+v", c.text, u)
 		}
 	}
