@@ -43,6 +43,9 @@ if [ ! -x "$bin/versitygw" ] || ! go version -m "$bin/versitygw" | grep -q "vers
 	GOBIN=$bin go install "github.com/versity/versitygw/cmd/versitygw@$versitygw" ||
 		echo "tests that need versitygw will be skipped" >&2
 fi
+# A module of its own says which tusd; when it is there already this takes a second.
+GOBIN=$bin go -C test/servers/tusd install github.com/tus/tusd/v2/cmd/tusd ||
+	echo "tests that need tusd will be skipped" >&2
 
 unformatted=$(git ls-files '*.go' | xargs gofmt -l)
 if [ -n "$unformatted" ]; then

@@ -141,7 +141,8 @@ notify_url = "`+app.URL+`/"
 	s.complete(job)
 }
 
-func TestUploadByBITSThroughNginx(t *testing.T) {
+// TestUploadsThroughNginx has nginx before the server, with the limits and the HTTP/1.0 that it has by default.
+func TestUploadsThroughNginx(t *testing.T) {
 	t.Parallel()
 	srv := startServing(t, "", "--uploads")
 	proxy, err := servers.Nginx(srv.dir, servers.Options{Proxy: srv.url})
@@ -159,6 +160,11 @@ func TestUploadByBITSThroughNginx(t *testing.T) {
 		}
 		srv.isFile(name, string(data))
 		s.complete(job)
+	}
+	for _, protocol := range []string{"auto", "ietf", "tus"} {
+		_, data := s.source(protocol, 5*mib, 9)
+		s.cli("put", "--protocol", protocol, protocol, proxy.URL+"/by-"+protocol).want(t, 0)
+		srv.isFile("by-"+protocol, string(data))
 	}
 }
 

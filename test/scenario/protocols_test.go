@@ -59,15 +59,17 @@ func hasFile(t *testing.T, dir, ignored string, data []byte) {
 
 func TestPutToAnIndependentTusServer(t *testing.T) {
 	t.Parallel()
-	dir := t.TempDir()
-	srv := started(t)(servers.Tus(dir, servers.Options{}))
-	s := start(t, options{})
-	file, data := s.source("a.bin", 5*mib+1, 1)
-	f := s.put(file, srv.URL+"/files/")
-	if f.Protocol != bits.ProtocolTus || !strings.Contains(f.Note, "tus 1.0.0") {
-		t.Errorf("uploaded by %q, note %q", f.Protocol, f.Note)
+	for record, run := range map[string]func(string, servers.Options) (*servers.Server, error){".json": servers.Tus, ".info": servers.Tusd} {
+		dir := t.TempDir()
+		srv := started(t)(run(dir, servers.Options{}))
+		s := start(t, options{})
+		file, data := s.source("a.bin", 5*mib+1, 1)
+		f := s.put(file, srv.URL+"/files/")
+		if f.Protocol != bits.ProtocolTus || !strings.Contains(f.Note, "tus 1.0.0") {
+			t.Errorf("uploaded by %q, note %q", f.Protocol, f.Note)
+		}
+		hasFile(t, dir, record, data)
 	}
-	hasFile(t, dir, ".json", data)
 }
 
 func TestPutToNginx(t *testing.T) {

@@ -413,6 +413,10 @@ func TestUploadReply(t *testing.T) {
 			return nil
 		case "much":
 			return large
+		case "the most":
+			return large[:bits.MaxReplyData]
+		case "one more":
+			return large[:bits.MaxReplyData+1]
 		}
 		return fmt.Appendf(nil, "%d bytes", len(body))
 	})
@@ -477,6 +481,18 @@ func TestUploadReply(t *testing.T) {
 		s.complete(job)
 		if b, err := os.ReadFile(info.Reply.File); err != nil || !bytes.Equal(b, large) || filepath.Dir(info.Reply.File) != s.dir {
 			t.Errorf("the reply file %s has %d bytes, %v", info.Reply.File, len(b), err)
+		}
+	})
+	t.Run("as large as data may be", func(t *testing.T) {
+		s := s.in(t)
+		for n, order := range []string{"the most", "one more"} {
+			job := s.sends(bits.UploadReply, bits.Settings{}, fmt.Sprintf("%s/limit-%d", r.url, n), s.text(order, order))
+			s.settled(job, bits.Transferred)
+			data, err := job.ReplyData(s.ctx())
+			if n == 0 && (err != nil || !bytes.Equal(data, large[:bits.MaxReplyData])) || n == 1 && !errors.Is(err, &bits.Error{Code: bits.TooLarge}) {
+				t.Errorf("%s: %d bytes, %v", order, len(data), err)
+			}
+			s.complete(job)
 		}
 	})
 	t.Run("nothing", func(t *testing.T) {

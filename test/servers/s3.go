@@ -21,7 +21,9 @@ const (
 func VersityGW(dir string, o Options) (*Server, error) { return start(versityGW, dir, o) }
 
 var versityGW = kind{
-	name: "versitygw", program: "versitygw", locate: findVersityGW,
+	name: "versitygw", program: "versitygw", locate: func() (string, error) {
+		return built("versitygw", "go install github.com/versity/versitygw/cmd/versitygw@"+versityVersion)
+	},
 	lacks: func(o Options) string {
 		if o != (Options{}) {
 			return "options"
@@ -39,9 +41,10 @@ var versityGW = kind{
 	},
 }
 
-// findVersityGW returns the program's path. It takes minutes to build, so that is left to test/all.sh.
-func findVersityGW() (string, error) {
-	if path, err := exec.LookPath("versitygw"); err == nil {
+// built returns the path of a program that "go install" makes. It takes minutes to build, so that is left to
+// test/all.sh.
+func built(program, how string) (string, error) {
+	if path, err := exec.LookPath(program); err == nil {
 		return path, nil
 	}
 	if home, err := os.UserHomeDir(); err == nil {
@@ -49,9 +52,9 @@ func findVersityGW() (string, error) {
 		if bin == "" {
 			bin = filepath.Join(home, "go", "bin")
 		}
-		if path, err := exec.LookPath(filepath.Join(bin, "versitygw")); err == nil {
+		if path, err := exec.LookPath(filepath.Join(bin, program)); err == nil {
 			return path, nil
 		}
 	}
-	return "", notInstalled("versitygw", "go install github.com/versity/versitygw/cmd/versitygw@"+versityVersion)
+	return "", notInstalled(program, how)
 }
