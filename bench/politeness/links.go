@@ -38,6 +38,13 @@ var links = []linkSpec{
 	{name: "50m-100ms", rate: 50 * mbit, queue: 100 * ms},
 	{name: "100m-50ms", rate: 100 * mbit, queue: 50 * ms},
 	{name: "100m-200ms", rate: 100 * mbit, queue: 200 * ms},
+	{name: "5m-20ms", rate: 5 * mbit, queue: 20 * ms},
+	{name: "5m-300ms", rate: 5 * mbit, queue: 300 * ms},
+	{name: "100m-20ms", rate: 100 * mbit, queue: 20 * ms},
+	{name: "100m-300ms", rate: 100 * mbit, queue: 300 * ms},
+	{name: "20m-20ms-rtt100", rate: 20 * mbit, queue: 20 * ms, rtt: 100 * ms},
+	{name: "5m-100ms-rtt100", rate: 5 * mbit, queue: 100 * ms, rtt: 100 * ms},
+	{name: "100m-100ms-rtt100", rate: 100 * mbit, queue: 100 * ms, rtt: 100 * ms},
 	{name: "20m-codel", rate: 20 * mbit, queue: 300 * ms, kind: link.CoDel},
 	{name: "20m-fq", rate: 20 * mbit, queue: 100 * ms, kind: link.FQ},
 	{name: "20m-fqcodel", rate: 20 * mbit, queue: 300 * ms, kind: link.FQCoDel},
@@ -50,10 +57,11 @@ var links = []linkSpec{
 
 // Groups of links that --links takes.
 var linkGroups = map[string][]string{
-	"short": {"20m-100ms"},
-	"tail":  {"5m-100ms", "20m-20ms", "20m-bdp", "20m-100ms", "20m-300ms", "20m-rtt20", "20m-rtt100", "50m-100ms", "100m-50ms", "100m-200ms"},
-	"other": {"20m-codel", "20m-fq", "20m-fqcodel", "20m-loss1", "20m-jitter15", "20m-policer", "20m-drop"},
-	"all":   nil, // all of the table
+	"short":   {"20m-100ms"},
+	"tail":    {"5m-100ms", "20m-20ms", "20m-bdp", "20m-100ms", "20m-300ms", "20m-rtt20", "20m-rtt100", "50m-100ms", "100m-50ms", "100m-200ms"},
+	"corners": {"5m-20ms", "5m-300ms", "100m-20ms", "100m-300ms", "20m-20ms-rtt100", "5m-100ms-rtt100", "100m-100ms-rtt100"},
+	"other":   {"20m-codel", "20m-fq", "20m-fqcodel", "20m-loss1", "20m-jitter15", "20m-policer", "20m-drop"},
+	"all":     nil, // all of the table
 }
 
 // findLinks returns the links of a list of names and groups.
@@ -71,7 +79,7 @@ func findLinks(list string) ([]linkSpec, error) {
 		for _, n := range names {
 			i := slices.IndexFunc(links, func(l linkSpec) bool { return l.name == n })
 			if i < 0 {
-				return nil, fmt.Errorf("no link %q; there are %s, and the groups short, tail, other and all", n, linkNames())
+				return nil, fmt.Errorf("no link %q; there are %s, and the groups short, tail, corners, other and all", n, linkNames())
 			}
 			found = append(found, links[i])
 		}

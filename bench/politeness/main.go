@@ -167,7 +167,7 @@ type options struct {
 
 func (o *options) parse(args []string) (err error) {
 	flags := flag.NewFlagSet("politeness", flag.ContinueOnError)
-	links := flags.String("links", "short", "links and groups of links, separated by commas; groups: short, tail, other, all; links: "+linkNames())
+	links := flags.String("links", "short", "links and groups of links, separated by commas; groups: short, tail, corners, other, all; links: "+linkNames())
 	loads := flags.String("loads", bulk, "foreground `loads`: bulk, bulk-bbr, web, page, video, voice")
 	names := flags.String("rivals", "ebb,curl", "who transfers in the background: "+strings.Join(rivals, ", "))
 	phases := flags.String("phases", "10s,12s,9s", "`durations` of idle, contention, idle; a negative first one has the background start after the foreground")
