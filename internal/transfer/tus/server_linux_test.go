@@ -6,6 +6,8 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/ebbtransfer/ebb/bits"
@@ -118,8 +120,10 @@ func TestCancelOnAnIndependentServer(t *testing.T) {
 		if err := c.Cancel(t.Context(), task.Task); err != nil {
 			t.Fatal(err)
 		}
-		if left, err := os.ReadDir(dir); err != nil || len(left) != 0 {
-			t.Errorf("%d files are left (%v)", len(left), err)
+		left, err := os.ReadDir(dir)
+		left = slices.DeleteFunc(left, func(e os.DirEntry) bool { return strings.HasSuffix(e.Name(), ".lock") }) // tusd answers before it unlocks
+		if err != nil || len(left) != 0 {
+			t.Errorf("%v are left (%v)", left, err)
 		}
 	})
 }
