@@ -12,7 +12,7 @@ import (
 const (
 	segment      = 1448.0 // payload of a full packet
 	tick         = 0.004  // how often the law is asked
-	maxStep      = 0.030  // longest time that one step integrates over
+	maxStep      = 0.060  // longest time that one step integrates over
 	tau          = 0.0015 // the queue that we aim to keep ourselves
 	margin       = 0.004  // queue beyond our own from which it is somebody else's
 	gain         = 0.4    // kappa, in the time that it takes to see what came of a change
@@ -46,6 +46,10 @@ const (
 	longPause    = 0.05         // what lasts longer is no pause
 	forgiveAfter = 60.0         // seconds without a step back, until less may be missing again
 	burstMost    = 16 * segment // who begins sends fewer bytes at once
+	growsFirst   = 0.15         // what a window from afar grows by in a round trip, of what fills the path: in starting
+	growsFast    = 0.10         // the same when it comes back
+	growsSlow    = 0.06         // the same where it was not plain that who was there has gone
+	mostTogether = 0.03         // and in seconds of the path's rate, as what it grows by comes at once
 	part         = 0.65         // of the capacity: what somebody else may leave us for good
 )
 
@@ -111,6 +115,9 @@ type control struct {
 	since       float64 // when the phase began
 	graceUntil  float64
 	suspect     float64 // how long there was an excess
+	doubted     float64 // when one was last seen while ramping
+	plain       bool    // a queue stood for long while yielding
+	grows       float64 // of what fills the path, in a round trip of ramping
 	taken       float64 // bytes that others seem to have got
 	takenSince  float64 // since when they are too many
 	arrived     float64 // when what came was last counted, in cruising
@@ -210,13 +217,14 @@ func (c *control) step(s sample) {
 	c.pair = c.longestPair(1.2 * rtt)
 	c.queue = max(0, rtt-c.base-c.still())
 	span = suddenly
+	need := max(suspicion, c.base/2)
 	if s.pair == 0 {
 		c.bunched = c.now
 	}
 	c.spaced = c.up && c.now-c.bunched > 1.2*rtt
 	if c.phase != cruising && (c.phase != starting || !c.spaced) || c.phase == cruising && c.rate(1.1*rtt) < 0.95*c.capacity {
 		// What is sent is bunched, and the end of a bunch waits for its beginning.
-		span = max(span, 1.1*c.base)
+		span, need = max(span, 1.1*c.base), suspicion
 	}
 	c.sudden = max(0, c.least(long*span, 2)-c.base-c.still())
 	f := min(dt/(c.base+c.queue), 2) // round trips in this step
@@ -226,7 +234,7 @@ func (c *control) step(s sample) {
 	case starting:
 		c.start(s, rtt, f)
 	case cruising:
-		c.cruise(s, rtt, rate, f, dt)
+		c.cruise(s, rtt, rate, f, dt, need)
 	case yielding:
 		c.yield(s)
 	case ramping:
@@ -355,6 +363,7 @@ func (c *control) to(p phase, why reason) {
 	c.heard = c.heard[:0]
 	c.busy = c.now
 	c.shallow, c.deep = math.Inf(1), 0
+	c.plain = false
 }
 
 // start listens, then grows the window until something shows that the path is full.
@@ -389,8 +398,11 @@ func (c *control) start(s sample, rtt, f float64) {
 	rate := c.rate(rtt)
 	span := 1.3 * rtt // what comes in a round trip comes together
 	faster := math.Ln2
-	if c.up && c.far() {
+	switch {
+	case c.up && c.far():
 		faster = 0.47
+	case c.far() && c.burst > 0:
+		faster = min(faster, min(growsFirst*c.base, mostTogether)*c.burst/c.window)
 	}
 	c.window = min(c.window*math.Exp(faster*f), max(c.window, 2*c.rate(span)*span+10*segment))
 	if !c.up { // what we send is spaced out
@@ -411,8 +423,13 @@ func (c *control) start(s sample, rtt, f float64) {
 	}
 	if full || c.flat >= 3 && c.queue > tau/2 || c.flat >= 10 {
 		c.capacity = max(c.capacity, rate)
-		c.window = c.capacity * c.base
 		c.unsure = true
+		if c.far() && !c.up { // all of the rest at once would be a burst
+			c.graceUntil = max(c.graceUntil, c.now+3*rtt)
+			c.comeBack()
+			return
+		}
+		c.window = c.capacity * c.base
 		c.enterCruise(3*rtt + 0.05)
 		c.returned = c.now
 	}
@@ -450,7 +467,7 @@ func (c *control) enterCruise(grace float64) {
 }
 
 // cruise holds our own queue near tau and watches for others.
-func (c *control) cruise(s sample, rtt, rate, f, dt float64) {
+func (c *control) cruise(s sample, rtt, rate, f, dt, need float64) {
 	if s.rtt > 0 {
 		c.noise += (s.rtt - rtt - c.noise) * min(1, dt/2)
 	}
@@ -504,7 +521,7 @@ func (c *control) cruise(s sample, rtt, rate, f, dt float64) {
 	excess := c.excess(rtt)
 	ranOver := s.lost > 0 && excess > lossMargin+c.z.spread()+c.coarse
 	c.doubt(s, excess > c.margin())
-	if c.suspect >= max(suspicion, c.base/2) || ranOver {
+	if c.suspect >= need || ranOver {
 		c.wall(rate)
 		return
 	}
@@ -523,8 +540,7 @@ func (c *control) cruise(s sample, rtt, rate, f, dt float64) {
 		c.patience = 5
 	}
 	if c.now-c.returned > calmAfter {
-		c.failures = 0
-		c.hold = holdLeast
+		c.failures, c.hold, c.whole = 0, holdLeast, 0
 	}
 	if c.now-max(c.returned, c.forgiven) > forgiveAfter {
 		c.forgiven, c.drop = c.now, max(c.drop/2, dropLeast)
@@ -612,8 +628,9 @@ func (c *control) wall(rate float64) {
 		c.patience = min(2*c.patience, 60)
 	}
 	if c.now-c.returned > calmAfter {
-		c.failures, c.hold = 0, max(holdFirst, 10*c.base) // the start of a flow takes round trips
+		c.failures, c.hold = 0, max(holdFirst, 12*c.base) // the start of a flow takes round trips
 	} else {
+		c.capacity = max(c.capacity, c.whole) // what was missing then was theirs
 		c.fails[c.failures%len(c.fails)] = rate
 		c.failures++
 		c.hold = min(2.5*c.hold, holdMost)
@@ -651,7 +668,7 @@ func (c *control) yield(s sample) {
 	c.shallow, c.deep = min(c.shallow, p.p25), max(c.deep, p.p25)
 	if c.now-c.busy > 1 {
 		// A flow that queues all the time: its end will be plain to see.
-		c.hold, c.failures = holdLeast, 0
+		c.hold, c.failures, c.plain = holdLeast, 0, true
 	}
 	if c.now-c.since < c.hold {
 		return
@@ -680,6 +697,13 @@ func (c *control) yield(s sample) {
 
 func (c *control) comeBack() {
 	c.returned = c.now
+	c.grows = growsFast
+	switch {
+	case c.phase == starting:
+		c.grows = growsFirst
+	case !c.plain:
+		c.grows = growsSlow
+	}
 	c.to(ramping, whyProbing)
 }
 
@@ -709,20 +733,33 @@ func (c *control) newest(n int) float64 {
 func (c *control) ramp(s sample, rtt, rate, f, dt float64) {
 	bdp := c.capacity * c.base
 	faster := 0.25
-	if c.far() {
+	switch {
+	case c.far() && c.up:
 		faster = 0.28
+	case c.far():
+		faster = min(0.5, min(c.grows*c.base, mostTogether)*c.capacity/c.window)
+	}
+	if c.far() && c.doubted > c.since && c.now-c.doubted < 1.2*rtt {
+		faster = 0 // first that is to be settled
 	}
 	c.window = max(c.window, bdp/10) * math.Exp(faster*f)
 	c.doubt(s, c.excess(rtt) > c.margin()-0.4*margin && c.now >= c.graceUntil)
-	if c.suspect >= max(suspicion, c.base/4) {
+	if c.suspect > 0 || c.far() && s.rtt-c.base-c.still() > c.margin()+c.grows*c.base {
+		c.doubted = c.now
+	}
+	if ranOver := s.lost > 0 && c.now-c.doubted < 2*rtt; c.suspect >= suspicion || ranOver {
 		c.wall(rate)
 		return
 	}
-	if c.window < 0.92*bdp {
+	enough := 0.92 * bdp
+	if c.far() && c.unsure { // an empty pipe has holes that stay
+		enough = bdp
+	}
+	if c.window < enough {
 		return
 	}
 	if c.suspect > 0 { // first that is to be settled
-		c.window = 0.92 * bdp
+		c.window = enough
 		return
 	}
 	c.enterCruise(2 * rtt)

@@ -182,7 +182,12 @@ func (p *path) arrived(f *flow) time.Duration {
 		p.seen.late, f.conn.late = true, false
 	}
 	p.ask(f, time.Now())
-	return time.Duration(p.law.period() * float64(time.Second))
+	wait := p.law.period()
+	if f.last.timestamps {
+		// A single segment is acknowledged when it is read, or 40 ms after it came.
+		wait = max(wait, min(p.law.listenEvery(len(p.conns)), 0.1))
+	}
+	return time.Duration(wait * float64(time.Second))
 }
 
 // ask looks at a flow, asks the law if it is time to, and gives the flow its share; p.mu is held.
