@@ -12,7 +12,7 @@ import (
 const (
 	segment      = 1448.0 // payload of a full packet
 	tick         = 0.004  // how often the law is asked
-	maxStep      = 0.060  // longest time that one step integrates over
+	maxStep      = 0.030  // longest time that one step integrates over
 	tau          = 0.0015 // the queue that we aim to keep ourselves
 	margin       = 0.004  // queue beyond our own from which it is somebody else's
 	gain         = 0.4    // kappa, in the time that it takes to see what came of a change
@@ -46,9 +46,9 @@ const (
 	longPause    = 0.05         // what lasts longer is no pause
 	forgiveAfter = 60.0         // seconds without a step back, until less may be missing again
 	burstMost    = 16 * segment // who begins sends fewer bytes at once
-	growsFirst   = 0.15         // what a window from afar grows by in a round trip, of what fills the path: in starting
+	growsFirst   = 0.15         // what a window from afar grows by in a round trip, of what fills the path: at first
 	growsFast    = 0.10         // the same when it comes back
-	growsSlow    = 0.06         // the same where it was not plain that who was there has gone
+	growsSlow    = 0.04         // the same where it was not plain that who was there has gone
 	mostTogether = 0.03         // and in seconds of the path's rate, as what it grows by comes at once
 	part         = 0.65         // of the capacity: what somebody else may leave us for good
 )
@@ -115,9 +115,10 @@ type control struct {
 	since       float64 // when the phase began
 	graceUntil  float64
 	suspect     float64 // how long there was an excess
-	doubted     float64 // when one was last seen while ramping
+	doubted     float64 // when one was last seen while ramping, if only by one sample
+	stood       float64 // how long ramping waited for that to be settled
 	plain       bool    // a queue stood for long while yielding
-	grows       float64 // of what fills the path, in a round trip of ramping
+	grows       float64 // in a round trip of ramping from afar, of what fills the path
 	taken       float64 // bytes that others seem to have got
 	takenSince  float64 // since when they are too many
 	arrived     float64 // when what came was last counted, in cruising
@@ -197,7 +198,11 @@ func (c *control) memory() memory { return memory{c.base - c.shift, c.capacity} 
 
 // step takes a sample and sets the window.
 func (c *control) step(s sample) {
-	dt := min(max(s.now-c.now, 0), maxStep)
+	longest := maxStep
+	if c.far() {
+		longest *= 2 // nothing comes between two bunches
+	}
+	dt := min(max(s.now-c.now, 0), longest)
 	if c.now == 0 {
 		dt = 0
 		c.since, c.doubled = s.now, s.now
@@ -224,7 +229,10 @@ func (c *control) step(s sample) {
 	c.spaced = c.up && c.now-c.bunched > 1.2*rtt
 	if c.phase != cruising && (c.phase != starting || !c.spaced) || c.phase == cruising && c.rate(1.1*rtt) < 0.95*c.capacity {
 		// What is sent is bunched, and the end of a bunch waits for its beginning.
-		span, need = max(span, 1.1*c.base), suspicion
+		span = max(span, 1.1*c.base)
+		if c.far() {
+			need = suspicion
+		}
 	}
 	c.sudden = max(0, c.least(long*span, 2)-c.base-c.still())
 	f := min(dt/(c.base+c.queue), 2) // round trips in this step
@@ -402,7 +410,7 @@ func (c *control) start(s sample, rtt, f float64) {
 	case c.up && c.far():
 		faster = 0.47
 	case c.far() && c.burst > 0:
-		faster = min(faster, min(growsFirst*c.base, mostTogether)*c.burst/c.window)
+		faster = min(faster, c.atOnce(growsFirst)*c.burst/c.window)
 	}
 	c.window = min(c.window*math.Exp(faster*f), max(c.window, 2*c.rate(span)*span+10*segment))
 	if !c.up { // what we send is spaced out
@@ -425,6 +433,7 @@ func (c *control) start(s sample, rtt, f float64) {
 		c.capacity = max(c.capacity, rate)
 		c.unsure = true
 		if c.far() && !c.up { // all of the rest at once would be a burst
+			c.window = min(c.window, c.capacity*c.base)
 			c.graceUntil = max(c.graceUntil, c.now+3*rtt)
 			c.comeBack()
 			return
@@ -627,17 +636,17 @@ func (c *control) wall(rate float64) {
 		c.z, c.base, c.shift = c.saved, c.savedBase, c.savedShift
 		c.patience = min(2*c.patience, 60)
 	}
-	if c.now-c.returned > calmAfter {
+	if c.phase == cruising && c.now-c.returned > calmAfter {
 		c.failures, c.hold = 0, max(holdFirst, 12*c.base) // the start of a flow takes round trips
 	} else {
 		c.capacity = max(c.capacity, c.whole) // what was missing then was theirs
 		c.fails[c.failures%len(c.fails)] = rate
 		c.failures++
-		c.hold = min(2.5*c.hold, holdMost)
+		c.hold = min(2.5*c.hold, max(holdMost, 12*c.base))
 		if c.failures >= changedAfter {
 			// The path was quiet each time until we used so much of it: so much is what it has.
 			if lo, hi := slices.Min(c.fails[:]), slices.Max(c.fails[:]); hi < 1.35*lo && hi < saturated*c.capacity {
-				c.capacity, c.failures, c.hold = lo, 0, holdLeast
+				c.capacity, c.whole, c.failures, c.hold = lo, 0, 0, holdLeast
 			}
 		}
 	}
@@ -650,6 +659,8 @@ func (c *control) yield(s sample) {
 		rare := 0.0
 		if c.up {
 			rare = 5 * c.listenEvery(1)
+		} else {
+			rare = 5 * min(c.listenEvery(1), mostUnread)
 		}
 		c.hear(s.rtt, max(c.hold, 0.3, 6*(c.base+c.queue), rare))
 		c.window = leastWindow
@@ -696,12 +707,12 @@ func (c *control) yield(s sample) {
 }
 
 func (c *control) comeBack() {
-	c.returned = c.now
+	c.returned, c.doubted, c.stood = c.now, math.Inf(-1), 0
 	c.grows = growsFast
 	switch {
 	case c.phase == starting:
 		c.grows = growsFirst
-	case !c.plain:
+	case !c.plain || c.forced:
 		c.grows = growsSlow
 	}
 	c.to(ramping, whyProbing)
@@ -732,28 +743,37 @@ func (c *control) newest(n int) float64 {
 // ramp comes back to a known capacity.
 func (c *control) ramp(s sample, rtt, rate, f, dt float64) {
 	bdp := c.capacity * c.base
-	faster := 0.25
-	switch {
-	case c.far() && c.up:
+	faster, least, enough := 0.25, bdp/10, 0.92*bdp
+	if c.far() {
 		faster = 0.28
-	case c.far():
-		faster = min(0.5, min(c.grows*c.base, mostTogether)*c.capacity/c.window)
 	}
-	if c.far() && c.doubted > c.since && c.now-c.doubted < 1.2*rtt {
-		faster = 0 // first that is to be settled
+	bunched := c.far() && !c.up
+	if bunched {
+		faster = min(0.5, c.atOnce(c.grows)*c.capacity/c.window)
+		least = min(least, c.atOnce(c.grows)*c.capacity)
+		if c.unsure { // a pipe that is not full has holes that stay
+			enough = bdp
+		}
+		if c.now-c.doubted < 1.2*rtt && c.stood < 5*rtt { // first that is to be settled
+			faster = 0
+			c.stood += dt
+		}
 	}
-	c.window = max(c.window, bdp/10) * math.Exp(faster*f)
-	c.doubt(s, c.excess(rtt) > c.margin()-0.4*margin && c.now >= c.graceUntil)
-	if c.suspect > 0 || c.far() && s.rtt-c.base-c.still() > c.margin()+c.grows*c.base {
+	c.window = max(c.window, least) * math.Exp(faster*f)
+	excess := c.excess(rtt) > c.margin()-0.4*margin && c.now >= c.graceUntil
+	c.doubt(s, excess)
+	if c.suspect > 0 || c.now >= c.graceUntil && s.rtt-c.base-c.still() > c.margin()+c.atOnce(c.grows)+2*c.jitter() {
 		c.doubted = c.now
 	}
-	if ranOver := s.lost > 0 && c.now-c.doubted < 2*rtt; c.suspect >= suspicion || ranOver {
-		c.wall(rate)
+	if c.grows == growsFirst && !c.known && excess && s.lost == 0 {
+		// What came in a burst was more than the path carries: the queue is ours.
+		c.returned = c.now
+		c.enterCruise(2 * rtt)
 		return
 	}
-	enough := 0.92 * bdp
-	if c.far() && c.unsure { // an empty pipe has holes that stay
-		enough = bdp
+	if c.suspect >= suspicion || bunched && s.lost > 0 && c.now-c.doubted < 2*rtt {
+		c.wall(rate)
+		return
 	}
 	if c.window < enough {
 		return
@@ -762,8 +782,13 @@ func (c *control) ramp(s sample, rtt, rate, f, dt float64) {
 		c.window = enough
 		return
 	}
+	c.returned = c.now
 	c.enterCruise(2 * rtt)
 }
+
+// atOnce returns for how many seconds of the path's rate a far window may grow in a round trip, which comes at once, if that
+// is to be so much of what fills the path.
+func (c *control) atOnce(part float64) float64 { return min(part*c.base, mostTogether) }
 
 // bound keeps the window within what others on this machine and the policy leave.
 func (c *control) bound(s sample) {
@@ -833,7 +858,7 @@ func (c *control) period() float64 {
 	if c.capacity > gatherMost/tick { // so fast that a tick's worth would fill the socket's buffer
 		return min(tick, gatherMost/c.capacity)
 	}
-	if (c.phase == cruising && c.now-c.since > 2 || c.phase == yielding) && !c.hesitates() {
+	if (c.phase == cruising && c.now-c.since > 2 || c.phase == yielding) && !c.hesitates() && !(c.up && c.phase == cruising && c.capacity < soonest) {
 		return 2 * tick
 	}
 	return tick
@@ -841,6 +866,10 @@ func (c *control) period() float64 {
 
 // gatherMost is how many bytes may gather between two reads.
 const gatherMost = 512 << 10
+
+// soonest is the capacity, in bytes per second, up to which a sender looks each tick: what it sends while it does not know
+// that somebody came is in their way, and on slow links costs little processor time.
+const soonest = 6e6
 
 // newest returns the newest round-trip time that the kernel measured, from its smoothed estimate
 // before and now; 0 if there is none. The kernel takes a lower sample, which has whole

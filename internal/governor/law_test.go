@@ -44,6 +44,8 @@ var scenes = []scene{
 	{name: "50 Mbit/s, 100 ms", mbit: 50, queue: 0.1, rtt: 0.03, lost: 0.03, yield: 0.15, recover: 3, use: 0.97, wait: 0.01},
 	{name: "5 Mbit/s, 100 ms", mbit: 5, queue: 0.1, rtt: 0.03, lost: 0.04, yield: 0.3, recover: 1.5, use: 0.97, wait: 0.015},
 	{name: "20 Mbit/s, 100 ms away", mbit: 20, queue: 0.1, rtt: 0.1, lost: 0.03, yield: 0.4, recover: 6, use: 0.95, wait: 0.01},
+	{name: "20 Mbit/s, 20 ms, 100 ms away", mbit: 20, queue: 0.02, rtt: 0.1, lost: 0.1, yield: 0.4, recover: 9, use: 0.9, wait: 0.015},
+	{name: "jitter of 15 ms, 100 ms away", mbit: 20, queue: 0.1, rtt: 0.1, jitter: 0.015, lost: 0.12, yield: 1, recover: 9, use: 0.3, wait: 0.03},
 	{name: "CoDel", mbit: 20, queue: 0.3, rtt: 0.03, kind: "codel", lost: 0.12, yield: 0.3, recover: 5, use: 0.7, wait: 0.015},
 	{name: "fair queueing", mbit: 20, queue: 0.1, rtt: 0.03, kind: "fq", lost: 0.12, yield: 0.3, recover: 5, use: 0.9, wait: 0.015},
 	{name: "1 % loss", mbit: 20, queue: 0.1, rtt: 0.03, loss: 0.01, lost: 0.2, yield: 10, recover: 2, use: 0.9, wait: 0.01}, // the flows do not fill the link

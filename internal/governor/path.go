@@ -159,7 +159,7 @@ func (p *path) watch(now time.Time) bool {
 		return false
 	}
 	if gap := now.Sub(p.stepped); gap >= watchEvery*3/4 {
-		p.seen.late = p.seen.late || gap > watchEvery+tooLate
+		p.seen.late = p.seen.late || gap > watchEvery*7/4+tooLate
 		if p.route.up {
 			for f := range p.conns {
 				p.look(f, now)
@@ -185,7 +185,7 @@ func (p *path) arrived(f *flow) time.Duration {
 	wait := p.law.period()
 	if f.last.timestamps {
 		// A single segment is acknowledged when it is read, or 40 ms after it came.
-		wait = max(wait, min(p.law.listenEvery(len(p.conns)), 0.1))
+		wait = max(wait, min(p.law.listenEvery(len(p.conns)), mostUnread))
 	}
 	return time.Duration(wait * float64(time.Second))
 }

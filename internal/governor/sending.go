@@ -1,6 +1,6 @@
 package governor
 
-// What the law says of sending: receiving needs none of it.
+// What the law says of sending; of it receiving needs only how often to listen.
 
 const (
 	pacingHeadroom = 1.25
@@ -15,6 +15,8 @@ const (
 	// time, in seconds, without it.
 	listenShare = 0.015
 	mostApart   = 0.25
+	// mostUnread is how long, in seconds, a receiver that listens leaves a segment unread.
+	mostUnread = 0.1
 	// mostHesitation is how long, in seconds, a sender waits for what seems to be somebody.
 	mostHesitation = 0.02
 )
@@ -49,7 +51,7 @@ func (c *control) hesitates() bool {
 	return c.up && c.phase == cruising && c.now >= c.graceUntil && c.taken >= c.telling()/2 && c.now-c.waited < mostHesitation
 }
 
-// listenEvery returns how long, in seconds, each of n flows waits between two pairs of segments with which
+// listenEvery returns how long, in seconds, each of n flows waits between two pairs of segments, or a receiver between two segments, with which
 // it listens to a path that others fill.
 func (c *control) listenEvery(n int) float64 {
 	if c.phase != yielding || c.window > segment || c.capacity <= 0 {
