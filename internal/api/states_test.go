@@ -146,6 +146,13 @@ func (l *lab) noTrace(h http.Handler) http.Handler {
 				}
 			}
 		}
+		for _, j := range []*bits.Job{&before, &after} {
+			for i := range j.Files {
+				if j.State == bits.Errored { // the transfer that failed leaves a moment later, and its part file with it
+					j.Files[i].Temporary = ""
+				}
+			}
+		}
 		if !reflect.DeepEqual(before, after) {
 			l.t.Errorf("%s %s was refused with %s and changed\n%+v\ninto\n%+v", r.Method, r.URL.Path, answer.Body, before, after)
 		}
