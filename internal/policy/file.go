@@ -1,7 +1,6 @@
 package policy
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -57,11 +56,8 @@ type File struct {
 
 	mu       sync.Mutex // guards what follows
 	policy   Policy
-	name     string
-	exists   bool
-	text     []byte // of the last reading, also one with errors
-	zone     []byte // the machine's time zone then
-	read     time.Time
+	last     content   // also one with errors
+	read     time.Time // when the policy was
 	problems Problems
 }
 
@@ -77,7 +73,7 @@ func Open(given string, apply func(Policy)) (*File, error) {
 		given = abs // what is told of it should mean the same to others
 	}
 	f := &File{given: given, apply: apply}
-	if _, err := f.reload(true); err != nil {
+	if err := f.Reload(); err != nil {
 		return nil, err
 	}
 	return f, nil
@@ -95,7 +91,7 @@ func (f *File) Describe() bits.Policy {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return bits.Policy{
-		File: f.name, Exists: f.exists, Read: f.read.UTC(), Settings: f.policy.Settings(),
+		File: f.last.name, Exists: f.last.exists, Read: f.read.UTC(), Settings: f.policy.Settings(),
 		Notices: append([]bits.PolicyProblem{}, f.policy.Notices...), Errors: append([]bits.PolicyProblem{}, f.problems...),
 	}
 }
@@ -109,75 +105,91 @@ func (f *File) Problems() Problems {
 
 // Reload reads the file again. With an error, such as Problems, everything stays as it was.
 func (f *File) Reload() error {
-	_, err := f.reload(true)
-	return err
-}
-
-// reload reads the file again, if it or the machine's time zone changed or if it must.
-func (f *File) reload(must bool) (changed bool, err error) {
 	f.reading.Lock()
 	defer f.reading.Unlock()
-	name, exists := f.given, true
-	if name == "" {
-		name, exists = Find()
+	return f.take(f.look().content)
+}
+
+// reading is what there was to read at a moment.
+type reading struct {
+	content
+	modified int64 // Unix time of the file's last change, ns
+}
+
+type content struct {
+	name   string
+	exists bool
+	text   string
+	zone   string // the machine's time zone
+	err    string // why the file could not be read
+}
+
+// look reads the file that counts now.
+func (f *File) look() reading {
+	r := reading{content: content{name: f.given, exists: true}}
+	if r.name == "" {
+		r.name, r.exists = Find()
 	}
 	zone, _ := os.ReadFile(LocalZoneFile) // where there is none it does not change
-	var text []byte
-	var p Policy
-	if exists {
-		text, err = os.ReadFile(name)
+	r.zone = string(zone)
+	if !r.exists {
+		return r
 	}
-	f.mu.Lock()
-	same := err == nil && name == f.name && exists == f.exists && bytes.Equal(text, f.text) && bytes.Equal(zone, f.zone)
-	f.mu.Unlock()
-	if same && !must {
-		return false, nil
-	}
+	text, err := os.ReadFile(r.name)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		err = Problems{{File: name, Message: "the configuration file does not exist"}}
+		r.err = "the configuration file does not exist"
 	case err != nil:
-		err = Problems{{File: name, Message: err.Error()}}
-	case exists:
-		p, err = Parse(name, text)
-	default:
-		p = Default()
+		r.err = err.Error()
+	}
+	r.text = string(text)
+	if info, err := os.Stat(r.name); err == nil {
+		r.modified = info.ModTime().UnixNano()
+	}
+	return r
+}
+
+// take applies what was read. The caller holds f.reading.
+func (f *File) take(r content) error {
+	p, err := Default(), error(nil)
+	switch {
+	case r.err != "":
+		err = Problems{{File: r.name, Message: r.err}}
+	case r.exists:
+		p, err = Parse(r.name, []byte(r.text))
 	}
 	f.mu.Lock()
 	first := f.read.IsZero()
-	f.name, f.exists, f.text, f.zone, f.problems = name, exists, text, zone, nil
+	f.last, f.problems = r, nil
 	if err != nil {
 		errors.As(err, &f.problems)
 		f.mu.Unlock()
-		return true, err
+		return err
 	}
 	f.policy, f.read = p, time.Now()
 	f.mu.Unlock()
 	if !first {
 		f.apply(p)
 	}
-	return true, nil
+	return nil
 }
 
-// settle is how long after a change the file is read: an editor may write it in several steps.
+// settle is how long the file must have stayed the same before a change counts: an editor may
+// write it in several steps, and half a file can be one without the limits that somebody wanted.
 const settle = 100 * time.Millisecond
 
 // Watch reads the file again whenever it changes, appears or goes, and whenever the machine's
 // time zone changes, until ctx ends. It calls done after each such reading, with its error. What
 // Watch itself returns is that of the system's watch; to begin again then misses nothing.
 func (f *File) Watch(ctx context.Context, done func(error)) error {
-	look := func() {
-		if changed, err := f.reload(false); changed {
-			done(err)
-		}
-	}
 	w, err := fsnotify.NewWatcher()
 	if err != nil {
-		look()
+		f.still(f.look().content, done)
 		return fmt.Errorf("watch the configuration file: %w", err)
 	}
 	defer func() { _ = w.Close() }()
-	settled := time.After(0) // for what changed before the watch began
+	f.follow(w)
+	before, settled := f.look(), time.After(settle) // for what changed before the watch began
 	for {
 		select {
 		case <-ctx.Done():
@@ -185,22 +197,44 @@ func (f *File) Watch(ctx context.Context, done func(error)) error {
 		case <-settled:
 			settled = nil
 			f.follow(w) // first, so that no change falls between
-			look()
+			now := f.look()
+			if now != before {
+				settled = time.After(settle)
+			} else {
+				f.still(now.content, done)
+			}
+			before = now
 		case _, ok := <-w.Events:
 			if !ok {
 				return errors.New("the watch of the configuration file ended")
 			}
 			if settled == nil {
-				settled = time.After(settle)
+				before, settled = f.look(), time.After(settle)
 			}
 		case err := <-w.Errors:
 			if !errors.Is(err, fsnotify.ErrEventOverflow) {
 				return fmt.Errorf("watch the configuration file: %w", err)
 			}
 			if settled == nil {
-				settled = time.After(settle)
+				before, settled = f.look(), time.After(settle)
 			}
 		}
+	}
+}
+
+// still takes what was the same for a while, unless it is what is in effect, and tells done.
+func (f *File) still(now content, done func(error)) {
+	f.reading.Lock()
+	f.mu.Lock()
+	same := now == f.last
+	f.mu.Unlock()
+	var err error
+	if !same {
+		err = f.take(now)
+	}
+	f.reading.Unlock()
+	if !same {
+		done(err)
 	}
 }
 

@@ -101,21 +101,29 @@ func TestWatchGivenFile(t *testing.T) {
 		t.Fatalf("%+v", p.Jobs)
 	}
 
-	// Written in place, in steps.
-	f, err := os.OpenFile(name, os.O_WRONLY|os.O_TRUNC, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := f.WriteString("jobs.background = 6\n"); err != nil {
-		t.Fatal(err)
-	}
-	if err := f.Close(); err != nil {
-		t.Fatal(err)
-	}
-	for w.Policy().Jobs.Background != 6 {
-		if err := w.reading(t); err != nil {
+}
+
+// A file that is written in place is never applied in part, whenever it happens to be read.
+func TestWatchFileWrittenInPlace(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "policy.toml")
+	write(t, name, "jobs.background = 2\n")
+	w := watch(t, name)
+	for began := time.Now(); time.Since(began) < 4*settle; { // for a reading to fall between two steps
+		f, err := os.OpenFile(name, os.O_WRONLY|os.O_TRUNC, 0)
+		if err != nil {
 			t.Fatal(err)
 		}
+		for _, part := range []string{"jobs.", "background = 6", "\n"} {
+			if _, err := f.WriteString(part); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := f.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if p := w.next(t); p.Jobs.Background != 6 {
+		t.Fatalf("%+v", p.Jobs)
 	}
 }
 
