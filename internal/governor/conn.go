@@ -42,6 +42,8 @@ type flow struct {
 	paced    float64   // up: bytes per second that the kernel was told to keep to
 	spaced   bool      // up: the kernel was told one
 	spoke    time.Time // up: when something was last sent only to listen
+	asked    time.Time // up: when the law was last asked for room
+	room     int       // up: bytes of it that are left
 }
 
 // hold puts the connection under the path's law, where the system can.

@@ -142,7 +142,7 @@ func (c *Conn) ReadFrom(r io.Reader) (n int64, err error) {
 	direct, ok := c.Conn.(io.ReaderFrom)
 	switch {
 	case c.governed != nil:
-		return io.CopyBuffer(struct{ io.Writer }{c}, r, make([]byte, c.up.path.writes(&c.up)))
+		return c.feed(r)
 	case !ok:
 		return io.Copy(struct{ io.Writer }{c}, r)
 	}
@@ -180,27 +180,50 @@ func (c *Conn) ReadFrom(r io.Reader) (n int64, err error) {
 // sendAtOnce is how many bytes the kernel moves by itself before they are counted.
 const sendAtOnce = 1 << 20
 
-// writes returns how many bytes of a body should be written at once: full segments in pairs, so that none waits for the next
-// write to be acknowledged.
-func (p *path) writes(f *flow) int {
+// feed sends all that r has, in pieces that need few calls of whoever reads it and are soon gone.
+func (c *Conn) feed(r io.Reader) (n int64, err error) {
+	var buf []byte
+	for {
+		if size := c.up.path.piece(&c.up); size > len(buf) {
+			buf = make([]byte, size)
+		}
+		m, rerr := r.Read(buf)
+		if m > 0 {
+			m, err = c.Write(buf[:m])
+			n += int64(m)
+		}
+		switch {
+		case err != nil:
+			return n, err
+		case rerr == io.EOF:
+			return n, nil
+		case rerr != nil:
+			return n, rerr
+		}
+	}
+}
+
+// piece returns how many bytes of a body should be read at once: those of some 20 ms, in pairs of full segments, so that none
+// waits for the next piece to be acknowledged.
+func (p *path) piece(f *flow) int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	pair := 2 * max(f.last.mss, 1)
-	return max(writeAtOnce/pair, 1) * pair
+	size := min(max(int(0.02*p.law.capacity), leastPiece), mostPiece)
+	return max(size/pair, 1) * pair
 }
 
-// writeAtOnce is about how many bytes of a body are written at once.
-const writeAtOnce = 64 << 10
+const (
+	leastPiece = 64 << 10
+	mostPiece  = 256 << 10
+)
 
 // admit waits until the law allows the flow some more bytes and returns how many of want.
 func (p *path) admit(f *flow, want int) int {
 	for {
-		room, full, nap, bound := p.offer(f)
-		if !bound || room >= want {
-			return want
-		}
-		if room >= 2*full {
-			return room - room%(2*full) // two full segments are acknowledged together
+		room, nap := p.offer(f, want)
+		if room > 0 {
+			return room
 		}
 		// See Conn.gather.
 		runtime.Gosched()
@@ -214,37 +237,48 @@ func (p *path) admit(f *flow, want int) int {
 	}
 }
 
-// offer returns how many bytes the flow may send now, how many a segment has, and how soon to ask again if they are too few;
-// bound is false if no law holds.
-func (p *path) offer(f *flow) (room, full int, nap time.Duration, bound bool) {
+// offer returns how many of want bytes the flow may send now; if it is none, how soon to ask again.
+func (p *path) offer(f *flow, want int) (room int, nap time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if _, active := p.conns[f]; !active {
-		return 0, 0, 0, false
+		return want, 0 // no law holds
 	}
 	now := time.Now()
-	p.ask(f, now)
+	nap = time.Duration(p.law.period() * float64(time.Second))
+	if now.Sub(f.asked) > nap/2 {
+		p.ask(f, now)
+		f.asked, f.room = now, p.unfilled(f, now)
+		nap = time.Duration(p.law.period() * float64(time.Second))
+	}
+	room = min(f.room, want)
+	if pair := 2 * max(f.last.mss, 1); room < want { // two full segments are acknowledged together
+		room -= room % pair
+		f.room = 0 // what is acknowledged while this is sent would go in crumbs
+	} else {
+		f.room -= room
+	}
+	return room, nap
+}
+
+// unfilled returns how many bytes the flow's window has room for; p.mu is held.
+func (p *path) unfilled(f *flow, now time.Time) int {
 	law := p.law
-	period := law.period()
-	if full = f.last.mss; full == 0 {
-		full = int(segment)
+	if law.hesitates() {
+		return 0
 	}
 	// Between two looks acknowledgements come that nobody answers: that much more is under way,
 	// most of it waiting here for its time.
 	window := float64(f.clamped)
 	if rtt := law.base + law.queue; rtt > 0 {
-		window *= 1 + period/rtt
+		window *= 1 + law.period()/rtt
 	}
-	room = int(window) - int(f.written-f.last.bytes)
-	if law.hesitates() {
-		room = 0
-	}
-	if wait := law.listenEvery(len(p.conns)); wait > 0 && room >= 2*full {
+	room := int(window) - int(f.written-f.last.bytes)
+	if wait := law.listenEvery(len(p.conns)); wait > 0 && room >= 2*f.last.mss {
 		if now.Sub(f.spoke).Seconds() < wait {
-			room = 0
-		} else {
-			f.spoke = now
+			return 0
 		}
+		f.spoke = now
 	}
-	return room, full, time.Duration(period * float64(time.Second)), true
+	return room
 }
