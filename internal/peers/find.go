@@ -103,14 +103,19 @@ func (n *Node) list(ctx context.Context, client *pccrr.Client, near []netip.Addr
 		}
 		wait.Go(func() {
 			for chunk := range slices.Chunk(some, perList) {
-				has, err := client.Segments(ctx, p, chunk)
+				has, err := client.List(ctx, p, chunk)
+				now := time.Now()
 				if err != nil {
-					n.sticky.listed(p, errors.Is(err, pccrr.ErrUnknown), time.Now())
+					n.sticky.unlisted(p, errors.Is(err, context.DeadlineExceeded), now)
 					return
 				}
-				now := time.Now()
-				for _, i := range has {
-					n.known.add(chunk[i], p, now)
+				for i, id := range chunk {
+					switch said := slices.Contains(n.known.get(id, now), p); {
+					case slices.Contains(has, i):
+						n.known.add(id, p, now)
+					case said: // to a probe, just now: its lists are not of what it has
+						n.sticky.unlisted(p, false, now)
+					}
 				}
 			}
 		})
@@ -120,7 +125,7 @@ func (n *Node) list(ctx context.Context, client *pccrr.Client, near []netip.Addr
 
 const (
 	// listTime is how long machines have to list their segments.
-	listTime = 2 * time.Second
+	listTime = time.Second
 	// listRest is how long one that was too slow is not asked again.
 	listRest = 3 * time.Second
 	// probeAgain is how long it takes at least until more machines are looked for while some are known.
@@ -224,7 +229,7 @@ type giver struct {
 	bytes  int64
 	gave   time.Time // zero: never
 	used   time.Time // when it gave something or was heard
-	silent bool      // it does not know how to list its segments
+	silent bool      // it does not list its segments, as it need not
 	rests  time.Time // until when it is not asked to
 	misses int
 }
@@ -279,12 +284,13 @@ func (s *sticky) missed(peers []netip.AddrPort) {
 	}
 }
 
-// listed notes that a machine did not list its segments: it does not know how to, or it was too slow.
-func (s *sticky) listed(p netip.AddrPort, unknown bool, now time.Time) {
+// unlisted notes that a machine did not list its segments. One that was too slow may be able to; one that gave something
+// before is there, and does not know how to.
+func (s *sticky) unlisted(p netip.AddrPort, slow bool, now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if g := s.peers[p]; g != nil {
-		g.silent = unknown
+		g.silent = !slow || g.bytes > 0
 		g.rests = now.Add(listRest)
 	}
 }

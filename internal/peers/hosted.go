@@ -187,6 +187,14 @@ func (h *hosted) find(ctx context.Context, client *pccrr.Client, k *known, ids [
 	wait.Wait()
 }
 
+// isHosted reports whether a machine is one of the hosted caches.
+func (n *Node) isHosted(a netip.Addr) bool {
+	n.mu.RLock()
+	h := n.hosted
+	n.mu.RUnlock()
+	return h != nil && h.has(a)
+}
+
 // Offer says that a download has blocks of these segments now, so that hosted caches can be told.
 func (n *Node) Offer(segments []*peerdist.Segment) {
 	n.mu.RLock()

@@ -126,6 +126,7 @@ func (n *Node) Apply(s Settings) error {
 		}
 		n.mu.Lock()
 		n.cache, n.client = c, pccrr.NewClient(n.log)
+		n.client.Blind = n.isHosted
 		n.mu.Unlock()
 	}
 	c.SetLimits(s.Limits)

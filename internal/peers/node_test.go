@@ -3,8 +3,11 @@ package peers
 import (
 	"bytes"
 	"crypto/rand"
+	"io"
 	"log/slog"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"net/netip"
 	"net/url"
 	"path/filepath"
@@ -14,6 +17,7 @@ import (
 	"github.com/ebbtransfer/ebb/bits"
 	"github.com/ebbtransfer/ebb/internal/peerdist"
 	"github.com/ebbtransfer/ebb/internal/peerdist/cache"
+	"github.com/ebbtransfer/ebb/internal/peerdist/pccrr"
 )
 
 // described returns random bytes and their segments.
@@ -101,6 +105,65 @@ func TestBetweenTwo(t *testing.T) {
 		}
 	}
 }
+
+// TestPeersThatDoNotList need not, as lists are for hosted caches (section 7.6): they are asked for blocks.
+func TestPeersThatDoNotList(t *testing.T) {
+	data, all := described(t, 1<<20, peerdist.TruncatedSHA512)
+	store := opened(t, func(s *Settings) { s.Mode, s.HostedCaches = Hosted, []string{"127.0.0.1:1"} }).Cache()
+	for _, s := range all {
+		if err := store.Put(s, 0, data[s.Offset:][:s.Length]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	blocks := pccrr.NewServer(store, 8, func(netip.Addr) bool { return true })
+	for name, list := range map[string]http.HandlerFunc{
+		"it does not know the request": func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusBadRequest) },
+		"it hangs up":                  func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) },
+		"its lists are empty": func(w http.ResponseWriter, r *http.Request) {
+			none := pccrr.NewServer(empty{}, 8, func(netip.Addr) bool { return true })
+			none.ServeHTTP(w, r)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			peer := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				b, err := io.ReadAll(r.Body)
+				if err != nil {
+					t.Error(err)
+				}
+				r.Body = io.NopCloser(bytes.NewReader(b))
+				if m, _, err := pccrr.DecodeRequest(b); err == nil && m.Type() == (pccrr.GetSegmentList{}).Type() {
+					list(w, r)
+					return
+				}
+				blocks.ServeHTTP(w, r)
+			}))
+			defer peer.Close()
+			at := netip.MustParseAddrPort(peer.Listener.Addr().String())
+			n := opened(t, func(s *Settings) { s.Mode, s.HostedCaches = Hosted, []string{"127.0.0.1:1"} })
+			ids, unknown := make([][]byte, len(all)), make([]int, len(all))
+			for i, s := range all {
+				ids[i], unknown[i] = s.ID(), i
+			}
+			now := time.Now()
+			n.sticky.met(at, now)
+			n.known.add(ids[0], at, now) // as it said to a probe
+			n.list(t.Context(), n.client, []netip.AddrPort{at}, all, ids, unknown)
+			if banned, _ := n.client.Banned(at); banned || !n.sticky.isMute(at) {
+				t.Errorf("it is banned: %v; it is taken to list what it has: %v", banned, !n.sticky.isMute(at))
+			}
+			got := 0
+			if _, err := n.Fetch(t.Context(), all[1], []int{0}, []netip.AddrPort{at}, func(_ int, b []byte) error { got += len(b); return nil }); err != nil || got != all[1].Length {
+				t.Errorf("%d bytes came: %v", got, err)
+			}
+		})
+	}
+}
+
+// empty is a store of nothing.
+type empty struct{}
+
+func (empty) Held([]byte) (cache.Bitmap, error)             { return cache.Bitmap{}, cache.ErrNotHeld }
+func (empty) Read([]byte, int, []byte) (cache.Block, error) { return cache.Block{}, cache.ErrNotHeld }
 
 // TestOffAndOn turns a node on and off.
 func TestOffAndOn(t *testing.T) {

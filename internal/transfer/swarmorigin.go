@@ -24,7 +24,7 @@ const (
 	// patience is how long the rate of peers is measured before it is held against that of the origin;
 	// firstPatience, how long it may take to find the first ones.
 	patience      = 500 * time.Millisecond
-	firstPatience = 1500 * time.Millisecond
+	firstPatience = time.Second
 
 	// firstRate is what the origin is taken to give, in bytes per second, before it gave anything.
 	firstRate = 1 << 20

@@ -42,6 +42,10 @@ type Client struct {
 	mu     sync.Mutex              // guards rested
 	rested map[netip.AddrPort]rest // of who lied the port is 0: the machine has others
 	spaces sync.Pool               // of []byte with room for a response
+
+	// Blind reports whether a machine passes on what others sealed and cannot tell whether it is right: a wrong block is not
+	// its own lie, and does not keep all else that it has from us for long; nil: none does.
+	Blind func(netip.Addr) bool
 }
 
 // rest is why and for how long a peer is not asked.
@@ -108,7 +112,9 @@ func (c *Client) blame(ctx context.Context, peer netip.AddrPort, err error) {
 	now := time.Now()
 	var l lie
 	lied := errors.As(err, &l)
-	if lied {
+	passed := errors.Is(err, errWrongBlock) && c.Blind != nil && c.Blind(peer.Addr())
+	own := lied && !passed
+	if own {
 		peer = machine(peer)
 	}
 	old, known := c.rested[peer]
@@ -116,7 +122,7 @@ func (c *Client) blame(ctx context.Context, peer netip.AddrPort, err error) {
 		return // several of its blocks were on the way
 	}
 	r := rest{last: min(max(firstRest, 2*old.last), liarTime)}
-	if lied {
+	if own {
 		r.last = liarTime
 	}
 	r.until = now.Add(r.last)
@@ -238,6 +244,8 @@ func (c *Client) blockList(ctx context.Context, peer netip.AddrPort, id []byte, 
 	return out, nil
 }
 
+var errWrongBlock = lied("a block that is not the right one")
+
 // block fetches one block and verifies it.
 func (c *Client) block(ctx context.Context, peer netip.AddrPort, s *peerdist.Segment, id []byte, i int, space []byte) (plain, room []byte, err error) {
 	b, cipher, space, err := c.sealed(ctx, peer, id, i, space)
@@ -246,13 +254,30 @@ func (c *Client) block(ctx context.Context, peer netip.AddrPort, s *peerdist.Seg
 	}
 	plain, err = Open(cipher, s.Secret, b)
 	if err != nil || !s.Verify(i, plain) {
-		return nil, space, lied("a block that is not the right one")
+		return nil, space, errWrongBlock
 	}
 	return plain, space, nil
 }
 
 // Segments asks a hosted cache which segments it has. It returns their indexes in ids.
 func (c *Client) Segments(ctx context.Context, peer netip.AddrPort, ids [][]byte) ([]int, error) {
+	has, err := c.segments(ctx, peer, ids)
+	c.blame(ctx, peer, err)
+	return has, err
+}
+
+// List is Segments for a peer that is no hosted cache. It need not know the request (section 7.6), and is not blamed if it
+// does not.
+func (c *Client) List(ctx context.Context, peer netip.AddrPort, ids [][]byte) ([]int, error) {
+	has, err := c.segments(ctx, peer, ids)
+	var l lie
+	if err == nil || errors.As(err, &l) {
+		c.blame(ctx, peer, err)
+	}
+	return has, err
+}
+
+func (c *Client) segments(ctx context.Context, peer netip.AddrPort, ids [][]byte) ([]int, error) {
 	q := GetSegmentList{Segments: ids, Blob: peerdist.AppendAges(nil, nil)}
 	_, _ = rand.Read(q.RequestID[:]) // never fails
 	m, _, _, err := c.exchange(ctx, peer, q, nil)
@@ -261,7 +286,6 @@ func (c *Client) Segments(ctx context.Context, peer netip.AddrPort, ids [][]byte
 			err = lied("an answer to another request, of type %d", m.Type())
 		}
 	}
-	c.blame(ctx, peer, err)
 	if err != nil {
 		return nil, err
 	}
@@ -369,6 +393,7 @@ func (c *Client) Fetch(ctx context.Context, s *peerdist.Segment, blocks []int, p
 	usable = usable[:min(len(usable), MaxPeers)]
 	ctx, f.cancel = context.WithCancelCause(ctx)
 	defer f.cancel(nil)
+	f.due = time.Now().Add(sessionTime)
 	f.timer = time.AfterFunc(sessionTime, func() { f.cancel(errSlow) })
 	defer f.timer.Stop()
 	defer context.AfterFunc(ctx, f.wake)()
@@ -405,8 +430,9 @@ type fetching struct {
 	idle    []int        // blocks that nobody fetches, in order
 	flying  map[int]bool // those that somebody fetches
 	from    map[netip.AddrPort]int
-	room    int  // bytes until the timer starts again
-	failed  bool // got returned an error
+	room    int       // bytes until the timer starts again
+	due     time.Time // when the timer ends all
+	failed  bool      // got returned an error
 }
 
 // peer fetches what a peer has, until that is all here, or the peer fails.
@@ -501,11 +527,15 @@ func (f *fetching) done(peer netip.AddrPort, i int, plain []byte) {
 		return
 	}
 	f.from[peer]++
+	now := time.Now()
 	if f.room -= len(plain); f.room <= 0 {
-		f.room = sessionBytes
-		f.timer.Reset(sessionTime)
+		f.room, f.due = sessionBytes, now.Add(sessionTime)
 	}
-	if err := f.got(i, plain); err != nil {
+	f.timer.Stop()
+	err := f.got(i, plain)
+	f.due = f.due.Add(time.Since(now)) // what the caller takes, as for a limit of its own, is not the peers' time
+	f.timer.Reset(time.Until(f.due))
+	if err != nil {
 		f.failed = true
 		f.cancel(err)
 	}

@@ -171,6 +171,53 @@ func fetchAll(t testing.TB, c *Client, s *peerdist.Segment, body []byte, blocks,
 	}
 }
 
+// TestWrongBlockOfABlindCache: who cannot tell what is in a block is not asked for a moment, and not for as long as who lies.
+func TestWrongBlockOfABlindCache(t *testing.T) {
+	body := random(65536)
+	sg := &segments(t, body, peerdist.SHA256)[0]
+	peer := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		data, iv, err := Seal(AES128, sg.Secret, random(2 * 65536)[65536:], nil)
+		if err != nil {
+			t.Error(err)
+		}
+		_, _ = w.Write(AppendResponse(nil, AES128, Block{Segment: sg.ID(), Data: data, IV: iv}))
+	}))
+	defer peer.Close()
+	at := netip.MustParseAddrPort(peer.Listener.Addr().String())
+	for blind, want := range map[bool]time.Duration{false: liarTime, true: firstRest} {
+		c, log := client(t)
+		c.Blind = func(netip.Addr) bool { return blind }
+		if came, _ := fetch(t, c, sg, body, upTo(1), at); len(came) > 0 {
+			t.Fatal("a wrong block is taken")
+		}
+		c.mu.Lock()
+		rest := c.rested[at].last + c.rested[machine(at)].last
+		c.mu.Unlock()
+		if rest != want || !strings.Contains(log.String(), "sent what is wrong") {
+			t.Errorf("blind %v: it rests for %v, want %v; the log is %q", blind, rest, want, log)
+		}
+	}
+}
+
+// TestSlowTaker: who takes blocks slowly, as for a limit of its own, has all of them come all the same.
+func TestSlowTaker(t *testing.T) {
+	t.Parallel()
+	body := random(5 * 65536)
+	all := segments(t, body, peerdist.SHA256)
+	at := serving(t, NewServer(filled(t, body, all, whole), 8, everybody), "127.0.0.1:0")
+	c, _ := client(t)
+	came := 0
+	if _, err := c.Fetch(t.Context(), &all[0], upTo(5), []netip.AddrPort{at}, func(int, []byte) error {
+		if came == 0 {
+			time.Sleep(sessionTime + time.Second/5)
+		}
+		came++
+		return nil
+	}); err != nil || came != 5 {
+		t.Errorf("%d of 5 blocks came: %v", came, err)
+	}
+}
+
 func TestBlocksComeFromSeveralPeers(t *testing.T) {
 	body := random(41*65536 + 5)
 	for _, address := range []string{"127.0.0.1:0", "[::1]:0"} {
