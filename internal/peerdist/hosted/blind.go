@@ -104,10 +104,19 @@ func (b *Blind) Held(id []byte) (held cache.Bitmap, err error) {
 	if err != nil || len(list) == 0 {
 		return held, cache.ErrNotHeld
 	}
+	some := false
 	for _, e := range list {
-		if i, ok := index(e.Name()); ok {
-			held[i/8] |= 1 << (i % 8)
+		i, ok := index(e.Name())
+		if !ok {
+			continue
 		}
+		if info, err := e.Info(); err == nil && !b.old(info) {
+			held[i/8] |= 1 << (i % 8)
+			some = true
+		}
+	}
+	if !some {
+		return held, cache.ErrNotHeld
 	}
 	return held, nil
 }
@@ -214,7 +223,7 @@ func readBlind(r io.ReaderAt, n int64, id []byte, i int, space []byte) (*cache.S
 	return &cache.Sealed{Cipher: be.Uint32(head[len(blindMagic):]), IV: [16]byte(head[atVector:])}, data, nil
 }
 
-// Put keeps a block that somebody else sealed. What is here already stays. It returns cache.ErrFull if there
+// Put keeps a block that somebody else sealed. What is here already, and not too old, stays. It returns cache.ErrFull if there
 // is no room, and errors of the disk.
 func (b *Blind) Put(id []byte, i int, s *cache.Sealed, data []byte) error {
 	dir := b.dir(id)
@@ -238,11 +247,15 @@ func (b *Blind) Put(id []byte, i int, s *cache.Sealed, data []byte) error {
 		return err
 	}
 	name := filepath.Join(dir, strconv.Itoa(i))
-	if _, err := os.Lstat(name); err == nil {
-		return nil
+	was := int64(0)
+	if i, err := os.Lstat(name); err == nil {
+		if !b.old(i) {
+			return nil
+		}
+		was = i.Size()
 	}
 	if err = os.Rename(tmp.Name(), name); err == nil {
-		b.used.Add(int64(len(text)))
+		b.used.Add(int64(len(text)) - was)
 	}
 	return err
 }

@@ -106,7 +106,30 @@ func Open(o Options) (*Server, error) {
 	s.retrieval = pccrr.NewServer(store{s}, uploads, o.Allow)
 	s.client = pccrr.NewClient(o.Log)
 	s.life, s.end = context.WithCancel(context.Background())
+	s.work.Go(s.keepClean)
 	return s, nil
+}
+
+// cleanEvery is how often what is too old is removed.
+const cleanEvery = time.Hour
+
+func (s *Server) keepClean() {
+	t := time.NewTicker(cleanEvery)
+	defer t.Stop()
+	for {
+		select {
+		case <-s.life.Done():
+			return
+		case <-t.C:
+		}
+		err := s.blind.Clean()
+		if s.plain != nil {
+			err = errors.Join(err, s.plain.Clean())
+		}
+		if err != nil {
+			s.Log.Warn("the hosted cache could not be cleaned", "err", err)
+		}
+	}
 }
 
 // Close ends what is going on.

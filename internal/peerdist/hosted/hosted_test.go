@@ -592,12 +592,38 @@ func TestBlindOnDisk(t *testing.T) {
 		if _, err := b.Read(id, i, nil); !errors.Is(err, cache.ErrNotHeld) {
 			t.Errorf("%v ago: %v", ago, err)
 		}
+		if held, err := b.Held(id); err != nil || held.Has(i) {
+			t.Errorf("what is from %v ago is said to be here: %v", ago, err)
+		}
 	}
 	if err := b.Clean(); err != nil {
 		t.Fatal(err)
 	}
 	if held, err := b.Held(id); err != nil || held.Has(0) || held.Has(1) || !held.Has(511) {
 		t.Errorf("%v %v", held, err)
+	}
+}
+
+// A block that is too old makes room for the same that comes again.
+func TestBlindAgain(t *testing.T) {
+	b, err := OpenBlind(t.TempDir(), cache.Limits{Size: 1 << 20, MaxAge: time.Hour})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Close()
+	id := random(32)
+	put(t, b, id, 0, 60000)
+	used := b.Used()
+	old := time.Now().Add(-2 * time.Hour)
+	if err := os.Chtimes(filepath.Join(b.dir(id), "0"), old, old); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.Held(id); !errors.Is(err, cache.ErrNotHeld) {
+		t.Errorf("a segment of which all is too old: %v", err)
+	}
+	put(t, b, id, 0, 60000)
+	if _, err := b.Read(id, 0, nil); err != nil || b.Used() != used {
+		t.Errorf("%v, %d bytes, want %d", err, b.Used(), used)
 	}
 }
 
