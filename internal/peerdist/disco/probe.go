@@ -36,7 +36,7 @@ type asking struct {
 	wants   []Want
 	until   time.Time
 	tallies []tally         // of wants
-	peers   map[string]bool // endpoints that answered
+	peers   map[string]bool // endpoints that answered, and addresses
 	matches int
 	enough  chan struct{} // closed once somebody has all of each segment
 }
@@ -202,7 +202,7 @@ func (d *Discovery) reply(_ *net.UDPConn, l *link, from netip.AddrPort, b []byte
 	var found []func()
 	if err == nil {
 		for i := range matches {
-			found = append(found, d.match(l, a, &matches[i])...)
+			found = append(found, d.match(l, a, from.Addr(), &matches[i])...)
 		}
 		a.settle()
 	}
@@ -218,7 +218,7 @@ func (d *Discovery) reply(_ *net.UDPConn, l *link, from netip.AddrPort, b []byte
 }
 
 // match takes what one machine answered, and returns what is to be told; mu is held.
-func (d *Discovery) match(l *link, a *asking, m *pccrd.Match) []func() {
+func (d *Discovery) match(l *link, a *asking, from netip.Addr, m *pccrd.Match) []func() {
 	at := m.Address.Addr()
 	if at.Is6() && at.IsLinkLocalUnicast() {
 		at = at.WithZone(l.Name)
@@ -227,9 +227,10 @@ func (d *Discovery) match(l *link, a *asking, m *pccrd.Match) []func() {
 		return nil
 	}
 	a.matches++
-	// Of a machine that answers by IPv4 and by IPv6 both ways are of use, but it counts once.
-	once := !a.peers[m.Endpoint]
-	a.peers[m.Endpoint] = true
+	// Of a machine that answers by IPv4 and by IPv6 both ways are of use, but it counts once; so does one that gives itself
+	// many names.
+	once := !a.peers[m.Endpoint] && !a.peers[from.String()]
+	a.peers[m.Endpoint], a.peers[from.String()] = true, true
 	peer := netip.AddrPortFrom(at, m.Address.Port())
 	var found []func()
 	for _, h := range m.Held {

@@ -13,6 +13,7 @@ import (
 const (
 	maxDelay        = 65 * time.Millisecond // an answer waits for so long at most, so that not all come at once
 	maxAnswers      = 20                    // in a second
+	answersToOne    = 5                     // of these to one address, so that it does not take those of others
 	maxProbes       = 100                   // in a second that are read
 	probesOfOne     = 20                    // those of one address
 	maxLooked       = 64                    // ids of a probe that are looked up
@@ -57,7 +58,7 @@ func (d *Discovery) answer(c *net.UDPConn, l *link, from netip.AddrPort, b []byt
 	if len(m.Held) == 0 {
 		return true
 	}
-	if !d.answersOut.Take(from.Addr(), maxAnswers, maxAnswers) {
+	if !d.answersOut.Take(from.Addr(), answersToOne, maxAnswers) {
 		return false
 	}
 	time.AfterFunc(time.Millisecond+rand.N(maxDelay-time.Millisecond), func() {
