@@ -105,8 +105,8 @@ func (d *download) described(ctx context.Context, resp *httpget.Response, under 
 		return nil
 	}
 	d.makes = false
-	// A redirect may have led to where nobody proves who answers.
-	if !d.node.Wants(resp.URL) {
+	// A redirect may have led to where nobody proves who answers; and what nobody is to store nobody is to have from us.
+	if !d.node.Wants(resp.URL) || resp.NoStore {
 		d.damaged = true
 		return errRestart
 	}

@@ -407,6 +407,18 @@ func TestDamagedByTheOrigin(t *testing.T) {
 	})
 }
 
+// TestNotToBeStored: what no cache may keep is not kept for others, although the origin describes it.
+func TestNotToBeStored(t *testing.T) {
+	both(t, func(t *testing.T, o *origin) {
+		o.header = http.Header{"Cache-Control": {"max-age=0, No-Store"}}
+		m := newMachine(t)
+		m.get(o)
+		if used := m.node.Cache().Used(); used != 0 || o.asked.Load() == 0 {
+			t.Errorf("%d bytes are kept; content information was asked for %d times", used, o.asked.Load())
+		}
+	})
+}
+
 // TestAnotherFileThanDescribed: what the origin sends differs from what it described, always.
 func TestAnotherFileThanDescribed(t *testing.T) {
 	o := newOrigin(t, size2)

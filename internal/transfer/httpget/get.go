@@ -14,6 +14,7 @@ import (
 	"net/http"
 	"net/url"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -121,6 +122,7 @@ type Response struct {
 	Speaks    bool        // the server gives content information of some files
 	Makes     bool        // and will have it for this one soon
 	Public    bool        // nothing shows that not everybody may have it: nobody said who asks, and no cache is told to keep off
+	NoStore   bool        // no cache is to keep it
 
 	limit int64 // bytes that content information may have
 }
@@ -198,7 +200,7 @@ func (c *Client) check(r Request, resp *http.Response) (*Response, error) {
 	out.Modified, _ = http.ParseTime(out.Validator.LastModified) // zero if there is none
 	out.Public = !httpconn.Identified(resp) && !keptOff(resp.Header)
 	says, ok := pccrtp.Answered(resp.Header)
-	out.Speaks, out.Makes = ok, says.MakeHash
+	out.Speaks, out.Makes, out.NoStore = ok, says.MakeHash, hasDirective(resp.Header, "no-store")
 	if says.Encoded && r.PeerDist.Version > 0 {
 		if !ok {
 			return nil, errInfo
@@ -248,10 +250,13 @@ func (c *Client) check(r Request, resp *http.Response) (*Response, error) {
 }
 
 // keptOff reports whether an answer is not for caches that several people use (RFC 9111 5.2.2).
-func keptOff(h http.Header) bool {
+func keptOff(h http.Header) bool { return hasDirective(h, "no-store", "private") }
+
+// hasDirective reports whether Cache-Control has one of these directives.
+func hasDirective(h http.Header, names ...string) bool {
 	for directive := range strings.SplitSeq(strings.Join(h.Values("Cache-Control"), ","), ",") {
 		name, _, _ := strings.Cut(strings.TrimSpace(directive), "=")
-		if strings.EqualFold(name, "no-store") || strings.EqualFold(name, "private") {
+		if slices.ContainsFunc(names, func(n string) bool { return strings.EqualFold(n, name) }) {
 			return true
 		}
 	}
