@@ -318,6 +318,41 @@ func TestBytesFromPeersAreTold(t *testing.T) {
 	}
 }
 
+// What one machine fetched the hosted cache has fetched from it, and the next machine gets it there when the first is gone.
+func TestHostedCacheBetweenMachines(t *testing.T) {
+	t.Parallel()
+	origin := startServing(t, "", "--branchcache", "--branchcache-http")
+	_, body := start(t, options{}).source("body", 8*mib, 80)
+	origin.write("file", string(body))
+	about, _ := origin.info(http.DefaultClient, "/file", "2.0")
+	hosted := startServing(t, "[hosted_cache]\nallow = [\"127.0.0.0/8\"]\n")
+	config := func() string {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		return fmt.Sprintf("[peers]\nmode = \"hosted\"\nplain_http = true\nport = %d\nhosted_caches = \"%s\"\n", l.Addr().(*net.TCPAddr).Port, hosted.addr)
+	}
+	first := start(t, options{config: config()})
+	first.settled(first.fetch(origin.url+"/file", "file"), bits.Transferred)
+	hosted.measured(fmt.Sprintf("ebb_serve_hosted_cache_offers_total %d", len(about.Segments)))
+	hosted.measured("ebb_serve_hosted_cache_waiting 0")
+	first.stop()
+
+	second := start(t, options{config: config()})
+	job := second.fetch(origin.url+"/file", "file")
+	second.settled(job, bits.Transferred)
+	f, err := job.File(second.ctx(), 0)
+	if err != nil || f.BytesFromPeers < int64(len(body))/2 || f.BytesFromPeers+f.BytesFromOrigin != int64(len(body)) {
+		t.Errorf("%d bytes came from the hosted cache and %d from the server: %v", f.BytesFromPeers, f.BytesFromOrigin, err)
+	}
+	second.complete(job)
+	if got, err := os.ReadFile(filepath.Join(second.dir, "file")); err != nil || !bytes.Equal(got, body) {
+		t.Errorf("the file is another: %v", err)
+	}
+}
+
 // What is in the cache is for a job whose own request the server answers with the description, and for no other: row 9
 // of the security table.
 func TestTheCacheIsForWhoMayReadTheFile(t *testing.T) {
