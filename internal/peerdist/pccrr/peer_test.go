@@ -199,6 +199,22 @@ func TestWrongBlockOfABlindCache(t *testing.T) {
 	}
 }
 
+// TestALongList: as many segments as a request has room for are looked up.
+func TestALongList(t *testing.T) {
+	body := random(65536)
+	all := segments(t, body, peerdist.SHA256)
+	at := serving(t, NewServer(filled(t, body, all, whole), 8, everybody), "127.0.0.1:0")
+	c, _ := client(t)
+	ids := make([][]byte, (MaxRequest-100)/36)
+	for i := range ids {
+		ids[i] = random(32)
+	}
+	ids[len(ids)-1] = all[0].ID()
+	if has, err := c.Segments(t.Context(), at, ids); err != nil || !slices.Equal(has, []int{len(ids) - 1}) {
+		t.Errorf("of %d segments it has %v: %v", len(ids), has, err)
+	}
+}
+
 // TestSlowTaker: who takes blocks slowly, as for a limit of its own, has all of them come all the same.
 func TestSlowTaker(t *testing.T) {
 	t.Parallel()

@@ -28,8 +28,8 @@ const (
 	uploadTime     = 15 * time.Second // for an answer (section 7.5)
 	requestTime    = 5 * time.Second  // for a request to come
 	idleTime       = time.Minute      // between two requests of a connection
-	listedIDs      = 256              // of a GetSegmentList that are looked up
-	looksPerClient = 500              // answers without a block in a second: they cost a look at the disk, and bring nothing
+	idsPerLook     = 256              // of a GetSegmentList
+	looksPerClient = 500              // answers without a block in a second: they cost looks at the disk, and bring nothing
 )
 
 // Store has blocks: the cache of a machine, or a hosted one. Its methods may be called by several at the
@@ -128,7 +128,10 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	b, _ := answer.(Block)
 	if len(b.Data) == 0 {
-		s.looks.Take(from, looksPerClient, math.MaxInt)
+		list, _ := m.(GetSegmentList)
+		for range 1 + len(list.Segments)/idsPerLook {
+			s.looks.Take(from, looksPerClient, math.MaxInt)
+		}
 	}
 	sp.message = AppendResponse(sp.message[:0], c, answer)
 	w.Header().Set("Content-Type", "application/octet-stream")
@@ -225,7 +228,7 @@ func (s *Server) block(id []byte, i uint32, c Cipher, sp *spaces) (Message, Ciph
 // segments tells which segments we have blocks of.
 func (s *Server) segments(m GetSegmentList) Message {
 	out := SegmentList{RequestID: m.RequestID}
-	for i, id := range m.Segments[:min(len(m.Segments), listedIDs)] {
+	for i, id := range m.Segments {
 		if _, err := s.cache.Held(id); err != nil {
 			continue
 		}
