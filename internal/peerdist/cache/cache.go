@@ -655,16 +655,18 @@ func (c *Cache) Clean() error {
 	c.clean.Lock()
 	defer c.clean.Unlock()
 	before := c.used.Load()
-	if err := c.each(c.sweep); err != nil {
+	var all []kept
+	var used int64
+	err := c.each(func(id []byte, suffix string) error {
+		k, err := c.sweep(id, suffix)
+		if k.id != nil {
+			all = append(all, k)
+			used += k.bytes
+		}
 		return err
-	}
-	all, err := c.List()
+	})
 	if err != nil {
 		return err
-	}
-	var used int64
-	for _, e := range all {
-		used += e.Held
 	}
 	c.used.Add(used - before) // what came meanwhile may count twice, but is not missed
 	limit := c.Limit()
@@ -672,27 +674,41 @@ func (c *Cache) Clean() error {
 	if c.used.Load() <= limit {
 		return nil
 	}
-	slices.SortFunc(all, func(a, b Entry) int { return a.Used.Compare(b.Used) })
-	for _, e := range all {
+	slices.SortFunc(all, func(a, b kept) int { return a.used.Compare(b.used) })
+	for _, k := range all {
 		if c.used.Load() <= limit {
 			break
 		}
-		if err := c.Delete(e.ID); err != nil {
+		if err := c.Delete(k.id); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// sweep removes a file that belongs to no segment, or to one that is too old or has no blocks.
-func (c *Cache) sweep(id []byte, _ string) error {
+// kept is what cleaning needs to know of a segment.
+type kept struct {
+	id    []byte
+	used  time.Time
+	bytes int64
+}
+
+// sweep removes a file that belongs to no segment, or to one that is too old or has no blocks. Of the description of any other
+// segment it returns what it says.
+func (c *Cache) sweep(id []byte, suffix string) (kept, error) {
 	m := c.mutex(id)
 	m.Lock()
 	defer m.Unlock()
+	if suffix == data {
+		if _, err := os.Lstat(c.path(id, meta)); err == nil {
+			return kept{}, nil // it was or will be looked at with that
+		}
+		return kept{}, c.remove(id)
+	}
 	if r, err := c.load(id); err == nil && r.held != (Bitmap{}) {
 		if i, err := os.Lstat(c.path(id, data)); err == nil && i.Mode().IsRegular() {
-			return nil
+			return kept{id, i.ModTime(), r.bytes()}, nil
 		}
 	}
-	return c.remove(id)
+	return kept{}, c.remove(id)
 }
