@@ -109,13 +109,18 @@ func (n *Node) list(ctx context.Context, client *pccrr.Client, near []netip.Addr
 					n.sticky.unlisted(p, errors.Is(err, context.DeadlineExceeded), now)
 					return
 				}
+				lacks := false
 				for i, id := range chunk {
-					switch said := slices.Contains(n.known.get(id, now), p); {
-					case slices.Contains(has, i):
+					if slices.Contains(has, i) {
 						n.known.add(id, p, now)
-					case said: // to a probe, just now: its lists are not of what it has
-						n.sticky.unlisted(p, false, now)
+					} else if slices.Contains(n.known.get(id, now), p) {
+						lacks = true // it answered a probe for it just now: its lists are not of what it has
 					}
+				}
+				if lacks {
+					n.sticky.unlisted(p, false, now)
+				} else {
+					n.sticky.listed(p)
 				}
 			}
 		})
@@ -126,8 +131,9 @@ func (n *Node) list(ctx context.Context, client *pccrr.Client, near []netip.Addr
 const (
 	// listTime is how long machines have to list their segments.
 	listTime = time.Second
-	// listRest is how long one that was too slow is not asked again.
+	// listRest is how long one that was too slow is not asked again, muteFor one that does not list what it has.
 	listRest = 3 * time.Second
+	muteFor  = time.Minute
 	// probeAgain is how long it takes at least until more machines are looked for while some are known.
 	probeAgain = 2 * time.Second
 	// fewWants is one probe of version 2.
@@ -291,7 +297,19 @@ func (s *sticky) unlisted(p netip.AddrPort, slow bool, now time.Time) {
 	defer s.mu.Unlock()
 	if g := s.peers[p]; g != nil {
 		g.silent = !slow || g.bytes > 0
-		g.rests = now.Add(listRest)
+		g.rests = now.Add(muteFor)
+		if slow {
+			g.rests = now.Add(listRest)
+		}
+	}
+}
+
+// listed notes that a machine lists its segments.
+func (s *sticky) listed(p netip.AddrPort) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if g := s.peers[p]; g != nil {
+		g.silent = false
 	}
 }
 
@@ -300,7 +318,7 @@ func (s *sticky) lists(p netip.AddrPort, now time.Time) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	g := s.peers[p]
-	return g == nil || !g.silent && now.After(g.rests)
+	return g == nil || now.After(g.rests)
 }
 
 func (s *sticky) isMute(p netip.AddrPort) bool {

@@ -151,6 +151,9 @@ func TestPeersThatDoNotList(t *testing.T) {
 			if banned, _ := n.client.Banned(at); banned || !n.sticky.isMute(at) {
 				t.Errorf("it is banned: %v; it is taken to list what it has: %v", banned, !n.sticky.isMute(at))
 			}
+			if n.sticky.lists(at, now) || !n.sticky.lists(at, now.Add(2*muteFor)) {
+				t.Error("it is asked for a list again at once, or never")
+			}
 			got := 0
 			if _, err := n.Fetch(t.Context(), all[1], []int{0}, []netip.AddrPort{at}, func(_ int, b []byte) error { got += len(b); return nil }); err != nil || got != all[1].Length {
 				t.Errorf("%d bytes came: %v", got, err)

@@ -100,7 +100,6 @@ func TestWatchGivenFile(t *testing.T) {
 	if p := w.next(t); p.Jobs.Background != 5 || len(w.Problems()) > 0 {
 		t.Fatalf("%+v", p.Jobs)
 	}
-
 }
 
 // A file that is written in place is never applied in part, whenever it happens to be read.
