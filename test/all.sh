@@ -5,7 +5,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 packages=(nginx apache2 caddy python3 curl iproute2 dbus tmux zsh fish groff mmdebstrap systemd-container
-	squid libapache2-mod-auth-gssapi gss-ntlmssp krb5-kdc krb5-admin-server krb5-user
+	squid libapache2-mod-auth-gssapi gss-ntlmssp btrfs-progs xfsprogs krb5-kdc krb5-admin-server krb5-user
 	dbus-daemon libglib2.0-bin dconf-gsettings-backend gsettings-desktop-schemas)
 missing=()
 for p in "${packages[@]}"; do

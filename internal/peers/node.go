@@ -244,11 +244,14 @@ func (n *Node) discover(s Settings, networks []disco.Network, answers bool) erro
 	if answers {
 		kept := n.cache
 		c.Held = func(id []byte) (disco.Holding, bool) {
-			e, err := kept.Look(id)
-			if _, b, ierr := n.readIndex(id); err != nil && ierr == nil && n.Settings().DigestMode {
-				return disco.Holding{Blocks: indexBlocks(b), All: true}, true
+			if e, err := kept.Look(id); err == nil {
+				return disco.Holding{Blocks: e.Blocks, All: e.Held == int64(e.Length), Age: time.Since(e.Created)}, true
 			}
-			return disco.Holding{Blocks: e.Blocks, All: e.Held == int64(e.Length), Age: time.Since(e.Created)}, err == nil
+			if !n.Settings().DigestMode {
+				return disco.Holding{}, false
+			}
+			_, b, err := n.readIndex(id)
+			return disco.Holding{Blocks: indexBlocks(b), All: true}, err == nil
 		}
 	}
 	d, err := disco.Open(c)

@@ -167,6 +167,7 @@ func (s *swarm) finish(ctx context.Context) error {
 	case err != nil:
 		return err
 	}
+	s.share(ctx)
 	if s.byWord() {
 		_ = s.node.PublishIndex(s.info, s.known) // its blocks are in the cache
 		return nil
@@ -177,6 +178,23 @@ func (s *swarm) finish(ctx context.Context) error {
 	}
 	s.node.Offer(segments)
 	return nil
+}
+
+// share gives the space back that the cache's copies of the finished file's blocks take, where the file system can.
+func (s *swarm) share(ctx context.Context) {
+	if s.cache == nil {
+		return
+	}
+	f, err := s.job.Owner.Open(s.path)
+	if err != nil {
+		return
+	}
+	defer f.Close()
+	for i := range s.info.Segments {
+		if ctx.Err() != nil || s.cache.Share(&s.info.Segments[i], f) != nil {
+			return
+		}
+	}
 }
 
 // leave closes the file, recording how far it is if it is not done.

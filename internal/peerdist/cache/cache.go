@@ -53,6 +53,8 @@ type Cache struct {
 	used    atomic.Int64 // bytes of blocks, as far as is known between two cleanings
 	coming  atomic.Int64 // bytes of those that are being written
 	clean   sync.Mutex   // held by who cleans
+	early   atomic.Bool  // somebody cleans before it is necessary
+	work    sync.WaitGroup
 	locks   [64]sync.Mutex
 	recent  recent
 	writing writing
@@ -93,6 +95,7 @@ func Open(root string, limits Limits) (*Cache, error) {
 
 // Close lets another process have the cache.
 func (c *Cache) Close() {
+	c.work.Wait()
 	c.recent.close()
 	c.writing.close()
 	c.unlock()
@@ -307,7 +310,7 @@ func (c *Cache) Read(id []byte, i int, space []byte) (Block, error) {
 	}
 	at, n := o.segment.Block(i)
 	space = slices.Grow(space[:0], n)[:n]
-	if _, err := o.file.ReadAt(space, int64(at)); err != nil || !o.segment.Verify(i, space) {
+	if _, err := o.file.ReadAt(space, o.begin+int64(at)); err != nil || !o.segment.Verify(i, space) {
 		c.forget(id, i)
 		return Block{}, ErrNotHeld
 	}
@@ -441,19 +444,7 @@ func (c *Cache) share(s *peerdist.Segment, f *os.File) (bool, error) {
 	m.Lock()
 	defer m.Unlock()
 	r, err := c.describe(id, s)
-	if err != nil || r.held != (Bitmap{}) {
-		return false, err
-	}
-	tmp, err := os.CreateTemp(filepath.Join(c.root, "new"), "*")
-	if err != nil {
-		return false, err
-	}
-	defer os.Remove(tmp.Name())
-	defer tmp.Close()
-	if clone(tmp, f, s.Offset, int64(s.Length)) != nil {
-		return false, nil
-	}
-	if err := os.Rename(tmp.Name(), c.path(id, data)); err != nil {
+	if err != nil || r.held != (Bitmap{}) || c.clone(id, s, f) != nil {
 		return false, err
 	}
 	for i := range s.Blocks() {
@@ -465,6 +456,72 @@ func (c *Cache) share(s *peerdist.Segment, f *os.File) (bool, error) {
 	c.used.Add(int64(s.Length))
 	return true, nil
 }
+
+// Share makes a segment share the space on the disk with a finished file that has it at the segment's offset, until that
+// changes. Segments that are not here whole, or are hardly longer than a block of the disk, stay as they are. It returns an
+// error where the file system cannot.
+func (c *Cache) Share(s *peerdist.Segment, f *os.File) error {
+	if s.Length < 2*diskBlock {
+		return nil
+	}
+	id := s.ID()
+	m := c.mutex(id)
+	m.Lock()
+	defer m.Unlock()
+	r, err := c.load(id)
+	if err != nil || r.bytes() < int64(s.Length) || r.segment.Length != s.Length {
+		return nil
+	}
+	defer c.recent.drop(id)
+	c.writing.drop(id)
+	return c.clone(id, s, f)
+}
+
+// clone makes the file of a segment's blocks anew, of the space of a file. What is cloned begins and ends with the blocks of
+// the disk; the rest is copied. The segment's mutex is held.
+func (c *Cache) clone(id []byte, s *peerdist.Segment, f *os.File) error {
+	tmp, err := os.CreateTemp(filepath.Join(c.root, "new"), "*")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(tmp.Name())
+	defer tmp.Close()
+	begin, end := s.Offset, s.Offset+int64(s.Length)
+	pad := begin % diskBlock
+	if pad > 0 && s.Blocks() > 1 {
+		return errors.ErrUnsupported
+	}
+	first, last := begin-pad, end
+	if pad > 0 {
+		first += diskBlock
+	}
+	i, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	if end < i.Size() {
+		last -= end % diskBlock
+	}
+	if first >= last {
+		return errors.ErrUnsupported
+	}
+	if err := clone(tmp, f, first, last-first, first-begin+pad); err != nil {
+		return err
+	}
+	for _, part := range [][2]int64{{begin, first}, {last, end}} {
+		space := make([]byte, part[1]-part[0])
+		if _, err := f.ReadAt(space, part[0]); err != nil {
+			return err
+		}
+		if _, err := tmp.WriteAt(space, part[0]-begin+pad); err != nil {
+			return err
+		}
+	}
+	return os.Rename(tmp.Name(), c.path(id, data))
+}
+
+// diskBlock is what clones begin and end with, in bytes; disks with larger blocks refuse them.
+const diskBlock = 4096
 
 // describe returns the description of a segment, and writes it if there is none. The segment's mutex is
 // held.
@@ -633,7 +690,14 @@ func (c *Cache) room(n int64) error {
 	if n > limit {
 		return ErrFull
 	}
-	if c.used.Load()+c.coming.Add(n) <= limit {
+	if full := c.used.Load() + c.coming.Add(n); full <= limit {
+		if full > limit-limit/slack/2 && c.early.CompareAndSwap(false, true) {
+			// So that nobody who comes has to wait for it, mostly.
+			c.work.Go(func() {
+				defer c.early.Store(false)
+				_ = c.Clean() // what goes wrong is told when the room is needed
+			})
+		}
 		return nil
 	}
 	err := c.Clean()

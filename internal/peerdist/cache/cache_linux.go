@@ -20,8 +20,8 @@ func space(dir string) (free, total int64, err error) {
 	return int64(st.Bavail) * st.Bsize, int64(st.Blocks) * st.Bsize, nil
 }
 
-// clone makes to share length bytes of from. It works on few file systems, and there for parts that begin
-// and end with their blocks or with the file.
-func clone(to, from *os.File, at, length int64) error {
-	return unix.IoctlFileCloneRange(int(to.Fd()), &unix.FileCloneRange{Src_fd: int64(from.Fd()), Src_offset: uint64(at), Src_length: uint64(length)})
+// clone makes a file share length bytes of another, which are at an offset there and will be at one here. It works on few file
+// systems, and there for what begins and ends with their blocks or with the file.
+func clone(to, from *os.File, at, length, there int64) error {
+	return unix.IoctlFileCloneRange(int(to.Fd()), &unix.FileCloneRange{Src_fd: int64(from.Fd()), Src_offset: uint64(at), Src_length: uint64(length), Dest_offset: uint64(there)})
 }

@@ -22,6 +22,7 @@ type reading struct {
 	record
 	id      string
 	file    *os.File
+	begin   int64     // where the segment begins in the file
 	touched time.Time // as far as the file's date tells; guarded by recent.mu
 	used    int       // the turn of the last use
 	readers int
@@ -57,6 +58,9 @@ func (c *Cache) acquire(id []byte) (*reading, error) {
 	o := &reading{record: *r, id: string(id), file: f, readers: 1}
 	if i, err := f.Stat(); err == nil {
 		o.touched = i.ModTime()
+		if o.segment.Blocks() == 1 {
+			o.begin = max(i.Size()-int64(o.segment.Length), 0) // what was cloned is where the disk's blocks want it
+		}
 	}
 	c.recent.add(o)
 	return o, nil

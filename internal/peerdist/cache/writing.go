@@ -45,7 +45,11 @@ func (c *Cache) writer(id []byte, s *peerdist.Segment) (*written, error) {
 		return nil, err
 	}
 	w = &written{record: r}
-	if w.data, err = open(c.path(id, data), os.O_WRONLY|os.O_CREATE); err != nil {
+	flags := os.O_WRONLY | os.O_CREATE
+	if s.Blocks() == 1 && !r.held.Has(0) {
+		flags |= os.O_TRUNC // its size says where it begins
+	}
+	if w.data, err = open(c.path(id, data), flags); err != nil {
 		return nil, err
 	}
 	if w.meta, err = open(c.path(id, meta), os.O_WRONLY); err != nil {

@@ -8,8 +8,6 @@ import (
 	"os"
 	"syscall"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/ebbtransfer/ebb/internal/peerdist/pccrd"
 )
 
@@ -21,11 +19,11 @@ func listenGroup(l *link) (*net.UDPConn, error) {
 	if err != nil {
 		return nil, err
 	}
-	family := unix.AF_INET
+	family := syscall.AF_INET
 	if l.v6 {
-		family = unix.AF_INET6
+		family = syscall.AF_INET6
 	}
-	fd, err := unix.Socket(family, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	fd, err := syscall.Socket(family, syscall.SOCK_DGRAM|syscall.SOCK_CLOEXEC|syscall.SOCK_NONBLOCK, 0)
 	if err != nil {
 		return nil, os.NewSyscallError("socket", err)
 	}
@@ -41,26 +39,29 @@ func listenGroup(l *link) (*net.UDPConn, error) {
 	return c.(*net.UDPConn), nil
 }
 
+// multicastAll is IP_MULTICAST_ALL of <linux/in.h>, which package syscall lacks.
+const multicastAll = 49
+
 // join binds a socket to the group's address and joins the group at one interface.
 func join(fd, index int, v6 bool) error {
-	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1); err != nil {
+	if err := syscall.SetsockoptInt(fd, syscall.SOL_SOCKET, syscall.SO_REUSEADDR, 1); err != nil {
 		return fmt.Errorf("share the port of discovery: %w", err)
 	}
 	var err error
 	if v6 {
 		group := pccrd.Group6.As16()
-		if err = unix.Bind(fd, &unix.SockaddrInet6{Port: pccrd.Port, ZoneId: uint32(index), Addr: group}); err == nil {
-			err = unix.SetsockoptIPv6Mreq(fd, unix.IPPROTO_IPV6, unix.IPV6_JOIN_GROUP, &unix.IPv6Mreq{Multiaddr: group, Interface: uint32(index)})
+		if err = syscall.Bind(fd, &syscall.SockaddrInet6{Port: pccrd.Port, ZoneId: uint32(index), Addr: group}); err == nil {
+			err = syscall.SetsockoptIPv6Mreq(fd, syscall.IPPROTO_IPV6, syscall.IPV6_JOIN_GROUP, &syscall.IPv6Mreq{Multiaddr: group, Interface: uint32(index)})
 		}
 	} else {
 		group := pccrd.Group4.As4()
-		if err = unix.Bind(fd, &unix.SockaddrInet4{Port: pccrd.Port, Addr: group}); err == nil {
-			err = unix.SetsockoptIPMreqn(fd, unix.IPPROTO_IP, unix.IP_ADD_MEMBERSHIP, &unix.IPMreqn{Multiaddr: group, Ifindex: int32(index)})
+		if err = syscall.Bind(fd, &syscall.SockaddrInet4{Port: pccrd.Port, Addr: group}); err == nil {
+			err = syscall.SetsockoptIPMreqn(fd, syscall.IPPROTO_IP, syscall.IP_ADD_MEMBERSHIP, &syscall.IPMreqn{Multiaddr: group, Ifindex: int32(index)})
 		}
 		if err == nil {
 			// Else it would get what comes by all interfaces at which anybody on this machine joined. That of
 			// IPv6 is bound to its interface by the zone.
-			err = unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_MULTICAST_ALL, 0)
+			err = syscall.SetsockoptInt(fd, syscall.IPPROTO_IP, multicastAll, 0)
 		}
 	}
 	if err != nil {
@@ -74,7 +75,7 @@ func join(fd, index int, v6 bool) error {
 func listenOwn(l *link) (*net.UDPConn, error) {
 	lc := net.ListenConfig{Control: func(_, _ string, raw syscall.RawConn) error {
 		var opt error
-		err := raw.Control(func(fd uintptr) { opt = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEADDR, 1) })
+		err := raw.Control(func(fd uintptr) { opt = syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_REUSEADDR, 1) })
 		if err == nil {
 			err = opt
 		}

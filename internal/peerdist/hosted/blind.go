@@ -100,10 +100,7 @@ func (b *Blind) Held(id []byte) (held cache.Bitmap, err error) {
 	if dir == "" {
 		return held, cache.ErrNotHeld
 	}
-	list, err := os.ReadDir(dir)
-	if err != nil || len(list) == 0 {
-		return held, cache.ErrNotHeld
-	}
+	list, _ := os.ReadDir(dir) // there is none, mostly
 	some := false
 	for _, e := range list {
 		i, ok := index(e.Name())
@@ -272,14 +269,24 @@ func (b *Blind) room(n int64) error {
 	if b.used.Load()+n <= limit {
 		return nil
 	}
-	return b.Clean()
+	if err := b.sweep(n); err != nil {
+		return err
+	}
+	if b.used.Load()+n > limit { // what is here cannot be removed
+		return cache.ErrFull
+	}
+	return nil
 }
 
 // Clean removes blocks that are too old, and then the segments that were not used for the longest time
 // until the limit holds and a little is free. It reads the whole directory.
-func (b *Blind) Clean() error {
+func (b *Blind) Clean() error { return b.sweep(0) }
+
+// sweep is Clean that makes room for n bytes at least.
+func (b *Blind) sweep(n int64) error {
 	b.clean.Lock()
 	defer b.clean.Unlock()
+	before := b.used.Load()
 	type segment struct {
 		dir  string
 		used time.Time
@@ -317,10 +324,11 @@ func (b *Blind) Clean() error {
 		all = append(all, s)
 		used += s.size
 	}
-	if limit := b.limit(); used > limit-limit/slack {
+	limit := b.limit()
+	if limit -= max(limit/slack, n); used > limit {
 		slices.SortFunc(all, func(a, b segment) int { return a.used.Compare(b.used) })
 		for _, s := range all {
-			if used <= limit-limit/slack {
+			if used <= limit {
 				break
 			}
 			if err := os.RemoveAll(s.dir); err != nil {
@@ -329,6 +337,6 @@ func (b *Blind) Clean() error {
 			used -= s.size
 		}
 	}
-	b.used.Store(used)
+	b.used.Add(used - before) // what came meanwhile may count twice, but is not missed
 	return nil
 }
