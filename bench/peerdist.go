@@ -28,7 +28,7 @@ import (
 // What the measurement of retrieval has.
 const (
 	peerPort      = 2178
-	clientsEach   = 8 // of a machine: each has two connections, and a peer takes 16 of a machine
+	clientsEach   = 8 // of a machine, with two connections each
 	peerDownloads = 64
 	segmentsEach  = 4 // that a job fetches at once
 )

@@ -1,7 +1,8 @@
-// Package bound bounds how often something is done for other machines.
+// Package bound bounds how often something is done for other machines, or with them.
 package bound
 
 import (
+	"context"
 	"net/netip"
 	"sync"
 	"time"
@@ -45,5 +46,51 @@ func (p *PerSecond) turn() {
 	if now := time.Now().Unix(); now != p.second {
 		p.second, p.all = now, 0
 		clear(p.of)
+	}
+}
+
+// Turns lets so many things be done at a time for each of many machines; whoever comes then waits for his turn.
+type Turns[K comparable] struct {
+	each int
+	mu   sync.Mutex // guards what follows
+	of   map[K]*turns
+}
+
+type turns struct {
+	taken chan struct{}
+	users int // who have one or wait
+}
+
+// NewTurns returns turns of which each machine has so many at a time, at least 1.
+func NewTurns[K comparable](each int) *Turns[K] {
+	return &Turns[K]{each: each, of: map[K]*turns{}}
+}
+
+// Take waits for a turn of k, which ends when done is called. It is nil if the context ended before.
+func (t *Turns[K]) Take(ctx context.Context, k K) (done func()) {
+	t.mu.Lock()
+	own := t.of[k]
+	if own == nil {
+		own = &turns{taken: make(chan struct{}, t.each)}
+		t.of[k] = own
+	}
+	own.users++
+	t.mu.Unlock()
+	leave := func() {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		if own.users--; own.users == 0 {
+			delete(t.of, k)
+		}
+	}
+	select {
+	case own.taken <- struct{}{}:
+		return func() {
+			<-own.taken
+			leave()
+		}
+	case <-ctx.Done():
+		leave()
+		return nil
 	}
 }

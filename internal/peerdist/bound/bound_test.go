@@ -1,6 +1,7 @@
 package bound
 
 import (
+	"context"
 	"net/netip"
 	"testing"
 	"testing/synctest"
@@ -30,6 +31,39 @@ func TestPerSecond(t *testing.T) {
 			if p.Full(one, 2) {
 				t.Error("a new second is full")
 			}
+		}
+	})
+}
+
+func TestTurns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		turns := NewTurns[string](2)
+		take := func(k string) func() {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			defer cancel()
+			return turns.Take(ctx, k)
+		}
+		first, second := take("a"), take("a")
+		if first == nil || second == nil {
+			t.Fatal("two have no turn")
+		}
+		if take("a") != nil {
+			t.Error("a third has a turn")
+		}
+		other := take("b")
+		if other == nil {
+			t.Fatal("others have to wait")
+		}
+		other()
+		time.AfterFunc(time.Second/2, first)
+		third := take("a")
+		if third == nil {
+			t.Fatal("who waits has no turn when it is free")
+		}
+		third()
+		second()
+		if len(turns.of) > 0 {
+			t.Errorf("%d machines are remembered", len(turns.of))
 		}
 	})
 }

@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/ebbtransfer/ebb/internal/peerdist"
+	"github.com/ebbtransfer/ebb/internal/peerdist/bound"
 )
 
 // Limits of a client.
@@ -28,7 +29,8 @@ const (
 	exchangeTime = 5 * time.Second // (section 7.6)
 	sessionTime  = 5 * time.Second // for a segment, and again for each sessionBytes that came
 	sessionBytes = 1 << 20
-	simple       = 3 // blocks in a row up to which nobody is asked for a list (section 8)
+	exchanges    = 12 // with a peer at a time, of all downloads: it may close what is too much
+	simple       = 3  // blocks in a row up to which nobody is asked for a list (section 8)
 	liarTime     = 10 * time.Minute
 	firstRest    = 15 * time.Second // of a peer that did not answer; twice as long the next time, up to liarTime
 	maxRested    = 1024             // peers that are remembered
@@ -42,6 +44,7 @@ type Client struct {
 	mu     sync.Mutex              // guards rested
 	rested map[netip.AddrPort]rest // of who lied the port is 0: the machine has others
 	spaces sync.Pool               // of []byte with room for a response
+	turns  *bound.Turns[netip.AddrPort]
 
 	// Blind reports whether a machine passes on what others sealed and cannot tell whether it is right: a wrong block is not
 	// its own lie, and does not keep all else that it has from us for long; nil: none does.
@@ -62,7 +65,7 @@ func NewClient(log *slog.Logger) *Client {
 				DialContext:            (&net.Dialer{Timeout: firstByte}).DialContext,
 				ResponseHeaderTimeout:  firstByte,
 				DisableCompression:     true,
-				MaxIdleConnsPerHost:    8, // for some segments at a time
+				MaxIdleConnsPerHost:    exchanges,
 				MaxIdleConns:           4 * MaxPeers,
 				IdleConnTimeout:        30 * time.Second,
 				MaxResponseHeaderBytes: 8 << 10,
@@ -72,6 +75,7 @@ func NewClient(log *slog.Logger) *Client {
 		},
 		log:    log,
 		rested: map[netip.AddrPort]rest{},
+		turns:  bound.NewTurns[netip.AddrPort](exchanges),
 		spaces: sync.Pool{New: func() any { return new([]byte) }},
 	}
 }
@@ -100,7 +104,7 @@ func machine(peer netip.AddrPort) netip.AddrPort { return netip.AddrPortFrom(pee
 
 // blame remembers what came of asking a peer: nil makes all good.
 func (c *Client) blame(ctx context.Context, peer netip.AddrPort, err error) {
-	if err != nil && ctx.Err() != nil && !errors.Is(context.Cause(ctx), errSlow) {
+	if errors.Is(err, errNoTurn) || err != nil && ctx.Err() != nil && !errors.Is(context.Cause(ctx), errSlow) {
 		return // it was the caller who gave up
 	}
 	c.mu.Lock()
@@ -150,8 +154,16 @@ func (c *Client) blame(ctx context.Context, peer netip.AddrPort, err error) {
 // ErrUnknown says that a peer does not know what it was asked.
 var ErrUnknown = errors.New("the peer does not know the request")
 
+// errNoTurn says that a peer could not be asked, as this machine asked it for other things all the time.
+var errNoTurn = errors.New("the peer is busy with other questions of ours")
+
 // exchange sends a request and reads the response into space.
 func (c *Client) exchange(ctx context.Context, peer netip.AddrPort, m Message, space []byte) (Message, Cipher, []byte, error) {
+	done := c.turns.Take(ctx, peer)
+	if done == nil {
+		return nil, 0, space, errNoTurn
+	}
+	defer done()
 	ctx, cancel := context.WithTimeout(ctx, exchangeTime)
 	defer cancel()
 	for try := 0; ; try++ {
@@ -278,7 +290,7 @@ func (c *Client) List(ctx context.Context, peer netip.AddrPort, ids [][]byte) ([
 }
 
 func (c *Client) segments(ctx context.Context, peer netip.AddrPort, ids [][]byte) ([]int, error) {
-	q := GetSegmentList{Segments: ids, Blob: peerdist.AppendAges(nil, nil)}
+	q := GetSegmentList{Segments: ids}
 	_, _ = rand.Read(q.RequestID[:]) // never fails
 	m, _, _, err := c.exchange(ctx, peer, q, nil)
 	if err == nil {

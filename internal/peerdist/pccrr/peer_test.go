@@ -410,7 +410,7 @@ func TestServerBoundsConnections(t *testing.T) {
 	}
 	open := serving(t, NewServer(c, 64, everybody), "127.0.0.1:0")
 	var last net.Conn
-	for i := range connsPerClient {
+	for i := range leastConns {
 		conn, gone := closed(open)
 		if gone {
 			t.Fatalf("connection %d was closed", i)
@@ -428,6 +428,33 @@ func TestServerBoundsConnections(t *testing.T) {
 		if time.Now().After(end) {
 			t.Fatal("a connection that ended still counts")
 		}
+	}
+}
+
+// TestManyAtOnce: what a machine fetches of one peer for many files at once all comes, as it waits for its turn.
+func TestManyAtOnce(t *testing.T) {
+	body := random(4 * 65536)
+	s := &segments(t, body, peerdist.SHA256)[0]
+	peer := serving(t, NewServer(filled(t, body, []peerdist.Segment{*s}, whole), 4, everybody), "127.0.0.1:0")
+	client := NewClient(slog.New(slog.DiscardHandler))
+	defer client.Close()
+	blocks := []int{0, 1, 2, 3}
+	var wait sync.WaitGroup
+	for range 50 {
+		wait.Go(func() {
+			n := 0
+			from, err := client.Fetch(t.Context(), s, blocks, []netip.AddrPort{peer}, func(int, []byte) error {
+				n++
+				return nil
+			})
+			if err != nil || n != len(blocks) || from[peer] != n {
+				t.Errorf("%d blocks came, %v", n, err)
+			}
+		})
+	}
+	wait.Wait()
+	if banned, _ := client.Banned(peer); banned {
+		t.Error("the peer rests")
 	}
 }
 

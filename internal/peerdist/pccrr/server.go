@@ -22,9 +22,11 @@ import (
 
 // Limits of a server.
 const (
-	DefaultUploads = 64 // answers with blocks or lists at a time (section 7.5)
-	connsPerUpload = 4  // connections for each of them: some are idle between two requests
-	connsPerClient = 16
+	DefaultUploads = 64               // answers with blocks or lists at a time (section 7.5)
+	connsPerUpload = 4                // connections for each of them: some are idle between two requests
+	leastConns     = 64               // connections of a client, however few the uploads are
+	clientsPart    = 4                // one client has a quarter of the answers at a time; what it wants more waits
+	turnTime       = time.Second      // for so long
 	uploadTime     = 15 * time.Second // for an answer (section 7.5)
 	requestTime    = 5 * time.Second  // for a request to come
 	idleTime       = time.Minute      // between two requests of a connection
@@ -47,6 +49,7 @@ type Server struct {
 	cache  Store
 	allow  func(netip.Addr) bool
 	slots  chan struct{} // holds one for each upload that is going on
+	turns  *bound.Turns[netip.Addr]
 	spaces sync.Pool
 	looks  bound.PerSecond
 
@@ -68,7 +71,7 @@ func (s *Server) Counts() Counts {
 // not want are closed: they should be those of the own networks alone.
 func NewServer(c Store, uploads int, allow func(netip.Addr) bool) *Server {
 	return &Server{cache: c, allow: allow, slots: make(chan struct{}, uploads),
-		spaces: sync.Pool{New: func() any { return new(spaces) }}}
+		turns: bound.NewTurns[netip.Addr](max(1, uploads/clientsPart)), spaces: sync.Pool{New: func() any { return new(spaces) }}}
 }
 
 // spaces are what an answer is made in, so that nothing of its size is allocated for each.
@@ -87,7 +90,8 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelError),
 	}
 	defer context.AfterFunc(ctx, func() { h.Close() })()
-	err := h.Serve(&guarded{Listener: l, allow: s.allow, most: cap(s.slots) * connsPerUpload, open: map[netip.Addr]int{}})
+	each := max(leastConns, cap(s.slots))
+	err := h.Serve(&guarded{Listener: l, allow: s.allow, each: each, most: each * connsPerUpload, open: map[netip.Addr]int{}})
 	if ctx.Err() != nil {
 		return nil
 	}
@@ -115,16 +119,12 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		from = a.Addr()
 	}
 	answer := empty(m)
-	if s.looks.Full(from, looksPerClient) {
+	done := s.turn(r.Context(), from)
+	if done == nil {
 		s.refused.Add(1)
 	} else {
-		select {
-		case s.slots <- struct{}{}:
-			answer, c = s.answer(m, c, sp)
-			defer func() { <-s.slots }()
-		default:
-			s.refused.Add(1)
-		}
+		defer done()
+		answer, c = s.answer(m, c, sp)
 	}
 	b, _ := answer.(Block)
 	if len(b.Data) == 0 {
@@ -139,6 +139,30 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if _, err := w.Write(sp.message); err == nil && len(b.Data) > 0 {
 		s.blocks.Add(1)
 		s.bytes.Add(int64(len(b.Data)))
+	}
+}
+
+// turn waits a moment until a client may have an answer with something in it, which ends when done is called. It is nil if the
+// client asked for too much, or all are busy.
+func (s *Server) turn(ctx context.Context, from netip.Addr) (done func()) {
+	if s.looks.Full(from, looksPerClient) {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, turnTime)
+	defer cancel()
+	own := s.turns.Take(ctx, from)
+	if own == nil {
+		return nil
+	}
+	select {
+	case s.slots <- struct{}{}:
+		return func() {
+			<-s.slots
+			own()
+		}
+	default:
+		own()
+		return nil
 	}
 }
 
@@ -245,6 +269,7 @@ func (s *Server) segments(m GetSegmentList) Message {
 type guarded struct {
 	net.Listener
 	allow func(netip.Addr) bool
+	each  int // of a client
 	most  int
 	mu    sync.Mutex // guards the two below
 	open  map[netip.Addr]int
@@ -269,7 +294,7 @@ func (g *guarded) Accept() (net.Conn, error) {
 func (g *guarded) enter(from netip.Addr) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.all >= g.most || g.open[from] >= connsPerClient {
+	if g.all >= g.most || g.open[from] >= g.each {
 		return false
 	}
 	g.all++

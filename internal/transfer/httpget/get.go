@@ -137,6 +137,10 @@ func (c *Client) Get(ctx context.Context, r Request) (*Response, error) {
 	if err != nil {
 		return nil, err
 	}
+	whole := r.Whole
+	if r.PeerDist.Version > 0 && r.Offset == 0 {
+		r.Whole = true // a server may describe whole files only (peercache.md 6.2)
+	}
 	r.PeerDist.set(req.Header)
 	if !r.Whole {
 		req.Header.Set("Range", "bytes="+strconv.FormatInt(r.Offset, 10)+"-")
@@ -162,7 +166,7 @@ func (c *Client) Get(ctx context.Context, r Request) (*Response, error) {
 		httpconn.Drain(resp)
 	}
 	if r.PeerDist.Version > 0 && (err == errInfo || err != nil && refusesInfo(resp.StatusCode)) {
-		r.PeerDist = PeerDist{Missing: err == errInfo}
+		r.PeerDist, r.Whole = PeerDist{Missing: err == errInfo}, whole
 		return c.Get(ctx, r)
 	}
 	if out != nil {
@@ -212,6 +216,7 @@ func (c *Client) check(r Request, resp *http.Response) (*Response, error) {
 	}
 	if status == http.StatusOK {
 		out.Validator.Size = resp.ContentLength
+		out.Ranges = r.PeerDist.Version > 0 && strings.EqualFold(resp.Header.Get("Accept-Ranges"), "bytes") // else that would show
 		if r.Offset > 0 {
 			out.Restart = "the server sent the whole file instead of the rest"
 			if !r.Validator.Same(out.Validator) {

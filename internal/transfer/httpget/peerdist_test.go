@@ -75,6 +75,9 @@ func TestContentInformation(t *testing.T) {
 					http.ServeContent(w, r, "", settled, bytes.NewReader(content))
 					return
 				}
+				if got := r.Header.Get("Range"); got != "" {
+					t.Errorf("Range is %q", got)
+				}
 				if got := r.Header.Get("X-P2P-PeerDistEx"); got != "MinContentInformation=1.0, MaxContentInformation=2.0" {
 					t.Errorf("X-P2P-PeerDistEx is %q", got)
 				}
@@ -158,7 +161,7 @@ func TestNoContentInformation(t *testing.T) {
 			if c.refuses > 0 {
 				want = 2
 			}
-			if r.Info || r.Speaks != c.speaks || r.Makes != c.makes || r.Length != int64(len(content)) || requests != want {
+			if r.Info || !r.Ranges || r.Speaks != c.speaks || r.Makes != c.makes || r.Length != int64(len(content)) || requests != want {
 				t.Errorf("the answer is %+v after %d requests", r, requests)
 			}
 		})
