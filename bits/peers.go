@@ -39,7 +39,8 @@ type Peer struct {
 
 // PeerStats are counts.
 type PeerStats struct {
-	FromPeers    int64 `json:"bytes_from_peers" doc:"Bytes of downloads for which content information was there that came from peers or the machine's own cache"`
+	FromPeers    int64 `json:"bytes_from_peers" doc:"Bytes of downloads for which content information was there that came from peers"`
+	FromCache    int64 `json:"bytes_from_cache" doc:"Bytes of these downloads that the machine's own cache had"`
 	FromOrigin   int64 `json:"bytes_from_origin" doc:"Bytes of these downloads that came from their servers"`
 	Fetched      int64 `json:"fetched_bytes" doc:"Bytes that others sent and that were right"`
 	Served       int64 `json:"served_bytes" doc:"Bytes that others were sent"`

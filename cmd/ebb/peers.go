@@ -118,11 +118,11 @@ func (a *app) printPeers(st *bits.PeerStatus, info *bits.CacheInfo) {
 
 // sharesText says where downloads got their bytes.
 func sharesText(s *bits.PeerStats) string {
-	all := s.FromPeers + s.FromOrigin
+	all := s.FromPeers + s.FromCache + s.FromOrigin
 	if all == 0 {
 		return "none so far whose server takes part"
 	}
-	return fmt.Sprintf("%s from peers and the own cache (%d%%), %s from servers", size(s.FromPeers), percent(s.FromPeers, bits.Size(all)), size(s.FromOrigin))
+	return fmt.Sprintf("%s from peers and %s from the own cache (%d%%), %s from servers", size(s.FromPeers), size(s.FromCache), percent(s.FromPeers+s.FromCache, bits.Size(all)), size(s.FromOrigin))
 }
 
 // cacheText says how full a cache is.

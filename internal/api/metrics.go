@@ -109,7 +109,7 @@ func (s *server) Collect(to chan<- prometheus.Metric) {
 	gauge(problemsDesc, float64(len(service.Notices)))
 
 	p := s.peers.Status()
-	for source, n := range map[string]int64{"peers": p.Stats.FromPeers, "origin": p.Stats.FromOrigin} {
+	for source, n := range map[string]int64{"peers": p.Stats.FromPeers, "cache": p.Stats.FromCache, "origin": p.Stats.FromOrigin} {
 		counter(sharedDesc, float64(n), source)
 	}
 	for direction, n := range map[string]int64{"received": p.Stats.Fetched, "sent": p.Stats.Served} {

@@ -297,17 +297,18 @@ func (n *Node) stop() {
 		d.Close()
 	}
 	n.mu.Lock()
-	defer n.mu.Unlock()
 	if d != nil {
 		n.past = n.past.Add(d.Counts())
 	}
-	if n.cache == nil {
-		return
-	}
-	n.client.Close()
-	n.cache.Close()
+	kept, client := n.cache, n.client
 	n.cache, n.client = nil, nil
 	clear(n.refused)
+	n.mu.Unlock()
+	if kept == nil {
+		return
+	}
+	client.Close()
+	kept.Close()
 }
 
 // Settings returns those in force.
@@ -357,8 +358,9 @@ func (n *Node) Refused(u *url.URL) {
 
 func origin(u *url.URL) string { return u.Scheme + "://" + u.Host }
 
-// Count counts bytes of a download: those that came from peers and those that came from the origin.
-func (n *Node) Count(fromPeers, fromOrigin int64) {
+// Count counts bytes of a download by where they came from: peers, this machine's cache, the origin.
+func (n *Node) Count(fromPeers, fromCache, fromOrigin int64) {
 	n.stats.fromPeers.Add(fromPeers)
+	n.stats.fromCache.Add(fromCache)
 	n.stats.fromOrigin.Add(fromOrigin)
 }

@@ -37,22 +37,24 @@ type Peer struct {
 
 // Stats are counts since the service was started.
 type Stats struct {
-	FromPeers, FromOrigin int64 // bytes of downloads that could come from peers, and where they came from
-	Fetched               int64 // bytes that came from peers and were right
-	Served                int64 // bytes of blocks that were given to peers
-	ServedBlocks          int64
-	Refused               int64 // requests that were not answered because of the limit of uploads
-	Probes                int64 // that were sent
-	Answers               int64 // to them, that were good
-	Probed                int64 // probes of others that came
-	Answered              int64 // those that were answered
-	Dropped               int64 // datagrams that were malformed, from elsewhere, or too many
-	Offers                int64 // segments that were offered to hosted caches
+	FromPeers    int64 // bytes of downloads that could come from peers, and did
+	FromCache    int64 // that this machine had
+	FromOrigin   int64 // that came from their servers
+	Fetched      int64 // bytes that came from peers and were right
+	Served       int64 // bytes of blocks that were given to peers
+	ServedBlocks int64
+	Refused      int64 // requests that were not answered because of the limit of uploads
+	Probes       int64 // that were sent
+	Answers      int64 // to them, that were good
+	Probed       int64 // probes of others that came
+	Answered     int64 // those that were answered
+	Dropped      int64 // datagrams that were malformed, from elsewhere, or too many
+	Offers       int64 // segments that were offered to hosted caches
 }
 
 // counters are those of Stats that are counted here.
 type counters struct {
-	fromPeers, fromOrigin, fetched, served, servedBlocks, refused, offers atomic.Int64
+	fromPeers, fromCache, fromOrigin, fetched, served, servedBlocks, refused, offers atomic.Int64
 }
 
 // Status describes the node.
@@ -60,7 +62,7 @@ func (n *Node) Status() Status {
 	n.mu.RLock()
 	defer n.mu.RUnlock()
 	c := &n.stats
-	s := Status{Settings: n.settings, Stats: Stats{FromPeers: c.fromPeers.Load(), FromOrigin: c.fromOrigin.Load(), Fetched: c.fetched.Load(),
+	s := Status{Settings: n.settings, Stats: Stats{FromPeers: c.fromPeers.Load(), FromCache: c.fromCache.Load(), FromOrigin: c.fromOrigin.Load(), Fetched: c.fetched.Load(),
 		Served: c.served.Load(), ServedBlocks: c.servedBlocks.Load(), Refused: c.refused.Load(), Offers: c.offers.Load()}}
 	if n.problem != nil {
 		s.Problem = n.problem.Error()

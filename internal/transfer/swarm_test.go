@@ -309,6 +309,9 @@ func TestNobodyHasIt(t *testing.T) {
 			t.Errorf("the origin sent %d bytes, the record is %+v", n, f.Part)
 		}
 		f = m.get(o)
+		if st := m.node.Status().Stats; st.FromCache != o.size() || st.FromOrigin != o.size() || st.FromPeers != 0 {
+			t.Errorf("the counts are %+v", st)
+		}
 		if n := o.sent.Load(); n != o.size() || f.Part.Cached != o.size() || o.asked.Load() != 2 {
 			t.Errorf("the origin sent %d bytes and was asked %d times, the record is %+v", n, o.asked.Load(), f.Part)
 		}

@@ -51,11 +51,12 @@ func (s *swarm) came(b int, n int64, from from) {
 	switch from {
 	case aPeer:
 		s.fromPeers += n
-		s.node.Count(n, 0)
+		s.node.Count(n, 0, 0)
 	case theOrigin:
-		s.node.Count(0, n)
+		s.node.Count(0, 0, n)
 	case theCache:
 		s.fromCache += n
+		s.node.Count(0, n, 0)
 	}
 	s.live.done.Add(n)
 	s.live.peers.Store(s.fromPeers)
@@ -182,7 +183,7 @@ func (s *swarm) finish(ctx context.Context) error {
 
 // share gives the space back that the cache's copies of the finished file's blocks take, where the file system can.
 func (s *swarm) share(ctx context.Context) {
-	if s.cache == nil {
+	if s.cache == nil || s.fromCache == s.f.Size { // which shares with another file already, perhaps
 		return
 	}
 	f, err := s.job.Owner.Open(s.path)
@@ -190,6 +191,9 @@ func (s *swarm) share(ctx context.Context) {
 		return
 	}
 	defer f.Close()
+	if i, err := f.Stat(); err != nil || i.Size() != s.f.Size {
+		return
+	}
 	for i := range s.info.Segments {
 		if ctx.Err() != nil || s.cache.Share(&s.info.Segments[i], f) != nil {
 			return

@@ -309,7 +309,7 @@ func TestBytesFromPeersAreTold(t *testing.T) {
 		t.Errorf("%+v %v", st, err)
 	}
 	second.cli("peers", "list").want(t, 0).tellsAll(t, fmt.Sprintf("127.0.0.1:%d", one))
-	second.cli("peers", "status").want(t, 0).tellsAll(t, "hosted: ", fmt.Sprintf("hosted caches  127.0.0.1:%d\n", one), "from peers and the own cache")
+	second.cli("peers", "status").want(t, 0).tellsAll(t, "hosted: ", fmt.Sprintf("hosted caches  127.0.0.1:%d\n", one), " from peers and ", " from the own cache (")
 	if gave, err := first.Peers(first.ctx()); err != nil || gave.Stats.Served < f.BytesFromPeers {
 		t.Errorf("%+v %v", gave, err)
 	}

@@ -53,8 +53,8 @@ type Cache struct {
 	used    atomic.Int64 // bytes of blocks, as far as is known between two cleanings
 	coming  atomic.Int64 // bytes of those that are being written
 	clean   sync.Mutex   // held by who cleans
-	early   atomic.Bool  // somebody cleans before it is necessary
-	work    sync.WaitGroup
+	early   sync.Mutex   // held by who cleans before it is necessary, and for good when the cache is closed
+	closed  sync.Once
 	locks   [64]sync.Mutex
 	recent  recent
 	writing writing
@@ -95,7 +95,7 @@ func Open(root string, limits Limits) (*Cache, error) {
 
 // Close lets another process have the cache.
 func (c *Cache) Close() {
-	c.work.Wait()
+	c.closed.Do(c.early.Lock)
 	c.recent.close()
 	c.writing.close()
 	c.unlock()
@@ -691,12 +691,12 @@ func (c *Cache) room(n int64) error {
 		return ErrFull
 	}
 	if full := c.used.Load() + c.coming.Add(n); full <= limit {
-		if full > limit-limit/slack/2 && c.early.CompareAndSwap(false, true) {
+		if full > limit-limit/slack/2 && c.early.TryLock() {
 			// So that nobody who comes has to wait for it, mostly.
-			c.work.Go(func() {
-				defer c.early.Store(false)
+			go func() {
+				defer c.early.Unlock()
 				_ = c.Clean() // what goes wrong is told when the room is needed
-			})
+			}()
 		}
 		return nil
 	}

@@ -403,6 +403,24 @@ func TestWhatDoesNotBelongHereIsRemoved(t *testing.T) {
 	}
 }
 
+// TestCleanedBeforeItIsFull: who brings the block that would be too much finds room already, mostly.
+func TestCleanedBeforeItIsFull(t *testing.T) {
+	const limit = 16 * peerdist.BlockSize
+	c := opened(t, filepath.Join(t.TempDir(), "cache"), Limits{Size: limit, MaxAge: time.Hour})
+	for n := range byte(2) {
+		body := random(limit/2, n)
+		s := &segments(t, body, peerdist.SHA256)[0]
+		for i := range s.Blocks() {
+			put(t, c, s, body, i)
+		}
+	}
+	for end := time.Now().Add(time.Minute); c.Used() != limit/2; time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("%d bytes of %d are used", c.Used(), limit)
+		}
+	}
+}
+
 func TestSegmentsOfAFile(t *testing.T) {
 	dir := t.TempDir()
 	body := random(400000, 6)

@@ -79,6 +79,32 @@ func TestBlocksAreSharedWithTheFile(t *testing.T) {
 					t.Errorf("%d bytes are used of %d", c.Used(), len(body))
 				}
 			}
+			// The owner may change the file before its blocks are shared.
+			c := opened(t, filepath.Join(dir, "changed"), wide)
+			changed := &segments(t, body, peerdist.SHA256)[0]
+			for j := range changed.Blocks() {
+				put(t, c, changed, body, j)
+			}
+			if err := f.Truncate(100_000); err != nil {
+				t.Fatal(err)
+			}
+			if err := c.Share(changed, f); err == nil {
+				t.Error("a file that is too short was shared")
+			}
+			if b, err := c.Read(changed.ID(), 5, nil); err != nil || !bytes.Equal(b.Data, block(changed, body, 5)) {
+				t.Errorf("what was here before: %v", err)
+			}
+			if _, err := f.WriteAt(random(len(body)-100_000, 10), 100_000); err != nil {
+				t.Fatal(err)
+			}
+			if err := c.Share(changed, f); err != nil {
+				t.Fatal(err)
+			}
+			for j := range changed.Blocks() {
+				if _, err := c.Read(changed.ID(), j, nil); (err == nil) != (j == 0) {
+					t.Errorf("block %d of a file that has changed from 100000 on: %v", j, err)
+				}
+			}
 		})
 	}
 }

@@ -514,6 +514,23 @@ func put(t *testing.T, b *Blind, id []byte, i, n int) {
 	}
 }
 
+// TestBlindMakesRoom: for blocks that are more than what is made free otherwise.
+func TestBlindMakesRoom(t *testing.T) {
+	const size = 100_000
+	limits := cache.Limits{Size: 5 * size / 2, MaxAge: time.Hour}
+	b, err := OpenBlind(filepath.Join(t.TempDir(), "blind"), limits)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Close()
+	for i := range 4 {
+		put(t, b, random(32 + i)[i:], 0, size)
+		if used := b.Used(); used > limits.Size || i > 0 && used < 2*size {
+			t.Errorf("%d bytes are used of %d after %d blocks", used, limits.Size, i+1)
+		}
+	}
+}
+
 func TestBlindOnDisk(t *testing.T) {
 	root := filepath.Join(t.TempDir(), "blind")
 	b, err := OpenBlind(root, roomy)
