@@ -15,6 +15,7 @@ import (
 	"io/fs"
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/ebbtransfer/ebb/bits"
 	"github.com/ebbtransfer/ebb/internal/bupwire"
@@ -27,13 +28,14 @@ import (
 const retryAfter = "60"
 
 type handler struct {
-	p *session.Prefix
+	p     *session.Prefix
+	began time.Time
 }
 
 // New returns the front end for a prefix. It takes requests with the method BITS_POST below the
 // prefix, and GET and HEAD of the replies that it handed out.
 func New(p *session.Prefix) http.Handler {
-	h := &handler{p}
+	h := &handler{p, time.Now()}
 	h.clearNotifyFiles()
 	return h
 }

@@ -223,9 +223,11 @@ func (r *progressReader) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// notifyFiles are the files that an application gets the names of, in one directory for each upload,
-// as IIS has it. Nobody can list the directories above, so that only the application knows the
-// way; it may run as another user than the server.
+// notifyFiles are the files that an application gets the names of, in directories of their own for
+// each call, named as IIS does it. The application may run as another user than the server, so
+// everyone may write the reply who knows the way: the directories above cannot be listed, and the
+// name is made for the call. It is not the session's id, which the uploader knows too: he could put
+// a link there, for the application to write through.
 type notifyFiles struct {
 	root *os.Root // nil: there are none
 	guid string
@@ -257,7 +259,7 @@ func (h *handler) attach(ctx context.Context, req *http.Request, s session.Sessi
 }
 
 func (h *handler) attachFiles(ctx context.Context, req *http.Request, s session.Session) (_ *notifyFiles, err error) {
-	f := &notifyFiles{guid: session.GUID(s.Info().ID)}
+	f := &notifyFiles{guid: session.GUID(session.NewID())}
 	defer func() {
 		if err != nil {
 			f.remove()
@@ -273,15 +275,16 @@ func (h *handler) attachFiles(ctx context.Context, req *http.Request, s session.
 	if f.root, err = os.OpenRoot(dir); err != nil {
 		return nil, err
 	}
-	f.clear() // of a server that was killed
+	h.clearNotifyFiles() // those that were too young when the server started
 	for _, d := range []struct {
 		name string
 		mode fs.FileMode
+		own  bool // nobody may have made it before
 	}{
-		{session.BITSSessions, 0o711}, {requestsDir[:len(requestsDir)-1], 0o711}, {repliesDir[:len(repliesDir)-1], 0o711},
-		{requestsDir + f.guid, 0o755}, {repliesDir + f.guid, 0o777},
+		{session.BITSSessions, 0o711, false}, {requestsDir[:len(requestsDir)-1], 0o711, false}, {repliesDir[:len(repliesDir)-1], 0o711, false},
+		{requestsDir + f.guid, 0o755, true}, {repliesDir + f.guid, fs.ModeSticky | 0o777, true},
 	} {
-		if err := f.root.Mkdir(d.name, d.mode); err != nil && !errors.Is(err, fs.ErrExist) {
+		if err := f.root.Mkdir(d.name, d.mode.Perm()); err != nil && (d.own || !errors.Is(err, fs.ErrExist)) {
 			return nil, err
 		}
 		if err := f.root.Chmod(d.name, d.mode); err != nil { // whatever the umask
@@ -356,8 +359,8 @@ func (f *notifyFiles) remove() {
 	}
 }
 
-// clearNotifyFiles removes the files for applications that a killed server left. Those of a call
-// that may still run, of another server of the same directory, are younger.
+// clearNotifyFiles removes the files for applications that a killed server left: those from before
+// this one. An application may still read younger ones.
 func (h *handler) clearNotifyFiles() {
 	if h.p.Root == "" || h.p.Notify != session.NotifyByReference {
 		return
@@ -373,7 +376,7 @@ func (h *handler) clearNotifyFiles() {
 			if _, ours := session.ParseGUID(e.Name()); !ours {
 				continue
 			}
-			if st, err := e.Info(); err == nil && time.Since(st.ModTime()) > 2*h.p.NotifyTimeout {
+			if st, err := e.Info(); err == nil && st.ModTime().Before(h.began) && time.Since(st.ModTime()) > 2*h.p.NotifyTimeout {
 				_ = root.RemoveAll(dir + e.Name())
 			}
 		}

@@ -100,9 +100,12 @@ func TestUploadReplyByReference(t *testing.T) {
 	if got.method != "POST" || got.uri != "/bitsasp/test.REPLY" || got.length != 0 || got.header.Get("BITS-Original-Request-URL") != "http://FRANKCAO8/up/f.txt" || !strings.HasPrefix(got.header.Get("User-Agent"), "BITSExts 1.5") {
 		t.Errorf("the application got %+v", got)
 	}
-	dirs := "BITS-Sessions/Requests/" + c.session + "/requestfile.bin"
-	if file := got.header.Get("BITS-Request-DataFile-Name"); file != filepath.Join(s.root, filepath.FromSlash(dirs)) {
-		t.Errorf("request file %s", file)
+	for header, want := range map[string]string{
+		"BITS-Request-DataFile-Name": "BITS-Sessions/Requests/{*}/requestfile.bin", "BITS-Response-DataFile-Name": "BITS-Sessions/Replies/{*}/responsefile.bin",
+	} {
+		if ok, _ := filepath.Match(filepath.Join(s.root, filepath.FromSlash(want)), got.header.Get(header)); !ok {
+			t.Errorf("%s: %s", header, got.header.Get(header))
+		}
 	}
 	for _, file := range []string{got.header.Get("BITS-Request-DataFile-Name"), replyFile} {
 		if _, err := os.Stat(filepath.Dir(file)); !os.IsNotExist(err) {
@@ -520,9 +523,12 @@ func TestNoRoomForAReply(t *testing.T) {
 	a.last(t, 2)
 }
 
-// What a killed server left for applications goes at the next start, but not what one may still read.
+// What a killed server left for applications goes at the next start, but what one may still read only
+// with a later upload.
 func TestOldFilesForApplicationsAreCleared(t *testing.T) {
-	s := serve(t, nil, session.Options{})
+	a := application(t, nil)
+	root := t.TempDir()
+	s := &server{t: t, root: root}
 	put := func(name string, age time.Duration) string {
 		dir := filepath.Join(s.root, "BITS-Sessions", "Requests", name)
 		if err := os.MkdirAll(dir, 0o755); err != nil {
@@ -538,7 +544,14 @@ func TestOldFilesForApplicationsAreCleared(t *testing.T) {
 	}
 	old, young := put("{A0FF5911-4144-45B3-BF27-27AFC8EC8A67}", time.Hour), put("{B0FF5911-4144-45B3-BF27-27AFC8EC8A67}", time.Second)
 	other := put("not ours", time.Hour)
-	handler(s.root, nil, notifying(session.NotifyByReference, "http://h/"))
+	store, err := session.OpenDir(root, session.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	srv := httptest.NewServer(handler(root, store, notifying(session.NotifyByReference, a.URL)))
+	defer srv.Close()
+	s.addr = srv.Listener.Addr().String()
 	if _, err := os.Stat(old); !os.IsNotExist(err) {
 		t.Errorf("the old one is still there: %v", err)
 	}
@@ -546,5 +559,17 @@ func TestOldFilesForApplicationsAreCleared(t *testing.T) {
 		if _, err := os.Stat(name); err != nil {
 			t.Error(err)
 		}
+	}
+	if err := os.Chtimes(young, time.Time{}, time.Now().Add(-time.Hour)); err != nil {
+		t.Fatal(err)
+	}
+	c := s.client("f")
+	c.open()
+	if err := c.sendAll(content(10), 10); err != nil {
+		t.Fatal(err)
+	}
+	a.last(t, 1)
+	if _, err := os.Stat(young); !os.IsNotExist(err) {
+		t.Errorf("the younger one is still there: %v", err)
 	}
 }
