@@ -304,6 +304,7 @@ bob = { token = "fedcba9876543210" }
 path = "/"
 dir = "%DIR%"
 [group.bits]
+BITSUploadEnabled = true
 BITSNumberOfSessionsLimit = 2
 `)
 	first := s.tus("/1", 10, "Authorization", alice)

@@ -33,8 +33,9 @@ var cleanupUnits = []struct {
 	most int64
 }{{time.Minute, 60}, {time.Hour, 24}, {day, 360}}
 
-// bits takes over what is set with BITS's names, and reports whether uploads are enabled.
-func (r *reader) bits(key string, f *fileBITS, u *Uploads) bool {
+// bits takes over what is set with BITS's names, and reports whether uploads are enabled; otherwise is
+// what holds without BITSUploadEnabled.
+func (r *reader) bits(key string, f *fileBITS, u *Uploads, otherwise bool) bool {
 	number := func(name string, v *int64, lo, hi, otherwise int64) int64 {
 		if v == nil {
 			return otherwise
@@ -45,9 +46,11 @@ func (r *reader) bits(key string, f *fileBITS, u *Uploads) bool {
 		}
 		return *v
 	}
-	boolean := func(name string, v any) bool {
+	boolean := func(name string, v any, otherwise bool) bool {
 		switch v {
-		case nil, true, int64(1):
+		case nil:
+			return otherwise
+		case true, int64(1):
 			return true
 		case false, int64(0):
 		default:
@@ -60,7 +63,7 @@ func (r *reader) bits(key string, f *fileBITS, u *Uploads) bool {
 	u.HostIDFallback = time.Duration(number("BITSHostIdFallbackTimeout", f.HostIDFallback, 1, most, int64(u.HostIDFallback/time.Second))) * time.Second
 	u.Overwrite = number("BITSAllowOverwrites", f.Overwrite, 0, 1, 0) == 1
 	u.Notify = session.NotifyType(number("BITSServerNotificationType", f.Notify, 0, 2, 0))
-	switch limited := boolean("BITSSessionLimitEnable", f.LimitEnable); {
+	switch limited := boolean("BITSSessionLimitEnable", f.LimitEnable, true); {
 	case !limited:
 		u.SessionsPerUser = 0
 	case f.LimitEnable != nil:
@@ -86,7 +89,7 @@ func (r *reader) bits(key string, f *fileBITS, u *Uploads) bool {
 	set(r, key+".BITSHostId", f.HostID, &u.HostID, parseHostID)
 	// The documents say that count and unit do not count where UseDefault is 0. That must be
 	// the other way round.
-	if !boolean("BITSCleanupUseDefault", f.CleanupDefault) {
+	if !boolean("BITSCleanupUseDefault", f.CleanupDefault, true) {
 		unit := cleanupUnits[number("BITSCleanupUnits", f.CleanupUnits, 0, 2, 1)]
 		if f.CleanupCount == nil {
 			r.problem(key+".BITSCleanupUseDefault", "is false, but there is no BITSCleanupCount")
@@ -95,5 +98,5 @@ func (r *reader) bits(key string, f *fileBITS, u *Uploads) bool {
 	} else if f.CleanupCount != nil {
 		r.problem(key+".BITSCleanupCount", "has no effect: BITSCleanupUseDefault is not false")
 	}
-	return boolean("BITSUploadEnabled", f.Enabled)
+	return boolean("BITSUploadEnabled", f.Enabled, otherwise)
 }

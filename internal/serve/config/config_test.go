@@ -90,6 +90,7 @@ path = "/bits/"
 dir = "/srv/bits"
 
 [group.bits]
+BITSUploadEnabled = true
 BITSSessionTimeout = 3600
 BITSMaximumUploadSize = "1844674407370955"
 BITSServerNotificationType = 1
@@ -266,7 +267,7 @@ func TestBITSNamesTakeNumbersAndTexts(t *testing.T) {
 		{"BITSUploadEnabled = 1\nBITSMaximumUploadSize = 5000", true, 5000},
 		{"BITSUploadEnabled = 0", false, 0},
 		{"BITSUploadEnabled = true\nBITSMaximumUploadSize = \"5000\"", true, 5000},
-		{"BITSMaximumUploadSize = \"\"", true, -1},
+		{"BITSUploadEnabled = true\nBITSMaximumUploadSize = \"\"", true, -1},
 	} {
 		got, err := Parse("x.toml", []byte("[[group]]\npath = \"/\"\ndir = \"/srv\"\n[group.bits]\n"+c.text))
 		if err != nil {
@@ -295,12 +296,38 @@ func TestBITSNamesTakeBooleansAndNumbers(t *testing.T) {
 		{"BITSCleanupUseDefault = false\nBITSCleanupCount = 3\nBITSCleanupUnits = 0", 0, 3 * time.Minute},
 		{"BITSCleanupUseDefault = 0\nBITSCleanupCount = 3", 0, 3 * time.Hour},
 	} {
-		got, err := Parse("x.toml", []byte("[[group]]\npath = \"/\"\ndir = \"/srv\"\n[group.bits]\n"+c.text))
+		got, err := Parse("x.toml", []byte("[[group]]\npath = \"/\"\ndir = \"/srv\"\n[group.bits]\nBITSUploadEnabled = true\n"+c.text))
 		if err != nil {
 			t.Errorf("%s: %v", c.text, err)
 			continue
 		}
 		if u := got.Groups[0].Uploads; u == nil || u.SessionsPerUser != c.sessions || u.Cleanup != c.cleanup {
+			t.Errorf("%s: %+v", c.text, u)
+		}
+	}
+}
+
+// As with IIS, whoever sets another property does not open the directory for uploads. A table for uploads
+// does.
+func TestBITSNamesAloneDoNotEnableUploads(t *testing.T) {
+	for _, c := range []struct {
+		text    string
+		enabled bool
+	}{
+		{"[group.bits]", false},
+		{"[group.bits]\nBITSMaximumUploadSize = 5000", false},
+		{"[group.bits]\nBITSMaximumUploadSize = 5000\nBITSUploadEnabled = true", true},
+		{"[group.uploads]\n[group.bits]\nBITSMaximumUploadSize = 5000", true},
+		{"[group.uploads]\n[group.bits]\nBITSMaximumUploadSize = 5000\nBITSUploadEnabled = false", false},
+		{"[group.uploads]\nenabled = true\n[group.bits]\nBITSMaximumUploadSize = 5000\nBITSUploadEnabled = false", true},
+		{"[group.uploads]\nenabled = false\n[group.bits]\nBITSUploadEnabled = true", false},
+	} {
+		got, err := Parse("x.toml", []byte("[[group]]\npath = \"/\"\ndir = \"/srv\"\n"+c.text))
+		if err != nil {
+			t.Errorf("%s: %v", c.text, err)
+			continue
+		}
+		if u := got.Groups[0].Uploads; (u != nil) != c.enabled || u != nil && u.MaxSize != 5000 {
 			t.Errorf("%s: %+v", c.text, u)
 		}
 	}

@@ -504,9 +504,9 @@ const (
 
 func (r *reader) uploads(key string, f fileGroup, g *Group) {
 	u := DefaultUploads(g.Write)
-	enabled := true
-	if f.BITS != nil {
-		enabled = r.bits(key+".bits", f.BITS, &u)
+	enabled := f.Uploads != nil
+	if f.BITS != nil { // whose default is off
+		enabled = r.bits(key+".bits", f.BITS, &u, enabled)
 	}
 	key += ".uploads"
 	if o := f.Uploads; o != nil {
