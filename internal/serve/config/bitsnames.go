@@ -25,7 +25,11 @@ type fileBITS struct {
 	CleanupUnits    *int64  `toml:"BITSCleanupUnits"`
 	SessionsPerUser *int64  `toml:"BITSNumberOfSessionsLimit"`
 	LimitEnable     any     `toml:"BITSSessionLimitEnable"`
+	SessionDir      string  `toml:"BITSSessionDirectory"` // taken and not used: sessions have their own place here
 }
+
+// mostUpload is the most that BITSMaximumUploadSize can be.
+const mostUpload = 1844674407370955
 
 // cleanupUnits are the values of BITSCleanupUnits, and the most of each.
 var cleanupUnits = []struct {
@@ -78,11 +82,14 @@ func (r *reader) bits(key string, f *fileBITS, u *Uploads, otherwise bool) bool 
 			u.MaxSize = -1
 		default:
 			n, err := strconv.ParseInt(text, 10, 64)
-			if err != nil || n < 0 {
+			switch {
+			case n > mostUpload: // also where it is too large for n
+				r.problem(key+".BITSMaximumUploadSize", "%s is out of range; want up to %d bytes, or \"\" for no limit", text, int64(mostUpload))
+			case err != nil || n < 0:
 				r.problem(key+".BITSMaximumUploadSize", "%q is not a number of bytes", text)
-				break
+			default:
+				u.MaxSize = n
 			}
-			u.MaxSize = n
 		}
 	}
 	set(r, key+".BITSServerNotificationURL", f.NotifyURL, &u.NotifyURL, parseNotifyURL)

@@ -91,6 +91,7 @@ dir = "/srv/bits"
 
 [group.bits]
 BITSUploadEnabled = true
+BITSSessionDirectory = "BITS-Sessions"
 BITSSessionTimeout = 3600
 BITSMaximumUploadSize = "1844674407370955"
 BITSServerNotificationType = 1
@@ -236,7 +237,10 @@ func TestProblems(t *testing.T) {
 		{"[[group]]\npath = \"/\"\n[group.uploads]\nstorage = \"s3://b\"\nnotify = \"by-reference\"\nnotify_url = \"/x\"", "x.toml:5: group[0].uploads.notify: by-reference"},
 		{group + "[group.bits]\nBITSSessionTimeout = 0", "x.toml:5: group[0].bits.BITSSessionTimeout: 0 is out of range; want 1 to 4294967295"},
 		{group + "[group.bits]\nBITSCleanupUseDefault = 0\nBITSCleanupUnits = 0\nBITSCleanupCount = 61", "x.toml:7: group[0].bits.BITSCleanupCount: 61 is out of range; want 1 to 60"},
-		{group + "[group.bits]\nBITSMaximumUploadSize = \"-1\"", "x.toml:5: group[0].bits.BITSMaximumUploadSize: "},
+		{group + "[group.bits]\nBITSMaximumUploadSize = \"-1\"", "x.toml:5: group[0].bits.BITSMaximumUploadSize: \"-1\" is not a number"},
+		{group + "[group.bits]\nBITSMaximumUploadSize = 1844674407370956", "x.toml:5: group[0].bits.BITSMaximumUploadSize: 1844674407370956 is out of range; want up to 1844674407370955 bytes"},
+		{group + "[group.bits]\nBITSMaximumUploadSize = \"18446744073709551615\"", "x.toml:5: group[0].bits.BITSMaximumUploadSize: 18446744073709551615 is out of range"},
+		{group + "[group.uploads]\nnotify_url = \"/x\"", "x.toml:5: group[0].uploads.notify_url: has no effect"},
 		{"[branchcache]\nversion = 3", "x.toml:2: branchcache.version: want 1, "},
 		{"[branchcache]\nhashes_size = \"1 MB\"", "x.toml:2: branchcache.hashes_size: 1 MB is out of range"},
 		{"[branchcache]\nhashes_age = 28", "x.toml:2: branchcache.hashes_age: want a text such as \"28d\""},
@@ -329,6 +333,20 @@ func TestBITSNamesAloneDoNotEnableUploads(t *testing.T) {
 		}
 		if u := got.Groups[0].Uploads; (u != nil) != c.enabled || u != nil && u.MaxSize != 5000 {
 			t.Errorf("%s: %+v", c.text, u)
+		}
+	}
+}
+
+// IIS keeps the URL while the type says that nobody is notified.
+func TestNotificationOfBITSThatIsOff(t *testing.T) {
+	for _, kind := range []string{"", "BITSServerNotificationType = 0\n"} {
+		got, err := Parse("x.toml", []byte("[[group]]\npath = \"/\"\ndir = \"/srv\"\n[group.bits]\nBITSUploadEnabled = true\n"+kind+"BITSServerNotificationURL = \"http://app/\""))
+		if err != nil {
+			t.Errorf("%s: %v", kind, err)
+			continue
+		}
+		if u := got.Groups[0].Uploads; u == nil || u.Notify != session.NotifyNone {
+			t.Errorf("%s: %+v", kind, u)
 		}
 	}
 }

@@ -549,7 +549,7 @@ func (r *reader) uploads(key string, f fileGroup, g *Group) {
 	switch {
 	case u.Notify != session.NotifyNone && u.NotifyURL == "":
 		r.problem(key+".notify", "there is no notify_url")
-	case u.Notify == session.NotifyNone && u.NotifyURL != "":
+	case u.Notify == session.NotifyNone && f.Uploads != nil && f.Uploads.NotifyURL != nil: // IIS keeps its own while there is none
 		r.problem(key+".notify_url", `has no effect: notify is not set`)
 	case u.Notify == session.NotifyByReference && u.Storage.Bucket != "":
 		r.problem(key+".notify", "by-reference names files on this machine, and a bucket has none")
