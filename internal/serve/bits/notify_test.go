@@ -2,6 +2,7 @@ package bits_test
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"io"
 	"net"
@@ -12,6 +13,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -54,12 +56,19 @@ func application(t *testing.T, answer func(w http.ResponseWriter, c call)) *app 
 
 func (a *app) last(t *testing.T, calls int) call {
 	t.Helper()
+	a.called(t, calls)
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if len(a.calls) != calls {
-		t.Fatalf("the application was called %d times, want %d", len(a.calls), calls)
-	}
 	return a.calls[calls-1]
+}
+
+func (a *app) called(t *testing.T, times int) {
+	t.Helper()
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if len(a.calls) != times {
+		t.Fatalf("the application was called %d times, want %d", len(a.calls), times)
+	}
 }
 
 func notifying(kind session.NotifyType, u string) func(*session.Prefix) {
@@ -502,9 +511,8 @@ func TestApplicationsReplyMustBeAFile(t *testing.T) {
 	}
 }
 
-// Replies have a limit of their own. It is met before the application is asked, not after it took the
-// file.
-func TestNoRoomForAReply(t *testing.T) {
+// Replies have a limit of their own: who has as many uploads as he may have can end them.
+func TestRepliesDoNotCountAsUploads(t *testing.T) {
 	a := application(t, func(w http.ResponseWriter, _ call) { _, _ = io.WriteString(w, "reply") })
 	s := serve(t, notifying(session.NotifyByValue, a.URL), session.Options{Sessions: 2})
 	want := content(10)
@@ -521,6 +529,52 @@ func TestNoRoomForAReply(t *testing.T) {
 	}
 	open[0].expect(bytes.Replace(open[0].create(), []byte("/up/f0"), []byte("/up/f2"), 1), 503, "Retry-After: 60")
 	a.last(t, 2)
+}
+
+// fullOfReplies is a store that has room for uploads, and for replies only after a while.
+type fullOfReplies struct {
+	session.Store
+	room atomic.Bool
+}
+
+func (s *fullOfReplies) Create(ctx context.Context, spec session.Spec) (session.Info, error) {
+	if spec.Target == "" && !s.room.Load() {
+		return session.Info{}, session.ErrTooMany
+	}
+	return s.Store.Create(ctx, spec)
+}
+
+// The application is not asked in vain: that there is no room for a reply is found out before it took
+// the file.
+func TestNoRoomForAReply(t *testing.T) {
+	for _, kind := range []session.NotifyType{session.NotifyByReference, session.NotifyByValue} {
+		a := application(t, func(w http.ResponseWriter, c call) {
+			if kind == session.NotifyByValue {
+				_, _ = io.WriteString(w, "reply")
+			} else if err := os.WriteFile(c.header.Get("BITS-Response-DataFile-Name"), []byte("reply"), 0o600); err != nil {
+				t.Error(err)
+			}
+		})
+		store := &fullOfReplies{}
+		s := serve(t, func(p *session.Prefix) {
+			notifying(kind, a.URL)(p)
+			store.Store = p.Store
+			p.Store = store
+		}, session.Options{})
+		want := content(10)
+		c := s.client("f")
+		c.open()
+		c.expect(c.fragment(want, 0, 10, 10), 503, "Retry-After: 60", "BITS-Reply-URL")
+		a.called(t, 0)
+		if left, err := filepath.Glob(filepath.Join(s.root, "BITS-Sessions", "*", "*")); err != nil || len(left) > 0 {
+			t.Errorf("left over: %v, %v", left, err)
+		}
+		store.room.Store(true)
+		if a := c.expect(c.fragment(want, 0, 10, 10), 200); a.header["BITS-Reply-URL"] == "" {
+			t.Errorf("no reply: %v", a)
+		}
+		a.called(t, 1)
+	}
 }
 
 // What a killed server left for applications goes at the next start, but what one may still read only
