@@ -8,6 +8,7 @@ import (
 
 	"github.com/ebbtransfer/ebb/internal/bupwire"
 	"github.com/ebbtransfer/ebb/internal/peerdist/hosted"
+	"github.com/ebbtransfer/ebb/internal/serve/access"
 	"github.com/ebbtransfer/ebb/internal/serve/config"
 	"github.com/ebbtransfer/ebb/internal/serve/ietf"
 	"github.com/ebbtransfer/ebb/internal/serve/record"
@@ -82,6 +83,10 @@ func (s *server) admit(l *line, r *http.Request, g *group, name, front string) b
 	}
 	principal, err := s.access.Principal(r)
 	switch {
+	case errors.Is(err, access.ErrBusy):
+		l.Header().Set("Retry-After", "10")
+		refuse(l, r, http.StatusServiceUnavailable, err.Error())
+		return false
 	case err != nil:
 	case slices.Contains(allowed, config.Anyone),
 		principal != "" && (slices.Contains(allowed, config.Authenticated) || slices.Contains(allowed, principal)):

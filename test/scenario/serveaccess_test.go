@@ -1,6 +1,7 @@
 package scenario
 
 import (
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -18,8 +19,11 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
+
+	"golang.org/x/crypto/bcrypt"
 )
 
 // authority signs certificates.
@@ -263,6 +267,69 @@ func TestServeAccess(t *testing.T) {
 	s.logged("principal=alice")
 	s.logged(`why="wrong credentials of the user \"mallory\""`)
 	s.logged(`why="robot is not in the group's list"`)
+}
+
+// Passwords are slow to check. Who sends wrong ones without end is refused, and does not make others
+// wait without end.
+func TestServeFloodOfPasswords(t *testing.T) {
+	t.Parallel()
+	hash, err := bcrypt.GenerateFromPassword([]byte("correct horse"), bcrypt.MinCost)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := startServing(t, fmt.Sprintf(`
+[users.alice]
+password = %q
+[users.slow]
+password = "$2y$13$aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+[[group]]
+path = "/"
+dir = "%%DIR%%"
+`, hash))
+	s.write("a", "text")
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	refused := make(chan string, 100)
+	var flood sync.WaitGroup
+	for range cap(refused) {
+		flood.Go(func() {
+			r, err := http.NewRequestWithContext(ctx, "GET", s.url+"/a", nil)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			r.SetBasicAuth("slow", "wrong")
+			a, err := http.DefaultClient.Do(r)
+			if err != nil {
+				return // the flood is over
+			}
+			_ = a.Body.Close()
+			if a.StatusCode == 503 {
+				refused <- a.Header.Get("Retry-After")
+			} else if a.StatusCode != 401 {
+				t.Error(a.Status)
+			}
+		})
+	}
+	select {
+	case after := <-refused:
+		if after != "10" {
+			t.Errorf("Retry-After: %q", after)
+		}
+	case <-time.After(patience):
+		t.Error("nobody is refused")
+	}
+	stop()
+	flood.Wait()
+	for end := time.Now().Add(patience); ; time.Sleep(50 * time.Millisecond) {
+		a, err := request(http.DefaultClient, "GET", s.url+"/a", nil, "Authorization", "Basic "+base64.StdEncoding.EncodeToString([]byte("alice:correct horse")))
+		if err == nil && a.StatusCode == 200 {
+			break
+		}
+		if err != nil || a.StatusCode != 503 || time.Now().After(end) {
+			t.Fatal(a.Response, err)
+		}
+	}
 }
 
 // Who may not upload is told so before his bytes are read.

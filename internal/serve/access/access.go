@@ -16,8 +16,12 @@ import (
 	"unicode"
 )
 
-// ErrCredentials means that credentials were given, and that they are wrong.
-var ErrCredentials = errors.New("wrong credentials")
+var (
+	// ErrCredentials means that credentials were given, and that they are wrong.
+	ErrCredentials = errors.New("wrong credentials")
+	// ErrBusy means that a password was not checked, and can be tried again in a while.
+	ErrBusy = errors.New("too many others wait for a check of the password")
+)
 
 // List is everyone who can be told apart. The zero value knows nobody.
 type List struct {
@@ -28,22 +32,30 @@ type List struct {
 
 	// Passwords are made to be slow to check. A client sends its own with every fragment, so those
 	// that were right are remembered, as a keyed hash that dies with the process.
-	key   []byte
-	turns chan struct{} // one for each password that may be checked at once: each takes memory
+	key    []byte
+	turns  chan struct{} // one for each password that may be checked at once: each takes memory
+	places chan struct{} // one for each that is checked or waits for its turn
 
 	mu    sync.Mutex // guards right
 	right map[[sha256.Size]byte]struct{}
 }
 
-// mostRemembered is how many right passwords are remembered at most.
-const mostRemembered = 4096
+const (
+	// mostRemembered is how many right passwords are remembered at most.
+	mostRemembered = 4096
+	// mostChecked is how many passwords are checked at once, and mostWaiting how many wait for that:
+	// a check takes a fortieth of a second with the hashes made here, and who sends wrong ones without end must not make
+	// others wait without end.
+	mostChecked = 2
+	mostWaiting = 40
+)
 
 // New makes a list of users with the hashes of their passwords, and of bearer tokens: their
 // texts, or "sha256:" and the hexadecimal digest of the text. With certs the subjects of client
 // certificates count too.
 func New(users, tokens map[string]string, certs bool) (*List, error) {
 	l := &List{users: map[string]password{}, tokens: map[[sha256.Size]byte]string{}, certs: certs,
-		key: make([]byte, 32), turns: make(chan struct{}, 2), right: map[[sha256.Size]byte]struct{}{}}
+		key: make([]byte, 32), turns: make(chan struct{}, mostChecked), places: make(chan struct{}, mostChecked+mostWaiting), right: map[[sha256.Size]byte]struct{}{}}
 	_, _ = rand.Read(l.key) // never fails
 	for name, hash := range users {
 		p, err := parseHash(hash)
@@ -86,15 +98,19 @@ func tokenSum(text string) (sum [sha256.Size]byte, err error) {
 func (l *List) Empty() bool { return len(l.users) == 0 && len(l.tokens) == 0 && !l.certs }
 
 // Principal returns who makes the request; "" is nobody in particular. Credentials in a header
-// go before a certificate. The error is ErrCredentials.
+// go before a certificate. The error is ErrCredentials or ErrBusy.
 func (l *List) Principal(r *http.Request) (string, error) {
 	scheme, rest, _ := strings.Cut(r.Header.Get("Authorization"), " ")
 	switch strings.ToLower(scheme) {
 	case "":
 	case "basic":
 		name, secret, ok := r.BasicAuth()
-		if !ok || !l.verify(r, name, secret) {
-			return "", fmt.Errorf("%w of the user %.64q", ErrCredentials, name)
+		err := ErrCredentials
+		if ok {
+			err = l.verify(r, name, secret)
+		}
+		if err != nil {
+			return "", fmt.Errorf("%w of the user %.64q", err, name)
 		}
 		return name, nil
 	case "bearer":
@@ -117,14 +133,14 @@ func (l *List) Principal(r *http.Request) (string, error) {
 	return "", nil
 }
 
-// verify checks a password.
-func (l *List) verify(r *http.Request, name, secret string) bool {
+// verify checks a password. The error is ErrCredentials or ErrBusy.
+func (l *List) verify(r *http.Request, name, secret string) error {
 	p, known := l.users[name]
 	if !known {
 		p = l.decoy
 	}
 	if p == nil || len(secret) > maxPassword {
-		return false
+		return ErrCredentials
 	}
 	mac := hmac.New(sha256.New, l.key)
 	_, _ = fmt.Fprintf(mac, "%d:%s%s", len(name), name, secret)
@@ -133,16 +149,22 @@ func (l *List) verify(r *http.Request, name, secret string) bool {
 	_, ok := l.right[sum]
 	l.mu.Unlock()
 	if ok {
-		return true
+		return nil
+	}
+	select {
+	case l.places <- struct{}{}:
+		defer func() { <-l.places }()
+	default:
+		return ErrBusy
 	}
 	select {
 	case l.turns <- struct{}{}:
 		defer func() { <-l.turns }()
-	case <-r.Context().Done():
-		return false
+	case <-r.Context().Done(): // nobody waits for the answer
+		return ErrBusy
 	}
 	if !p.matches(secret) || !known {
-		return false
+		return ErrCredentials
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -150,7 +172,7 @@ func (l *List) verify(r *http.Request, name, secret string) bool {
 		clear(l.right)
 	}
 	l.right[sum] = struct{}{}
-	return true
+	return nil
 }
 
 // Challenge sets what asks the client for credentials, and reports whether there are any that it

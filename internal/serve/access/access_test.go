@@ -1,6 +1,7 @@
 package access
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
@@ -10,6 +11,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"golang.org/x/crypto/bcrypt"
@@ -96,6 +98,62 @@ type never struct{ t *testing.T }
 func (n never) matches(string) bool {
 	n.t.Error("a password that was right is checked again")
 	return true
+}
+
+// Who sends wrong passwords without end makes others wait for a while at most. Those who were let in
+// before do not wait at all.
+func TestFloodOfPasswords(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newList(t)
+		ask := func(ctx context.Context, authorization string) error {
+			r := httptest.NewRequest("GET", "/", nil).WithContext(ctx)
+			r.Header.Set("Authorization", authorization)
+			_, err := l.Principal(r)
+			return err
+		}
+		if err := ask(t.Context(), basic("bob", "battery staple")); err != nil {
+			t.Fatal(err)
+		}
+		release := make(blocked)
+		l.users["alice"] = release
+		answers := make(chan error, mostChecked+mostWaiting)
+		for range mostChecked + mostWaiting - 1 {
+			go func() { answers <- ask(t.Context(), basic("alice", "wrong")) }()
+		}
+		synctest.Wait()
+		gone, leave := context.WithCancel(t.Context())
+		go func() { answers <- ask(gone, basic("alice", "wrong")) }()
+		synctest.Wait()
+		if err := ask(t.Context(), basic("alice", "wrong")); !errors.Is(err, ErrBusy) || errors.Is(err, ErrCredentials) {
+			t.Errorf("one too many: %v", err)
+		}
+		for _, known := range []string{basic("bob", "battery staple"), "Bearer 0123456789abcdef"} {
+			if err := ask(t.Context(), known); err != nil {
+				t.Errorf("%s: %v", known, err)
+			}
+		}
+		leave() // its place is free
+		<-answers
+		go func() { answers <- ask(t.Context(), basic("alice", "wrong")) }()
+		synctest.Wait()
+		close(release)
+		for range mostChecked + mostWaiting {
+			if err := <-answers; !errors.Is(err, ErrCredentials) {
+				t.Errorf("in the end: %v", err)
+			}
+		}
+		if err := ask(t.Context(), basic("alice", "wrong")); !errors.Is(err, ErrCredentials) {
+			t.Errorf("after the flood: %v", err)
+		}
+	})
+}
+
+// blocked is a password whose check takes until the channel is closed.
+type blocked chan struct{}
+
+func (b blocked) matches(string) bool {
+	<-b
+	return false
 }
 
 func TestCertificate(t *testing.T) {
