@@ -269,6 +269,36 @@ func TestServeAccess(t *testing.T) {
 	s.logged(`why="robot is not in the group's list"`)
 }
 
+// A client sends what it has for a name also to a server that knows nobody. That keeps it from nothing that
+// is for anyone, and opens nothing else.
+func TestServeIgnoresCredentialsWhereThereAreNone(t *testing.T) {
+	t.Parallel()
+	s := newServing(t, `
+[[group]]
+path = "/"
+dir = "%DIR%"
+[group.uploads]
+
+[[group]]
+path = "/closed/"
+dir = "%DIR%/closed"
+read = ["authenticated"]
+`)
+	s.write("a", "text")
+	s.write("closed/a", "text")
+	s.up()
+	for _, authorization := range []string{"", "Basic " + base64.StdEncoding.EncodeToString([]byte("alice:correct horse")), "Bearer 0123456789abcdef", "Negotiate abc"} {
+		s.do("GET", "/a", "", "Authorization", authorization).want(t, 200)
+		if a := s.do("GET", "/closed/a", "", "Authorization", authorization).want(t, 403); len(a.Header.Values("WWW-Authenticate")) > 0 {
+			t.Error(a.Header)
+		}
+	}
+	// What is begun with them is nobody's in particular.
+	upload := s.tus("/b", 4, "Authorization", "Bearer 0123456789abcdef")
+	s.do("HEAD", upload, "", "Tus-Resumable", "1.0.0").want(t, 200)
+	s.do("HEAD", upload, "", "Tus-Resumable", "1.0.0", "Authorization", "Bearer fedcba9876543210").want(t, 200)
+}
+
 // Passwords are slow to check. Who sends wrong ones without end is refused, and does not make others
 // wait without end.
 func TestServeFloodOfPasswords(t *testing.T) {

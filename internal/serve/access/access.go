@@ -95,12 +95,16 @@ func tokenSum(text string) (sum [sha256.Size]byte, err error) {
 }
 
 // Empty reports whether nobody can be told apart.
-func (l *List) Empty() bool { return len(l.users) == 0 && len(l.tokens) == 0 && !l.certs }
+func (l *List) Empty() bool { return !l.inHeader() && !l.certs }
 
 // Principal returns who makes the request; "" is nobody in particular. Credentials in a header
-// go before a certificate. The error is ErrCredentials or ErrBusy.
+// go before a certificate; where none could be right, they are meant for somebody else, such as a proxy,
+// and do not count. The error is ErrCredentials or ErrBusy.
 func (l *List) Principal(r *http.Request) (string, error) {
-	scheme, rest, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+	var scheme, rest string
+	if l.inHeader() {
+		scheme, rest, _ = strings.Cut(r.Header.Get("Authorization"), " ")
+	}
 	switch strings.ToLower(scheme) {
 	case "":
 	case "basic":
@@ -184,5 +188,8 @@ func (l *List) Challenge(h http.Header) bool {
 	if len(l.tokens) > 0 {
 		h.Add("WWW-Authenticate", `Bearer realm="ebb"`)
 	}
-	return len(l.users) > 0 || len(l.tokens) > 0
+	return l.inHeader()
 }
+
+// inHeader reports whether there are credentials that a header could have.
+func (l *List) inHeader() bool { return len(l.users) > 0 || len(l.tokens) > 0 }

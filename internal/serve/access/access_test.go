@@ -175,6 +175,40 @@ func TestCertificate(t *testing.T) {
 	}
 }
 
+// Clients send credentials that they have for a name, whether the server has any or not. One that has none
+// knows nobody by them, and no other one by leaving them out.
+func TestCredentialsWhereThereAreNone(t *testing.T) {
+	leaf := &x509.Certificate{Subject: pkix.Name{CommonName: "machine-7"}}
+	verified := &tls.ConnectionState{VerifiedChains: [][]*x509.Certificate{{leaf}}}
+	for _, certs := range []bool{false, true} {
+		l, err := New(nil, nil, certs)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, authorization := range []string{"", basic("alice", "correct horse"), basic("", ""), "Bearer 0123456789abcdef", "Bearer ", "Negotiate abc"} {
+			r := httptest.NewRequest("GET", "/", nil)
+			r.Header.Set("Authorization", authorization)
+			if p, err := l.Principal(r); p != "" || err != nil {
+				t.Errorf("%s: %q, %v", authorization, p, err)
+			}
+			r.TLS = verified
+			if p, err := l.Principal(r); p != map[bool]string{true: "machine-7"}[certs] || err != nil {
+				t.Errorf("%s with a certificate, which counts %v: %q, %v", authorization, certs, p, err)
+			}
+		}
+	}
+	// As soon as there is one, they are taken for an attempt.
+	l, err := New(nil, map[string]string{"ci": "0123456789abcdef"}, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := httptest.NewRequest("GET", "/", nil)
+	r.Header.Set("Authorization", basic("alice", "correct horse"))
+	if p, err := l.Principal(r); !errors.Is(err, ErrCredentials) {
+		t.Errorf("%q, %v", p, err)
+	}
+}
+
 func TestChallenge(t *testing.T) {
 	h := http.Header{}
 	if l := newList(t); !l.Challenge(h) || len(h.Values("WWW-Authenticate")) != 2 {
