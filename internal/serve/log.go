@@ -2,7 +2,6 @@ package serve
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
@@ -10,8 +9,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/ebbtransfer/ebb/bits"
-	"github.com/ebbtransfer/ebb/internal/bupwire"
 	"github.com/ebbtransfer/ebb/internal/serve/record"
 	"github.com/ebbtransfer/ebb/internal/serve/session"
 )
@@ -69,21 +66,6 @@ func (l *line) why() string {
 		return "BITS-Error-Code " + code[0]
 	}
 	return strings.TrimSpace(string(l.told))
-}
-
-// refuse answers a request that no front end gets. The log is told why; the client no more than
-// the status says.
-func refuse(w http.ResponseWriter, r *http.Request, status int, why string) {
-	record.Why(r.Context(), "%s", why)
-	if r.Method == bupwire.Method {
-		code, context := bits.AccessDenied, bits.ContextRemoteFile
-		if status == http.StatusUnauthorized || status == http.StatusServiceUnavailable || status == http.StatusNotFound {
-			context = bits.ContextNone // the status says it all
-		}
-		bupwire.Ack{Status: status, Code: code, Context: context, Received: -1}.Write(w)
-		return
-	}
-	http.Error(w, fmt.Sprintf("%d %s", status, http.StatusText(status)), status)
 }
 
 // discreet is a log that does not tell the ids of uploads and replies: to know one is all that it takes

@@ -37,7 +37,7 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (s *server) route(l *line, r *http.Request) {
 	g, name := s.groups.Load().find(r.URL.Path)
 	if g == nil {
-		refuse(l, r, http.StatusNotFound, "no group has this path")
+		s.refuse(l, r, nil, http.StatusNotFound, "no group has this path")
 		return
 	}
 	front, handler := g.choose(r, name)
@@ -50,7 +50,7 @@ func (s *server) route(l *line, r *http.Request) {
 			defer func() { <-g.slots }()
 		default:
 			l.Header().Set("Retry-After", "10")
-			refuse(l, r, http.StatusServiceUnavailable, "the group has as many connections as it may have")
+			s.refuse(l, r, g, http.StatusServiceUnavailable, "the group has as many connections as it may have")
 			return
 		}
 	}
@@ -61,14 +61,14 @@ func (s *server) route(l *line, r *http.Request) {
 		l.Header().Set("Allow", g.allow())
 	}
 	if handler == nil {
-		g.notOffered(l, r)
+		s.notOffered(l, r, g)
 		return
 	}
 	handler.ServeHTTP(l, r)
 }
 
 // admit finds out who makes the request and whether he may; otherwise it answers, before a byte
-// of the body is read.
+// of the body is kept.
 func (s *server) admit(l *line, r *http.Request, g *group, name, front string) bool {
 	const override = "X-Http-Method-Override"                           // of tus: behind an OPTIONS there can be a POST
 	if r.Method == http.MethodOptions && len(r.Header[override]) == 0 { // browsers ask before they have credentials
@@ -85,7 +85,7 @@ func (s *server) admit(l *line, r *http.Request, g *group, name, front string) b
 	switch {
 	case errors.Is(err, access.ErrBusy):
 		l.Header().Set("Retry-After", "10")
-		refuse(l, r, http.StatusServiceUnavailable, err.Error())
+		s.refuse(l, r, g, http.StatusServiceUnavailable, err.Error())
 		return false
 	case err != nil:
 	case slices.Contains(allowed, config.Anyone),
@@ -94,7 +94,7 @@ func (s *server) admit(l *line, r *http.Request, g *group, name, front string) b
 		return true
 	case principal != "":
 		l.principal = principal
-		refuse(l, r, http.StatusForbidden, principal+" is not in the group's list")
+		s.refuse(l, r, g, http.StatusForbidden, principal+" is not in the group's list")
 		return false
 	default:
 		err = errors.New("the group wants to know who asks")
@@ -103,7 +103,7 @@ func (s *server) admit(l *line, r *http.Request, g *group, name, front string) b
 	if s.access.Challenge(l.Header()) {
 		status = http.StatusUnauthorized
 	}
-	refuse(l, r, status, err.Error())
+	s.refuse(l, r, g, status, err.Error())
 	return false
 }
 
@@ -175,13 +175,13 @@ func (g *group) allow() string {
 }
 
 // notOffered answers a request with a method that the group does not have, or for a protocol.
-func (g *group) notOffered(w http.ResponseWriter, r *http.Request) {
-	w.Header().Set("Allow", g.allow())
+func (s *server) notOffered(l *line, r *http.Request, g *group) {
+	l.Header().Set("Allow", g.allow())
 	switch r.Method {
 	case http.MethodOptions:
-		w.WriteHeader(http.StatusNoContent)
+		l.WriteHeader(http.StatusNoContent)
 	case bupwire.Method: // server.md 1.5
-		refuse(w, r, http.StatusNotImplemented, "the group takes no uploads")
+		s.refuse(l, r, g, http.StatusNotImplemented, "the group takes no uploads")
 	default:
 		why := "no protocol has this request"
 		switch {
@@ -191,6 +191,6 @@ func (g *group) notOffered(w http.ResponseWriter, r *http.Request) {
 			why = "uploads here go to an application, which takes them by BITS alone"
 		}
 		record.Why(r.Context(), "%s", why)
-		http.Error(w, why, http.StatusMethodNotAllowed)
+		http.Error(l, why, http.StatusMethodNotAllowed)
 	}
 }

@@ -81,6 +81,7 @@ type server struct {
 	origin  *files.Origin    // the same
 	hosted  *hosted.Server   // nil: there is none
 	active  sync.WaitGroup   // requests under way
+	drains  chan struct{}    // one for each fragment that is refused and read all the same
 	life    context.Context  // ends when those that are under way are cut
 	cut     context.CancelFunc
 
@@ -96,7 +97,7 @@ func Run(ctx context.Context, o Options) error {
 	ctx, cancel := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
 	defer cancel()
 	o.Log = slog.New(discreet{o.Log.Handler()})
-	s := &server{Options: o, digests: files.NewDigests(), metrics: newMetrics()}
+	s := &server{Options: o, digests: files.NewDigests(), metrics: newMetrics(), drains: make(chan struct{}, mostDrains)}
 	s.life, s.cut = context.WithCancel(context.Background())
 	defer s.cut()
 	var err error

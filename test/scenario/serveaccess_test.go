@@ -1,6 +1,7 @@
 package scenario
 
 import (
+	"bufio"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -382,11 +383,67 @@ func TestServeRefusesBeforeTheBody(t *testing.T) {
 		t.Errorf("that took %v", took)
 	}
 	// A client that sends at once gets the answer too.
-	for _, method := range []string{"PUT", "BITS_POST"} {
-		a, err := request(http.DefaultClient, method, s.url+"/a", strings.NewReader(strings.Repeat("x", 200_000)))
-		if err != nil || a.StatusCode != 401 {
-			t.Errorf("%s: %v %v", method, a.Response, err)
+	a, err := request(http.DefaultClient, "PUT", s.url+"/a", strings.NewReader(strings.Repeat("x", 200_000)))
+	if err != nil || a.StatusCode != 401 {
+		t.Errorf("%v %v", a.Response, err)
+	}
+}
+
+// fragment sends a fragment of 13 MiB as Windows does, all of it before it reads the answer, and then
+// a Ping with credentials on the same connection. It returns the status of both answers.
+func (s *serving) fragment() (fragment, ping int) {
+	s.t.Helper()
+	c, err := net.Dial("tcp", s.addr)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer func() { _ = c.Close() }()
+	_ = c.SetDeadline(time.Now().Add(patience))
+	const size = 13 * mib
+	answers := bufio.NewReader(c)
+	ask := func(head, body string) int {
+		s.t.Helper()
+		if _, err := io.WriteString(c, "BITS_POST /a HTTP/1.1\r\nHost: x\r\n"+head+"\r\n"+body); err != nil {
+			s.t.Fatal(err)
 		}
+		a, err := http.ReadResponse(answers, nil)
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		_, _ = io.Copy(io.Discard, a.Body)
+		return a.StatusCode
+	}
+	fragment = ask(fmt.Sprintf("BITS-Packet-Type: Fragment\r\nBITS-Session-Id: %s\r\nContent-Range: bytes 0-%d/%d\r\nContent-Length: %d\r\n",
+		"{7df0354d-249b-430f-820d-3d2a9bef4931}", size-1, size, size), strings.Repeat("x", size))
+	return fragment, ask("BITS-Packet-Type: Ping\r\nContent-Length: 0\r\nAuthorization: Bearer 0123456789abcdef\r\n", "")
+}
+
+func TestServeRefusesAWholeFragment(t *testing.T) {
+	t.Parallel()
+	const group = "[tokens.a]\ntoken = \"0123456789abcdef\"\n[[group]]\npath = \"/\"\ndir = \"%DIR%\"\n"
+	s := startServing(t, group+"[group.uploads]\n")
+	if fragment, ping := s.fragment(); fragment != 401 || ping != 200 {
+		t.Errorf("without credentials %d, then with them %d", fragment, ping)
+	}
+	// Also where the group is full, or takes no uploads any more.
+	s = startServing(t, group+"connections = 1\nwrite = [\"anyone\"]\n[group.uploads]\n")
+	other, err := net.Dial("tcp", s.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = other.Close() }()
+	_, _ = fmt.Fprintf(other, "PUT /b HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nx")
+	for deadline := time.Now().Add(patience); !strings.Contains(s.metrics(), "ebb_serve_requests_running 1"); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("the server does not get the request")
+		}
+	}
+	if fragment, ping := s.fragment(); fragment != 503 || ping != 503 {
+		t.Errorf("to a full group %d, then %d", fragment, ping)
+	}
+	s = startServing(t, group+"read = [\"anyone\"]\n")
+	if fragment, ping := s.fragment(); fragment != 501 || ping != 501 {
+		t.Errorf("where no uploads are taken %d, then %d", fragment, ping)
 	}
 }
 
