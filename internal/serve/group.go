@@ -3,6 +3,7 @@ package serve
 import (
 	"errors"
 	"fmt"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -42,9 +43,9 @@ func (s *server) newGroup(c config.Group) (*group, error) {
 			return nil, fmt.Errorf("the group %s: %w", c.Path, err)
 		}
 		g.tree, source = tree, tree
-		g.files = &files.Handler{Source: tree, Digests: s.digests, Listing: c.Listing, Describing: s.describing(&c), Untrusted: c.Uploads != nil}
+		g.files = &files.Handler{Source: tree, Digests: s.digests, Listing: c.Listing, Describing: s.describing(&c), Untrusted: s.untrusted(&c)}
 	case c.Files != nil:
-		g.files = &files.Handler{Source: files.NewTable(c.Files), Digests: s.digests, Listing: c.Listing, Describing: s.describing(&c)}
+		g.files = &files.Handler{Source: files.NewTable(c.Files), Digests: s.digests, Listing: c.Listing, Describing: s.describing(&c), Untrusted: s.untrusted(&c)}
 	}
 	if c.Uploads != nil {
 		u, err := openUploads(c, source, s.Log)
@@ -54,6 +55,51 @@ func (s *server) newGroup(c config.Group) (*group, error) {
 		g.uploads = u
 	}
 	return g, nil
+}
+
+// findUploads finds where uploads go, so that what comes there is known for what it is in any group.
+// Groups that are made at run time take none.
+func (s *server) findUploads() error {
+	for _, c := range s.Groups {
+		if c.Uploads == nil || c.Dir == "" {
+			continue
+		}
+		dir, err := filepath.Abs(c.Dir)
+		if err == nil {
+			dir, err = filepath.EvalSymlinks(dir)
+		}
+		if err != nil {
+			return fmt.Errorf("the group %s: %w", c.Path, err)
+		}
+		s.uploadDirs = append(s.uploadDirs, dir)
+	}
+	return nil
+}
+
+// untrusted returns what tells which files of a group others may have put there; nil if none.
+func (s *server) untrusted(c *config.Group) func(name string) bool {
+	switch {
+	case c.Uploads != nil:
+		return func(string) bool { return true }
+	case len(s.uploadDirs) == 0:
+		return nil
+	case c.Files != nil:
+		return func(name string) bool { return s.uploaded(c.Files[name]) }
+	}
+	return func(name string) bool { return s.uploaded(filepath.Join(c.Dir, name)) }
+}
+
+// uploaded reports whether a file is where uploads go, whatever links lead there. What cannot be
+// found out counts as such.
+func (s *server) uploaded(file string) bool {
+	file, err := filepath.Abs(file)
+	if err == nil {
+		file, err = filepath.EvalSymlinks(file)
+	}
+	return err != nil || slices.ContainsFunc(s.uploadDirs, func(dir string) bool {
+		rel, err := filepath.Rel(dir, file)
+		return err == nil && filepath.IsLocal(rel)
+	})
 }
 
 // close closes what is behind the group.

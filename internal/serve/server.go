@@ -87,6 +87,7 @@ type server struct {
 
 	groups     atomic.Pointer[table] // in service
 	configured table                 // those of the configuration
+	uploadDirs []string              // directories that take uploads, as they are without links
 
 	changing sync.Mutex       // guards runTime, and is held while groups changes
 	runTime  map[string]Group // those that were made at run time
@@ -268,6 +269,9 @@ func (s *server) open() (err error) {
 			s.configured.closeBut(nil)
 		}
 	}()
+	if err := s.findUploads(); err != nil {
+		return err
+	}
 	for _, c := range s.Groups {
 		g, err := s.newGroup(c)
 		if err != nil {

@@ -447,6 +447,59 @@ func TestServeRefusesAWholeFragment(t *testing.T) {
 	}
 }
 
+// What somebody uploaded does not run in a browser, whichever group serves it.
+func TestServeDoesNotTrustUploadsInOtherGroups(t *testing.T) {
+	t.Parallel()
+	s := newServing(t, `
+[[group]]
+path = "/in/"
+dir = "%DIR%/in"
+[group.uploads]
+[[group]]
+path = "/pub/"
+dir = "%DIR%/in"
+[[group]]
+path = "/below/"
+dir = "%DIR%/in/sub"
+[[group]]
+path = "/link/"
+dir = "%HOME%/link"
+[[group]]
+path = "/all/"
+dir = "%DIR%"
+[[group]]
+path = "/listed/"
+files = { "a" = "%DIR%/in/a.html", "link" = "%HOME%/a.html", "own" = "%DIR%/inside.html" }
+`)
+	s.write("in/sub/a.html", "mine")
+	s.write("inside.html", "mine")
+	for link, to := range map[string]string{
+		filepath.Join(s.home, "link"): filepath.Join(s.dir, "in"), filepath.Join(s.home, "a.html"): filepath.Join(s.dir, "in", "a.html"),
+		filepath.Join(s.dir, "a.html"): "in/a.html",
+	} {
+		if err := os.Symlink(to, link); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.up()
+	s.do("PUT", "/in/a.html", "theirs").want(t, 201)
+	s.do("PUT", "/in/sub/b.html", "theirs").want(t, 201)
+	s.cli("group", "create", "made", "--dir", filepath.Join(s.dir, "in")).want(t, 0)
+	s.cli("group", "create", "files").want(t, 0)
+	s.cli("file", "add", "files", filepath.Join(s.dir, "in", "a.html")).want(t, 0)
+	s.cli("file", "add", "files", filepath.Join(s.dir, "inside.html")).want(t, 0)
+	for path, want := range map[string]string{
+		"/in/a.html": "attachment", "/pub/a.html": "attachment", "/below/b.html": "attachment", "/link/a.html": "attachment",
+		"/all/in/a.html": "attachment", "/all/a.html": "attachment", "/listed/a": "attachment", "/listed/link": "attachment",
+		"/made/a.html": "attachment", "/files/a.html": "attachment",
+		"/all/inside.html": "", "/listed/own": "", "/files/inside.html": "",
+	} {
+		if r := s.do("GET", path, "").want(t, 200); r.Header.Get("Content-Disposition") != want {
+			t.Errorf("%s has %q, want %q", path, r.Header.Get("Content-Disposition"), want)
+		}
+	}
+}
+
 func TestServeSessionsPerUser(t *testing.T) {
 	t.Parallel()
 	const alice, bob = "Bearer 0123456789abcdef", "Bearer fedcba9876543210"

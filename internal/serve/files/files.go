@@ -26,9 +26,9 @@ type Handler struct {
 	Listing bool // of directories
 	// Describing gives content information to clients that ask for it; nil does not.
 	Describing *Describing
-	// Untrusted says that others put the files there: browsers then store them instead of
-	// running what is in them.
-	Untrusted bool
+	// Untrusted says of a file whether others may have put it there: browsers then store it instead
+	// of running what is in it. nil trusts all.
+	Untrusted func(name string) bool
 }
 
 // Serve answers a GET or HEAD for the name below the group's path; it is decoded and begins
@@ -130,7 +130,7 @@ func (h *Handler) serveFile(w http.ResponseWriter, r *http.Request, f *os.File, 
 	head.Set("Etag", s.etag(settled))
 	head.Set("Content-Type", contentType(name))
 	head.Set("X-Content-Type-Options", "nosniff")
-	if h.Untrusted {
+	if h.Untrusted != nil && h.Untrusted(name) {
 		head.Set("Content-Disposition", "attachment")
 	}
 	plain := &writer{w, f, s}
