@@ -27,6 +27,10 @@ import (
 // takeover is how long a request waits for another one to leave a session.
 const takeover = 20 * time.Second
 
+// evictAfter is how long an anonymous session that has bytes is safe from others that need room: longer
+// than clients wait between two tries. One that comes back later begins again.
+const evictAfter = time.Hour
+
 // errNotDir means that an element of a target's directory is no directory.
 var errNotDir = errors.New("not a directory")
 
@@ -45,8 +49,9 @@ type Options struct {
 	// Sessions is how many unfinished sessions a principal may have; 0 is no limit. All who are
 	// anonymous are one principal.
 	Sessions int
-	// AllSessions is how many there may be of all principals together; 0 is no limit. A bucket does
-	// not count them.
+	// AllSessions is how many there may be of all principals together; 0 is no limit. Where they are
+	// reached, an anonymous one makes room for the next if it is empty, or nobody went on with it
+	// for evictAfter. A bucket does not count them.
 	AllSessions int
 }
 
@@ -325,17 +330,33 @@ func (d *Dir) create(spec Spec, fill func(*os.File) error) (*entry, error) {
 	now := time.Now().Round(0)
 	e := &entry{rec: record{Info: Info{ID: NewID(), Spec: spec, Created: now, Touched: now}}}
 	d.mu.Lock()
-	if d.opts.Sessions > 0 && d.count[spec.Principal] >= d.opts.Sessions || d.opts.AllSessions > 0 && d.all >= d.opts.AllSessions {
+	if d.opts.Sessions > 0 && d.count[spec.Principal] >= d.opts.Sessions {
 		d.mu.Unlock()
 		return nil, ErrTooMany
 	}
+	var evicted *entry
+	if d.opts.AllSessions > 0 && d.all >= d.opts.AllSessions {
+		if evicted = d.evictable(now); evicted == nil {
+			d.mu.Unlock()
+			return nil, ErrTooMany
+		}
+		d.drop(evicted) // nobody has it, and now nobody can
+	}
 	if spec.Whole {
 		d.add(e)
-		d.mu.Unlock()
+	} else {
+		d.begun(e) // until it is added, so that many at once do not pass the limit
+	}
+	d.mu.Unlock()
+	if evicted != nil {
+		d.log.Warn("too many uploads; an anonymous one made room", "session", evicted.rec.ID, "bytes", evicted.rec.Offset)
+		if err := d.removeFiles(evicted); err != nil {
+			d.log.Warn("upload is left over", "session", evicted.rec.ID, "reason", err)
+		}
+	}
+	if spec.Whole {
 		return e, nil
 	}
-	d.begun(e) // until it is added, so that many at once do not pass the limit
-	d.mu.Unlock()
 
 	err := d.writeNew(e, fill)
 	d.mu.Lock()
@@ -346,6 +367,28 @@ func (d *Dir) create(spec Spec, fill func(*os.File) error) (*entry, error) {
 	}
 	d.add(e)
 	return e, nil
+}
+
+// evictable returns the session that makes room for a new one, so that strangers who begin uploads and
+// leave them keep nobody else from uploading: of the anonymous ones that no request has, the empty one
+// that was touched longest ago, or else one with bytes that was left long enough. nil if there is none.
+// The caller has mu.
+func (d *Dir) evictable(now time.Time) *entry {
+	var empty, left *entry
+	older := func(e, than *entry) bool { return than == nil || e.rec.Touched.Before(than.rec.Touched) }
+	for _, e := range d.sessions {
+		r := &e.rec
+		switch {
+		case e.holder != nil || r.Published || r.Whole || !r.Anonymous():
+		case r.Offset == 0:
+			if older(e, empty) {
+				empty = e
+			}
+		case now.Sub(r.Touched) >= evictAfter && older(e, left):
+			left = e
+		}
+	}
+	return cmp.Or(empty, left)
 }
 
 // check says whether an upload with spec can be made now.
@@ -502,6 +545,10 @@ func (i *Info) Allows(who Who) bool {
 	}
 	return ok == 1
 }
+
+// Anonymous says whether the session belongs to nobody by name. What a front end keeps beside an upload
+// has the uploader's name, a NUL and a word for what it is.
+func (i *Info) Anonymous() bool { return i.Principal == "" || i.Principal[0] == 0 }
 
 // acquire waits until nobody else has the session.
 func (d *Dir) acquire(ctx context.Context, id string, mine func(*entry) bool) (context.Context, *held, error) {

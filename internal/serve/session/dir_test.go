@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -510,6 +511,96 @@ func TestSessionsOfAllAreLimited(t *testing.T) {
 	}
 	s.Release()
 	create(t, d, spec("c", 0))
+}
+
+// Strangers who begin uploads and leave them keep nobody else from uploading.
+func TestAnonymousUploadsMakeRoom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		root := t.TempDir()
+		d := open(t, root, session.Options{AllSessions: 5})
+		anyone := session.Who{URL: "/up/x"}
+		anonymous := func(target string) session.Spec {
+			s := spec(target, 10)
+			s.Principal = ""
+			return s
+		}
+		acquire := func(id string) session.Session {
+			t.Helper()
+			_, s, err := d.Acquire(t.Context(), id, anyone)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return s
+		}
+		add := func(id string) {
+			t.Helper()
+			s := acquire(id)
+			defer s.Release()
+			if _, err := s.Append(t.Context(), strings.NewReader("x")); err != nil {
+				t.Fatal(err)
+			}
+		}
+		want := func(ids ...string) {
+			t.Helper()
+			var got, files []string
+			list, err := d.List(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, i := range list {
+				got = append(got, i.ID)
+			}
+			for _, id := range ids {
+				files = append(files, id, id+".record")
+			}
+			slices.Sort(files)
+			if !slices.Equal(got, ids) || !slices.Equal(hidden(t, root), files) {
+				t.Fatalf("left %v, with the files %v; want %v", got, hidden(t, root), ids)
+			}
+		}
+		begin := func(target string) string {
+			t.Helper()
+			time.Sleep(time.Second)
+			return create(t, d, anonymous(target))
+		}
+		named := create(t, d, spec("named", 10))
+		time.Sleep(time.Second)
+		reply := anonymous("")
+		reply.Principal = "alice\x00:replies"
+		replies := create(t, d, reply)
+		begun, busy, empty := begin("begun"), begin("busy"), begin("empty")
+		add(begun)
+		want(named, replies, begun, busy, empty)
+		// The oldest that is empty goes, unless a request has it.
+		s := acquire(busy)
+		next := begin("next")
+		want(named, replies, begun, busy, next)
+		_, _, err := d.Acquire(t.Context(), empty, anyone)
+		wantErr(t, err, session.ErrNotFound)
+		s.Release()
+		last := begin("last")
+		want(named, replies, begun, next, last)
+		// Those that have bytes stay, as long as their clients may still be there.
+		add(next)
+		time.Sleep(time.Second)
+		add(last)
+		_, err = d.Create(t.Context(), anonymous("more"))
+		wantErr(t, err, session.ErrTooMany)
+		time.Sleep(time.Hour - 2*time.Second)
+		add(begun)
+		_, err = d.Create(t.Context(), spec("named too", 10))
+		wantErr(t, err, session.ErrTooMany)
+		time.Sleep(time.Second)
+		whole := spec("whole", -1)
+		whole.Whole = true
+		with(t, d, create(t, d, whole), func(context.Context, session.Session) {})
+		want(named, replies, begun, last)
+		// A reply to an anonymous upload makes room as well.
+		reply.Principal = "\x00:replies"
+		create(t, d, reply)
+		fresh := begin("fresh")
+		want(named, replies, begun, last, fresh)
+	})
 }
 
 func TestPartIsUsedUp(t *testing.T) {

@@ -389,15 +389,20 @@ func (h *held) Remove(context.Context) error {
 		h.removed = true
 	}
 	h.d.mu.Unlock()
-	r := &h.e.rec
-	err := h.d.hidden.Remove(r.ID + recordExt)
+	return h.wrap("remove", h.d.removeFiles(h.e))
+}
+
+// removeFiles deletes what a session has below Hidden.
+func (d *Dir) removeFiles(e *entry) error {
+	r := &e.rec
+	err := d.hidden.Remove(r.ID + recordExt)
 	if r.Whole && errors.Is(err, fs.ErrNotExist) {
 		err = nil
 	}
-	if derr := h.d.hidden.Remove(r.ID); derr != nil && !errors.Is(derr, fs.ErrNotExist) {
+	if derr := d.hidden.Remove(r.ID); derr != nil && !errors.Is(derr, fs.ErrNotExist) {
 		err = errors.Join(err, derr)
 	}
-	return h.wrap("remove", err)
+	return err
 }
 
 func (h *held) Release() {

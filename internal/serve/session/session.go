@@ -30,7 +30,7 @@ var (
 	ErrTarget = errors.New("the target cannot be used")
 	// ErrBusy: another request works on the session and did not end in time.
 	ErrBusy = errors.New("another request works on the upload")
-	// ErrTooMany: the principal has as many sessions as it may have.
+	// ErrTooMany: the principal, or all together, have as many sessions as they may have.
 	ErrTooMany = errors.New("too many upload sessions")
 	// ErrIncomplete: not all bytes are here, or their number is not known.
 	ErrIncomplete = errors.New("the upload is not complete")
