@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"net"
 	"net/http"
 	"net/url"
@@ -176,7 +177,7 @@ func (s *server) adminHandler() http.Handler {
 	})
 	handle("GET /v1/uploads", func(r *http.Request) (any, error) { return s.listUploads(r.Context()) })
 	handle("POST /v1/cleanup", func(r *http.Request) (any, error) {
-		n, err := s.clean(r.Context(), func(*group) bool { return true })
+		n, err := s.clean(r.Context(), func(*group) (bool, bool) { return true, true })
 		return Cleaned{n}, err
 	})
 	mux.Handle("GET /metrics", s.metrics.handler())
@@ -359,14 +360,22 @@ func (s *server) listUploads(ctx context.Context) ([]Upload, error) {
 	return list, nil
 }
 
-// clean removes sessions that nobody went on with, in those groups that are due.
-func (s *server) clean(ctx context.Context, due func(*group) bool) (int, error) {
+// clean removes sessions that nobody went on with, and those that are finished, in the groups where
+// either is due.
+func (s *server) clean(ctx context.Context, due func(*group) (all, finished bool)) (int, error) {
 	removed := 0
 	for _, g := range *s.groups.Load() {
-		if g.uploads == nil || !due(g) {
+		if g.uploads == nil {
 			continue
 		}
-		n, err := g.uploads.prefix.Store.Clean(ctx, time.Now(), g.Uploads.SessionTimeout, g.Uploads.SessionsPerUser)
+		timeout, limit := time.Duration(math.MaxInt64), 0
+		switch all, finished := due(g); {
+		case all:
+			timeout, limit = g.Uploads.SessionTimeout, g.Uploads.SessionsPerUser
+		case !finished:
+			continue
+		}
+		n, err := g.uploads.prefix.Store.Clean(ctx, time.Now(), timeout, limit)
 		s.metrics.removed.Add(float64(n))
 		if removed += n; err != nil {
 			return removed, fmt.Errorf("clean up %s: %w", g.Path, err)
@@ -378,20 +387,26 @@ func (s *server) clean(ctx context.Context, due func(*group) bool) (int, error) 
 	return removed, nil
 }
 
+// cleanFinished is how often finished sessions are removed: with the traffic there come many.
+const cleanFinished = time.Hour
+
 // keepClean cleans each group as often as it says, from the start on: what is due may have become
 // so while the server was off.
 func (s *server) keepClean(ctx context.Context) {
-	last := map[string]time.Time{}
+	last, lastFinished := map[string]time.Time{}, map[string]time.Time{}
 	tick := time.NewTicker(time.Minute)
 	defer tick.Stop()
 	for {
 		now := time.Now()
-		_, err := s.clean(ctx, func(g *group) bool {
-			if t, ok := last[g.Path]; ok && now.Sub(t) < g.Uploads.Cleanup {
+		passed := func(last map[string]time.Time, g *group, every time.Duration) bool {
+			if t, ok := last[g.Path]; ok && now.Sub(t) < every {
 				return false
 			}
 			last[g.Path] = now
 			return true
+		}
+		_, err := s.clean(ctx, func(g *group) (all, finished bool) {
+			return passed(last, g, g.Uploads.Cleanup), passed(lastFinished, g, cleanFinished)
 		})
 		if err != nil && ctx.Err() == nil {
 			s.Log.Error("old upload sessions could not be removed", "err", err)

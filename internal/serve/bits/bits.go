@@ -174,6 +174,7 @@ func (h *handler) create(r *http.Request, req bupwire.Request) bupwire.Ack {
 		Protocol: "bits", Target: target, URL: r.URL.Path, Principal: session.Principal(r.Context()),
 		Size: -1, Limit: h.p.MaxSize, Overwrite: h.p.Overwrite,
 		Staged: h.p.Notify != session.NotifyNone, // the application reads it first
+		Reply:  h.p.Notify != session.NotifyNone, // and may answer
 	})
 	if err != nil {
 		return h.failed(r, err)

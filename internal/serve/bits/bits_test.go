@@ -22,10 +22,11 @@ import (
 
 // server is the front end over a store in a directory, with a socket.
 type server struct {
-	t    testing.TB
-	root string
-	addr string
-	url  string
+	t     testing.TB
+	root  string
+	store session.Store
+	addr  string
+	url   string
 }
 
 // serve starts a server for the prefix /up/. Configure may change what is configured.
@@ -43,7 +44,7 @@ func serve(t testing.TB, configure func(*session.Prefix), o session.Options) *se
 			t.Error(err)
 		}
 	})
-	s.addr, s.url = srv.Listener.Addr().String(), srv.URL
+	s.store, s.addr, s.url = store, srv.Listener.Addr().String(), srv.URL
 	return s
 }
 

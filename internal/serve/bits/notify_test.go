@@ -219,6 +219,10 @@ func TestCopyToDestinationAndStaticReply(t *testing.T) {
 			t.Errorf("reply URL %q", c.reply)
 		}
 		s.file("f", want)
+		// It waits for the client to fetch the reply, as long as an upload waits for bytes.
+		if n, err := s.store.Clean(t.Context(), time.Now().Add(13*24*time.Hour), 14*24*time.Hour, 0); n != 0 || err != nil {
+			t.Errorf("%d sessions are gone, %v", n, err)
+		}
 		c.expect(c.fragment(want, 0, 100, 100), 200, "BITS-Reply-URL: "+static)
 		a.last(t, 1)
 		c.expect(c.end("Close-Session"), 200)

@@ -90,7 +90,7 @@ func (h handler) serve(w http.ResponseWriter, r *http.Request) error {
 
 // limit is the value of Upload-Limit for an upload.
 func (h handler) limit(info session.Info) string {
-	return front.Limit(h.Prefix, time.Until(info.Touched.Add(h.SessionTimeout)))
+	return front.Limit(h.Prefix, time.Until(info.Expires(h.SessionTimeout)))
 }
 
 func number(n int64) string { return strconv.FormatInt(n, 10) }

@@ -679,9 +679,11 @@ func (d *Dir) Clean(ctx context.Context, now time.Time, timeout time.Duration, l
 	}
 	removed := 0
 	unfinished := map[string]int{}
+	expired := Expired(list, now, timeout)
 	for _, i := range list {
-		expired := func(e *entry) bool { return e.holder == nil && now.Sub(e.rec.Touched) >= timeout }
-		_, h, err := d.acquire(ctx, i.ID, expired)
+		_, h, err := d.acquire(ctx, i.ID, func(e *entry) bool {
+			return expired[i.ID] && e.holder == nil && e.rec.Touched.Equal(i.Touched)
+		})
 		if errors.Is(err, ErrNotFound) && limit > 0 && !i.Published {
 			if unfinished[i.Principal]++; unfinished[i.Principal] > limit {
 				_, h, err = d.acquire(ctx, i.ID, func(e *entry) bool { return !e.rec.Published })

@@ -472,6 +472,42 @@ func TestClean(t *testing.T) {
 	s.Release()
 }
 
+// What is published is kept for a day, so that its client hears of it, and not for the whole timeout.
+func TestCleanOfFinishedSessions(t *testing.T) {
+	root := t.TempDir()
+	const timeout = 14 * 24 * time.Hour
+	d := open(t, root, session.Options{})
+	finished := create(t, d, spec("finished", 0))
+	publish(t, d, finished)
+	replied := spec("replied", 0)
+	replied.Reply = true
+	reply := create(t, d, replied)
+	publish(t, d, reply)
+	begun := create(t, d, spec("begun", 1))
+	if err := d.Close(); err != nil {
+		t.Fatal(err)
+	}
+	d = open(t, root, session.Options{})
+	now := time.Now()
+	for _, c := range []struct {
+		after time.Duration
+		want  int
+	}{{23 * time.Hour, 0}, {24 * time.Hour, 1}, {timeout - time.Hour, 0}, {timeout, 2}} {
+		if n, err := d.Clean(t.Context(), now.Add(c.after), timeout, 0); n != c.want || err != nil {
+			t.Errorf("Clean after %v = %d, %v; want %d", c.after, n, err, c.want)
+		}
+		if c.after > 24*time.Hour {
+			continue
+		}
+		for _, id := range []string{reply, begun} {
+			with(t, d, id, func(context.Context, session.Session) {})
+		}
+	}
+	if left := hidden(t, root); len(left) > 0 {
+		t.Errorf("left over: %v", left)
+	}
+}
+
 func TestSessionsOfAPrincipalAreLimited(t *testing.T) {
 	d := open(t, t.TempDir(), session.Options{Sessions: 2})
 	a := create(t, d, spec("a", 0))

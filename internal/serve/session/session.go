@@ -58,6 +58,9 @@ type Spec struct {
 	// Staged says that the bytes are read before Publish, if that comes at all. A bucket then keeps
 	// them apart from the target and copies them in the end. Without a target it makes no difference.
 	Staged bool `json:"staged,omitempty"`
+	// Reply says that the client may have a reply to fetch once the upload is published. The session is
+	// then kept for as long as an unfinished one.
+	Reply bool `json:"reply,omitempty"`
 	// Metadata is the front end's own, such as tus's Upload-Metadata.
 	Metadata map[string]string `json:"metadata,omitempty"`
 }
@@ -69,7 +72,7 @@ type Info struct {
 	Offset    int64     `json:"offset"` // durable bytes
 	Published bool      `json:"published"`
 	Created   time.Time `json:"created"`
-	Touched   time.Time `json:"touched"` // last progress; the session expires a timeout after it
+	Touched   time.Time `json:"touched"` // last progress; see Expires
 	// State is the front end's own, such as an answer to be repeated.
 	State json.RawMessage `json:"state,omitempty"`
 }
@@ -121,8 +124,8 @@ type Store interface {
 	Concat(ctx context.Context, spec Spec, parts []string) (Info, error)
 	// List returns the sessions in the order of their creation, for whoever administers them.
 	List(ctx context.Context) ([]Info, error)
-	// Clean removes the sessions without progress since the timeout, and for each principal
-	// the newest unpublished ones beyond limit (0 is no limit). It returns how many it removed.
+	// Clean removes the sessions that are Expired, and for each principal the newest unpublished
+	// ones beyond limit (0 is no limit). It returns how many it removed.
 	Clean(ctx context.Context, now time.Time, timeout time.Duration, limit int) (int, error)
 	Close() error
 }

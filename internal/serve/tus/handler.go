@@ -295,7 +295,7 @@ func (h handler) expires(w http.ResponseWriter, info session.Info) {
 	if complete(info) && info.Target != "" || h.SessionTimeout <= 0 {
 		return
 	}
-	w.Header().Set("Upload-Expires", info.Touched.Add(h.SessionTimeout).UTC().Format(http.TimeFormat))
+	w.Header().Set("Upload-Expires", info.Expires(h.SessionTimeout).UTC().Format(http.TimeFormat))
 }
 
 // complete says whether every byte is here.

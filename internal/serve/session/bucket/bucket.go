@@ -298,8 +298,9 @@ func (b *Bucket) Clean(ctx context.Context, now time.Time, timeout time.Duration
 	}
 	removed := 0
 	unfinished := map[string]int{}
+	expired := session.Expired(list, now, timeout)
 	for _, i := range list {
-		remove := now.Sub(i.Touched) >= timeout
+		remove := expired[i.ID]
 		if !remove && !i.Published {
 			unfinished[i.Principal]++
 			remove = limit > 0 && unfinished[i.Principal] > limit

@@ -456,6 +456,30 @@ func TestClean(t *testing.T) {
 	}
 }
 
+func TestCleanOfFinishedSessions(t *testing.T) {
+	g := startGateway(t)
+	b := g.node(t)
+	const timeout = 14 * 24 * time.Hour
+	replied := spec("replied", 0)
+	replied.Reply = true
+	for _, s := range []session.Spec{spec("finished", 0), replied} {
+		publish(t, b, create(t, b, s))
+	}
+	create(t, b, spec("begun", 1))
+	now := time.Now()
+	for _, c := range []struct {
+		after time.Duration
+		want  int
+	}{{23 * time.Hour, 0}, {24 * time.Hour, 1}, {timeout - time.Hour, 0}, {timeout, 2}} {
+		if n, err := b.Clean(t.Context(), now.Add(c.after), timeout, 0); n != c.want || err != nil {
+			t.Errorf("Clean after %v = %d, %v; want %d", c.after, n, err, c.want)
+		}
+	}
+	if n := g.objects(t); n > 0 {
+		t.Errorf("%d objects are left over", n)
+	}
+}
+
 // world is a bucket that nodes come to by turns.
 type world struct {
 	gateway
