@@ -15,6 +15,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -30,6 +31,7 @@ import (
 	"github.com/ebbtransfer/ebb/internal/serve/access"
 	"github.com/ebbtransfer/ebb/internal/serve/config"
 	"github.com/ebbtransfer/ebb/internal/serve/files"
+	"github.com/ebbtransfer/ebb/internal/serve/session"
 )
 
 // Options say how a server runs.
@@ -160,6 +162,7 @@ func Run(ctx context.Context, o Options) error {
 	background.Go(func() { s.keepClean(ctx) })
 	s.warn(listeners)
 	s.warnBranchCache(listeners)
+	s.warnLeftUploads()
 	_, _ = sd.SdNotify(false, sd.SdNotifyReady)
 	s.Log.Info("server started", "version", o.Version, "urls", started.URLs, "socket", s.Socket, "state", s.State)
 	if o.Started != nil {
@@ -210,6 +213,26 @@ func (s *server) warn(listeners []listener) {
 	for _, l := range listeners {
 		if a, ok := l.Addr().(*net.TCPAddr); ok && !l.tls && !a.IP.IsLoopback() {
 			s.Log.Warn("passwords and tokens can be read on the way to this address, as it is not HTTPS", "url", l.url())
+		}
+	}
+}
+
+// warnLeftUploads tells of what is left of uploads where none are taken any more. Nothing opens or
+// removes it, and it is not ours to delete: the group may take uploads again.
+func (s *server) warnLeftUploads() {
+	for _, g := range *s.groups.Load() {
+		dir, err := filepath.EvalSymlinks(g.Dir)
+		if g.Dir == "" || err != nil {
+			continue
+		}
+		if dir, err = filepath.Abs(dir); err != nil || slices.Contains(s.uploadDirs, dir) {
+			continue
+		}
+		left := filepath.Join(dir, session.Hidden)
+		entries, err := os.ReadDir(left)
+		if err == nil && slices.ContainsFunc(entries, func(e os.DirEntry) bool { return session.ValidID(e.Name()) }) {
+			s.Log.Warn("unfinished uploads are left where none are taken; let the group take uploads, or delete the directory unless another server uses it",
+				"group", g.Path, "directory", left)
 		}
 	}
 }

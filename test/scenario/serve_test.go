@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -520,6 +521,36 @@ func TestServeCleansUp(t *testing.T) {
 	}
 	if r := s.do("HEAD", upload, "", "Tus-Resumable", "1.0.0"); r.StatusCode != 404 && r.StatusCode != 410 {
 		t.Error(r.Status)
+	}
+}
+
+func TestServeTellsOfUploadsThatAreLeft(t *testing.T) {
+	t.Parallel()
+	const warning = "unfinished uploads are left"
+	s := startServing(t, "", "--uploads")
+	upload := s.tus("/a", 10)
+	without := slices.DeleteFunc(slices.Clone(s.args), func(arg string) bool { return arg == "--uploads" })
+	with := s.args
+	for _, c := range []struct {
+		args []string
+		end  bool // of the upload
+		want bool
+	}{{without, false, true}, {with, true, false}, {without, false, false}} {
+		s.stop()
+		if err := os.Remove(s.log); err != nil {
+			t.Fatal(err)
+		}
+		s.args = c.args
+		s.up()
+		if c.want {
+			s.logged(warning)
+			s.logged(filepath.Join(s.dir, ".ebb-uploads"))
+		} else if b, err := os.ReadFile(s.log); err != nil || strings.Contains(string(b), warning) {
+			t.Errorf("%v: %s %v", c.args, b, err)
+		}
+		if c.end {
+			s.do("DELETE", upload, "", "Tus-Resumable", "1.0.0").want(t, 204)
+		}
 	}
 }
 
