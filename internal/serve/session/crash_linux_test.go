@@ -149,6 +149,11 @@ func disk(t *testing.T) (root string, again func()) {
 		t.Fatal(err)
 	}
 	run("mkfs.ext4", "-q", image)
+	// Shared with mount namespaces that others make meanwhile, so that an unmount is one there too: else it would go on
+	// being cut off.
+	run("mount", "--bind", dir, dir)
+	t.Cleanup(func() { _ = unix.Unmount(dir, unix.MNT_DETACH) })
+	run("mount", "--make-shared", dir)
 	run("mount", "-o", "loop", image, root)
 	t.Cleanup(func() { _ = unix.Unmount(root, unix.MNT_DETACH) })
 	return root, func() {
