@@ -1,24 +1,18 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"flag"
 	"fmt"
-	"io"
 	"math/rand/v2"
-	"net"
-	"net/http"
 	"os"
 	"path/filepath"
-	"sync"
 	"time"
 
 	"github.com/ebbtransfer/ebb/bench/internal/process"
 	"github.com/ebbtransfer/ebb/bits"
-	"github.com/ebbtransfer/ebb/internal/bupwire"
 	"github.com/ebbtransfer/ebb/internal/serve/session"
-	"github.com/ebbtransfer/ebb/test/faultserver"
+	"github.com/ebbtransfer/ebb/test/tap"
 )
 
 // uploadKill kills the service that uploads by BITS, and the server that takes the upload, again and
@@ -44,7 +38,7 @@ func uploadKill(flags *flag.FlagSet) func(context.Context, *lab) error {
 		t.print("kill -9 of either side at random moments of uploads of %s by BITS in the foreground, at %s/s (--seed %d):", size(k.size), rate, *seed)
 		printTargets([]target{
 			{what: "wrong, missing or stray files and sessions", limit: 0, got: float64(k.wrong + k.stray), format: "%.0f"},
-			{what: "most sent twice after a kill, in fragments of 13 MiB", limit: 1, got: k.again.max() / bupwire.MaxFragment, format: "%.2f"},
+			{what: "most sent twice after a kill, by the length of the fragment that it cut", limit: 1, got: k.cut.max(), format: "%.2f"},
 		})
 		return nil
 	}
@@ -62,6 +56,7 @@ type uploadKiller struct {
 	killed       [2]int // client, server
 	wrong, stray int
 	again        figures // bytes sent twice because of each kill
+	cut          figures // the same for those that cost something, by the length of the fragment that was cut
 	sent         int64
 }
 
@@ -75,42 +70,44 @@ func (k *uploadKiller) run(ctx context.Context, kills int) error {
 	if err != nil {
 		return err
 	}
-	tap, err := newTap(server.address, k.rate)
+	wire, err := tap.New(server.address, k.rate)
 	if err != nil {
 		return err
 	}
-	k.l.onClose(tap.close)
+	k.l.onClose(wire.Close)
 	client, err := k.l.startService(ctx, "upload-kill")
 	if err != nil {
 		return err
 	}
-	for len(k.again) < kills {
-		if err := k.upload(ctx, source, want, client, server, tap, kills); err != nil {
-			return fmt.Errorf("upload %d, after %d kills: %w; the client said: %s; the server said: %s", k.uploads+1, len(k.again), err, client.said(), server.said())
+	for k.kills() < kills {
+		if err := k.upload(ctx, source, want, client, server, wire, kills); err != nil {
+			return fmt.Errorf("upload %d, after %d kills: %w; the client said: %s; the server said: %s", k.uploads+1, k.kills(), err, client.said(), server.said())
 		}
 		k.uploads++
-		note("upload %d: %d kills so far, at most %s sent twice", k.uploads, len(k.again), size(k.again.max()))
+		note("upload %d: %d kills so far, at most %s sent twice", k.uploads, k.kills(), size(k.again.max()))
 	}
 	client.Kill()
 	server.Kill()
 	return nil
 }
 
+func (k *uploadKiller) kills() int { return k.killed[0] + k.killed[1] }
+
 // upload moves the file once, killing one side or the other until it is there.
-func (k *uploadKiller) upload(ctx context.Context, source string, want content, client *service, server *ebbServer, tap *tap, kills int) error {
+func (k *uploadKiller) upload(ctx context.Context, source string, want content, client *service, server *ebbServer, wire *tap.Tap, kills int) error {
 	name := fmt.Sprintf("file-%03d", k.uploads)
 	target := filepath.Join(server.dir, name)
-	tap.forget()
+	wire.Forget()
 	id := bits.NewID()
-	spec := foreground("upload", bits.FileSpec{Remote: tap.url() + name, Local: source})
+	spec := foreground("upload", bits.FileSpec{Remote: wire.URL() + "/" + name, Local: source})
 	spec.ID, spec.Type = &id, bits.Upload
 	delay := int64(5)
 	spec.MinimumRetryDelay = &delay
 	if _, err := client.Create(ctx, spec); err != nil {
 		return err
 	}
-	var moments []time.Time
-	for left := kills - len(k.again); left > len(moments); {
+	before := k.kills()
+	for k.kills() < kills {
 		if err := process.Sleep(ctx, time.Duration(k.random.Int64N(int64(k.life)))); err != nil {
 			return err
 		}
@@ -119,7 +116,6 @@ func (k *uploadKiller) upload(ctx context.Context, source string, want content, 
 		}
 		side := k.random.IntN(2)
 		k.killed[side]++
-		moments = append(moments, time.Now())
 		var err error
 		if side == 0 {
 			client.Kill()
@@ -144,11 +140,18 @@ func (k *uploadKiller) upload(ctx context.Context, source string, want content, 
 	if err := client.finish(waiting, id); err != nil {
 		return err
 	}
-	again, sent := chargeKills(tap.requests(), moments)
-	for _, n := range again {
-		k.again = append(k.again, float64(n))
+	fragments := wire.Fragments()
+	for _, f := range fragments {
+		k.sent += f.Passed
 	}
-	k.sent += sent
+	returns := tap.Returns(fragments)
+	for _, r := range returns {
+		k.again = append(k.again, float64(r.Again))
+		k.cut = append(k.cut, float64(r.Again)/float64(r.Cut.Range.Len()))
+	}
+	for range k.kills() - before - len(returns) { // those that cost nothing
+		k.again = append(k.again, 0)
+	}
 	if err := want.check(target); err != nil {
 		note("%v", err)
 		k.wrong++
@@ -171,97 +174,4 @@ func (k *uploadKiller) inspect(dir, name string) error {
 		return err
 	}
 	return os.Remove(target)
-}
-
-// tap lies between a client and a server and notes which bytes of which file pass.
-type tap struct {
-	listener net.Listener
-	server   string
-	rate     int64
-
-	mu  sync.Mutex
-	log []faultserver.Request // guarded by mu
-}
-
-func newTap(server string, rate int64) (*tap, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return nil, err
-	}
-	t := &tap{listener: l, server: server, rate: rate}
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go t.connect(c)
-		}
-	}()
-	return t, nil
-}
-
-func (t *tap) url() string { return "http://" + t.listener.Addr().String() + "/" }
-func (t *tap) close()      { _ = t.listener.Close() }
-
-func (t *tap) forget() {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.log = nil
-}
-
-func (t *tap) requests() []faultserver.Request {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.log
-}
-
-// connect passes on what both sides say. It ends when either side does.
-func (t *tap) connect(client net.Conn) {
-	defer func() { _ = client.Close() }()
-	server, err := net.Dial("tcp", t.server)
-	if err != nil {
-		return
-	}
-	go func() {
-		_, _ = io.Copy(client, server)
-		_ = client.Close()
-	}()
-	defer func() { _ = server.Close() }()
-	r := bufio.NewReaderSize(io.TeeReader(client, server), 64<<10)
-	for {
-		req, err := http.ReadRequest(r)
-		if err != nil {
-			return
-		}
-		from := int64(-1)
-		if span, err := bupwire.ParseRange(req.Header.Get("Content-Range")); err == nil {
-			from = span.First
-		}
-		began := time.Now()
-		n, err := t.pass(req.Body)
-		t.mu.Lock()
-		t.log = append(t.log, faultserver.Request{Path: req.URL.Path, Offset: from, Sent: n, Time: began})
-		t.mu.Unlock()
-		if err != nil {
-			return
-		}
-	}
-}
-
-// pass reads a body no faster than the rate.
-func (t *tap) pass(body io.Reader) (n int64, err error) {
-	began := time.Now()
-	buf := make([]byte, 256<<10)
-	for {
-		m, err := body.Read(buf)
-		n += int64(m)
-		if err == io.EOF {
-			return n, nil
-		}
-		if err != nil {
-			return n, err
-		}
-		time.Sleep(time.Duration(float64(n)/float64(t.rate)*float64(time.Second)) - time.Since(began))
-	}
 }

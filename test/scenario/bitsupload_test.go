@@ -17,7 +17,9 @@ import (
 
 	"github.com/ebbtransfer/ebb/bits"
 	"github.com/ebbtransfer/ebb/client"
+	"github.com/ebbtransfer/ebb/internal/bupwire"
 	"github.com/ebbtransfer/ebb/test/servers"
+	"github.com/ebbtransfer/ebb/test/tap"
 )
 
 // uploaded is an upload job of the test.
@@ -248,20 +250,25 @@ func (r *relay) pass(client net.Conn) {
 }
 
 // TestKillDuringBITSUpload kills the service or the server at random moments. Nothing is lost or
-// doubled, and no kill costs more than a fragment.
+// doubled, and no kill costs more than the fragment that it cut.
 func TestKillDuringBITSUpload(t *testing.T) {
 	t.Parallel()
-	const size, rate, fragment = 60*mib + 12345, 30 * mib, 13 * mib
+	const size, rate = 60*mib + 12345, 30 * mib
 	r, n := dice(t), kills(t)
 	srv := startServing(t, "", "--uploads")
-	slow := newRelay(t, srv.addr, rate)
+	wire, err := tap.New(srv.addr, rate)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(wire.Close)
 	s := start(t, options{})
 	done, again := 0, int64(0)
 	for round := 0; done < n; round++ {
 		name := fmt.Sprintf("f%d", round)
 		file, data := s.source(name, size, byte(round))
-		before, kills := slow.sent.Load(), 0
-		job := s.upload(uploaded{file: file, url: slow.url + "/" + name})
+		wire.Forget()
+		kills := 0
+		job := s.upload(uploaded{file: file, url: wire.URL() + "/" + name})
 		for done < n {
 			time.Sleep(time.Duration(r.IntN(700)) * time.Millisecond) // the moment is what is tested
 			if s.info(job).State == bits.Transferred {
@@ -282,11 +289,20 @@ func TestKillDuringBITSUpload(t *testing.T) {
 		if names, err := filepath.Glob(filepath.Join(srv.dir, "[^.]*")); err != nil || len(names) != 1 {
 			t.Errorf("the server has %q, %v", names, err)
 		}
-		twice := slow.sent.Load() - before - size
-		if most := int64(kills)*fragment + mib; twice > most {
-			t.Errorf("%d bytes were sent twice for %d kills, at most %d are allowed", twice, kills, most)
+		wide := 0
+		for _, b := range tap.Returns(wire.Fragments()) {
+			// What had come of the fragment, and the one that asks where the server is.
+			if b.Again > b.Cut.Passed+bupwire.MinFragment {
+				t.Errorf("%d bytes were sent twice after %d bytes of a fragment", b.Again, b.Cut.Passed)
+			}
+			if b.Again > bupwire.MinFragment {
+				wide++
+			}
+			again += b.Again
 		}
-		again += twice
+		if wide > kills {
+			t.Errorf("the client sent what it had sent %d times, for %d kills", wide, kills)
+		}
 		if info.Progress.BytesTransferred != size {
 			t.Errorf("%+v", info.Progress)
 		}
