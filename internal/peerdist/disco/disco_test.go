@@ -16,6 +16,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -47,6 +48,7 @@ type role struct {
 // question is what a machine is asked to do: to send datagrams from a port, or to ask for segments.
 type question struct {
 	To        netip.AddrPort // datagrams go there, from a socket of their own
+	From      []netip.Addr   // or from these addresses by turns
 	Datagrams [][]byte
 	Version   int // segments are asked for
 	Wants     []Want
@@ -133,28 +135,42 @@ func machine(text string, in io.Reader, out io.Writer) error {
 
 // exchange sends datagrams and counts those that come back within half a second.
 func exchange(q question) (int, error) {
-	c, err := net.ListenUDP("udp", nil)
-	if err != nil {
-		return 0, err
+	var from []*net.UDPConn
+	for _, a := range append(q.From, netip.Addr{})[:max(1, len(q.From))] {
+		c, err := net.ListenUDP("udp", &net.UDPAddr{IP: a.AsSlice()})
+		if err != nil {
+			return 0, err
+		}
+		defer c.Close()
+		from = append(from, c)
 	}
-	defer c.Close()
-	for _, b := range q.Datagrams {
-		if _, err := c.WriteToUDPAddrPort(b, q.To); err != nil {
+	for i, b := range q.Datagrams {
+		if _, err := from[i%len(from)].WriteToUDPAddrPort(b, q.To); err != nil {
 			return 0, err
 		}
 		if len(q.Datagrams) > 50 {
 			time.Sleep(time.Millisecond) // so that they are not lost on the way
 		}
 	}
-	if err := c.SetReadDeadline(time.Now().Add(time.Second / 2)); err != nil {
-		return 0, err
-	}
-	b := make([]byte, pccrd.MaxDatagram)
-	for n := 0; ; n++ {
-		if _, _, err := c.ReadFrom(b); err != nil {
-			return n, nil
+	until := time.Now().Add(time.Second / 2)
+	var back atomic.Int64
+	var wait sync.WaitGroup
+	for _, c := range from {
+		if err := c.SetReadDeadline(until); err != nil {
+			return 0, err
 		}
+		wait.Go(func() {
+			b := make([]byte, pccrd.MaxDatagram)
+			for {
+				if _, _, err := c.ReadFrom(b); err != nil {
+					return
+				}
+				back.Add(1)
+			}
+		})
 	}
+	wait.Wait()
+	return int(back.Load()), nil
 }
 
 // remote is a machine that runs.
@@ -415,6 +431,45 @@ func TestAttacks(t *testing.T) {
 	after := victim.does(question{}).Counts
 	if read := after.Probed - before.Probed; read > int64(seconds*probesOfOne) {
 		t.Errorf("%d of %d probes were read in %d s", read, len(flood), seconds)
+	}
+}
+
+// TestAttackFromManyAddresses: however many ask, so many answers go out in a second (section 11, row 4).
+func TestAttackFromManyAddresses(t *testing.T) {
+	n := network(t)
+	_, texts := wants(1)
+	victim := add(t, n, true, false, role{Held: texts})
+	attacker := add(t, n, true, false, role{})
+	if err := attacker.Run("ip", "route", "add", "239.0.0.0/8", "dev", netlab.Interface); err != nil {
+		t.Fatal(err)
+	}
+	q := question{To: netip.AddrPortFrom(pccrd.Group4, pccrd.Port)}
+	for i := range 20 {
+		a := netip.AddrFrom4([4]byte{10, 99, 0, byte(100 + i)})
+		if err := attacker.Run("ip", "addr", "add", a.String()+"/24", "dev", netlab.Interface); err != nil {
+			t.Fatal(err)
+		}
+		q.From = append(q.From, a)
+	}
+	for end := time.Now().Add(patience); ; {
+		q.Datagrams = nil
+		for range answersToOne * len(q.From) { // as many as each may have answers to
+			q.Datagrams = append(q.Datagrams, probe(1, id(1)))
+		}
+		before := victim.does(question{}).Counts
+		began := time.Now()
+		got := attacker.does(q).Back
+		seconds := int(time.Since(began)/time.Second) + 2
+		after := victim.does(question{}).Counts
+		most, answered := seconds*maxAnswers, int(after.Answered-before.Answered)
+		if got > most || answered > most {
+			t.Errorf("%d probes of %d addresses got %d answers in %d s; the machine counts %d", len(q.Datagrams), len(q.From), got, seconds, answered)
+		}
+		if read := after.Probed - before.Probed; got > 0 && read > int64(most) {
+			return
+		} else if time.Now().After(end) {
+			t.Fatalf("only %d of %d probes were read, %d answered", read, len(q.Datagrams), got)
+		}
 	}
 }
 
