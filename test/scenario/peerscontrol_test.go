@@ -3,6 +3,7 @@ package scenario
 import (
 	"bytes"
 	"encoding/hex"
+	"encoding/json"
 	"fmt"
 	"net"
 	"net/http"
@@ -371,12 +372,12 @@ path = "/"
 dir = "%DIR%"
 read = ["worker", "other"]
 `)
-	s := everyUser(t, options{config: "[peers]\nmode = \"local\"\nplain_http = true\n"})
+	s := everyUser(t, options{config: "[peers]\nmode = \"local\"\nplain_http = true\n", args: []string{"--verbose"}})
 	_, body := start(t, options{}).source("body", 3*mib, 80)
 	origin.write("file", string(body))
 	origin.up()
 	header := func(token string) string { return "Authorization: Bearer " + token }
-	origin.info(http.DefaultClient, "/file", "2.0", "Authorization", "Bearer 0123456789abcdef") // it is described from now on
+	described, _ := origin.info(http.DefaultClient, "/file", "2.0", "Authorization", "Bearer 0123456789abcdef") // from now on
 	get := func(uid uint32, name string, args ...string) result {
 		return s.as(uid, append([]string{"get", origin.url + "/file", filepath.Join(s.dir, name)}, args...)...)
 	}
@@ -439,4 +440,16 @@ read = ["worker", "other"]
 	if out, err := ls.CombinedOutput(); err == nil || !strings.Contains(string(out), "ermission denied") {
 		t.Errorf("another user lists the cache: %s", out)
 	}
+	// And nothing tells the keys.
+	log, err := os.ReadFile(s.log)
+	must(t, err)
+	tellsNoKey(t, "the log", string(log), keysOf(described))
+	var jobs []byte
+	for j, err := range s.List(s.ctx(), client.ListOptions{AllUsers: true, Files: true, State: []bits.State{bits.Acknowledged}}) {
+		must(t, err)
+		b, err := json.Marshal(j)
+		must(t, err)
+		jobs = append(jobs, b...)
+	}
+	tellsNoKey(t, "the list of jobs", string(jobs), keysOf(described))
 }

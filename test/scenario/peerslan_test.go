@@ -18,6 +18,8 @@ import (
 
 	"github.com/ebbtransfer/ebb/bits"
 	"github.com/ebbtransfer/ebb/client"
+	"github.com/ebbtransfer/ebb/internal/peerdist"
+	"github.com/ebbtransfer/ebb/internal/peerdist/cache"
 	"github.com/ebbtransfer/ebb/test/faultpeer"
 	"github.com/ebbtransfer/ebb/test/netlab"
 )
@@ -102,7 +104,7 @@ func (l *lan) cable() *netlab.Machine {
 // prepare makes what a service on a machine needs.
 func (l *lan) prepare(m *netlab.Machine, mode string) *service {
 	l.t.Helper()
-	return prepare(l.t, options{before: m.Inside(), config: `[peers]
+	return prepare(l.t, options{before: m.Inside(), args: []string{"--verbose"}, config: `[peers]
 mode = "` + mode + `"
 interfaces = "` + netlab.Interface + `"
 plain_http = true
@@ -355,6 +357,22 @@ func (l *lan) harms(m *netlab.Machine, fault, dir string) (stop func()) {
 	return stop
 }
 
+// keysIn returns the secrets of the segments in a cache that no service has open.
+func keysIn(t *testing.T, dir string) (keys []peerdist.Secret) {
+	t.Helper()
+	c, err := cache.Open(dir, cache.Limits{Size: 1 << 40, MaxAge: time.Hour})
+	must(t, err)
+	defer c.Close()
+	all, err := c.List()
+	must(t, err)
+	for _, e := range all {
+		b, err := c.Read(e.ID, 0, nil)
+		must(t, err)
+		keys = append(keys, b.Secret)
+	}
+	return keys
+}
+
 // TestPeersThatDoHarm: whatever machines of the network do, and wherever there is no room, the file comes. Who lies is
 // named in the log. (The other faults: internal/transfer; how long it takes: bench/.)
 func TestPeersThatDoHarm(t *testing.T) {
@@ -369,6 +387,7 @@ func TestPeersThatDoHarm(t *testing.T) {
 		t.Fatal(err)
 	}
 	dir := filepath.Join(warm.state, "peers")
+	keys := keysIn(t, dir)
 	for _, fault := range []string{"wrong blocks", "flood of probes", "flood of matches", "vanishes"} {
 		t.Run(fault, func(t *testing.T) {
 			f, err := faultpeer.Find(fault)
@@ -390,6 +409,9 @@ func TestPeersThatDoHarm(t *testing.T) {
 				s.cli("cache", "clear").want(t, 0) // it had all before the other was asked
 			}
 			s.holds("file")
+			log, err := os.ReadFile(s.log)
+			must(t, err)
+			tellsNoKey(t, "the log", string(log), keys)
 		})
 	}
 	if err := at.Run("ip", "link", "set", netlab.Interface, "up"); err != nil {

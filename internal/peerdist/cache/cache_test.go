@@ -120,6 +120,16 @@ func TestWhatWasPutIsThereAlsoForAnotherProcess(t *testing.T) {
 		if i, err := os.Stat(dir); err != nil || i.Mode().Perm() != 0o700 {
 			t.Errorf("the directory has the mode %v, %v", i.Mode(), err)
 		}
+		kinds := map[string]int{}
+		for _, name := range regular(t, filepath.Join(dir, "seg")) { // with keys, or what they are for
+			kinds[filepath.Ext(name)]++
+			if i, err := os.Stat(name); err != nil || i.Mode().Perm() != 0o600 {
+				t.Errorf("%s has the mode %v, %v", name, i.Mode(), err)
+			}
+		}
+		if kinds[meta] != len(all) || kinds[data] != len(all) || len(kinds) != 2 {
+			t.Errorf("the files are %v", kinds)
+		}
 		if err := c.Delete(all[0].ID()); err != nil {
 			t.Fatal(err)
 		}
