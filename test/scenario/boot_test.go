@@ -85,6 +85,9 @@ func (c *container) isInstalled() {
 		}
 	}
 	c.script("id ebb; systemd-analyze verify ebb.service ebb.socket packaging/systemd/system/ebb-serve.service").want(c.t, 0)
+	if most := c.shows("ebb.service", "LimitCORE"); most != "0" { // it would have keys
+		c.t.Errorf("a core of ebb.service has %s bytes at most", most)
+	}
 	// The limit is that of docs/decisions/026, in tenths.
 	c.root1("systemd-analyze", "security", "--threshold=25", "--no-pager", "ebb.service").want(c.t, 0)
 	stat := func(path string) string { return c.root1("stat", "--format=%U %a %F", path).want(c.t, 0).out }
