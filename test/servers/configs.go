@@ -34,7 +34,7 @@ error_log "{{.ErrorLog}}" warn;
 events { worker_connections 4096; }
 http {
 	default_type application/octet-stream;
-	client_body_temp_path body;
+	client_body_temp_path {{if .Uploads}}"{{.Bodies}}"{{else}}body{{end}};
 	proxy_temp_path proxy;
 	fastcgi_temp_path fastcgi;
 	uwsgi_temp_path uwsgi;
@@ -224,7 +224,7 @@ func (c config) values() map[string]any {
 	}
 	return map[string]any{
 		"Asks": c.Asks, "Name": c.Name, "AuthRealm": authRealm,
-		"Dir": c.dir, "State": c.state, "Port": c.port, "Cert": c.cert, "Key": c.key, "Root": c.root,
+		"Dir": c.dir, "State": c.state, "Bodies": c.bodies, "Port": c.port, "Cert": c.cert, "Key": c.key, "Root": c.root,
 		"Log": c.log, "ErrorLog": c.errorLog, "TLS": c.TLS, "HTTP2": c.HTTP2, "AccessLog": c.AccessLog,
 		"ClientCA": c.ClientCA, "Uploads": c.Uploads, "BodyLimit": c.BodyLimit, "Forward": c.Forward, "Proxy": c.Proxy, "ProxyStreams": c.ProxyStreams,
 		"RateLimit": c.RateLimit, "RateLimitKiB": (c.RateLimit + 1023) / 1024, "Modules": modules,

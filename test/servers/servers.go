@@ -70,10 +70,13 @@ type Server struct {
 	kind  kind
 	port  *loopback.Port
 	state string // the directory of its configuration and logs
-	argv  []string
-	env   []string  // besides that of the caller
-	cmd   *exec.Cmd // nil while stopped
-	ended chan struct{}
+	// bodies is where nginx keeps uploads until they are whole. It is beside the directory that is served, so
+	// that they are on the same disk and need only be renamed.
+	bodies string
+	argv   []string
+	env    []string  // besides that of the caller
+	cmd    *exec.Cmd // nil while stopped
+	ended  chan struct{}
 }
 
 // kind is what differs between the servers.
@@ -97,6 +100,7 @@ type kind struct {
 type config struct {
 	Options
 	dir, state    string // absolute
+	bodies        string // with Uploads
 	port          int
 	cert, key     string // with TLS
 	root          bool   // the caller is root
@@ -193,6 +197,10 @@ func build(k kind, dir string, o Options) (_ *Server, err error) {
 	c := config{
 		Options: o, dir: dir, state: s.state, port: s.port.Number, root: os.Geteuid() == 0,
 		log: filepath.Join(s.state, k.log), errorLog: filepath.Join(s.state, "error.log"),
+	}
+	if o.Uploads {
+		s.bodies = filepath.Join(filepath.Dir(dir), "."+filepath.Base(s.state)+"-bodies")
+		c.bodies = s.bodies
 	}
 	scheme := "http"
 	if o.TLS {
@@ -333,6 +341,9 @@ func (s *Server) Close() {
 	s.Stop()
 	if s.state != "" {
 		_ = os.RemoveAll(s.state)
+	}
+	if s.bodies != "" {
+		_ = os.RemoveAll(s.bodies)
 	}
 	if s.port != nil {
 		s.port.Close()

@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"io"
+	"io/fs"
 	"net/http"
 	"os"
 	"os/exec"
@@ -220,6 +221,52 @@ func TestRestartOnTheSamePortAndNoProcessIsLeft(t *testing.T) {
 				t.Errorf("after Close %s is left: %v", state, err)
 			}
 		})
+	}
+}
+
+// An upload is on the disk of the directory that is served also while it comes.
+func TestUploadsComeBesideTheDirectory(t *testing.T) {
+	t.Parallel()
+	dir := private(t)
+	s := launch(t, nginx, dir, Options{Uploads: true})
+	beside := func() (files int) {
+		_ = filepath.WalkDir(filepath.Dir(dir), func(name string, d fs.DirEntry, err error) error {
+			if err == nil && name == dir {
+				return fs.SkipDir
+			}
+			if err == nil && d.Type().IsRegular() {
+				files++
+			}
+			return nil
+		})
+		return files
+	}
+	was := beside()
+	body, send := io.Pipe()
+	go func() {
+		_, err := send.Write(make([]byte, size)) // more than nginx keeps in memory
+		for end := time.Now().Add(10 * time.Second); err == nil && beside() == was; time.Sleep(time.Millisecond) {
+			if time.Now().After(end) {
+				err = errors.New("nothing is beside the directory")
+			}
+		}
+		_ = send.CloseWithError(err)
+	}()
+	put, err := http.NewRequest(http.MethodPut, s.URL+"/upload", body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	answer, err := client(t, false).Do(put)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = answer.Body.Close()
+	if i, err := os.Stat(filepath.Join(dir, "upload")); answer.StatusCode != http.StatusCreated || err != nil || i.Size() != size {
+		t.Errorf("%s, %v", answer.Status, err)
+	}
+	s.Close()
+	if left, _ := filepath.Glob(filepath.Join(filepath.Dir(dir), ".ebb-*")); len(left) > 0 {
+		t.Errorf("after Close there is %q", left)
 	}
 }
 
