@@ -20,11 +20,16 @@ import (
 // Faults besides those that package faultpeer knows.
 const (
 	goodPeer      = "none: a peer that has all" // for comparison
+	datedBack     = "dates of the cache a year back"
+	datedAhead    = "dates of the cache a year ahead"
 	noRoom        = "no room for the cache"
 	changedFile   = "changed file at the origin"
 	rottenCache   = "rotten cache of the peer"
 	anotherSecret = "another secret at the origin"
 )
+
+// clocks are how wrong the dates of what the peer has are: by more than the age at which a cache forgets.
+var clocks = map[string]time.Duration{datedBack: -365 * 24 * time.Hour, datedAhead: 365 * 24 * time.Hour}
 
 // neighbour is a machine that does harm, or not, and the two that download next to it: one of them with peers.
 type neighbour struct {
@@ -42,7 +47,7 @@ func (o *office) measureFaults(ctx context.Context) error {
 		names = append(names, f.Name)
 	}
 	// The last ones leave the peer's cache of no use to others.
-	names = append(names, noRoom, changedFile, rottenCache, anotherSecret)
+	names = append(names, datedBack, datedAhead, noRoom, changedFile, rottenCache, anotherSecret)
 	without, with, ratios := make([]figures, len(names)), make([]figures, len(names)), make([]figures, len(names))
 	for run := range o.l.runs {
 		if err := o.harm(ctx, names, func(i int, plain, shared time.Duration) {
@@ -155,6 +160,12 @@ func (n *neighbour) beside(ctx context.Context, name string) (took time.Duration
 		if err := process.Sleep(ctx, 10*time.Millisecond); err != nil {
 			return 0, err
 		}
+	}
+	if off, ok := clocks[name]; ok { // set while the peer runs, which would remove what is too old when it starts
+		if err := faultpeer.Date(n.cache, time.Now().Add(off)); err != nil {
+			return 0, err
+		}
+		defer func() { err = errors.Join(err, faultpeer.Date(n.cache, time.Now())) }()
 	}
 	s, err := n.o.service()
 	if err != nil {

@@ -1,9 +1,7 @@
 package transfer
 
 import (
-	"encoding/binary"
 	"fmt"
-	"hash/crc32"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -64,10 +62,10 @@ func (m *machine) reopen(change func(dir string)) {
 	}
 }
 
-// files calls change with the content of each file of a cache that has a suffix, and keeps what it returns.
-func files(t *testing.T, dir, suffix string, change func(b []byte)) {
+// blocks calls change with the blocks of each segment of a cache, and keeps what becomes of them.
+func blocks(t *testing.T, dir string, change func(b []byte)) {
 	t.Helper()
-	names, err := filepath.Glob(filepath.Join(dir, "seg", "*", "*"+suffix))
+	names, err := filepath.Glob(filepath.Join(dir, "seg", "*", "*.dat"))
 	if err != nil || len(names) == 0 {
 		t.Fatal("the cache has no files", err)
 	}
@@ -93,14 +91,14 @@ func TestCachesThatRot(t *testing.T) {
 	both(t, func(t *testing.T, o *origin) {
 		warm := newMachine(t)
 		warm.get(o)
-		warm.reopen(func(dir string) { files(t, dir, ".dat", rot) })
+		warm.reopen(func(dir string) { blocks(t, dir, rot) })
 		o.sent.Store(0)
 		m := newMachine(t, warm.peer())
 		f := m.get(o)
 		if f.Part.Peers >= o.size() || o.sent.Load() == 0 || m.log.blames("127.0.0.1") {
 			t.Errorf("from a peer whose disk rots came %d bytes, from the origin %d; the log says %q", f.Part.Peers, o.sent.Load(), m.log.text.String())
 		}
-		m.reopen(func(dir string) { files(t, dir, ".dat", rot) })
+		m.reopen(func(dir string) { blocks(t, dir, rot) })
 		o.sent.Store(0)
 		f = m.get(o)
 		if o.sent.Load() == 0 || f.Part.Cached >= o.size() {
@@ -122,7 +120,11 @@ func TestClocksThatAreWrong(t *testing.T) {
 			o.ahead = by.ahead
 			warm := newMachine(t)
 			warm.get(o)
-			warm.reopen(func(dir string) { files(t, dir, ".seg", func(b []byte) { dated(b, time.Now().Add(by.ahead)) }) })
+			warm.reopen(func(dir string) {
+				if err := faultpeer.Date(dir, time.Now().Add(by.ahead)); err != nil {
+					t.Fatal(err)
+				}
+			})
 			if f := newMachine(t, warm.peer()).get(o); f.Part.Peers > 0 && !by.gives {
 				t.Errorf("%d bytes came from the peer", f.Part.Peers)
 			}
@@ -131,14 +133,6 @@ func TestClocksThatAreWrong(t *testing.T) {
 			}
 		})
 	}
-}
-
-// dated changes when a segment came, in its description: a magic of 8 bytes, the time, 64 bytes that say which blocks
-// are here, a checksum of the rest.
-func dated(b []byte, t time.Time) {
-	binary.BigEndian.PutUint64(b[8:], uint64(t.UnixNano()))
-	table := crc32.MakeTable(crc32.Castagnoli)
-	binary.BigEndian.PutUint32(b[80:], crc32.Update(crc32.Checksum(b[:16], table), table, b[84:]))
 }
 
 // TestNoRoomForTheCache: a cache that may have less than a file does not hold its download up.
