@@ -15,13 +15,14 @@ import (
 // What is finished goes within an hour of its time, the rest when the group says.
 func TestKeepClean(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
+		const day = 24 * time.Hour
 		store, err := session.OpenDir(t.TempDir(), session.Options{})
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer store.Close()
 		o := config.DefaultUploads(nil)
-		o.SessionTimeout, o.Cleanup = 2*time.Hour, 48*time.Hour
+		o.SessionTimeout, o.Cleanup = 2*time.Hour, 14*day
 		g := &group{Group: config.Group{Path: "/", Uploads: &o}, uploads: &uploads{prefix: &session.Prefix{Store: store}}}
 		s := &server{Options: Options{Log: slog.New(slog.NewTextHandler(t.Output(), nil))}, metrics: newMetrics()}
 		s.groups.Store(&table{g})
@@ -51,7 +52,7 @@ func TestKeepClean(t *testing.T) {
 		for _, c := range []struct {
 			at   time.Duration
 			want []string
-		}{{0, []string{"begun", "finished"}}, {23 * time.Hour, []string{"begun", "finished"}}, {26 * time.Hour, []string{"begun"}}, {49 * time.Hour, nil}} {
+		}{{0, []string{"begun", "finished"}}, {7*day - time.Hour, []string{"begun", "finished"}}, {7*day + 2*time.Hour, []string{"begun"}}, {14*day + time.Hour, nil}} {
 			time.Sleep(c.at - time.Since(began))
 			list, err := store.List(ctx)
 			if err != nil {

@@ -64,16 +64,22 @@ func (s *server) findUploads() error {
 		if c.Uploads == nil || c.Dir == "" {
 			continue
 		}
-		dir, err := filepath.Abs(c.Dir)
-		if err == nil {
-			dir, err = filepath.EvalSymlinks(dir)
-		}
+		dir, err := resolve(c.Dir)
 		if err != nil {
 			return fmt.Errorf("the group %s: %w", c.Path, err)
 		}
 		s.uploadDirs = append(s.uploadDirs, dir)
 	}
 	return nil
+}
+
+// resolve returns the absolute path of a file, without links.
+func resolve(name string) (string, error) {
+	name, err := filepath.Abs(name)
+	if err != nil {
+		return "", err
+	}
+	return filepath.EvalSymlinks(name)
 }
 
 // untrusted returns what tells which files of a group others may have put there; nil if none.
@@ -92,10 +98,7 @@ func (s *server) untrusted(c *config.Group) func(name string) bool {
 // uploaded reports whether a file is where uploads go, whatever links lead there. What cannot be
 // found out counts as such.
 func (s *server) uploaded(file string) bool {
-	file, err := filepath.Abs(file)
-	if err == nil {
-		file, err = filepath.EvalSymlinks(file)
-	}
+	file, err := resolve(file)
 	return err != nil || slices.ContainsFunc(s.uploadDirs, func(dir string) bool {
 		rel, err := filepath.Rel(dir, file)
 		return err == nil && filepath.IsLocal(rel)

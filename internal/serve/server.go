@@ -221,11 +221,11 @@ func (s *server) warn(listeners []listener) {
 // removes it, and it is not ours to delete: the group may take uploads again.
 func (s *server) warnLeftUploads() {
 	for _, g := range *s.groups.Load() {
-		dir, err := filepath.EvalSymlinks(g.Dir)
-		if g.Dir == "" || err != nil {
+		if g.Dir == "" {
 			continue
 		}
-		if dir, err = filepath.Abs(dir); err != nil || slices.Contains(s.uploadDirs, dir) {
+		dir, err := resolve(g.Dir)
+		if err != nil || slices.Contains(s.uploadDirs, dir) {
 			continue
 		}
 		left := filepath.Join(dir, session.Hidden)

@@ -157,13 +157,8 @@ var ErrUnknown = errors.New("the peer does not know the request")
 // errNoTurn says that a peer could not be asked, as this machine asked it for other things all the time.
 var errNoTurn = errors.New("the peer is busy with other questions of ours")
 
-// exchange sends a request and reads the response into space.
+// exchange sends a request, for which the caller has a turn, and reads the response into space.
 func (c *Client) exchange(ctx context.Context, peer netip.AddrPort, m Message, space []byte) (Message, Cipher, []byte, error) {
-	done := c.turns.Take(ctx, peer)
-	if done == nil {
-		return nil, 0, space, errNoTurn
-	}
-	defer done()
 	ctx, cancel := context.WithTimeout(ctx, exchangeTime)
 	defer cancel()
 	for try := 0; ; try++ {
@@ -290,6 +285,11 @@ func (c *Client) List(ctx context.Context, peer netip.AddrPort, ids [][]byte) ([
 }
 
 func (c *Client) segments(ctx context.Context, peer netip.AddrPort, ids [][]byte) ([]int, error) {
+	done := c.turns.Take(ctx, peer)
+	if done == nil {
+		return nil, errNoTurn
+	}
+	defer done()
 	q := GetSegmentList{Segments: ids}
 	_, _ = rand.Read(q.RequestID[:]) // never fails
 	m, _, _, err := c.exchange(ctx, peer, q, nil)
@@ -318,6 +318,11 @@ func (c *Client) segments(ctx context.Context, peer netip.AddrPort, ids [][]byte
 
 // Blocks asks a peer which of the wanted blocks of a segment it has: indexes in order.
 func (c *Client) Blocks(ctx context.Context, peer netip.AddrPort, id []byte, wanted []int) ([]int, error) {
+	done := c.turns.Take(ctx, peer)
+	if done == nil {
+		return nil, errNoTurn
+	}
+	defer done()
 	has, err := c.blockList(ctx, peer, id, wanted)
 	c.blame(ctx, peer, err)
 	return has, err
@@ -330,6 +335,11 @@ var ErrNone = errors.New("the peer has no such block")
 // form tells then whether it is the right one. The result is in space if that is long enough, and is to be
 // used before space is again. The error is ErrNone if the peer does not have the block.
 func (c *Client) Sealed(ctx context.Context, peer netip.AddrPort, id []byte, i, n int, space []byte) (b Block, cipher Cipher, room []byte, err error) {
+	done := c.turns.Take(ctx, peer)
+	if done == nil {
+		return Block{}, 0, space, errNoTurn
+	}
+	defer done()
 	b, cipher, room, err = c.sealed(ctx, peer, id, i, space)
 	if err == nil && (cipher < AES128 || cipher > AES256 || len(b.IV) != aes.BlockSize || len(b.Data) != n+aes.BlockSize-n%aes.BlockSize) {
 		err = lied("a block of %d bytes with cipher %d", len(b.Data), cipher)
@@ -344,6 +354,11 @@ func (c *Client) Sealed(ctx context.Context, peer netip.AddrPort, id []byte, i, 
 // Nothing but their form tells whether they are right: the caller finds out, and says Lied if they are not. The error
 // is ErrNone if the peer does not have all of them. More than most bytes are a lie.
 func (c *Client) Whole(ctx context.Context, peer netip.AddrPort, s *peerdist.Segment, most int) ([]byte, error) {
+	done := c.turns.Take(ctx, peer)
+	if done == nil {
+		return nil, errNoTurn
+	}
+	defer done()
 	all, err := c.whole(ctx, peer, s, most)
 	if !errors.Is(err, ErrNone) {
 		c.blame(ctx, peer, err)
@@ -451,8 +466,13 @@ type fetching struct {
 func (f *fetching) peer(ctx context.Context, peer netip.AddrPort, each int) {
 	wanted := f.wanted
 	if n := len(wanted); n > simple || n > 0 && wanted[n-1]-wanted[0] != n-1 {
+		done := f.turn(ctx, peer)
+		if done == nil {
+			return
+		}
 		var err error
 		wanted, err = f.client.blockList(ctx, peer, f.id, wanted)
+		done()
 		if err != nil {
 			f.client.blame(ctx, peer, err)
 			return
@@ -479,7 +499,14 @@ func (f *fetching) blocks(ctx context.Context, peer netip.AddrPort, has map[int]
 		if !ok {
 			return
 		}
+		done := f.turn(ctx, peer)
+		if done == nil {
+			f.back(i)
+			return
+		}
+		asked := time.Now()
 		plain, room, err := f.client.block(ctx, peer, f.segment, f.id, i, *space)
+		done()
 		*space = room
 		if err == nil {
 			f.client.blame(ctx, peer, nil)
@@ -488,10 +515,23 @@ func (f *fetching) blocks(ctx context.Context, peer netip.AddrPort, has map[int]
 		}
 		failed.Store(true)
 		f.back(i)
-		if !errors.Is(err, ErrNone) {
+		if slow := errors.Is(context.Cause(ctx), errSlow); !errors.Is(err, ErrNone) && (!slow || time.Since(asked) >= firstByte) {
 			f.client.blame(ctx, peer, err)
 		}
 	}
+}
+
+// turn waits for a turn with a peer, which ends when done is called; nil if the context ended before. The time is not the
+// peer's.
+func (f *fetching) turn(ctx context.Context, peer netip.AddrPort) (done func()) {
+	began := time.Now()
+	done = f.client.turns.Take(ctx, peer)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.due = f.due.Add(time.Since(began))
+	f.timer.Stop()
+	f.timer.Reset(time.Until(f.due))
+	return done
 }
 
 // next takes the first idle block that a peer has. While there is none, but one is on its way that may

@@ -440,7 +440,7 @@ func TestManyAtOnce(t *testing.T) {
 	defer client.Close()
 	blocks := []int{0, 1, 2, 3}
 	var wait sync.WaitGroup
-	for range 50 {
+	for range 40 {
 		wait.Go(func() {
 			n := 0
 			from, err := client.Fetch(t.Context(), s, blocks, []netip.AddrPort{peer}, func(int, []byte) error {

@@ -5,8 +5,8 @@ import "time"
 // What a published session is kept for is that its client did not get the last answer and asks again.
 // Without it a client would begin the upload again, and hear that the target exists.
 const (
-	// finishedFor is how long it is kept at most: a machine that slept for a night still asks.
-	finishedFor = 24 * time.Hour
+	// finishedFor is how long it is kept at most: a machine that was off for days still asks.
+	finishedFor = 7 * 24 * time.Hour
 	// finishedLeast is how long it is kept in any case, and mostFinished how many are kept for longer:
 	// those that were begun last.
 	finishedLeast = time.Hour

@@ -24,12 +24,12 @@ func TestExpired(t *testing.T) {
 	old.Reply = true
 	list := []session.Info{
 		old, info("old", now, 14*day, false), reply, info("under way", now, 13*day, false),
-		info("finished yesterday", now, day, true), info("finished today", now, day-time.Second, true),
+		info("finished a week ago", now, 7*day, true), info("finished this week", now, 7*day-time.Second, true),
 	}
 	for timeout, want := range map[time.Duration][]string{
-		14 * day:                 {"finished yesterday", "old", "with an old reply"},
-		time.Duration(1<<63 - 1): {"finished yesterday"},
-		time.Minute:              {"finished today", "finished yesterday", "old", "under way", "with a reply", "with an old reply"},
+		14 * day:                 {"finished a week ago", "old", "with an old reply"},
+		time.Duration(1<<63 - 1): {"finished a week ago"},
+		time.Minute:              {"finished a week ago", "finished this week", "old", "under way", "with a reply", "with an old reply"},
 	} {
 		var got []string
 		for id := range session.Expired(list, now, timeout) {

@@ -216,7 +216,8 @@ func (c *Client) check(r Request, resp *http.Response) (*Response, error) {
 	}
 	if status == http.StatusOK {
 		out.Validator.Size = resp.ContentLength
-		out.Ranges = r.PeerDist.Version > 0 && strings.EqualFold(resp.Header.Get("Accept-Ranges"), "bytes") // else that would show
+		// Who was asked for a range would have sent it; who was not may, unless he says otherwise (RFC 9110 14.3).
+		out.Ranges = r.PeerDist.Version > 0 && !strings.EqualFold(resp.Header.Get("Accept-Ranges"), "none")
 		if r.Offset > 0 {
 			out.Restart = "the server sent the whole file instead of the rest"
 			if !r.Validator.Same(out.Validator) {

@@ -470,7 +470,7 @@ func TestCleanOfFinishedSessions(t *testing.T) {
 	for _, c := range []struct {
 		after time.Duration
 		want  int
-	}{{23 * time.Hour, 0}, {24 * time.Hour, 1}, {timeout - time.Hour, 0}, {timeout, 2}} {
+	}{{timeout/2 - time.Hour, 0}, {timeout / 2, 1}, {timeout - time.Hour, 0}, {timeout, 2}} {
 		if n, err := b.Clean(t.Context(), now.Add(c.after), timeout, 0); n != c.want || err != nil {
 			t.Errorf("Clean after %v = %d, %v; want %d", c.after, n, err, c.want)
 		}
