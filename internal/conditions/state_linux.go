@@ -64,12 +64,13 @@ const (
 // until ctx ends. It sleeps in between, and never starts a service to ask it. While there is no
 // system bus it keeps to what the kernel says about the battery.
 func Watch(ctx context.Context, changed func(State)) {
-	supplies := make(chan struct{}, 1)
+	hints := make(chan struct{}, 1)
 	var work sync.WaitGroup
 	defer work.Wait()
 	if _, known := onBattery(powerSupplies); known {
-		work.Go(func() { watchSupplies(ctx, supplies) })
+		work.Go(func() { watchSupplies(ctx, hints) })
 	}
+	work.Go(func() { watchLingering(ctx, lingering, hints) })
 	var last *State
 	report := func(s State) {
 		if last == nil || *last != s {
@@ -80,7 +81,7 @@ func Watch(ctx context.Context, changed func(State)) {
 	for pause := time.Second; ; pause = min(4*pause, maxReconnect) {
 		b, err := dial(ctx)
 		if err == nil {
-			b.follow(ctx, supplies, report)
+			b.follow(ctx, hints, report)
 			pause = time.Second
 		}
 		again := time.After(pause)
@@ -93,7 +94,7 @@ func Watch(ctx context.Context, changed func(State)) {
 				return
 			case <-again:
 				waiting = false
-			case <-supplies:
+			case <-hints:
 			}
 		}
 	}
@@ -158,7 +159,7 @@ func dial(ctx context.Context) (*bus, error) {
 }
 
 // follow reports the state until the connection or ctx ends.
-func (b *bus) follow(ctx context.Context, supplies <-chan struct{}, report func(State)) {
+func (b *bus) follow(ctx context.Context, hints <-chan struct{}, report func(State)) {
 	defer b.conn.Close()
 	look := time.NewTimer(0)
 	defer look.Stop()
@@ -169,7 +170,7 @@ func (b *bus) follow(ctx context.Context, supplies <-chan struct{}, report func(
 		select {
 		case <-ctx.Done():
 			return
-		case <-supplies:
+		case <-hints:
 		case s, ok := <-b.signals:
 			if !ok {
 				return

@@ -2,8 +2,10 @@ package conditions
 
 import (
 	"context"
+	"path/filepath"
 	"strings"
 
+	"github.com/fsnotify/fsnotify"
 	"github.com/godbus/dbus/v5"
 )
 
@@ -17,6 +19,43 @@ const (
 
 // loginSignals are what logind sends when users come and go.
 var loginSignals = []string{"SessionNew", "SessionRemoved", "UserNew", "UserRemoved"}
+
+// lingering is the directory in which logind has a file for each user who lingers.
+const lingering = "/var/lib/systemd/linger"
+
+// watchLingering tells, until ctx ends, that a user may have been made to linger, or not to any more: logind has no signal for
+// it if it knows the user already, who has just logged out, perhaps. The directory is made for the first of them.
+func watchLingering(ctx context.Context, dir string, changed chan<- struct{}) {
+	w, err := fsnotify.NewWatcher()
+	if err != nil {
+		return
+	}
+	defer w.Close()
+	if w.Add(filepath.Dir(dir)) != nil {
+		return // there is no systemd
+	}
+	_ = w.Add(dir)
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case _, open := <-w.Errors: // something was missed
+			if !open {
+				return
+			}
+		case e := <-w.Events:
+			if e.Name == dir && e.Has(fsnotify.Create) {
+				_ = w.Add(dir)
+			} else if filepath.Dir(e.Name) != dir {
+				continue
+			}
+		}
+		select {
+		case changed <- struct{}{}:
+		default:
+		}
+	}
+}
 
 // users asks logind who is logged on: who has a session of a person that is not closing, or lingers.
 // That a session began to close, because something was left running in it, is told by no signal; it

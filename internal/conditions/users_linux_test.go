@@ -1,6 +1,13 @@
 package conditions
 
-import "testing"
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+)
 
 func TestUsersAreSeenAtOnce(t *testing.T) {
 	b := newBus(t)
@@ -80,5 +87,45 @@ func TestSystemUsersAreAlwaysThere(t *testing.T) {
 	}
 	if LoggedOnUsers(1000, 1001) != u || LoggedOnUsers() == (Users{}) {
 		t.Error("sets are not values")
+	}
+}
+
+// That a user lingers is a file, in a directory that is made for the first one.
+func TestLingeringIsSeen(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "linger")
+	changed := make(chan struct{}, 1)
+	ctx, cancel := context.WithCancel(t.Context())
+	var work sync.WaitGroup
+	work.Go(func() { watchLingering(ctx, dir, changed) })
+	defer work.Wait()
+	defer cancel()
+	// It is not known when it begins to watch.
+	sees := func(what string, change func() error) {
+		t.Helper()
+		end := time.After(time.Minute)
+		for {
+			ok(t, change())
+			select {
+			case <-changed:
+				return
+			case <-end:
+				t.Fatal(what, "is not seen")
+			case <-time.After(10 * time.Millisecond):
+			}
+		}
+	}
+	sees("the first one", func() error {
+		if err := os.RemoveAll(dir); err != nil {
+			return err
+		}
+		return os.Mkdir(dir, 0o755)
+	})
+	for _, name := range []string{"alice", "bob"} {
+		sees(name, func() error {
+			if err := os.WriteFile(filepath.Join(dir, name), nil, 0o600); err != nil {
+				return err
+			}
+			return os.Remove(filepath.Join(dir, name))
+		})
 	}
 }
