@@ -105,6 +105,9 @@ func (n *Node) list(ctx context.Context, client *pccrr.Client, near []netip.Addr
 			for chunk := range slices.Chunk(some, perList) {
 				has, err := client.List(ctx, p, chunk)
 				now := time.Now()
+				if errors.Is(err, pccrr.ErrNoTurn) {
+					return // it was not asked
+				}
 				if err != nil {
 					n.sticky.unlisted(p, errors.Is(err, context.DeadlineExceeded), now)
 					return

@@ -104,7 +104,7 @@ func machine(peer netip.AddrPort) netip.AddrPort { return netip.AddrPortFrom(pee
 
 // blame remembers what came of asking a peer: nil makes all good.
 func (c *Client) blame(ctx context.Context, peer netip.AddrPort, err error) {
-	if errors.Is(err, errNoTurn) || err != nil && ctx.Err() != nil && !errors.Is(context.Cause(ctx), errSlow) {
+	if errors.Is(err, ErrNoTurn) || err != nil && ctx.Err() != nil && !errors.Is(context.Cause(ctx), errSlow) {
 		return // it was the caller who gave up
 	}
 	c.mu.Lock()
@@ -154,8 +154,16 @@ func (c *Client) blame(ctx context.Context, peer netip.AddrPort, err error) {
 // ErrUnknown says that a peer does not know what it was asked.
 var ErrUnknown = errors.New("the peer does not know the request")
 
-// errNoTurn says that a peer could not be asked, as this machine asked it for other things all the time.
-var errNoTurn = errors.New("the peer is busy with other questions of ours")
+// ErrNoTurn says that a peer could not be asked, as this machine asked it for other things all the time.
+var ErrNoTurn = errors.New("the peer is busy with other questions of ours")
+
+// turn waits for a turn with a peer, which ends when done is called.
+func (c *Client) turn(ctx context.Context, peer netip.AddrPort) (done func(), err error) {
+	if done = c.turns.Take(ctx, peer); done == nil {
+		err = ErrNoTurn
+	}
+	return done, err
+}
 
 // exchange sends a request, for which the caller has a turn, and reads the response into space.
 func (c *Client) exchange(ctx context.Context, peer netip.AddrPort, m Message, space []byte) (Message, Cipher, []byte, error) {
@@ -285,9 +293,9 @@ func (c *Client) List(ctx context.Context, peer netip.AddrPort, ids [][]byte) ([
 }
 
 func (c *Client) segments(ctx context.Context, peer netip.AddrPort, ids [][]byte) ([]int, error) {
-	done := c.turns.Take(ctx, peer)
-	if done == nil {
-		return nil, errNoTurn
+	done, err := c.turn(ctx, peer)
+	if err != nil {
+		return nil, err
 	}
 	defer done()
 	q := GetSegmentList{Segments: ids}
@@ -318,9 +326,9 @@ func (c *Client) segments(ctx context.Context, peer netip.AddrPort, ids [][]byte
 
 // Blocks asks a peer which of the wanted blocks of a segment it has: indexes in order.
 func (c *Client) Blocks(ctx context.Context, peer netip.AddrPort, id []byte, wanted []int) ([]int, error) {
-	done := c.turns.Take(ctx, peer)
-	if done == nil {
-		return nil, errNoTurn
+	done, err := c.turn(ctx, peer)
+	if err != nil {
+		return nil, err
 	}
 	defer done()
 	has, err := c.blockList(ctx, peer, id, wanted)
@@ -335,9 +343,9 @@ var ErrNone = errors.New("the peer has no such block")
 // form tells then whether it is the right one. The result is in space if that is long enough, and is to be
 // used before space is again. The error is ErrNone if the peer does not have the block.
 func (c *Client) Sealed(ctx context.Context, peer netip.AddrPort, id []byte, i, n int, space []byte) (b Block, cipher Cipher, room []byte, err error) {
-	done := c.turns.Take(ctx, peer)
-	if done == nil {
-		return Block{}, 0, space, errNoTurn
+	done, err := c.turn(ctx, peer)
+	if err != nil {
+		return Block{}, 0, space, err
 	}
 	defer done()
 	b, cipher, room, err = c.sealed(ctx, peer, id, i, space)
@@ -354,9 +362,9 @@ func (c *Client) Sealed(ctx context.Context, peer netip.AddrPort, id []byte, i, 
 // Nothing but their form tells whether they are right: the caller finds out, and says Lied if they are not. The error
 // is ErrNone if the peer does not have all of them. More than most bytes are a lie.
 func (c *Client) Whole(ctx context.Context, peer netip.AddrPort, s *peerdist.Segment, most int) ([]byte, error) {
-	done := c.turns.Take(ctx, peer)
-	if done == nil {
-		return nil, errNoTurn
+	done, err := c.turn(ctx, peer)
+	if err != nil {
+		return nil, err
 	}
 	defer done()
 	all, err := c.whole(ctx, peer, s, most)
