@@ -113,7 +113,7 @@ func (a *app) printSessions(list []serve.Upload) {
 		}
 		target := u.Group + u.Target
 		switch {
-		case u.Protocol == "held": // see internal/serve/front
+		case u.Protocol == "held": // see internal/serve/session/bucket
 			target = "bytes of an upload to " + u.Group + ", until they are checked"
 		case u.Target == "":
 			target = "part of a file in " + u.Group

@@ -49,15 +49,12 @@ func (h handler) add(ctx context.Context, w http.ResponseWriter, r *http.Request
 	got := newSums(func(name string) bool { _, ok := q.content[name]; return ok })
 	content = io.TeeReader(content, got)
 	if len(q.content) > 0 && !fresh {
-		held, err := front.Hold(ctx, h.Prefix, s, content)
-		if err != nil {
-			return tooLong(s, err)
-		}
-		defer held.Close()
-		if !got.fit(q.content) {
-			return refuse(http.StatusBadRequest, "the content is not what Content-Digest says; it was discarded")
-		}
-		content = held
+		return tooLong(s, s.AppendVerified(ctx, content, func() error {
+			if !got.fit(q.content) {
+				return refuse(http.StatusBadRequest, "the content is not what Content-Digest says; it was discarded")
+			}
+			return nil
+		}))
 	}
 	p := portions{r: content}
 	for !p.ended {

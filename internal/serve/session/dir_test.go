@@ -2,6 +2,7 @@ package session_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -267,6 +268,55 @@ func TestBytesBeforeAFailureAreKept(t *testing.T) {
 	appendAll(t, d, id, want[123_457:])
 	publish(t, d, id)
 	wantFile(t, filepath.Join(root, "f"), want)
+}
+
+// TestVerifiedOrNothing adds wrong bytes, of which none may count: neither if the process is killed before
+// it knows, nor if the size becomes known later.
+func TestVerifiedOrNothing(t *testing.T) {
+	root, after := t.TempDir(), t.TempDir()
+	d := open(t, root, session.Options{})
+	want := source(300_001)
+	at := int64(len(want) - 100_000)
+	id := create(t, d, spec("f", -1))
+	appendAll(t, d, id, want[:at])
+	wrong, cut := errors.New("the sum is another one"), errors.New("the client went away")
+	garbage := bytes.Repeat([]byte("x"), 3<<20)
+	with(t, d, id, func(ctx context.Context, s session.Session) {
+		verify := func() error {
+			return cmp.Or(os.CopyFS(after, os.DirFS(root)), wrong)
+		}
+		wantErr(t, s.AppendVerified(ctx, bytes.NewReader(garbage), verify), wrong)
+		wantErr(t, s.AppendVerified(ctx, brokenReader{bytes.NewReader(garbage), cut}, func() error { return nil }), cut)
+		if got := s.Info().Offset; got != at {
+			t.Errorf("%d bytes count, want %d", got, at)
+		}
+	})
+	if st, err := os.Stat(filepath.Join(root, session.Hidden, id)); err != nil || st.Size() != at {
+		t.Errorf("wrong bytes take room: %v, %v; want %d", st, err, at)
+	}
+	if st, err := os.Stat(filepath.Join(after, session.Hidden, id)); err != nil || st.Size() <= at {
+		t.Fatalf("nothing of what was to be verified was in the file: %v, %v", st, err)
+	}
+	killed := open(t, after, session.Options{})
+	with(t, killed, id, func(ctx context.Context, s session.Session) {
+		if got := s.Info().Offset; got != at {
+			t.Errorf("%d bytes count after a crash, want %d", got, at)
+		}
+	})
+	for i, d := range []session.Store{d, killed} {
+		with(t, d, id, func(ctx context.Context, s session.Session) {
+			if i == 0 { // else what was cut off is all there was
+				if err := s.AppendVerified(ctx, bytes.NewReader(want[at:]), func() error { return nil }); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := cmp.Or(s.SetSize(ctx, s.Info().Offset), s.Publish(ctx)); err != nil {
+				t.Fatal(err)
+			}
+		})
+	}
+	wantFile(t, filepath.Join(root, "f"), want)
+	wantFile(t, filepath.Join(after, "f"), want[:at])
 }
 
 func TestOneTargetForTwo(t *testing.T) {

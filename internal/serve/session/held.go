@@ -95,23 +95,65 @@ func (h *held) Append(ctx context.Context, r io.Reader) (int64, error) {
 		return 0, h.wrap("append to", err)
 	}
 	// Also when the request failed, what has come is kept.
-	if serr := h.part.Sync(); serr != nil {
-		h.closePart()
+	if serr := h.settle(localfile.BootID()); serr != nil {
 		return 0, h.wrap("append to", serr)
-	}
-	if h.part.Offset() == was {
-		return 0, h.wrap("append to", err)
-	}
-	if nerr := h.advance(h.part.Offset()); nerr != nil {
-		h.closePart()
-		return 0, h.wrap("append to", nerr)
 	}
 	return h.e.rec.Offset - was, h.wrap("append to", err)
 }
 
+// AppendVerified adds bytes or none, as Session says. They are written to their place at once, and
+// count when the offset passes them.
+func (h *held) AppendVerified(ctx context.Context, r io.Reader, verify func() error) error {
+	if h.e.rec.Published {
+		return h.wrap("append to", ErrTooLarge)
+	}
+	if err := h.openPart(); err != nil {
+		return h.wrap("append to", err)
+	}
+	err := h.distrust()
+	if err == nil {
+		err = h.fill(ctx, r)
+	}
+	if err == nil {
+		err = verify()
+	}
+	if err == nil {
+		err = h.settle("")
+	}
+	if err != nil {
+		h.closePart()
+		err = errors.Join(err, h.openPart()) // which cuts off what does not count
+	}
+	return h.wrap("append to", err)
+}
+
+// distrust notes that what the data file has beyond the offset is not the upload's, should the process
+// be killed. No power loss undoes it, as nothing there is trusted after one.
+func (h *held) distrust() error {
+	if h.e.rec.Boot == "" {
+		return nil
+	}
+	boot := ""
+	h.change(func(r *record) { r.Boot = boot })
+	return h.d.note(h.e, change{Boot: &boot}, false)
+}
+
+// settle makes what was written durable and counts it; boot is what record.Boot becomes. If it fails
+// the part is closed.
+func (h *held) settle(boot string) error {
+	err := h.part.Sync()
+	if offset := h.part.Offset(); err == nil && offset > h.e.rec.Offset {
+		err = h.advance(offset, boot)
+	}
+	if err != nil {
+		h.closePart()
+	}
+	return err
+}
+
 // advance notes that all bytes below offset are durable.
-func (h *held) advance(offset int64) error {
-	now, boot := time.Now().Round(0), localfile.BootID()
+func (h *held) advance(offset int64, boot string) error {
+	now := time.Now().Round(0)
 	c := change{Offset: &offset, Touched: now}
 	next := h.e.rec
 	next.Offset, next.Touched = offset, now
@@ -303,7 +345,8 @@ func (h *held) publish() error {
 	case r.Target == "":
 		return h.useUp()
 	}
-	if r.Size == 0 { // nothing was appended that would have made it durable
+	if r.Size == 0 || r.Boot == "" {
+		// Nothing was appended that would have made it durable, or what does not count may not be cut off.
 		if err := h.openPart(); err != nil {
 			return err
 		}

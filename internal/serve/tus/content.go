@@ -3,6 +3,7 @@ package tus
 import (
 	"bytes"
 	"context"
+	"hash"
 	"io"
 	"net/http"
 
@@ -39,28 +40,28 @@ func (h handler) add(ctx context.Context, w http.ResponseWriter, r *http.Request
 		_, err := s.Append(ctx, content)
 		return err
 	}
-	held, err := front.Hold(ctx, h.Prefix, s, content)
-	if err != nil {
-		return err
-	}
-	defer held.Close()
-	if sum.algorithm == nil { // it came after the content
-		late, err := parseChecksum(r.Trailer.Get("Upload-Checksum"))
-		if err != nil {
-			return malformed(err)
+	sums := map[string]hash.Hash{}
+	for name, algorithm := range algorithms {
+		if sum.algorithm == "" || sum.algorithm == name { // one that comes after the content can be any
+			sums[name] = algorithm()
 		}
-		sum = &late
 	}
-	hash := sum.algorithm()
-	if _, err := io.Copy(hash, held); err != nil {
-		return err
+	writers := make([]io.Writer, 0, len(sums))
+	for _, s := range sums {
+		writers = append(writers, s)
 	}
-	if !bytes.Equal(hash.Sum(nil), sum.sum) {
-		return refuse(statusChecksumMismatch, "the content is not what Upload-Checksum says; it was discarded")
-	}
-	if _, err := held.Seek(0, io.SeekStart); err != nil {
-		return err
-	}
-	_, err = s.Append(ctx, held)
-	return err
+	return s.AppendVerified(ctx, io.TeeReader(content, io.MultiWriter(writers...)), func() error {
+		want := *sum
+		if want.algorithm == "" {
+			late, err := parseChecksum(r.Trailer.Get("Upload-Checksum"))
+			if err != nil {
+				return malformed(err)
+			}
+			want = late
+		}
+		if !bytes.Equal(sums[want.algorithm].Sum(nil), want.sum) {
+			return refuse(statusChecksumMismatch, "the content is not what Upload-Checksum says; it was discarded")
+		}
+		return nil
+	})
 }

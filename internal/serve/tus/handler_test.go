@@ -24,7 +24,7 @@ func TestOptionsTellWhatTheServerDoes(t *testing.T) {
 	s := serve(t, func(p *session.Prefix) { p.MaxSize = 1 << 30 })
 	res := s.expect(http.StatusNoContent, http.MethodOptions, "", nil, "Tus-Resumable", "")
 	header(t, res, "Tus-Version", "1.0.0", "Tus-Max-Size", "1073741824", "Tus-Extension", extensions,
-		"Tus-Checksum-Algorithm", "crc32,md5,sha1,sha256,sha512")
+		"Tus-Checksum-Algorithm", "crc32,crc32c,md5,sha1,sha256,sha512")
 }
 
 func TestVersions(t *testing.T) {
@@ -238,7 +238,7 @@ func TestChecksum(t *testing.T) {
 		h.Write(data)
 		return algorithm + " " + base64.StdEncoding.EncodeToString(h.Sum(nil))
 	}
-	for _, size := range []int{0, 5, held(t) - 1, held(t), held(t) + 1, 3<<20 + 5} {
+	for _, size := range []int{0, 5, 4095, 64 << 10, 64<<10 + 1, 3<<20 + 5} {
 		data := random(size)
 		for algorithm := range algorithms {
 			t.Run(fmt.Sprintf("%s of %d", algorithm, size), func(t *testing.T) {
@@ -258,17 +258,16 @@ func TestChecksum(t *testing.T) {
 	}
 }
 
-// held is more than a chunk that is verified in memory may have.
-func held(t *testing.T) int { t.Helper(); return 256 << 10 }
-
 func TestChecksumOfKnownValues(t *testing.T) {
 	s := serve(t, nil)
 	for header, text := range map[string]string{
 		"sha1 Kq5sNclPz7QV2+lfQIuc6R7oRu0=": "hello world", // the protocol's example
 		"crc32 y/Q5Jg==":                    "123456789",   // the check value of CRC-32/ISO-HDLC
+		"crc32c 4waSgw==":                   "123456789",   // that of CRC-32/ISCSI, e3069283
 	} {
-		s.expect(http.StatusCreated, http.MethodPost, header[:4], text, "Upload-Length", fmt.Sprint(len(text)), "Upload-Checksum", header)
-		s.has(header[:4], []byte(text))
+		name, _, _ := strings.Cut(header, " ")
+		s.expect(http.StatusCreated, http.MethodPost, name, text, "Upload-Length", fmt.Sprint(len(text)), "Upload-Checksum", header)
+		s.has(name, []byte(text))
 	}
 	if crc32.ChecksumIEEE([]byte("123456789")) != 0xcbf43926 || sha1.Size != 20 {
 		t.Error("other algorithms than thought")

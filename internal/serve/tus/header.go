@@ -79,13 +79,14 @@ func parseConcat(header string) (concat, error) {
 }
 
 // algorithms are those of Upload-Checksum. A sum is made to find damage on the way, for which all of
-// them do; crc32 is that of zip, big endian.
+// them do; crc32 is that of zip, crc32c that of iSCSI, both big endian as S3 has them.
 var algorithms = map[string]func() hash.Hash{
 	"sha1":   sha1.New,
 	"sha256": sha256.New,
 	"sha512": sha512.New,
 	"md5":    md5.New,
 	"crc32":  func() hash.Hash { return crc32.NewIEEE() },
+	"crc32c": func() hash.Hash { return crc32.New(crc32.MakeTable(crc32.Castagnoli)) },
 }
 
 // algorithmNames is the value of Tus-Checksum-Algorithm.
@@ -93,7 +94,7 @@ var algorithmNames = strings.Join(slices.Sorted(maps.Keys(algorithms)), ",")
 
 // checksum is what Upload-Checksum says of the content of a request.
 type checksum struct {
-	algorithm func() hash.Hash
+	algorithm string // of algorithms
 	sum       []byte
 }
 
@@ -108,7 +109,7 @@ func parseChecksum(header string) (checksum, error) {
 	if err != nil || len(sum) != algorithm().Size() {
 		return checksum{}, fmt.Errorf("Upload-Checksum: that is no sum of %s in base64", name)
 	}
-	return checksum{algorithm, sum}, nil
+	return checksum{name, sum}, nil
 }
 
 // parseNumber reads a header that must be a count of bytes.

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"hash"
+	"hash/crc32"
 	"io"
 	"net/http"
 	"strconv"
@@ -26,12 +27,12 @@ const (
 	longPause  = 4 * time.Second
 )
 
-// algorithms are the checksums, the best first. sha1 is the one that every server with the
-// extension has; it is here to find accidents.
+// algorithms are the checksums, the best first. They are here to find accidents, for which crc32c does
+// and costs next to nothing; sha1 is the one that every server with the extension has.
 var algorithms = []struct {
 	name string
 	make func() hash.Hash
-}{{"sha256", sha256.New}, {"sha512", sha512.New}, {"sha1", sha1.New}}
+}{{"crc32c", func() hash.Hash { return crc32.New(crc32.MakeTable(crc32.Castagnoli)) }}, {"sha256", sha256.New}, {"sha512", sha512.New}, {"sha1", sha1.New}}
 
 // piece is an upload on the server: of the file or of a part of it.
 type piece struct {
@@ -42,10 +43,12 @@ type piece struct {
 	at       int64        // next byte of the file; what is before it is acknowledged
 	patience upload.Patience
 	conn     *governor.Conn // of the last request; nil before
+	next     *checksum      // of the bytes that the next request will most likely carry; nil for none
 }
 
 // complete brings all of the piece to the server.
 func (u *run) complete(ctx context.Context, p *piece) error {
+	defer func() { p.next.wait() }() // it reads the file, which the caller closes
 	for begins := 0; ; begins++ {
 		err := u.attempt(ctx, p)
 		if !errors.Is(err, upload.ErrGone) {
@@ -146,11 +149,11 @@ func (u *run) patch(ctx context.Context, p *piece) error {
 		"Upload-Offset": {strconv.FormatInt(p.at-p.from, 10)},
 	}
 	if u.server.checksum != "" {
-		sum, err := u.sum(p.at, n)
-		if err != nil {
-			return err
+		sum := u.sum(p, n)
+		if n = sum.n; sum.err != nil {
+			return sum.err
 		}
-		h.Set("Upload-Checksum", sum)
+		h.Set("Upload-Checksum", sum.header)
 	}
 	if n > upload.FullStake {
 		h.Set("Expect", "100-continue") // so that 413 costs nothing
@@ -243,8 +246,50 @@ func (u *run) sent(p *piece) func(int64) {
 	}
 }
 
-// sum returns the header Upload-Checksum of n bytes of the file.
-func (u *run) sum(from, n int64) (string, error) {
+// checksum is that of n bytes of the file. It is made while the bytes before them are sent, as a server
+// that verifies what it gets would else stand still in the meantime.
+type checksum struct {
+	from, n int64
+	header  string // Upload-Checksum
+	err     error
+	made    chan struct{} // closed once header or err is set
+}
+
+// wait waits until the checksum is made; nil is.
+func (s *checksum) wait() {
+	if s != nil {
+		<-s.made
+	}
+}
+
+// sum returns the checksum of the next n bytes of the piece, or of fewer if that is made already, and
+// begins that of the bytes after them.
+func (u *run) sum(p *piece, n int64) *checksum {
+	p.next.wait()
+	s := p.next
+	if s == nil || s.from != p.at || s.n > n {
+		s = u.begin(p.at, n)
+	}
+	s.wait()
+	p.next = nil
+	if from := s.from + s.n; s.err == nil && from < p.to {
+		p.next = u.begin(from, min(n, p.to-from))
+	}
+	return s
+}
+
+// begin begins to make the checksum of n bytes of the file.
+func (u *run) begin(from, n int64) *checksum {
+	s := &checksum{from: from, n: n, made: make(chan struct{})}
+	go func() {
+		defer close(s.made)
+		s.header, s.err = u.checksum(from, n)
+	}()
+	return s
+}
+
+// checksum returns the header Upload-Checksum of n bytes of the file.
+func (u *run) checksum(from, n int64) (string, error) {
 	for _, a := range algorithms {
 		if a.name != u.server.checksum {
 			continue

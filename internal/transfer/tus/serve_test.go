@@ -83,7 +83,7 @@ func TestPartsToEbb(t *testing.T) {
 	task := uploadtest.New(t, u+"/up/f", uploadtest.NewSource("f", data))
 	c := New(uploadtest.Client())
 	r := &run{c: c, t: task.Task}
-	if err := r.ask(t.Context()); err != nil || !r.server.concatenation || r.server.checksum != "sha256" {
+	if err := r.ask(t.Context()); err != nil || !r.server.concatenation || r.server.checksum != "crc32c" {
 		t.Fatalf("%+v, %v", r.server, err)
 	}
 	if err := r.split(); err != nil { // as if the server were far away

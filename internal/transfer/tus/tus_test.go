@@ -6,8 +6,10 @@ import (
 	"crypto/sha1"
 	"crypto/sha256"
 	"encoding/base64"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -105,7 +107,9 @@ func (f *fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 		if sum := r.Header.Get("Upload-Checksum"); sum != "" {
 			a, b := sha256.Sum256(body), sha1.Sum(body)
-			if sum != "sha256 "+base64.StdEncoding.EncodeToString(a[:]) && sum != "sha1 "+base64.StdEncoding.EncodeToString(b[:]) {
+			c := binary.BigEndian.AppendUint32(nil, crc32.Checksum(body, crc32.MakeTable(crc32.Castagnoli)))
+			name, value, _ := strings.Cut(sum, " ")
+			if want := map[string][]byte{"sha256": a[:], "sha1": b[:], "crc32c": c}[name]; want == nil || value != base64.StdEncoding.EncodeToString(want) {
 				w.WriteHeader(460)
 				return
 			}
@@ -224,7 +228,7 @@ func TestResumeAfterARestart(t *testing.T) {
 }
 
 func TestChecksums(t *testing.T) {
-	for _, algorithms := range []string{"sha1", "md5,sha1,sha256", "md5"} {
+	for _, algorithms := range []string{"sha1", "md5,sha1,sha256", "sha1,crc32c", "md5"} {
 		f := newFake(t)
 		f.extensions, f.algorithms = "creation,checksum", algorithms
 		tk, data := task(t, f, 20<<20)

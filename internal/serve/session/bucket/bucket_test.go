@@ -17,6 +17,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/iotest"
 	"time"
 
 	"github.com/ebbtransfer/ebb/internal/serve/session"
@@ -317,6 +318,49 @@ func TestWholeUpload(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// TestVerifiedOrNothing adds what memory holds until it is verified, and what it does not.
+func TestVerifiedOrNothing(t *testing.T) {
+	g := startGateway(t)
+	b := g.node(t)
+	wrong := errors.New("the sum is another one")
+	for _, size := range []int{0, 5, 256<<10 - 1, 256 << 10, 256<<10 + 1, 6 << 20} {
+		want := sessiontest.Source(3, size+16)
+		s := spec(fmt.Sprint("verified", size), len(want))
+		id := create(t, b, s)
+		with(t, b, id, func(ctx context.Context, s session.Session) {
+			for _, c := range []struct {
+				r       io.Reader
+				verdict error
+				want    error
+				offset  int64
+			}{
+				{bytes.NewReader(make([]byte, size)), wrong, wrong, 0},
+				{io.MultiReader(bytes.NewReader(want[:size]), iotest.ErrReader(io.ErrUnexpectedEOF)), nil, io.ErrUnexpectedEOF, 0},
+				{bytes.NewReader(make([]byte, size+17)), nil, session.ErrTooLarge, 0},
+				{bytes.NewReader(want[:size]), nil, nil, int64(size)},
+				{bytes.NewReader(want[size:]), nil, nil, int64(size + 16)},
+			} {
+				if err := s.AppendVerified(ctx, c.r, func() error { return c.verdict }); !errors.Is(err, c.want) {
+					t.Errorf("%d: %v, want %v", size, err, c.want)
+				}
+				if got := s.Info().Offset; got != c.offset {
+					t.Errorf("%d: %d bytes count, want %d", size, got, c.offset)
+				}
+			}
+			if err := s.Publish(ctx); err != nil {
+				t.Fatal(err)
+			}
+			if err := s.Remove(ctx); err != nil {
+				t.Fatal(err)
+			}
+		})
+		wantTarget(t, g, s.Target, want)
+	}
+	if n, m := g.objects(t), g.leftParts(t); n > 0 || m > 0 {
+		t.Errorf("%d objects and %d files of multipart uploads are left over", n, m)
 	}
 }
 

@@ -33,7 +33,7 @@ type client struct {
 }
 
 // Interleave lets some clients send fragments that are right, duplicated, overlapping, or too far,
-// that break off at any byte, and that come twice at once, while the server ends and begins, for
+// that break off at any byte, that are verified and found right or wrong, and that come twice at once, while the server ends and begins, for
 // steps steps. Two of the clients want the same target. At all times a target is the whole source of
 // one of them or is not there, and no session forgets a byte that it told its client of.
 func Interleave(t *testing.T, w World, seed uint64, steps int) {
@@ -126,7 +126,7 @@ func (c *client) send(ctx context.Context, store session.Store, rng *rand.Rand) 
 	if rng.IntN(3) == 0 {
 		cut = rng.IntN(len(fragment) + 1)
 	}
-	n := 1
+	n, how := 1, rng.IntN(6)
 	if rng.IntN(6) == 0 {
 		n = 2
 	}
@@ -135,7 +135,7 @@ func (c *client) send(ctx context.Context, store session.Store, rng *rand.Rand) 
 	for i := range n {
 		wg.Go(func() {
 			infos[i], errs[i] = request(ctx, store, c.id, func(ctx context.Context, s session.Session) error {
-				return c.receive(ctx, s, from, fragment, cut)
+				return c.receive(ctx, s, from, fragment, cut, how)
 			})
 		})
 	}
@@ -143,7 +143,7 @@ func (c *client) send(ctx context.Context, store session.Store, rng *rand.Rand) 
 	for i := range n {
 		err := errs[i]
 		switch {
-		case errors.Is(err, session.ErrTaken), errors.Is(err, io.ErrUnexpectedEOF):
+		case errors.Is(err, session.ErrTaken), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, errWrong):
 			err = nil
 		case errors.Is(err, session.ErrExists) && !c.spec.Overwrite:
 			_, err := request(ctx, store, c.id, func(ctx context.Context, s session.Session) error { return s.Remove(ctx) })
@@ -169,7 +169,7 @@ func (c *client) send(ctx context.Context, store session.Store, rng *rand.Rand) 
 }
 
 // receive is what a front end does with a fragment: the rows of server.md 1.8.
-func (c *client) receive(ctx context.Context, s session.Session, from int64, fragment []byte, cut int) error {
+func (c *client) receive(ctx context.Context, s session.Session, from int64, fragment []byte, cut, how int) error {
 	i := s.Info()
 	end := from + int64(len(fragment))
 	if from <= i.Offset && end > i.Offset && !i.Published {
@@ -178,7 +178,7 @@ func (c *client) receive(ctx context.Context, s session.Session, from int64, fra
 		if cut >= 0 && cut < len(fragment) {
 			r = io.MultiReader(bytes.NewReader(fragment[:cut]), iotest.ErrReader(io.ErrUnexpectedEOF))
 		}
-		if _, err := s.Append(ctx, r); err != nil {
+		if _, err := appendSome(ctx, s, r, len(fragment), how); err != nil {
 			return err
 		}
 	}

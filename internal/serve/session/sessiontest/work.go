@@ -183,8 +183,12 @@ func answer(ctx context.Context, s session.Session, i session.Info, src []byte, 
 			rest = rest[:rand.IntN(len(rest)+1)]
 			r = io.MultiReader(bytes.NewReader(rest), iotest.ErrReader(io.ErrUnexpectedEOF))
 		}
-		added, err := s.Append(ctx, r)
-		if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) && ctx.Err() == nil {
+		how := rand.IntN(6)
+		if i.Whole { // there would be nobody to send it again
+			how = 2
+		}
+		added, err := appendSome(ctx, s, r, len(rest), how)
+		if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, errWrong) && ctx.Err() == nil {
 			return false, err
 		}
 		if now := s.Info().Offset; now != had+added {
@@ -237,6 +241,30 @@ func answer(ctx context.Context, s session.Session, i session.Info, src []byte, 
 	}
 	later(Event{ID: i.ID, Offset: int64(len(src))})
 	return true, nil
+}
+
+// errWrong is what a client hears whose bytes are not those that it meant.
+var errWrong = errors.New("the checksum is wrong")
+
+// appendSome adds the n bytes of r in one of several ways: 0 is verified, 1 is other bytes, which are found
+// to be wrong, and the rest is as they come.
+func appendSome(ctx context.Context, s session.Session, r io.Reader, n, how int) (added int64, err error) {
+	was := s.Info().Offset
+	switch how {
+	case 0:
+		err = s.AppendVerified(ctx, r, func() error { return nil })
+	case 1:
+		err = s.AppendVerified(ctx, bytes.NewReader(make([]byte, n)), func() error { return errWrong })
+		if err == nil {
+			return 0, errors.New("wrong bytes were added")
+		}
+	default:
+		return s.Append(ctx, r)
+	}
+	if added = s.Info().Offset - was; err != nil && added != 0 {
+		return added, fmt.Errorf("%d bytes were added that are not verified: %v", added, err)
+	}
+	return added, err
 }
 
 // ignore drops the errors that clients meet in normal life.
