@@ -4,8 +4,8 @@ import (
 	"context"
 	"net"
 	"net/netip"
-	"runtime"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/ebbtransfer/ebb/bits"
@@ -18,6 +18,7 @@ type Conn struct {
 	governed *socket // the same connection if the paths' laws hold for it, else nil
 	remote   netip.Addr
 	down, up flow
+	lastSent atomic.Int64 // when bytes were last sent, in Unix nanoseconds
 
 	// The reader's own.
 	gathered time.Time     // when it last read
@@ -108,11 +109,8 @@ func (c *Conn) gather() {
 		return
 	}
 	if d := time.Until(c.gathered.Add(c.patience)); d > leastPause {
-		// A goroutine that only makes system calls looks to the runtime as if it ran for too long,
-		// and being watched costs more than this.
-		runtime.Gosched()
 		before := time.Now()
-		pause(d)
+		c.governed.reading.pause(d)
 		c.late = time.Since(before) > d+tooLate
 	}
 }

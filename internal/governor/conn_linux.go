@@ -3,7 +3,6 @@ package governor
 import (
 	"math"
 	"net/netip"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -50,7 +49,7 @@ const firstBuffer = listenFirst + 104
 
 // setWindow bounds the window that is offered to the peer.
 func (s *socket) setWindow(bytes int) {
-	s.control(func(fd int) { _ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_WINDOW_CLAMP, bytes) })
+	s.control(func(fd int) { setOption(fd, unix.IPPROTO_TCP, unix.TCP_WINDOW_CLAMP, int32(bytes)) })
 }
 
 // tcpTimestamps is the bit of tcpi_options that says that both ends send timestamps.
@@ -59,7 +58,7 @@ const tcpTimestamps = 1
 // look returns what the kernel tells of the connection, or last if it is closed.
 func (s *socket) look(last reading) reading {
 	s.control(func(fd int) {
-		i, err := unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO)
+		i, err := tcpInfo(fd)
 		if err != nil {
 			return
 		}
@@ -77,7 +76,7 @@ func (s *socket) look(last reading) reading {
 // lookSend is look for what we send.
 func (s *socket) lookSend(last reading) reading {
 	s.control(func(fd int) {
-		i, err := unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO)
+		i, err := tcpInfo(fd)
 		if err != nil {
 			return
 		}
@@ -94,12 +93,5 @@ func (s *socket) setPacing(rate uint64) {
 	if rate == 0 {
 		rate = math.MaxUint64
 	}
-	s.control(func(fd int) { _ = unix.SetsockoptUint64(fd, unix.SOL_SOCKET, unix.SO_MAX_PACING_RATE, rate) })
-}
-
-// pause sleeps in the kernel. The runtime's timers wake two or three threads for each tick, which
-// on a virtual machine costs several times what the tick itself does.
-func pause(d time.Duration) {
-	ts := unix.NsecToTimespec(int64(d))
-	_ = unix.Nanosleep(&ts, nil) // an interrupted sleep is as good
+	s.control(func(fd int) { setOption(fd, unix.SOL_SOCKET, unix.SO_MAX_PACING_RATE, rate) })
 }

@@ -11,7 +11,14 @@ import (
 
 // socket does not exist: this system offers no bound on the window of an open connection, so that
 // background transfers yield only as their server's congestion control does.
-type socket struct{ net.Conn }
+type socket struct {
+	net.Conn
+	reading, writing alarm
+}
+
+type alarm struct{}
+
+func (alarm) pause(d time.Duration) { time.Sleep(d) }
 
 func newSocket(*net.TCPConn) (*socket, error) { return nil, errors.ErrUnsupported }
 
@@ -24,4 +31,3 @@ func (*socket) lookSend(last reading) reading { return last }
 func setLowerEffort(int, netip.Addr)          {}
 func setCongestion(int)                       {}
 func firstWindow(int)                         {}
-func pause(d time.Duration)                   { time.Sleep(d) }

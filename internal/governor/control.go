@@ -38,8 +38,9 @@ const (
 	dropLeast    = 0.03         // of the capacity: what else may be missing of it beside a queue
 	dropMost     = 0.4          // the same where it was nobody several times
 	takenLeast   = 6 * segment  // missing at least, that somebody is there
-	takenFor     = 0.012        // for so long, at least
-	takenTime    = 0.0007       // seconds of the capacity that must be missing at least
+	takenFor     = 0.007        // for so long, at least
+	takenTime    = 0.0016       // seconds of the capacity that must be missing at least: machines pause for as long by themselves
+	takenFar     = 0.0012       // the same from afar, where who begins takes long to get so much
 	pausing      = 0.3          // of the capacity: who is sent less has been kept waiting by something else
 	madeUp       = 1.25         // of the capacity: who is sent more was kept waiting before
 	spentLeast   = 0.95         // of the window under way: who sends less has paused
@@ -367,7 +368,7 @@ func (c *control) longestPair(d float64) float64 {
 
 func (c *control) to(p phase, why reason) {
 	c.phase, c.why, c.since = p, why, c.now
-	c.suspect, c.taken, c.takenSince, c.waited = 0, 0, c.now, c.now
+	c.suspect, c.taken, c.takenSince, c.waited = 0, 0, math.Inf(1), c.now
 	c.heard = c.heard[:0]
 	c.busy = c.now
 	c.shallow, c.deep = math.Inf(1), 0
@@ -518,11 +519,11 @@ func (c *control) cruise(s sample, rtt, rate, f, dt, need float64) {
 	}
 	squeezed := c.squeeze(s, rtt)
 	if c.now < c.graceUntil {
-		c.suspect, c.taken, c.takenSince = 0, 0, c.now
+		c.suspect, c.taken, c.takenSince = 0, 0, math.Inf(1)
 		return
 	}
 	if c.unsure {
-		c.taken, c.takenSince, squeezed = 0, c.now, false
+		c.taken, c.takenSince, squeezed = 0, math.Inf(1), false
 		if c.queue > 0.5*c.aim()+c.z.spread() && s.bytes > 0 && c.now >= c.pausedUntil {
 			c.unsure, c.capacity = false, min(c.capacity, max(c.rate(2*rtt), c.rate(max(8*rtt, 0.2))))
 		}
@@ -586,7 +587,9 @@ func (c *control) squeeze(s sample, rtt float64) bool {
 		c.taken = max(0, c.taken+missing)
 	}
 	if c.taken < c.telling() {
-		c.takenSince = c.now
+		c.takenSince = math.Inf(1)
+	} else {
+		c.takenSince = min(c.takenSince, c.now)
 	}
 	if c.taken < c.telling()/2 {
 		c.waited = c.now
@@ -596,7 +599,11 @@ func (c *control) squeeze(s sample, rtt float64) bool {
 
 // telling returns how many bytes must be missing that somebody is there.
 func (c *control) telling() float64 {
-	return max(takenLeast, (takenTime+c.jitter()+c.z.spread())*c.capacity)
+	least := takenTime
+	if c.far() {
+		least = takenFar
+	}
+	return max(takenLeast, (least+c.jitter()+c.z.spread())*c.capacity)
 }
 
 // judge learns from a step back, of which the quiet has come, whether there was somebody. Some paths carry
@@ -858,8 +865,15 @@ func (c *control) period() float64 {
 	if c.capacity > gatherMost/tick { // so fast that a tick's worth would fill the socket's buffer
 		return min(tick, gatherMost/c.capacity)
 	}
-	if (c.phase == cruising && c.now-c.since > 2 || c.phase == yielding) && !c.hesitates() && !(c.up && c.phase == cruising && c.capacity < soonest) {
+	switch {
+	case c.hesitates():
+	case c.phase == yielding:
 		return 2 * tick
+	case c.phase != cruising || c.now-c.since <= 2:
+	case !c.up:
+		return 2 * tick
+	case c.capacity >= soonest:
+		return 3 * tick
 	}
 	return tick
 }

@@ -9,7 +9,10 @@ import (
 )
 
 // counter is an interface's counter of bytes received or sent.
-type counter struct{ f *os.File }
+type counter struct {
+	f  *os.File // nil before
+	fd uintptr
+}
 
 var errNoDevice = errors.New("the interface is not known")
 
@@ -26,10 +29,10 @@ func (c *counter) read(device string, up bool) (int64, error) {
 		if err != nil {
 			return 0, err
 		}
-		c.f = f
+		c.f, c.fd = f, f.Fd()
 	}
 	var text [32]byte
-	n, err := c.f.ReadAt(text[:], 0)
+	n, err := readNow(c.fd, text[:])
 	if n == 0 {
 		c.f.Close()
 		c.f = nil

@@ -54,7 +54,7 @@ var scenes = []scene{
 	{name: "upload, 20 Mbit/s, 100 ms", up: true, mbit: 20, queue: 0.1, rtt: 0.03, lost: 0.03, yield: 0.15, recover: 1.5, use: 0.95, wait: 0.01},
 	{name: "upload, 5 Mbit/s, 100 ms", up: true, mbit: 5, queue: 0.1, rtt: 0.03, lost: 0.08, yield: 0.4, recover: 1.5, use: 0.95, wait: 0.045},
 	{name: "upload, 20 Mbit/s, 100 ms away", up: true, mbit: 20, queue: 0.1, rtt: 0.1, lost: 0.06, yield: 0.4, recover: 8, use: 0.95, wait: 0.04},
-	{name: "upload, 100 Mbit/s, 50 ms", up: true, mbit: 100, queue: 0.05, rtt: 0.03, lost: 0.03, yield: 0.2, recover: 1.5, use: 0.9, wait: 0.01},
+	{name: "upload, 100 Mbit/s, 50 ms", up: true, mbit: 100, queue: 0.05, rtt: 0.03, lost: 0.03, yield: 0.25, recover: 1.5, use: 0.9, wait: 0.01},
 	{name: "upload, 20 Mbit/s, one BDP", up: true, mbit: 20, queue: 0.03, rtt: 0.03, lost: 0.06, yield: 0.3, recover: 2, use: 0.95, wait: 0.015},
 	{name: "no timestamps, 20 Mbit/s, 100 ms", plain: true, mbit: 20, queue: 0.1, rtt: 0.03, lost: 0.04, yield: 0.3, recover: 2, use: 0.95, wait: 0.01},
 	{name: "no timestamps, 5 Mbit/s, 100 ms", plain: true, mbit: 5, queue: 0.1, rtt: 0.03, lost: 0.08, yield: 0.4, recover: 2, use: 0.95, wait: 0.03},
@@ -310,8 +310,8 @@ func TestNoticesWhatOthersGet(t *testing.T) {
 	for c.phase == cruising && *now < began+1 {
 		feed(c, now, tick, steady(0.031, 0.93*capacity))
 	}
-	if took := *now - began; took > 0.06 {
-		t.Errorf("it took %.3f s to notice somebody who gets 7 %% of 100 Mbit/s; want at most 0.06", took)
+	if took := *now - began; took > 0.08 {
+		t.Errorf("it took %.3f s to notice somebody who gets 7 %% of 100 Mbit/s; want at most 0.08", took)
 	}
 }
 
@@ -404,7 +404,7 @@ func TestATornReadingIsNobody(t *testing.T) {
 	for _, torn := range []bool{true, false} {
 		c, now := cruise(t, 0.03, capacity)
 		feed(c, now, 1, steady(0.033, capacity))
-		for i, part := range []float64{1.31, 0.69, 1, 1, 1, 1, 1, 1} {
+		for i, part := range []float64{1.3, 0.35, 1, 1, 1, 1, 1, 1} {
 			s := steady(0.033, part*capacity)
 			s.torn = torn && i == 0
 			feed(c, now, tick, s)
@@ -428,7 +428,7 @@ func TestAPauseOfOursIsNobody(t *testing.T) {
 		send(1, 1, 1)
 		send(tick, 1, flight)
 		send(0.028, 1, 1)
-		send(tick, 0.6, 1)
+		send(2*tick, 0.35, 1)
 		send(0.02, 1, 1)
 		if ours, told := flight < 1, c.phase != cruising; told == ours {
 			t.Errorf("a flight of %v of the window, then a pause: phase %v", flight, c.phase)

@@ -28,7 +28,8 @@ type path struct {
 	law             *control               // guarded by mu
 	conns           map[*flow]struct{}     // guarded by mu: background connections with a request under way
 	bases           map[netip.Addr]float64 // guarded by mu: round-trip time of the empty path to each server
-	ticks           bool                   // guarded by mu: whether run runs
+	idle            *time.Timer            // guarded by mu: to ask the law when nobody else does; nil while there is nothing to ask it for
+	due             time.Time              // guarded by mu: when that goes off
 	seen            sample                 // guarded by mu: since the last step
 	used            time.Time              // guarded by mu: when a background request was last under way
 	stepped, logged time.Time              // guarded by mu: when the law was asked, and when that was logged
@@ -99,9 +100,8 @@ func (p *path) begin(ctx context.Context, f *flow) error {
 	f.last = f.read()
 	f.rtt, f.edges, f.looked = 0, nil, time.Now()
 	f.allow(p.law.share(len(p.conns)))
-	if !p.ticks {
-		p.ticks = true
-		go p.run()
+	if p.idle == nil {
+		p.idle, p.due = time.AfterFunc(watchEvery, p.watch), time.Now().Add(watchEvery)
 	}
 	return nil
 }
@@ -131,35 +131,32 @@ func (p *path) end(f *flow, closed bool) {
 // restAfter is how long the path is watched after its last request.
 const restAfter = 250 * time.Millisecond
 
-// watchEvery is how often the law is asked when nothing arrives.
-const watchEvery = 50 * time.Millisecond
+// watchEvery is after how long the law is asked though nothing arrived.
+const watchEvery = 100 * time.Millisecond
 
-// run asks the law when nothing arrives, as long as there are requests.
-func (p *path) run() {
-	t := time.NewTicker(watchEvery)
-	defer t.Stop()
-	for range t.C {
-		if !p.watch(time.Now()) {
-			p.remember()
-			p.g.known.saveSoon()
-			return
-		}
+// watch asks the law when nobody else did for long, as long as there are requests.
+func (p *path) watch() {
+	if p.watched(time.Now()) {
+		p.remember()
+		p.g.known.saveSoon()
 	}
 }
 
-// watch returns false if there is nothing to do for now.
-func (p *path) watch(now time.Time) bool {
+// watched reports whether there is nothing to watch for now.
+func (p *path) watched(now time.Time) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if len(p.conns) == 0 {
-		if now.Sub(p.used) < restAfter {
-			return true
-		}
-		p.ticks = false
-		return false
-	}
-	if gap := now.Sub(p.stepped); gap >= watchEvery*3/4 {
-		p.seen.late = p.seen.late || gap > watchEvery*7/4+tooLate
+	wait := watchEvery
+	switch gap := now.Sub(p.stepped); {
+	case len(p.conns) == 0 && now.Sub(p.used) >= restAfter:
+		p.idle = nil
+		return true
+	case len(p.conns) == 0:
+	case gap < watchEvery:
+		// The timer is not put off at each step: that costs the runtime a wake-up each time.
+		wait = max(watchEvery-gap, watchEvery/10)
+	default:
+		p.seen.late = p.seen.late || now.Sub(p.due) > tooLate
 		if p.route.up {
 			for f := range p.conns {
 				p.look(f, now)
@@ -167,7 +164,9 @@ func (p *path) watch(now time.Time) bool {
 		}
 		p.step(now)
 	}
-	return true
+	p.due = now.Add(wait)
+	p.idle.Reset(wait)
+	return false
 }
 
 // arrived takes in what a connection received and returns how long what comes next may wait.

@@ -3,7 +3,6 @@ package governor
 import (
 	"context"
 	"io"
-	"runtime"
 	"time"
 )
 
@@ -123,7 +122,12 @@ func (c *Conn) Write(b []byte) (n int, err error) {
 	return n, nil
 }
 
+// LastSent returns when bytes were last given to the kernel to be sent: one who feeds the connection has
+// given it more by then than it may send.
+func (c *Conn) LastSent() time.Time { return time.Unix(0, c.lastSent.Load()) }
+
 func (c *Conn) sent(n int) {
+	c.lastSent.Store(time.Now().UnixNano())
 	c.up.path.count(c.class, n)
 	if c.governed != nil {
 		c.up.path.mu.Lock()
@@ -203,19 +207,19 @@ func (c *Conn) feed(r io.Reader) (n int64, err error) {
 	}
 }
 
-// piece returns how many bytes of a body should be read at once: those of some 20 ms, in pairs of full segments, so that none
+// piece returns how many bytes of a body should be read at once: those of some 100 ms, in pairs of full segments, so that none
 // waits for the next piece to be acknowledged.
 func (p *path) piece(f *flow) int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	pair := 2 * max(f.last.mss, 1)
-	size := min(max(int(0.02*p.law.capacity), leastPiece), mostPiece)
+	size := min(max(int(0.1*p.law.capacity), leastPiece), mostPiece)
 	return max(size/pair, 1) * pair
 }
 
 const (
 	leastPiece = 64 << 10
-	mostPiece  = 256 << 10
+	mostPiece  = 1 << 20
 )
 
 // admit waits until the law allows the flow some more bytes and returns how many of want.
@@ -225,10 +229,8 @@ func (p *path) admit(f *flow, want int) int {
 		if room > 0 {
 			return room
 		}
-		// See Conn.gather.
-		runtime.Gosched()
 		before := time.Now()
-		pause(nap)
+		f.conn.governed.writing.pause(nap)
 		if time.Since(before) > nap+tooLate {
 			p.mu.Lock()
 			p.seen.late = true

@@ -17,8 +17,9 @@ import (
 // poller would wake a thread for every packet, also while the reader lets them gather: on a
 // virtual machine that costs ten times what moving the bytes does.
 type socket struct {
-	local, remote net.Addr
-	closed        atomic.Bool
+	local, remote    net.Addr
+	closed           atomic.Bool
+	reading, writing *alarm
 
 	mu sync.RWMutex // held shared by calls that use fd, wholly by the one that closes it
 	fd int          // -1 once closed
@@ -50,7 +51,7 @@ func newSocket(conn *net.TCPConn) (*socket, error) {
 		}
 		return nil, err
 	}
-	s := &socket{local: conn.LocalAddr(), remote: conn.RemoteAddr(), fd: fd}
+	s := &socket{local: conn.LocalAddr(), remote: conn.RemoteAddr(), reading: newAlarm(), writing: newAlarm(), fd: fd}
 	conn.Close()
 	gather(fd, gatherMost)
 	return s, nil
@@ -81,11 +82,11 @@ func (s *socket) Read(b []byte) (n int, err error) {
 		return 0, nil
 	}
 	err = s.use(func(fd int) error {
-		if n, err = receive(fd, b, unix.MSG_DONTWAIT); err != unix.EAGAIN {
+		if n, err = receiveNow(fd, b); err != unix.EAGAIN {
 			return err
 		}
 		gather(fd, 1)
-		n, err = receive(fd, b, 0)
+		n, err = receive(fd, b)
 		gather(fd, gatherMost)
 		return err
 	})
@@ -101,9 +102,9 @@ func (s *socket) Read(b []byte) (n int, err error) {
 }
 
 // receive is recv, which a signal does not interrupt.
-func receive(fd int, b []byte, flags int) (n int, err error) {
+func receive(fd int, b []byte) (n int, err error) {
 	for {
-		n, _, err = unix.Recvfrom(fd, b, flags)
+		n, _, err = unix.Recvfrom(fd, b, 0)
 		if err != unix.EINTR {
 			return n, err
 		}
@@ -114,7 +115,9 @@ func (s *socket) Write(b []byte) (n int, err error) {
 	for n < len(b) {
 		var m int
 		err = s.use(func(fd int) (err error) {
-			m, err = unix.SendmsgN(fd, b[n:], nil, nil, unix.MSG_NOSIGNAL)
+			if m, err = sendNow(fd, b[n:]); err == unix.EAGAIN {
+				m, err = unix.SendmsgN(fd, b[n:], nil, nil, unix.MSG_NOSIGNAL)
+			}
 			return err
 		})
 		switch {
@@ -145,6 +148,8 @@ func (s *socket) Close() error {
 		return net.ErrClosed
 	}
 	s.control(func(fd int) { _ = unix.Shutdown(fd, unix.SHUT_RDWR) })
+	s.reading.close()
+	s.writing.close()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	fd := s.fd
