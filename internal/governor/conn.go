@@ -18,7 +18,7 @@ type Conn struct {
 	governed *socket // the same connection if the paths' laws hold for it, else nil
 	remote   netip.Addr
 	down, up flow
-	lastSent atomic.Int64 // when bytes were last sent, in Unix nanoseconds
+	fed      atomic.Int64 // when a part of what ReadFrom took was last sent, in nanoseconds since the governor began; 0 if none was
 
 	// The reader's own.
 	gathered time.Time     // when it last read

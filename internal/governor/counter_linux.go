@@ -2,6 +2,7 @@ package governor
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"os"
 	"path/filepath"
@@ -36,7 +37,7 @@ func (c *counter) read(device string, up bool) (int64, error) {
 	if n == 0 {
 		c.f.Close()
 		c.f = nil
-		return 0, err
+		return 0, cmp.Or(err, errNoDevice)
 	}
 	return strconv.ParseInt(string(bytes.TrimSpace(text[:n])), 10, 64)
 }

@@ -292,8 +292,15 @@ func TestGovernedConnectionSendsAll(t *testing.T) {
 		b, _ := io.ReadAll(far)
 		got <- b
 	}()
+	if !c.Fed().IsZero() {
+		t.Errorf("a part was sent at %v, before there was any", c.Fed())
+	}
+	began := time.Now()
 	if n, err := c.ReadFrom(bytes.NewReader(sent)); err != nil || n != int64(len(sent)) {
 		t.Fatalf("%d bytes of %d were sent: %v", n, len(sent), err)
+	}
+	if last := c.Fed(); last.Before(began) || time.Since(last) < 0 {
+		t.Errorf("the last part was sent at %v; want since %v", last, began)
 	}
 	if p := g.Paths(); len(p) != 1 || p[0].Connections != 1 || p[0].Capacity == 0 || !strings.HasSuffix(p[0].Name, ", upload") {
 		t.Errorf("the path in use shows as %+v", p)

@@ -9,7 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The calls in this file never wait, and the runtime does not know of them. Of any other system call it expects that it may
+// The calls in this file wait for no network and no disk, and the runtime does not know of them. Of any other system call it expects that it may
 // take long, and has a thread of its own watch who makes one: to wake that thread, and one more for the watched one's
 // other work, a hundred times a second costs more than all that is done here.
 
@@ -94,14 +94,18 @@ func (a *alarm) begin(fd uintptr) bool {
 	return errno != 0
 }
 
-// pause waits for d, which is more than nothing, or until the alarm is closed. One goroutine at a time may.
+// pause waits for d. One goroutine at a time may.
 func (a *alarm) pause(d time.Duration) {
-	if a == nil {
-		time.Sleep(d)
+	if d <= 0 {
 		return
 	}
-	a.d, a.set = d, false
-	_ = a.conn.Read(a.wait) // a closed one is over
+	if a != nil {
+		a.d, a.set = d, false
+		if a.conn.Read(a.wait) == nil {
+			return
+		}
+	}
+	time.Sleep(d) // there is no alarm, or it is closed: who comes again and again waits all the same
 }
 
 func (a *alarm) close() {

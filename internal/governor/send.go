@@ -99,7 +99,10 @@ func (c *Conn) Fragment() int64 {
 // Write implements net.Conn. It keeps to the ceilings of policy and, while a request with a body is
 // under way in the background, to the window of the path's law: no more bytes than that are
 // unacknowledged.
-func (c *Conn) Write(b []byte) (n int, err error) {
+func (c *Conn) Write(b []byte) (n int, err error) { return c.write(b, func() {}) }
+
+// write calls moved after each part that was sent.
+func (c *Conn) write(b []byte, moved func()) (n int, err error) {
 	for n < len(b) || n == 0 {
 		part := b[n:]
 		limit := c.ceiling()
@@ -115,6 +118,7 @@ func (c *Conn) Write(b []byte) (n int, err error) {
 		if err != nil || len(b) == 0 {
 			return n, err
 		}
+		moved()
 		if limit != nil {
 			limit.wait(m)
 		}
@@ -122,12 +126,16 @@ func (c *Conn) Write(b []byte) (n int, err error) {
 	return n, nil
 }
 
-// LastSent returns when bytes were last given to the kernel to be sent: one who feeds the connection has
-// given it more by then than it may send.
-func (c *Conn) LastSent() time.Time { return time.Unix(0, c.lastSent.Load()) }
+// Fed returns when a part of what ReadFrom took was last sent, the zero time if none was: it takes more at
+// once than it may send.
+func (c *Conn) Fed() time.Time {
+	if at := c.fed.Load(); at != 0 {
+		return c.up.path.g.start.Add(time.Duration(at))
+	}
+	return time.Time{}
+}
 
 func (c *Conn) sent(n int) {
-	c.lastSent.Store(time.Now().UnixNano())
 	c.up.path.count(c.class, n)
 	if c.governed != nil {
 		c.up.path.mu.Lock()
@@ -193,7 +201,7 @@ func (c *Conn) feed(r io.Reader) (n int64, err error) {
 		}
 		m, rerr := r.Read(buf)
 		if m > 0 {
-			m, err = c.Write(buf[:m])
+			m, err = c.write(buf[:m], func() { c.fed.Store(int64(time.Since(c.up.path.g.start))) })
 			n += int64(m)
 		}
 		switch {

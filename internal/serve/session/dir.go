@@ -607,6 +607,9 @@ func (d *Dir) concat(ctx context.Context, spec Spec, parts []string) (*entry, er
 			if info := h.Info(); info.Size < 0 || info.Offset != info.Size {
 				return nil, ErrIncomplete
 			}
+			if err := h.cut(); err != nil {
+				return nil, err
+			}
 			if f, err = h.openData(); err != nil {
 				return nil, err
 			}

@@ -101,8 +101,8 @@ func (h *held) Append(ctx context.Context, r io.Reader) (int64, error) {
 	return h.e.rec.Offset - was, h.wrap("append to", err)
 }
 
-// AppendVerified adds bytes or none, as Session says. They are written to their place at once, and
-// count when the offset passes them.
+// AppendVerified adds bytes that were verified, as Session says. They are written to their place at once,
+// and count when the offset passes them.
 func (h *held) AppendVerified(ctx context.Context, r io.Reader, verify func() error) error {
 	if h.e.rec.Published {
 		return h.wrap("append to", ErrTooLarge)
@@ -117,14 +117,24 @@ func (h *held) AppendVerified(ctx context.Context, r io.Reader, verify func() er
 	if err == nil {
 		err = verify()
 	}
-	if err == nil {
-		err = h.settle("")
-	}
 	if err != nil {
 		h.closePart()
-		err = errors.Join(err, h.openPart()) // which cuts off what does not count
+		return h.wrap("append to", errors.Join(err, h.cut()))
 	}
-	return h.wrap("append to", err)
+	return h.wrap("append to", h.settle(""))
+}
+
+// cut cuts off what the data file has beyond the offset, if that may be what does not count.
+func (h *held) cut() error {
+	r := &h.e.rec
+	if r.Boot != "" || r.Published {
+		return nil
+	}
+	err := h.openPart()
+	if r.Publishing && errors.Is(err, fs.ErrNotExist) {
+		return nil // it was renamed, and cut before
+	}
+	return err
 }
 
 // distrust notes that what the data file has beyond the offset is not the upload's, should the process
@@ -345,8 +355,10 @@ func (h *held) publish() error {
 	case r.Target == "":
 		return h.useUp()
 	}
-	if r.Size == 0 || r.Boot == "" {
-		// Nothing was appended that would have made it durable, or what does not count may not be cut off.
+	if err := h.cut(); err != nil {
+		return err
+	}
+	if r.Size == 0 && !r.Publishing { // nothing was appended that would have made it durable
 		if err := h.openPart(); err != nil {
 			return err
 		}

@@ -97,8 +97,8 @@ type Session interface {
 	// but may have to be sent again after a power loss until Publish or SetState succeeded: only
 	// then they are acknowledged to the client.
 	Append(ctx context.Context, r io.Reader) (int64, error)
-	// AppendVerified adds the bytes of r as Append does, but all of them or none: they count once r
-	// ended and verify, which is called then, returned nil. It returns verify's error as well.
+	// AppendVerified adds the bytes of r as Append does, but none of them before r ended and verify,
+	// which is called then, returned nil. It returns verify's error as well.
 	AppendVerified(ctx context.Context, r io.Reader, verify func() error) error
 	// SetState stores the front end's state durably.
 	SetState(ctx context.Context, state json.RawMessage) error

@@ -28,6 +28,9 @@ type Patience struct {
 	mu      sync.Mutex
 	waiting bool    // guarded by mu
 	now     Silence // guarded by mu: while it waits; its host always
+	// departed returns when bytes last left, of which the request may have given many at once; nil if
+	// nobody knows better than Wait. Guarded by mu.
+	departed func() time.Time
 }
 
 // Awaited is what a request waits for.
@@ -53,12 +56,13 @@ type Silence struct {
 // than it may. The request is to be made with the context that is returned. End must be called.
 func (w *Waits) Begin(ctx context.Context, limit time.Duration, give func(Silence)) (context.Context, *Patience) {
 	p := &Patience{of: w, waiting: true, now: Silence{Since: time.Now(), Limit: limit}}
+	p.mu.Lock()
 	p.timer = time.AfterFunc(limit, func() {
-		p.mu.Lock()
-		s := p.now
-		p.mu.Unlock()
-		give(s)
+		if s, over := p.expired(); over {
+			give(s)
+		}
 	})
+	p.mu.Unlock()
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.all == nil {
@@ -77,6 +81,39 @@ func asksHost(ctx context.Context, host string) {
 	}
 }
 
+// Departed has the wait for bytes to depart begin anew when departed, which returns when some did last, says so.
+func (p *Patience) Departed(departed func() time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.departed = departed
+}
+
+// silence returns what the request waits for, and since when; the caller has mu.
+func (p *Patience) silence() Silence {
+	s := p.now
+	if s.For == Departure && p.departed != nil {
+		if last := p.departed(); last.After(s.Since) {
+			s.Since = last
+		}
+	}
+	return s
+}
+
+// expired reports whether the wait took too long. If not, the timer goes on.
+func (p *Patience) expired() (Silence, bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.waiting {
+		return Silence{}, false
+	}
+	s := p.silence()
+	if rest := s.Limit - time.Since(s.Since); rest > 0 {
+		p.timer.Reset(rest)
+		return Silence{}, false
+	}
+	return s, true
+}
+
 // At names the server. Requests and connections that are made with the context of Begin do that.
 func (p *Patience) At(host string) {
 	p.mu.Lock()
@@ -87,23 +124,23 @@ func (p *Patience) At(host string) {
 // Wait begins the wait for what comes next.
 func (p *Patience) Wait(next Awaited, limit time.Duration) {
 	p.mu.Lock()
+	defer p.mu.Unlock()
 	p.waiting = true
 	p.now.For, p.now.Since, p.now.Limit = next, time.Now(), limit
-	p.mu.Unlock()
 	p.timer.Reset(limit)
 }
 
 // Rest says that what follows is not the server's time.
 func (p *Patience) Rest() {
-	p.timer.Stop()
 	p.mu.Lock()
+	defer p.mu.Unlock()
 	p.waiting = false
-	p.mu.Unlock()
+	p.timer.Stop()
 }
 
 // End ends the waiting.
 func (p *Patience) End() {
-	p.timer.Stop()
+	p.Rest()
 	p.of.mu.Lock()
 	defer p.of.mu.Unlock()
 	delete(p.of.all, p)
@@ -116,7 +153,7 @@ func (w *Waits) Silence() (s Silence, ok bool) {
 	defer w.mu.Unlock()
 	for p := range w.all {
 		p.mu.Lock()
-		waiting, now := p.waiting, p.now
+		waiting, now := p.waiting, p.silence()
 		p.mu.Unlock()
 		if !waiting {
 			return Silence{}, false

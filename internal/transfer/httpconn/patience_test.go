@@ -3,6 +3,7 @@ package httpconn_test
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -58,5 +59,56 @@ func TestSilenceOfATransfer(t *testing.T) {
 		}
 		a.End()
 		silent("", 0)
+	})
+}
+
+// Bytes that a request gave away at once and that leave little by little are no silence, for as long as they do.
+func TestSlowDeparture(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var w httpconn.Waits
+		given := make(chan httpconn.Silence, 9)
+		_, p := w.Begin(t.Context(), time.Minute, func(s httpconn.Silence) { given <- s })
+		defer p.End()
+		var left atomic.Pointer[time.Time]
+		before := time.Now().Add(-time.Hour) // of another request
+		left.Store(&before)
+		var last time.Time
+		p.Departed(func() time.Time { return *left.Load() })
+		leave := func() time.Time {
+			now := time.Now()
+			left.Store(&now)
+			return now
+		}
+		const stall = 30 * time.Second
+		p.Wait(httpconn.Departure, stall)
+		for range 10 {
+			time.Sleep(stall * 9 / 10)
+			last = leave()
+			if s, ok := w.Silence(); !ok || !s.Since.Equal(last) || s.Limit != stall {
+				t.Errorf("it is silent %v, since %v for at most %v", ok, s.Since, s.Limit)
+			}
+		}
+		time.Sleep(stall - time.Second)
+		synctest.Wait()
+		if len(given) > 0 {
+			t.Fatalf("given up after %v though bytes left", time.Since(last))
+		}
+		time.Sleep(2 * time.Second)
+		synctest.Wait()
+		if len(given) != 1 {
+			t.Fatalf("given up %d times", len(given))
+		}
+		if s := <-given; !s.Since.Equal(last) || s.Limit != stall {
+			t.Errorf("given up with %+v; want for what began at %v", s, last)
+		}
+
+		p.Wait(httpconn.Reply, stall) // for which the bytes do not count
+		time.Sleep(stall - time.Second)
+		leave()
+		time.Sleep(2 * time.Second)
+		synctest.Wait()
+		if len(given) != 1 || (<-given).For != httpconn.Reply {
+			t.Error("not given up for a reply that did not come")
+		}
 	})
 }

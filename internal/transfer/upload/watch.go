@@ -34,15 +34,7 @@ type Watch struct {
 func (t *Task) Watch(ctx context.Context, u string, sends bool) (context.Context, *Watch) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	w := &Watch{t: t, cancel: cancel}
-	ctx, w.patience = t.Waits.Begin(ctx, answerPatience, func(s httpconn.Silence) {
-		if s.For == httpconn.Departure {
-			if rest := t.Stall() - time.Since(w.departed()); rest > 0 {
-				w.patience.Wait(httpconn.Departure, rest)
-				return
-			}
-		}
-		cancel(s.Err(u))
-	})
+	ctx, w.patience = t.Waits.Begin(ctx, answerPatience, func(s httpconn.Silence) { cancel(s.Err(u)) })
 	ctx = httpconn.OnConn(ctx, func(c *governor.Conn) { w.got(ctx, c, sends) })
 	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
 		WroteRequest: func(httptrace.WroteRequestInfo) {
@@ -65,6 +57,7 @@ func (w *Watch) got(ctx context.Context, c *governor.Conn, sends bool) {
 	w.t.On(c)
 	begun := false
 	if sends {
+		w.patience.Departed(c.Fed)
 		w.patience.Rest() // the wait for room is not the server's
 		begun = c.BeginSend(ctx) == nil
 		w.patience.Wait(httpconn.Departure, 2*w.t.Stall()) // before the first byte, a server may be asked whether it wants the body
@@ -80,17 +73,6 @@ func (w *Watch) got(ctx context.Context, c *governor.Conn, sends bool) {
 	case begun:
 		w.sending = c
 	}
-}
-
-// departed returns when bytes last left: of what was taken of the body at once some may wait for long, while the governor
-// leaves the path to others.
-func (w *Watch) departed() time.Time {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.conn == nil {
-		return time.Time{}
-	}
-	return w.conn.LastSent()
 }
 
 func (w *Watch) endSend() {

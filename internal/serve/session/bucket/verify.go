@@ -14,8 +14,8 @@ import (
 // be verified is larger and goes to the bucket.
 const small = 256 << 10
 
-// AppendVerified adds bytes or none, as Session says. What is in a part cannot be taken back, so they
-// are kept apart until they are verified.
+// AppendVerified adds bytes that were verified, as Session says. What is in a part cannot be taken back, so they
+// are kept apart before.
 func (h *held) AppendVerified(ctx context.Context, r io.Reader, verify func() error) error {
 	i := h.Info()
 	if i.Published {
@@ -45,7 +45,8 @@ func (h *held) AppendVerified(ctx context.Context, r io.Reader, verify func() er
 	if err != nil {
 		return h.wrap("append to", err)
 	}
-	return errors.Join(h.addVerified(ctx, whole, verify), whole.Close())
+	defer whole.Close() // what it leaves is logged
+	return h.addVerified(ctx, whole, verify)
 }
 
 func (h *held) addVerified(ctx context.Context, whole io.Reader, verify func() error) error {

@@ -261,7 +261,7 @@ func appendSome(ctx context.Context, s session.Session, r io.Reader, n, how int)
 	default:
 		return s.Append(ctx, r)
 	}
-	if added = s.Info().Offset - was; err != nil && added != 0 {
+	if added = s.Info().Offset - was; (errors.Is(err, errWrong) || errors.Is(err, io.ErrUnexpectedEOF)) && added != 0 {
 		return added, fmt.Errorf("%d bytes were added that are not verified: %v", added, err)
 	}
 	return added, err
