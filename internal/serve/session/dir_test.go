@@ -319,6 +319,30 @@ func TestVerifiedOrNothing(t *testing.T) {
 	wantFile(t, filepath.Join(after, "f"), want[:at])
 }
 
+// TestPublishAgain finds a file that was renamed before, when what came after that had failed.
+func TestPublishAgain(t *testing.T) {
+	for _, want := range [][]byte{nil, source(10_000)} {
+		root := t.TempDir()
+		d := open(t, root, session.Options{})
+		target := filepath.Join(root, "f")
+		id := create(t, d, spec("f", int64(len(want))))
+		if err := os.WriteFile(target, []byte("somebody else's"), 0o666); err != nil {
+			t.Fatal(err)
+		}
+		with(t, d, id, func(ctx context.Context, s session.Session) {
+			if err := s.AppendVerified(ctx, bytes.NewReader(want), func() error { return nil }); err != nil {
+				t.Fatal(err)
+			}
+			wantErr(t, s.Publish(ctx), session.ErrExists)
+		})
+		if err := os.Rename(filepath.Join(root, session.Hidden, id), target); err != nil {
+			t.Fatal(err)
+		}
+		publish(t, d, id)
+		wantFile(t, target, want)
+	}
+}
+
 func TestOneTargetForTwo(t *testing.T) {
 	root := t.TempDir()
 	d := open(t, root, session.Options{})
