@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -89,4 +90,25 @@ func TestLowerEffort(t *testing.T) {
 		}
 		unix.Close(fd)
 	}
+}
+
+// An alarm does not go off early, however often it is set, and without one a pause is as long.
+func TestAlarm(t *testing.T) {
+	a := newAlarm()
+	if a == nil {
+		t.Fatal("the kernel gave no timer")
+	}
+	pauses := func(a *alarm) {
+		t.Helper()
+		for _, d := range []time.Duration{time.Millisecond, 20 * time.Millisecond, time.Nanosecond, 5 * time.Millisecond, 0, time.Millisecond} {
+			began := time.Now()
+			if a.pause(d); time.Since(began) < d {
+				t.Errorf("a pause of %v took %v", d, time.Since(began))
+			}
+		}
+	}
+	pauses(a)
+	a.close()
+	pauses(a)
+	pauses(nil)
 }
