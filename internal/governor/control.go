@@ -39,8 +39,8 @@ const (
 	dropMost     = 0.4          // the same where it was nobody several times
 	takenLeast   = 6 * segment  // missing at least, that somebody is there
 	takenFor     = 0.007        // for so long, at least
-	takenTime    = 0.0016       // seconds of the capacity that must be missing at least: machines pause for as long by themselves
-	takenFar     = 0.0012       // the same from afar, where who begins takes long to get so much
+	takenTime    = 0.0007       // seconds of the capacity that must be missing at least
+	takenSending = 0.0016       // the same while we send: what this machine pauses for is missing too
 	pausing      = 0.3          // of the capacity: who is sent less has been kept waiting by something else
 	madeUp       = 1.25         // of the capacity: who is sent more was kept waiting before
 	spentLeast   = 0.95         // of the window under way: who sends less has paused
@@ -138,6 +138,7 @@ type control struct {
 	lastLoss    float64
 	lossWindow  float64
 	held        holder // what else bounds the window
+	local       bool   // others on this machine use much of the path
 
 	hold                  float64
 	shallow               float64 // least and greatest lower quartile of the queue while yielding
@@ -209,6 +210,7 @@ func (c *control) step(s sample) {
 		c.since, c.doubled = s.now, s.now
 	}
 	c.now, c.up = s.now, s.up
+	c.local = s.others > 0.3*c.capacity
 	c.record(s)
 	if c.base == 0 {
 		return // nothing came yet
@@ -600,8 +602,8 @@ func (c *control) squeeze(s sample, rtt float64) bool {
 // telling returns how many bytes must be missing that somebody is there.
 func (c *control) telling() float64 {
 	least := takenTime
-	if c.far() {
-		least = takenFar
+	if c.up {
+		least = takenSending
 	}
 	return max(takenLeast, (least+c.jitter()+c.z.spread())*c.capacity)
 }

@@ -11,8 +11,8 @@ const (
 	fastest = 250e6
 	// mostPair bounds, in seconds, what is taken for the wait of a pair of segments and not for a queue.
 	mostPair = 0.01
-	// listenShare is the share of a path that listening may take from others, mostApart the longest
-	// time, in seconds, without it.
+	// listenShare is the share of a path that listening may take from others, half of it while the counters
+	// tell of them; mostApart is the longest time, in seconds, without it.
 	listenShare = 0.015
 	mostApart   = 0.25
 	// mostUnread is how long, in seconds, a receiver that listens leaves a segment unread.
@@ -57,5 +57,9 @@ func (c *control) listenEvery(n int) float64 {
 	if c.phase != yielding || c.window > segment || c.capacity <= 0 {
 		return 0
 	}
-	return min(float64(n)*leastWindow/(listenShare*c.capacity), mostApart)
+	share := listenShare
+	if c.local {
+		share /= 2
+	}
+	return min(float64(n)*leastWindow/(share*c.capacity), mostApart)
 }
